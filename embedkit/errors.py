@@ -1,0 +1,152 @@
+"""Every error that embedkit raises on purpose.
+
+::
+
+    EmbedkitError
+    ├─ SourceError                 a folder, archive or list can't be read at all
+    ├─ DecodeError                 one image can't be read or decoded: id, reason
+    ├─ BackboneError
+    │  ├─ UnknownBackboneError     no such name: name, suggestions
+    │  └─ WeightsError             weights missing, damaged, or of another network
+    ├─ StoreError
+    │  ├─ StoreMismatchError       made by another backbone, weights or preprocessing: differences
+    │  ├─ StoreFormatError         not an embedkit store, or of a newer format
+    │  ├─ StoreCorruptError        a checksum or a count is wrong
+    │  └─ StoreLockedError         another process is writing
+    ├─ IndexFileError
+    │  ├─ IndexMismatchError       the query was embedded otherwise than the index
+    │  └─ IndexCorruptError        the index's hash is wrong
+    └─ MissingExtraError           also an ImportError; names the pip command
+
+Bad arguments stay ``ValueError``. A message is one line: what is wrong with which file, and the way
+out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "BackboneError",
+    "DecodeError",
+    "EmbedkitError",
+    "IndexCorruptError",
+    "IndexFileError",
+    "IndexMismatchError",
+    "MissingExtraError",
+    "SourceError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreFormatError",
+    "StoreLockedError",
+    "StoreMismatchError",
+    "UnknownBackboneError",
+    "WeightsError",
+]
+
+
+class EmbedkitError(Exception):
+    """Base of all errors that embedkit raises on purpose."""
+
+
+class SourceError(EmbedkitError):
+    """A source of images can't be listed at all."""
+
+
+class DecodeError(EmbedkitError):
+    """One image can't be read or decoded.
+
+    Attributes:
+        image_id: The image's id.
+        reason: One line that says why, without the id.
+    """
+
+    def __init__(self, image_id: str, reason: str) -> None:
+        super().__init__(f"{image_id}: {reason}")
+        self.image_id = image_id
+        self.reason = reason
+
+
+class BackboneError(EmbedkitError):
+    """A backbone can't be built or used as asked."""
+
+
+class UnknownBackboneError(BackboneError):
+    """There is no backbone of that name.
+
+    Attributes:
+        name: The name that was asked for.
+        suggestions: The known names nearest to it, best first.
+    """
+
+    def __init__(self, name: str, suggestions: Sequence[str]) -> None:
+        hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
+        super().__init__(
+            f"unknown backbone {name!r}{hint} ('embedkit models' lists them, 'timm:NAME' takes "
+            "any other timm model)"
+        )
+        self.name = name
+        self.suggestions = tuple(suggestions)
+
+
+class WeightsError(BackboneError):
+    """Weights are missing, damaged, or belong to another network."""
+
+
+class StoreError(EmbedkitError):
+    """An embedding store can't be read or written."""
+
+
+class StoreMismatchError(StoreError):
+    """Two stores, or a store and a run, were made in different ways.
+
+    Attributes:
+        differences: Setting name to its two values, ``(in the store, now)``.
+    """
+
+    def __init__(self, path: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        told = "; ".join(f"{key}: {old} != {new}" for key, (old, new) in differences.items())
+        super().__init__(
+            f"{path}: made otherwise than asked now ({told}); repeat the first settings, "
+            "write to another file, or start again with --overwrite"
+        )
+        self.differences = dict(differences)
+
+
+class StoreFormatError(StoreError):
+    """The file is no embedkit store, or one of a format that this version can't read."""
+
+
+class StoreCorruptError(StoreError):
+    """A checksum, a count or a shape in the store is wrong."""
+
+
+class StoreLockedError(StoreError):
+    """Another process is writing this store."""
+
+
+class IndexFileError(EmbedkitError):
+    """An index can't be read or written."""
+
+
+class IndexMismatchError(IndexFileError):
+    """The queries were embedded otherwise than the index."""
+
+
+class IndexCorruptError(IndexFileError):
+    """The index's files don't have the hashes that its manifest states."""
+
+
+class MissingExtraError(EmbedkitError, ImportError):
+    """An optional dependency isn't installed.
+
+    Attributes:
+        extra: The extra of embedkit that brings it.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}: pip install 'embedkit[{extra}]'")
+        self.extra = extra
