@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DuplicateGroups", "EmbeddingBatch", "ImageFailure", "ImageFacts", "ImageRecord", "Neighbors"]
+__all__ = [
+    "DuplicateGroups",
+    "EmbeddingBatch",
+    "Head",
+    "ImageFacts",
+    "ImageFailure",
+    "ImageRecord",
+    "Neighbors",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,25 @@ class ImageFailure:
     id: str
     reason: str
     nbytes: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The classifier that was split off a backbone.
+
+    ``logits = embeddings @ weight.T + bias`` for avg-pooled, unnormalised embeddings.
+
+    Attributes:
+        weight: ``(C, D)`` float32.
+        bias: ``(C,)`` float32.
+        class_names: C names.
+        class_ids: C identifiers (ImageNet synsets), or none.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    class_names: tuple[str, ...]
+    class_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

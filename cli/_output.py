@@ -1,0 +1,103 @@
+"""What the commands print, and with which code they exit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from embedkit.loop import Progress
+
+__all__ = ["ExitCode", "ProgressLine", "print_json", "print_table", "tell"]
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    INTERRUPTED = 130
+
+
+def print_json(value: object) -> None:
+    """Prints JSON to stdout; ASCII only, so that strange file names survive."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints aligned columns to stdout; numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    right = [all(_is_number(row[i]) for row in cells) for i in range(len(header))]
+    for line in [list(header), *cells]:
+        parts = [
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(line, widths, right, strict=True)
+        ]
+        typer.echo("  ".join(parts).rstrip())
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:,}" if type(value) is int else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(",", "").replace(".", "").lstrip("-").isdigit()
+
+
+def tell(message: str) -> None:
+    """Prints a line for people to stderr."""
+    typer.echo(message, err=True)
+
+
+class ProgressLine:
+    """One line on stderr, rewritten as the work goes on; nothing when that is no terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = sys.stderr.isatty() and not quiet
+        self._width = 0
+
+    def update(self, progress: Progress) -> None:
+        """Shows how far an extraction is."""
+        if not self._shown:
+            return
+        left = progress.total - progress.done
+        rate = progress.images_per_second
+        eta = _duration(left / rate) if rate > 0 else "-"
+        failed = f", {progress.failed:,} failed" if progress.failed else ""
+        self._write(
+            f"{progress.done:,}/{progress.total:,} images "
+            f"({100 * progress.done / progress.total:.0f}%), {rate:.1f} images/s, "
+            f"{eta} left{failed}"
+        )
+
+    def download(self, name: str, done: int, total: int | None) -> None:
+        """Shows how far a download is."""
+        if self._shown:
+            of = f" of {total / 1e6:.1f}" if total else ""
+            self._write(f"downloading {name}: {done / 1e6:.1f}{of} MB")
+
+    def end(self) -> None:
+        """Clears the line."""
+        if self._width:
+            self._write("")
+            sys.stderr.write("\r")
+            self._width = 0
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write("\r" + text.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(text)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,110 @@
+"""The entry point: the commands, what they share, and what an error looks like."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from . import demo, export, extract, info, merge, models, verify
+from ._output import ExitCode
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="embedkit",
+    help="Embeddings of images: extract, store, check, search, deduplicate.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EMBEDKIT"},
+)
+for _command in (models, extract, info, verify, merge, export, demo):
+    app.command(_command.NAME)(_command.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from embedkit._version import __version__
+
+        typer.echo(f"embedkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only warnings and errors, no progress.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of defaults: a table a command, keys as the options' names.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    del version
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("embedkit")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(level)
+    context.obj = {"quiet": quiet}
+    if config is not None:
+        context.default_map = _read_config(config)
+
+
+def _read_config(path: Path) -> dict[str, dict[str, object]]:
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except ValueError as exc:
+        raise typer.BadParameter(f"{path}: not valid TOML: {exc}") from exc
+    commands = {command.name: command.callback for command in app.registered_commands}
+    for name, table in tables.items():
+        if name not in commands or not isinstance(table, dict):
+            raise typer.BadParameter(f"{path}: [{name}] is no command of embedkit")
+        known = set(commands[name].__annotations__) if commands[name] else set()
+        unknown = {key.replace("-", "_") for key in table} - known
+        if unknown:
+            raise typer.BadParameter(f"{path}: [{name}] has no option {', '.join(sorted(unknown))}")
+    return {
+        name: {key.replace("-", "_"): value for key, value in table.items()}
+        for name, table in tables.items()
+    }
+
+
+def run() -> None:
+    """Runs the command line; expected errors become one line and an exit code."""
+    from embedkit.errors import EmbedkitError
+
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        code = exc.exit_code
+    except (EmbedkitError, ValueError) as exc:
+        typer.echo(f"embedkit: error: {' '.join(str(exc).split())}", err=True)
+        code = ExitCode.ERROR
+    except (KeyboardInterrupt, click.Abort):
+        typer.echo("embedkit: interrupted", err=True)
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `embedkit models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.DONE
+    sys.exit(code or 0)

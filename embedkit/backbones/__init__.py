@@ -1,0 +1,34 @@
+"""Backbones: the table of known networks, their weights, and how to load one.
+
+What needs torch is imported when it is first asked for, so that looking a name up stays quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.backbones.spec import BackboneSpec
+from embedkit.backbones.table import BACKBONES, find_spec, weights_on_disk
+
+if TYPE_CHECKING:
+    from embedkit.backbones.network import Backbone, Head, load_backbone
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "BackboneSpec",
+    "Head",
+    "find_spec",
+    "load_backbone",
+    "weights_on_disk",
+]
+
+_NEED_TORCH = ("Backbone", "Head", "load_backbone")
+
+
+def __getattr__(name: str) -> object:
+    if name in _NEED_TORCH:
+        from embedkit.backbones import network
+
+        return getattr(network, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

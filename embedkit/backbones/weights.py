@@ -1,0 +1,199 @@
+"""Reading weight files and checking that they are what they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from embedkit.errors import WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+    State = dict[str, torch.Tensor]
+
+__all__ = ["check_file_hash", "fingerprint", "load_weights", "read_weights"]
+
+_COUNTER = "num_batches_tracked"
+"""Batch norm's step counter: it plays no part in inference, and old files lack it."""
+
+_WRAPPERS = ("state_dict", "model")
+_SHOWN = 3
+
+
+def load_weights(net: nn.Module, path: Path, *, by_order: bool = False) -> None:
+    """Read a weights file into a network, all of it or nothing.
+
+    Args:
+        net: The network, with its classifier.
+        path: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` of tensors only.
+        by_order: If the names differ, match tensors by their order; all shapes must agree.
+
+    Raises:
+        WeightsError: The file can't be read, or isn't this network's.
+    """
+    expected = net.state_dict()
+    state = read_weights(path)
+    if by_order and not set(state) & set(expected) and len(state) == len(expected):
+        state = dict(zip(expected, state.values(), strict=True))
+    problems = [
+        *_listed("missing", [k for k in expected if k not in state and not k.endswith(_COUNTER)]),
+        *_listed("unexpected", [k for k in state if k not in expected]),
+        *_listed("of another shape", _misshapen(state, expected)),
+    ]
+    if problems:
+        raise WeightsError(f"{path}: not weights of this network: {'; '.join(problems)}")
+    _check_finite(path, state)
+    net.load_state_dict(state, strict=False)  # not strict because of the counters only
+
+
+def read_weights(path: Path) -> State:
+    """Read the tensors of a weights file without running any code in it.
+
+    A checkpoint's ``state_dict`` or ``model`` is taken out, and the ``module.`` that
+    ``DataParallel`` puts before each name is dropped.
+
+    Args:
+        path: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin``.
+
+    Returns:
+        Names to tensors on the CPU, in the file's order.
+
+    Raises:
+        WeightsError: There is no such file, it is damaged, holds more than tensors, or is of
+            another kind.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    with _read_errors(path):
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        if path.suffix in (".pth", ".pt", ".bin"):
+            return _plain_state(path, torch.load(path, map_location="cpu", weights_only=True))
+    raise WeightsError(f"{path}: weights are read from .safetensors, .pth, .pt or .bin")
+
+
+def check_file_hash(path: Path) -> None:
+    """Refuse a file whose SHA-256 doesn't begin as its name says.
+
+    Args:
+        path: The file. Only a name that ends in ``-{8 hex digits}.pth``, as published checkpoints
+            are named, says anything.
+
+    Raises:
+        WeightsError: The hash differs, or the file can't be read.
+    """
+    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if not named or not path.is_file():
+        return
+    with _read_errors(path), path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if not actual.startswith(named[1]):
+        raise WeightsError(
+            f"{path}: its SHA-256 is {actual}, but by its name it should begin with {named[1]}: "
+            "the file is damaged or not the published one; delete it or bring it again"
+        )
+
+
+def fingerprint(net: nn.Module) -> str:
+    """Hash a network's tensors, so that equal weights have one name whatever file they were in.
+
+    Args:
+        net: The network, with its classifier.
+
+    Returns:
+        64 hex digits: the SHA-256 over each tensor's name, dtype, shape and bytes (little-endian;
+        all floats as float32), sorted by name, without batch norm's counters.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        if not name.endswith(_COUNTER):
+            array = _little_endian(tensor)
+            digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+            digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _little_endian(tensor: torch.Tensor) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    array = (tensor.float() if tensor.is_floating_point() else tensor).contiguous().numpy()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _plain_state(path: Path, loaded: object) -> State:
+    """Take the state dict out of whatever a checkpoint wraps around it."""
+    for key in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not loaded or not all(map(_is_entry, loaded.items())):
+        raise WeightsError(f"{path}: holds no state dict (names to tensors)")
+    if all(name.startswith("module.") for name in loaded):
+        return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+    return dict(loaded)
+
+
+def _is_entry(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
+
+
+def _misshapen(state: State, expected: Mapping[str, torch.Tensor]) -> list[str]:
+    return [
+        f"{name} {tuple(tensor.shape)} for {tuple(expected[name].shape)}"
+        for name, tensor in state.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+
+
+def _listed(what: str, found: list[str]) -> list[str]:
+    """Name the first few, so that the message stays one line."""
+    if not found:
+        return []
+    dots = ", …" if len(found) > _SHOWN else ""
+    return [f"{len(found)} {what} ({', '.join(found[:_SHOWN])}{dots})"]
+
+
+def _check_finite(path: Path, state: State) -> None:
+    bad = [
+        name
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if bad:
+        raise WeightsError(
+            f"{path}: NaN or infinite values in {'; '.join(_listed('tensors', bad))}"
+        )
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Map what torch, safetensors and the file system raise, most specific first."""
+    try:
+        yield
+    except pickle.UnpicklingError as exc:
+        raise WeightsError(
+            f"{path}: damaged, or holds more than tensors and would run code when opened; "
+            "save its state dict alone"
+        ) from exc
+    except SafetensorError as exc:
+        raise WeightsError(f"{path}: damaged safetensors file ({exc})") from exc
+    except (RuntimeError, EOFError, zipfile.BadZipFile, LookupError, ValueError) as exc:
+        raise WeightsError(f"{path}: damaged weights file ({_first_line(exc)})") from exc
+    except OSError as exc:
+        raise WeightsError(f"{path}: can't be read ({exc.strerror or exc})") from exc
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0]

@@ -1,0 +1,356 @@
+"""Encoded bytes to an upright 8-bit sRGB image, or a `DecodeError` that says why not.
+
+The policy is in docs/decoding.md. Safe to call from many threads: nothing global in Pillow is
+changed, and none of its global settings (``MAX_IMAGE_PIXELS``, ``LOAD_TRUNCATED_IMAGES``) decides
+what is accepted. The plugin of the sniffed format is called directly, so that ``Image.open``'s own
+checks and warnings, which can't be silenced for one thread alone, never run.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from embedkit.color import to_rgb
+from embedkit.containers import (
+    BadImageError,
+    Prepared,
+    exif_orientation,
+    prepare_avif,
+    prepare_gif,
+    prepare_png,
+    prepare_webp,
+)
+from embedkit.errors import DecodeError
+from embedkit.sniff import describe_other, has_image_name, sniff_format
+from embedkit.tiff import prepare_tiff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["DecodePolicy", "DecodedImage", "decode_image", "has_image_name", "sniff_format"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePolicy:
+    """What is accepted, and what shines through.
+
+    Attributes:
+        background: sRGB colour under transparent pixels, 0 to 255 each.
+        max_pixels: Larger images are refused from their header.
+        max_bytes: Larger files are refused unread.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    max_pixels: int = 100_000_000
+    max_bytes: int = 256 * 2**20
+
+    def __post_init__(self) -> None:
+        if len(self.background) != 3 or not all(0 <= level <= 255 for level in self.background):
+            raise ValueError(f"background takes three levels from 0 to 255, not {self.background}")
+        if self.max_pixels < 1 or self.max_bytes < 1:
+            raise ValueError("max_pixels and max_bytes must be positive")
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `from_config` gives an equal object back."""
+        return {**asdict(self), "background": list(self.background)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Rebuild from what `to_config` gave.
+
+        Raises:
+            ValueError: If a value is out of range.
+            TypeError: If there is a setting that this version doesn't know.
+        """
+        values = dict(config)
+        if "background" in values:
+            values["background"] = tuple(values["background"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A decoded image.
+
+    Attributes:
+        image: Mode RGB, 8-bit sRGB, upright, fully loaded, without metadata.
+        format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP``, ``TIFF``, ``PPM``, ``AVIF`` or
+            ``HEIF``, as found in the content.
+    """
+
+    image: Image.Image
+    format: str
+
+
+_DEFAULT_POLICY = DecodePolicy()
+
+
+def decode_image(
+    data: bytes, image_id: str, policy: DecodePolicy = _DEFAULT_POLICY
+) -> DecodedImage:
+    """Decode one image.
+
+    Args:
+        data: The encoded file.
+        image_id: Named in the error.
+        policy: Limits and background.
+
+    Returns:
+        The image, as it is meant to be seen.
+
+    Raises:
+        DecodeError: If it can't be decoded; the reason is one line of at most 200 characters.
+    """
+    with _mapped_errors(image_id):
+        if not data:
+            raise BadImageError("empty file (0 bytes)")
+        if len(data) > policy.max_bytes:
+            raise BadImageError(
+                f"too large: {len(data):,} bytes, the limit is {policy.max_bytes:,}"
+            )
+        kind = sniff_format(data)
+        if kind is None:
+            raise BadImageError(describe_other(data))
+        return DecodedImage(_DECODERS[kind](data, policy), kind)
+
+
+class _Reader(io.BytesIO):
+    """A file in memory that, once ``strict``, raises at its end instead of giving nothing.
+
+    So a cut file is found out even where ``LOAD_TRUNCATED_IMAGES`` asks Pillow to pass it.
+    """
+
+    strict = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if self.strict and size != 0 and not found:
+            raise BadImageError("truncated: the pixel data end early")
+        return found
+
+
+class _WebpReader(_Reader):
+    """Gives 16 bytes in the first read.
+
+    Pillow's plugin compares the size with its global limit if the first read brings it; ours has
+    been checked before.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(16 if self.tell() == 0 else size)
+
+
+class _JpegFile(JpegImagePlugin.JpegImageFile):
+    """JPEG whose EXIF is not searched for a resolution, which would warn about damaged EXIF."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
+class _TiffFile(TiffImagePlugin.TiffImageFile):
+    """TIFF whose size is not compared with Pillow's global limit."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)
+        ImageFile.ImageFile.load_prepare(self)
+
+
+def _check_sizes(sizes: tuple[tuple[int, int], ...], policy: DecodePolicy) -> None:
+    """Refuse by the header.
+
+    Raises:
+        BadImageError: If a buffer of that size is above the limit.
+    """
+    for width, height in sizes:
+        if width * height > policy.max_pixels:
+            raise BadImageError(
+                f"too many pixels: {width}x{height}, the limit is {policy.max_pixels:,}"
+            )
+
+
+def _load(image: ImageFile.ImageFile, reader: _Reader, policy: DecodePolicy) -> None:
+    """Decode the pixels of an opened file, if there are not too many."""
+    _check_sizes((image.size,), policy)
+    # These two plugins read to the end by design, and check the amount themselves.
+    reader.strict = all(tile[0] not in ("ppm", "ppm_plain") for tile in image.tile)
+    image.load()
+
+
+def _open(
+    data: bytes,
+    policy: DecodePolicy,
+    plugin: type[ImageFile.ImageFile],
+    prepare: Callable[[bytes], Prepared] = Prepared,
+) -> ImageFile.ImageFile:
+    """Prepare, check and decode; what is given back is loaded, in the file's own mode."""
+    prepared = prepare(data)
+    _check_sizes(prepared.sizes, policy)
+    reader = _WebpReader(prepared.data) if prepare is prepare_webp else _Reader(prepared.data)
+    image = plugin(reader)
+    _load(image, reader, policy)
+    return image
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation (Source: Exif 2.32, 4.6.4, tag 0112h)."""
+
+
+def _finish(image: Image.Image, policy: DecodePolicy) -> Image.Image:
+    """Convert, and turn as EXIF says."""
+    exif = image.info.get("exif", b"")
+    turn = _TURNS.get(exif_orientation(exif)) if exif else None
+    rgb = to_rgb(image, policy.background)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _decode_jpeg(data: bytes, policy: DecodePolicy) -> Image.Image:
+    # The plain JPEG class reads the first picture of an MPO too, and never warns about the rest.
+    return _finish(_open(data, policy, _JpegFile), policy)
+
+
+def _decode_png(data: bytes, policy: DecodePolicy) -> Image.Image:
+    image = _open(data, policy, PngImagePlugin.PngImageFile, prepare_png)
+    if image.mode in ("L", "RGB") and "transparency" in image.info:
+        # The file states the transparent colour in its own bit depth, the pixels now have 8.
+        image.info["transparency"] = _scaled_key(image.info["transparency"], depth=data[24])
+    return _finish(image, policy)
+
+
+def _scaled_key(key: object, depth: int) -> object:
+    """A gray level or an RGB colour of ``depth`` bits, in 8 bits."""
+    if isinstance(key, tuple):
+        return tuple(level >> (depth - 8) for level in key)
+    return key * 255 // (2**depth - 1) if isinstance(key, int) else key
+
+
+def _decode_webp(data: bytes, policy: DecodePolicy) -> Image.Image:
+    return _finish(_open(data, policy, WebPImagePlugin.WebPImageFile, prepare_webp), policy)
+
+
+def _decode_gif(data: bytes, policy: DecodePolicy) -> Image.Image:
+    return _finish(_open(data, policy, GifImagePlugin.GifImageFile, prepare_gif), policy)
+
+
+def _decode_bmp(data: bytes, policy: DecodePolicy) -> Image.Image:
+    return _finish(_open(data, policy, BmpImagePlugin.BmpImageFile), policy)
+
+
+def _decode_ppm(data: bytes, policy: DecodePolicy) -> Image.Image:
+    return _finish(_open(data, policy, PpmImagePlugin.PpmImageFile), policy)
+
+
+def _decode_avif(data: bytes, policy: DecodePolicy) -> Image.Image:
+    return _finish(_open(data, policy, AvifImagePlugin.AvifImageFile, prepare_avif), policy)
+
+
+_PHOTOMETRIC, _BITS = 262, 258
+
+
+def _decode_tiff(data: bytes, policy: DecodePolicy) -> Image.Image:
+    # Pillow turns a TIFF upright while it loads it.
+    image = cast("_TiffFile", _open(data, policy, _TiffFile, prepare_tiff))
+    return to_rgb(
+        image,
+        policy.background,
+        gray_bits=image.tag_v2.get(_BITS, (16,))[0],
+        white_is_zero=image.tag_v2.get(_PHOTOMETRIC) == 0,
+    )
+
+
+def _decode_heif(data: bytes, policy: DecodePolicy) -> Image.Image:
+    try:
+        import pillow_heif
+    except ImportError as exc:
+        raise BadImageError("HEIF needs pillow-heif: pip install 'embedkit[heif]'") from exc
+    # Not its Pillow plugin: registering that would change Pillow for the whole process. libheif
+    # turns the image upright by itself, and by rule EXIF has no say in it.
+    opened = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
+    primary = opened[opened.primary_index]
+    _check_sizes((primary.size,), policy)
+    profile = primary.info.get("icc_profile")
+    image = Image.frombytes(
+        primary.mode, primary.size, primary.data, "raw", primary.mode, primary.stride
+    )
+    if profile:
+        image.info["icc_profile"] = profile
+    return to_rgb(image, policy.background)
+
+
+_DECODERS: Mapping[str, Callable[[bytes, DecodePolicy], Image.Image]] = {
+    "AVIF": _decode_avif,
+    "BMP": _decode_bmp,
+    "GIF": _decode_gif,
+    "HEIF": _decode_heif,
+    "JPEG": _decode_jpeg,
+    "PNG": _decode_png,
+    "PPM": _decode_ppm,
+    "TIFF": _decode_tiff,
+    "WEBP": _decode_webp,
+}
+
+
+@contextmanager
+def _mapped_errors(image_id: str) -> Iterator[None]:
+    """Turn whatever decoding raises into a `DecodeError`.
+
+    Damaged bytes bring nearly every built-in error out of the plugins and out of Little CMS, and
+    the set grows with each release, so all of `Exception` is taken; KeyboardInterrupt is not one.
+    """
+    try:
+        yield
+    except BadImageError as exc:
+        raise DecodeError(image_id, _one_line(str(exc))) from exc
+    except MemoryError as exc:
+        raise DecodeError(image_id, "not enough memory to decode it") from exc
+    except Exception as exc:
+        raise DecodeError(
+            image_id, _one_line(f"{_verdict(exc)}: {exc or type(exc).__name__}")
+        ) from exc
+
+
+_CUT = re.compile("truncat|not enough|not large enough|end of|too short|no more|premature", re.IGNORECASE)
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
+_MAX_REASON = 200
+
+
+def _verdict(exc: Exception) -> str:
+    """Whether an error looks like a file that was cut, or like a damaged one."""
+    cut = isinstance(exc, (EOFError, IndexError, struct.error)) or _CUT.search(str(exc))
+    return "truncated" if cut else "damaged"
+
+
+def _one_line(text: str) -> str:
+    """Printable, on one line, without memory addresses, at most 200 characters."""
+    line = " ".join(_ADDRESS.sub("the file", text).split())
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 1] + "…"

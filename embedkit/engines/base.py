@@ -1,0 +1,98 @@
+"""What every engine is: uint8 images in, float32 embeddings out, from any thread."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.backbones.network import Backbone
+
+__all__ = ["Engine", "usable_cores"]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Engine(ABC):
+    """Runs a backbone on batches of one fixed shape.
+
+    A batch is always filled up to ``batch_size``, and never shared by several threads, so that
+    the kernels, and hence every bit of a result, don't depend on how many images came or on what
+    else is running.
+
+    Attributes:
+        name: ``openvino`` or ``torch``.
+        version: The version of the library that runs.
+        device: ``cpu``, ``cuda``, ``cuda:1``.
+        precision: ``fp32``, ``bf16``, ….
+        batch_size: B.
+        input_size: Height and width of the images, pixels.
+        feature_dim: D.
+    """
+
+    name: str
+    version: str
+
+    def __init__(self, backbone: Backbone, *, device: str, precision: str, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch size must be at least 1, not {batch_size}")
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.input_size = backbone.preprocessing.crop
+        self.feature_dim = backbone.feature_dim
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeds up to ``batch_size`` images; safe to call from several threads.
+
+        Args:
+            images: ``(n, input_size, input_size, 3)`` uint8 RGB, 1 <= n <= ``batch_size``.
+
+        Returns:
+            ``(n, D)`` float32, a new array.
+
+        Raises:
+            ValueError: The shape isn't that.
+        """
+        count = len(images)
+        size = self.input_size
+        if images.shape != (count, size, size, 3) or not 1 <= count <= self.batch_size:
+            raise ValueError(
+                f"expected 1 to {self.batch_size} images of {size}x{size}x3, got {images.shape}"
+            )
+        if count < self.batch_size:
+            full = np.zeros((self.batch_size, size, size, 3), np.uint8)
+            full[:count] = images
+            images = full
+        return self._run(images)[:count]
+
+    @abstractmethod
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeds exactly ``batch_size`` images into a new ``(B, D)`` float32 array."""
+
+    def close(self) -> None:
+        """Gives back what the engine holds."""
+
+    def to_config(self) -> dict[str, Any]:
+        """What a store records of the engine."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "device": self.device,
+            "precision": self.precision,
+            "batch_size": self.batch_size,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

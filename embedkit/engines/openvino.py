@@ -1,0 +1,72 @@
+"""The backbone in OpenVINO, on the CPU: a stream of one thread for each core."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+import torch
+
+from embedkit.engines.base import Engine, usable_cores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.backbones.network import Backbone
+
+__all__ = ["OpenVinoEngine"]
+
+
+class OpenVinoEngine(Engine):
+    """Runs a backbone with OpenVINO in fp32.
+
+    As many streams as cores, one thread each: callers in as many threads keep all cores busy, and
+    a result never depends on how many they are.
+    """
+
+    name = "openvino"
+    version = ov.__version__
+
+    def __init__(self, backbone: Backbone, *, batch_size: int = 16) -> None:
+        """Converts and compiles the backbone; takes seconds for a large one."""
+        super().__init__(backbone, device="cpu", precision="fp32", batch_size=batch_size)
+        cores = usable_cores()
+        self._compiled = ov.Core().compile_model(
+            _convert(backbone, batch_size),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "NUM_STREAMS": cores,
+                "INFERENCE_NUM_THREADS": cores,
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self._requests = threading.local()
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        request = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._compiled.create_infer_request()
+        request.infer([images], share_inputs=True)
+        return np.array(request.get_output_tensor(0).data)  # the next call reuses the tensor
+
+
+def _convert(backbone: Backbone, batch_size: int) -> Any:
+    """The network with its normalisation, from uint8 NHWC to float32 features."""
+    size = backbone.preprocessing.crop
+    with torch.inference_mode():
+        model = ov.convert_model(
+            backbone.module,
+            example_input=torch.zeros(batch_size, 3, size, size),
+            input=[batch_size, 3, size, size],
+        )
+    steps = ov.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    mean, std = (np.array(v) for v in (backbone.preprocessing.mean, backbone.preprocessing.std))
+    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(list(255 * mean)).scale(
+        list(255 * std)
+    )
+    return steps.build()

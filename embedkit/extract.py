@@ -1,0 +1,224 @@
+"""From a source of images to a store of embeddings: plan, resume, loop, commit."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from embedkit._version import __version__
+from embedkit.backbones import load_backbone
+from embedkit.decode import DecodePolicy
+from embedkit.engines import open_engine, usable_cores
+from embedkit.errors import StoreError, StoreMismatchError
+from embedkit.loop import ExtractResult, Run
+from embedkit.sources import open_source
+from embedkit.sources.plan import Plan
+from embedkit.store.format import StoreMeta
+from embedkit.store.partial import PartialStore
+from embedkit.store.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    import os
+    import threading
+    from collections.abc import Callable, Sequence
+
+    from embedkit.backbones import Backbone
+    from embedkit.engines import Engine
+    from embedkit.loop import Progress
+    from embedkit.sources import Source
+
+__all__ = ["extract"]
+
+_SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
+_PROVENANCE = ("plan_hash", "embedkit_version", "weights", "engine")
+_log = logging.getLogger("embedkit")
+
+
+def extract(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    backbone: str | Backbone = "resnet50_swsl",
+    weights: str | os.PathLike[str] = "auto",
+    engine: Literal["auto", "openvino", "torch"] = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    normalize: bool = False,
+    policy: DecodePolicy | None = None,
+    labels: str = "auto",
+    image_column: str | None = None,
+    label_column: str | None = None,
+    sharded: bool = False,
+    shard_rows: int | None = None,
+    overwrite: bool = False,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> ExtractResult:
+    """Embeds every image of a source and stores the pooled features.
+
+    An interrupted run goes on where it was when it is started again with the same settings; the
+    store that comes of it is the same to the byte. An image that can't be embedded is recorded
+    with its reason and stops nothing.
+
+    Args:
+        source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
+        output: The store to write; ``<output>.partial/`` holds the work until it is done.
+        backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
+        weights: ``auto``, a file, or ``random``.
+        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        batch_size: Images a batch; None chooses by device, or takes an interrupted run's.
+        workers: Threads that decode and embed; None is one a core. Doesn't change the result.
+        dtype: Of the stored rows.
+        normalize: Whether the stored rows get unit L2 norm (the stored head won't apply then).
+        policy: Decoding limits and background; None is the default policy.
+        labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
+        image_column: For Parquet: the column of images; None finds it.
+        label_column: For Parquet or a labels file: the column of labels; None finds it.
+        sharded: Keep a folder of shards in the place of one file.
+        shard_rows: Images a shard; None is 16384, or an interrupted run's.
+        overwrite: Replace an existing store, and forget an interrupted run.
+        stop: Set it (from a signal handler, another thread) to commit what is done and return.
+        on_progress: Called after every batch, from the calling thread.
+
+    Returns:
+        Counts and rate; ``complete`` is False if ``stop`` was set before the end.
+
+    Raises:
+        SourceError: The source can't be listed, or holds no image.
+        BackboneError: The backbone or its weights can't be had.
+        StoreMismatchError: An interrupted run, or the finished store, was made otherwise.
+        StoreLockedError: Another process is writing this store.
+        StoreError: The output can't be written, or exists and was made from another source.
+        ValueError: An argument is out of its range.
+    """
+    _check_arguments(dtype, workers, shard_rows)
+    output = Path(output)
+    sources = [source] if isinstance(source, str) or hasattr(source, "__fspath__") else list(source)
+    listing = open_source(
+        sources, labels=labels, image_column=image_column, label_column=label_column
+    )
+    loaded = load_backbone(backbone, weights=weights) if isinstance(backbone, str) else backbone
+    _announce(loaded)
+    with PartialStore.locked(output) as partial:
+        if overwrite:
+            partial.clear()
+        frozen = partial.frozen_meta()
+        if batch_size is None and frozen is not None:
+            batch_size = int(frozen.engine["batch_size"])
+        with open_engine(loaded, engine=engine, device=device, batch_size=batch_size) as ready:
+            meta = _describe(loaded, ready, policy or DecodePolicy(), dtype, normalize, sources)
+            if output.exists() and not overwrite:
+                result, plan_hash = _finished_before(output, meta, listing)
+                if frozen is not None and frozen.plan_hash == plan_hash:
+                    partial.discard()  # killed between the store's last step and its tidying up
+                return result
+            plan, meta = _freeze(partial, frozen, meta, listing, shard_rows)
+            run = Run(partial, plan, meta, loaded, ready, workers or usable_cores())
+            result = run.go(stop, on_progress)
+        if result.complete:
+            partial.finish(plan.num_shards, sharded=sharded)
+        return result
+
+
+def _check_arguments(dtype: str, workers: int | None, shard_rows: int | None) -> None:
+    if dtype not in {"float16", "float32"}:
+        raise ValueError(f"dtype must be float16 or float32, not {dtype!r}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if shard_rows is not None and shard_rows < 1:
+        raise ValueError(f"shard_rows must be at least 1, not {shard_rows}")
+
+
+def _announce(backbone: Backbone) -> None:
+    _log.info("weights of %s: licence %s", backbone.spec.name, backbone.licence)
+    if backbone.warning:
+        _log.warning("%s", backbone.warning)
+
+
+def _describe(
+    backbone: Backbone,
+    engine: Engine,
+    policy: DecodePolicy,
+    dtype: str,
+    normalize: bool,
+    sources: Sequence[str | os.PathLike[str]],
+) -> StoreMeta:
+    """What the store will say of itself; the plan's hash comes when the plan is frozen."""
+    config = backbone.to_config()
+    return StoreMeta(
+        backbone=config["backbone"],
+        weights_fingerprint=config["weights_fingerprint"],
+        weights=config["weights"],
+        licence=config["licence"],
+        preprocessing=config["preprocessing"],
+        pooling={key: config[key] for key in ("pooling", "gem_p", "layers", "flip")},
+        feature_dim=backbone.feature_dim,
+        dtype=dtype,
+        normalized=normalize,
+        decode={"decoder": "exact", **policy.to_config()},
+        engine=engine.to_config(),
+        source=[str(source) for source in sources],
+        plan_hash="",
+        embedkit_version=__version__,
+        head_applies=backbone.head_applies and not normalize,
+    )
+
+
+def _freeze(
+    partial: PartialStore,
+    frozen: StoreMeta | None,
+    meta: StoreMeta,
+    listing: Source,
+    shard_rows: int | None,
+) -> tuple[Plan, StoreMeta]:
+    """The plan and meta of this run: those that were frozen before, or new ones."""
+    plan = Plan.open(partial.folder)
+    if frozen is not None and plan is not None:
+        differences = frozen.differences(meta, ignore=_PROVENANCE)
+        differences |= _engine_differences(frozen, meta)
+        if shard_rows not in {None, plan.shard_rows}:
+            differences["shard_rows"] = (plan.shard_rows, shard_rows)
+        if differences:
+            raise StoreMismatchError(str(partial.folder), differences)
+        return plan, frozen
+    _log.info("listing %s", ", ".join(meta.source))
+    plan = Plan.freeze(listing.scan(), partial.folder, shard_rows or _SHARD_ROWS)
+    meta = replace(meta, plan_hash=plan.digest)
+    partial.freeze_meta(meta)
+    return plan, meta
+
+
+def _engine_differences(frozen: StoreMeta, meta: StoreMeta) -> dict[str, tuple[object, object]]:
+    """An interrupted run must go on with the same arithmetic; the version is told, not held."""
+    return {
+        f"engine.{key}": (frozen.engine.get(key), meta.engine.get(key))
+        for key in ("name", "device", "precision", "batch_size")
+        if frozen.engine.get(key) != meta.engine.get(key)
+    }
+
+
+def _finished_before(
+    output: Path, meta: StoreMeta, listing: Source
+) -> tuple[ExtractResult, str]:
+    """The result, and the plan's hash, of a run that was complete already and is this one."""
+    with EmbeddingStore.open(output) as store:
+        differences = store.meta.differences(meta, ignore=_PROVENANCE)
+        if differences:
+            raise StoreMismatchError(str(output), differences)
+        with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+            plan = Plan.freeze(listing.scan(), Path(folder), _SHARD_ROWS)
+        if plan.digest != store.meta.plan_hash:
+            raise StoreError(
+                f"{output}: exists, and its source has changed since ({store.counts.found} files "
+                f"then, {plan.count + plan.sidecars} now); --overwrite makes it anew, or extract "
+                "the new images into another file and merge"
+            )
+        counts = store.counts
+        result = ExtractResult.of(output, counts, complete=True, resumed=counts.found)
+        return result, store.meta.plan_hash

@@ -1,0 +1,163 @@
+"""From image records to rows: read, decode, preprocess and embed, in threads, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from embedkit.decode import DecodePolicy, decode_image, has_image_name, sniff_format
+from embedkit.errors import DecodeError
+from embedkit.phash import perceptual_hash
+from embedkit.records import ImageFacts, ImageFailure, ImageRecord
+from embedkit.store.build import ShardPart, make_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.engines import Engine
+    from embedkit.preprocess import Preprocessing
+    from embedkit.sources import ImageReader
+
+__all__ = ["BatchProcessor", "in_order"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProcessor:
+    """Embeds a batch of records from first byte to row; called from several threads at once.
+
+    Attributes:
+        reader: Gives the encoded bytes.
+        policy: How they are decoded.
+        preprocessing: Resize and crop.
+        engine: The backbone.
+        dtype: ``float16`` or ``float32``, of the rows.
+        normalize: Whether the rows get unit L2 norm.
+    """
+
+    reader: ImageReader
+    policy: DecodePolicy
+    preprocessing: Preprocessing
+    engine: Engine
+    dtype: str
+    normalize: bool
+
+    def __call__(self, records: Sequence[ImageRecord]) -> ShardPart:
+        """Embeds at most ``engine.batch_size`` records.
+
+        An image that can't be read, decoded or embedded becomes a failure; the others are
+        embedded all the same.
+        """
+        size = self.preprocessing.crop
+        pixels = np.empty((len(records), size, size, 3), np.uint8)
+        kept: list[ImageRecord] = []
+        facts: list[ImageFacts] = []
+        failures: list[ImageFailure] = []
+        skipped = 0
+        for record in records:
+            found = self._load(record, pixels[len(kept)])
+            if isinstance(found, ImageFacts):
+                kept.append(record)
+                facts.append(found)
+            elif isinstance(found, ImageFailure):
+                failures.append(found)
+            else:
+                skipped += 1
+        if not kept:
+            return ShardPart(None, tuple(failures), skipped)
+        embeddings = self.engine.embed(pixels[: len(kept)])
+        return self._finish(kept, facts, embeddings, failures, skipped)
+
+    def _load(
+        self, record: ImageRecord, out: NDArray[np.uint8]
+    ) -> ImageFacts | ImageFailure | None:
+        """Fills ``out`` with the image's pixels; None for a file that is no image at all."""
+        nbytes = -1 if record.nbytes is None else record.nbytes
+        try:
+            if record.problem is not None:
+                raise DecodeError(record.id, record.problem)
+            if not has_image_name(record.id) and sniff_format(self.reader.peek(record)) is None:
+                return None
+            data = self.reader.read(record)
+            nbytes = len(data)
+            return self._decode(record, data, out)
+        except DecodeError as exc:
+            return ImageFailure(record.id, exc.reason, nbytes)
+
+    def _decode(self, record: ImageRecord, data: bytes, out: NDArray[np.uint8]) -> ImageFacts:
+        decoded = decode_image(data, record.id, self.policy)
+        try:
+            out[:] = self.preprocessing.apply(decoded.image)
+        except ValueError as exc:
+            raise DecodeError(record.id, str(exc)) from exc
+        width, height = decoded.image.size
+        content_hash = hashlib.sha256(data).digest()
+        phash = perceptual_hash(decoded.image)
+        return ImageFacts(width, height, len(data), decoded.format, content_hash, phash)
+
+    def _finish(
+        self,
+        kept: Sequence[ImageRecord],
+        facts: Sequence[ImageFacts],
+        embeddings: NDArray[np.float32],
+        failures: list[ImageFailure],
+        skipped: int,
+    ) -> ShardPart:
+        """Casts the embeddings; those that aren't finite become failures."""
+        if self.normalize:
+            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+            embeddings = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
+        with np.errstate(over="ignore"):
+            rows = embeddings.astype(self.dtype)
+        good = np.isfinite(rows).all(axis=1)
+        for i in np.flatnonzero(~good):
+            reason = self._why_not_finite(embeddings[i])
+            failures.append(ImageFailure(kept[i].id, reason, facts[i].nbytes))
+        where = np.flatnonzero(good).tolist()
+        if not where:
+            return ShardPart(None, tuple(failures), skipped)
+        block = make_block(
+            [kept[i].id for i in where],
+            rows[good],
+            [facts[i] for i in where],
+            [kept[i].label for i in where],
+        )
+        return ShardPart(block, tuple(failures), skipped)
+
+    def _why_not_finite(self, embedding: NDArray[np.float32]) -> str:
+        if np.isfinite(embedding).all():
+            return f"embedding too large for {self.dtype}: use --dtype float32"
+        return "embedding is not finite"
+
+
+def in_order(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int
+) -> Iterator[tuple[_Item, _Result]]:
+    """Calls ``function`` on the items in ``workers`` threads; gives the results in their order.
+
+    At most two items a worker are under way or waiting, whatever the number of items. When the
+    iterator is closed, what is running is waited for and the rest is dropped.
+    """
+    window = 2 * workers
+    pending: deque[tuple[_Item, Future[_Result]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="embedkit")
+    try:
+        for item in items:
+            pending.append((item, pool.submit(function, item)))
+            if len(pending) >= window:
+                done, future = pending.popleft()
+                yield done, future.result()
+        while pending:
+            done, future = pending.popleft()
+            yield done, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

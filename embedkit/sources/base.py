@@ -1,0 +1,43 @@
+"""What every source of images is, and several sources as one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from embedkit.records import ImageRecord
+
+__all__ = ["ChainSource", "Source"]
+
+
+class Source(ABC):
+    """Something that lists images: a folder, a list, an archive, a table."""
+
+    @abstractmethod
+    def scan(self) -> Iterator[ImageRecord]:
+        """List the images, always in the same order, one at a time.
+
+        What can't be read (a damaged archive, a folder without permission) comes as a record with
+        ``problem`` set, and the scan goes on.
+
+        Returns:
+            The records; memory stays bounded however many there are.
+
+        Raises:
+            SourceError: The source can't be listed at all.
+        """
+
+
+class ChainSource(Source):
+    """Several sources, one after the other, in the given order."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+
+    def scan(self) -> Iterator[ImageRecord]:
+        """List the images of each source in turn."""
+        for source in self.sources:
+            yield from source.scan()

@@ -1,0 +1,304 @@
+"""Bytes and listings of URLs, through fsspec; errors come as ``OSError``, after retries."""
+
+from __future__ import annotations
+
+import errno
+import io
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
+
+from embedkit.errors import EmbedkitError, MissingExtraError, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Entry", "file_type", "glob_urls", "list_folder", "open_random", "read_range"]
+
+T = TypeVar("T")
+
+_EXTRAS = {
+    "gcs": ("gcsfs", "gcs"),
+    "gs": ("gcsfs", "gcs"),
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+    "s3": ("s3fs", "s3"),
+    "s3a": ("s3fs", "s3"),
+}
+_DELAYS = (0.2, 0.8)
+"""Seconds before the second and the third try."""
+_PERMANENT = (
+    EmbedkitError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    NotImplementedError,
+    PermissionError,
+    TypeError,
+    ValueError,
+)
+_BUFFER = 2**20
+_MAX_SKIP = 64 * 2**20
+"""A server without range requests sends a file from its start; up to here that is put up with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a remote folder.
+
+    Attributes:
+        name: Without the folder.
+        is_folder: Whether it can be listed in turn.
+        nbytes: Its size, where the listing tells.
+    """
+
+    name: str
+    is_folder: bool
+    nbytes: int | None
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL and the path in it.
+
+    Raises:
+        MissingExtraError: The backend isn't installed.
+        SourceError: There is no such scheme.
+    """
+    from fsspec.core import url_to_fs
+
+    scheme = url.partition("://")[0].lower()
+    try:
+        filesystem, path = url_to_fs(url)
+    except ImportError as exc:
+        if scheme in _EXTRAS:
+            package, extra = _EXTRAS[scheme]
+            raise MissingExtraError(package, extra, f"reading {scheme}:// addresses") from exc
+        raise SourceError(f"{url}: {exc}") from exc
+    except ValueError as exc:
+        raise SourceError(f"{url}: {exc}") from exc
+    return filesystem, str(path)
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Tell whether another try can't help: absent, forbidden or wrong, rather than unreachable."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in (408, 429)
+    return isinstance(error, _PERMANENT) or getattr(error, "errno", None) == errno.EFBIG
+
+
+def _retry(action: Callable[[], T]) -> T:
+    """Run ``action`` up to three times; raise what it raised last as an ``OSError``."""
+    for delay in (*_DELAYS, None):
+        try:
+            return action()
+        # Each backend has errors of its own, some of no common base, so all are taken and told.
+        except Exception as exc:
+            if isinstance(exc, (EmbedkitError, FileNotFoundError, PermissionError)):
+                raise
+            if delay is None or _is_permanent(exc):
+                raise OSError(errno.EIO, _text_of(exc)) from exc
+            time.sleep(delay)
+    raise AssertionError("unreachable")
+
+
+def _text_of(error: Exception) -> str:
+    status = getattr(error, "status", None)
+    text = f"the server answered {status}" if isinstance(status, int) else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def file_type(url: str) -> Literal["file", "folder"] | None:
+    """Tell what lies at a URL; None for nothing.
+
+    A web address is a folder only where it ends in ``/``: a server has pages, not folders.
+
+    Raises:
+        OSError: The storage can't be reached or refuses.
+        MissingExtraError: The backend isn't installed.
+        SourceError: There is no such scheme.
+    """
+    filesystem, path = _filesystem(url)
+    if _is_http(filesystem):
+        if not _retry(lambda: _http_exists(filesystem, path)):
+            return None
+        return "folder" if path.endswith("/") else "file"
+    try:
+        info = _retry(lambda: filesystem.info(path))
+    except FileNotFoundError:
+        return None
+    return "folder" if info["type"] == "directory" else "file"
+
+
+def _http_exists(filesystem: Any, url: str) -> bool:
+    try:
+        # One byte: unlike HEAD, every server answers it as it answers the read that follows.
+        return _http_read(filesystem, url, 0, 1) is not None
+    except FileNotFoundError:
+        return False
+
+
+def list_folder(url: str) -> list[Entry]:
+    """List a remote folder, sorted by the names' bytes.
+
+    Raises:
+        OSError: The folder can't be listed.
+        MissingExtraError: The backend isn't installed.
+        SourceError: There is no such scheme.
+    """
+    filesystem, path = _filesystem(url)
+
+    def read() -> list[dict[str, Any]]:
+        found = filesystem.ls(path, detail=True)
+        # fsspec would keep the listing of every folder, without bound.
+        filesystem.invalidate_cache(path)
+        return cast(list[dict[str, Any]], found)
+
+    entries = {}
+    for info in _retry(read):
+        entry = _entry(info, path.rstrip("/") + "/")
+        if entry is not None:
+            entries[entry.name] = entry
+    return sorted(entries.values(), key=lambda entry: entry.name.encode("utf-8", "surrogateescape"))
+
+
+def _entry(info: dict[str, Any], base: str) -> Entry | None:
+    """Read one entry of fsspec's listing; None for what doesn't lie right below ``base``.
+
+    Web pages also link to their parents, to themselves and to other orders of the same list.
+    """
+    full = str(info["name"]).rstrip("/")
+    name = full.removeprefix(base)
+    if name == full or not name or "/" in name or (base.startswith("http") and "?" in name):
+        return None
+    return Entry(name, info["type"] == "directory", info.get("size"))
+
+
+def glob_urls(pattern: str) -> list[str]:
+    """Find the URLs that match a pattern, sorted by bytes.
+
+    Raises:
+        OSError: The storage can't be listed.
+        MissingExtraError: The backend isn't installed.
+        SourceError: There is no such scheme.
+    """
+    filesystem, path = _filesystem(pattern)
+    found = _retry(lambda: filesystem.glob(path, detail=True))
+    # The scheme and host as given, not as fsspec writes them.
+    prefix = pattern[: len(pattern) - len(path.lstrip("/"))] if pattern.endswith(path) else ""
+    names = [str(name) for name, info in found.items() if info["type"] != "directory"]
+    urls = [
+        prefix + name.lstrip("/") if prefix else filesystem.unstrip_protocol(name) for name in names
+    ]
+    return sorted(urls, key=lambda url: url.encode("utf-8", "surrogateescape"))
+
+
+def read_range(url: str, start: int, stop: int) -> bytes:
+    """Read the bytes ``start`` to ``stop`` of a URL, fewer where it ends before.
+
+    Raises:
+        OSError: They can't be read, after three tries.
+        MissingExtraError: The backend isn't installed.
+        SourceError: There is no such scheme.
+    """
+    filesystem, path = _filesystem(url)
+    if _is_http(filesystem):
+        return _retry(lambda: _http_read(filesystem, path, start, stop))
+    return _retry(lambda: _read_range(filesystem, path, start, stop))
+
+
+def _read_range(filesystem: Any, path: str, start: int, stop: int) -> bytes:
+    try:
+        return bytes(filesystem.cat_file(path, start, stop))
+    except Exception:
+        # Object stores answer a range of an empty object, or past the end, with an error.
+        if int(filesystem.size(path)) <= start:
+            return b""
+        raise
+
+
+def _is_http(filesystem: Any) -> bool:
+    protocol = filesystem.protocol
+    return "http" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+
+def _http_read(filesystem: Any, url: str, start: int, stop: int) -> bytes:
+    from fsspec.asyn import sync
+
+    return cast(bytes, sync(filesystem.loop, _http_get, filesystem, url, start, stop))
+
+
+async def _http_get(filesystem: Any, url: str, start: int, stop: int) -> bytes:
+    """Ask for a range; of a server that sends the whole file, take only what was asked for."""
+    options = dict(filesystem.kwargs)
+    wanted = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
+    options["headers"] = {**options.get("headers", {}), **wanted}
+    session = await filesystem.set_session()
+    async with session.get(filesystem.encode_url(url), **options) as response:
+        if response.status == 416:
+            return b""
+        if response.status == 404:
+            raise FileNotFoundError(url)
+        response.raise_for_status()
+        skip = 0 if response.status == 206 else start
+        if skip > _MAX_SKIP:
+            raise ValueError("the server ignores range requests: download this file first")
+        return await _body(response.content, skip, stop - start)
+
+
+async def _body(content: Any, skip: int, length: int) -> bytes:
+    """Read ``length`` bytes after ``skip`` others, holding no more than that in memory."""
+    parts: list[bytes] = []
+    while length and (part := await content.readany()):
+        kept = part[skip : skip + length]
+        skip = max(0, skip - len(part))
+        length -= len(kept)
+        parts.append(kept)
+    return b"".join(parts)
+
+
+def open_random(url: str) -> BinaryIO:
+    """Open a URL for reading with seeks; each read is one range request of 1 MiB or more.
+
+    Raises:
+        OSError: It can't be opened, or its size isn't known.
+        MissingExtraError: The backend isn't installed.
+        SourceError: There is no such scheme.
+    """
+    filesystem, path = _filesystem(url)
+    size = _retry(lambda: filesystem.info(path))["size"]
+    if size is None:
+        raise OSError(errno.ENOTSUP, "the server doesn't tell the size: download this file first")
+    return io.BufferedReader(_RangeFile(url, int(size)), _BUFFER)
+
+
+class _RangeFile(io.RawIOBase):
+    """A remote file whose every read is a range request, with the retries of those."""
+
+    def __init__(self, url: str, size: int) -> None:
+        self._url = url
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        stop = min(self._position + len(buffer), self._size)
+        if stop <= self._position:
+            return 0
+        data = read_range(self._url, self._position, stop)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)

@@ -1,0 +1,68 @@
+"""Folders behind URLs: buckets, other fsspec storage, and the index pages of web servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.errors import SourceError
+from embedkit.records import ImageRecord
+from embedkit.sources import storage
+from embedkit.sources.base import Source
+from embedkit.sources.names import first_folder, is_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embedkit.sources.remote import Entry
+
+__all__ = ["RemoteFolderSource"]
+
+
+class RemoteFolderSource(Source):
+    """Every file below a URL; hidden ones are passed over.
+
+    Args:
+        root: The folder's URL, as the ids shall begin.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def scan(self) -> Iterator[ImageRecord]:
+        """List the files, depth first, in the order of the names' bytes.
+
+        Raises:
+            SourceError: The root can't be listed.
+            MissingExtraError: The URL's backend isn't installed.
+        """
+        try:
+            stack = [iter(_list(self.root, ""))]
+        except OSError as exc:
+            reason = storage.reason_of(exc)
+            raise SourceError(f"{self.root}: folder can't be listed: {reason}") from exc
+        while stack:
+            item = next(stack[-1], None)
+            if item is None:
+                stack.pop()
+                continue
+            name, entry = item
+            if not entry.is_folder:
+                yield self._record(name, entry.nbytes)
+                continue
+            try:
+                stack.append(iter(_list(storage.join(self.root, name), name + "/")))
+            except OSError as exc:
+                problem = f"folder can't be listed: {storage.reason_of(exc)}"
+                yield self._record(name, problem=problem)
+
+    def _record(
+        self, name: str, nbytes: int | None = None, problem: str | None = None
+    ) -> ImageRecord:
+        url = storage.join(self.root, name)
+        label = first_folder(name)
+        return ImageRecord(id=url, path=url, nbytes=nbytes, label=label, problem=problem)
+
+
+def _list(url: str, prefix: str) -> list[tuple[str, Entry]]:
+    entries = storage.list_folder(url)
+    return [(prefix + entry.name, entry) for entry in entries if not is_hidden(entry.name)]

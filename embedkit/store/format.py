@@ -1,0 +1,241 @@
+"""Store format 1: names, attributes and row blocks. docs/formats.md describes the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.errors import StoreFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["BLOCK_ROWS", "FORMAT_NAME", "FORMAT_VERSION", "RowBlock", "StoreCounts", "StoreMeta"]
+
+FORMAT_NAME = "embedkit-store"
+FORMAT_VERSION = 1
+BLOCK_ROWS = 1024  # rows under one checksum
+
+IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
+    "width": np.dtype("<i4"),
+    "height": np.dtype("<i4"),
+    "nbytes": np.dtype("<i8"),
+    "format": np.dtype(object),
+    "content_hash": np.dtype("u1"),
+    "phash": np.dtype("<u8"),
+}
+"""The datasets of ``/images``; ``content_hash`` is ``(N, 32)``, the others ``(N,)``."""
+
+# What may differ between two stores of one kind of embedding.
+_PROVENANCE = ("source", "plan_hash", "embedkit_version", "weights", "engine")
+
+
+@dataclass(frozen=True)
+class StoreMeta:
+    """How the embeddings of a store were made.
+
+    Attributes:
+        backbone: The backbone's name, ``resnet50_swsl``.
+        weights_fingerprint: SHA-256 (hex) over the weights' tensors.
+        weights: Where the weights came from, ``url:…``, ``file:…``, ``random:0``.
+        licence: Licence of the weights.
+        preprocessing: ``Preprocessing.to_config()``.
+        pooling: ``{"pooling", "gem_p", "layers", "flip", …}``.
+        feature_dim: D.
+        dtype: ``float16`` or ``float32``.
+        normalized: Whether the rows have unit L2 norm.
+        decode: The decoding policy: limits, background, which decoder.
+        engine: What ran the backbone: name, version, device, precision, batch size.
+        source: The sources as they were given.
+        plan_hash: SHA-256 (hex) of the plan that was embedded.
+        embedkit_version: The version that wrote the store.
+        head_applies: Whether the stored head can be applied to the stored rows.
+    """
+
+    backbone: str
+    weights_fingerprint: str
+    weights: str
+    licence: str
+    preprocessing: Mapping[str, Any]
+    pooling: Mapping[str, Any]
+    feature_dim: int
+    dtype: str
+    normalized: bool
+    decode: Mapping[str, Any]
+    engine: Mapping[str, Any]
+    source: Sequence[str]
+    plan_hash: str
+    embedkit_version: str
+    head_applies: bool
+
+    def to_config(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold; ``from_config`` reads it."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> StoreMeta:
+        """Reads what ``to_config`` wrote; unknown keys are left out.
+
+        Raises:
+            StoreFormatError: A key is missing.
+        """
+        names = [f.name for f in dataclasses.fields(cls)]
+        missing = [name for name in names if name not in config]
+        if missing:
+            raise StoreFormatError(f"store attributes missing: {', '.join(missing)}")
+        return cls(**{name: config[name] for name in names})
+
+    def to_attributes(self) -> dict[str, Any]:
+        """HDF5 attributes: plain values stay plain, the others become JSON."""
+        return {key: _to_attribute(value) for key, value in self.to_config().items()}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> StoreMeta:
+        """Reads what ``to_attributes`` wrote.
+
+        Raises:
+            StoreFormatError: An attribute is missing or isn't what it should be.
+        """
+        try:
+            config = {
+                f.name: _from_attribute(attributes[f.name], str(f.type))
+                for f in dataclasses.fields(cls)
+                if f.name in attributes
+            }
+        except (TypeError, ValueError) as exc:
+            raise StoreFormatError(f"a store attribute can't be read: {exc}") from exc
+        return cls.from_config(config)
+
+    def differences(
+        self, other: StoreMeta, *, ignore: Iterable[str] = _PROVENANCE
+    ) -> dict[str, tuple[object, object]]:
+        """What differs between two ways of embedding: name to ``(self's, other's)``.
+
+        Nested settings are told apart by a dotted name, ``preprocessing.crop``.
+
+        Args:
+            other: What to compare with.
+            ignore: Fields that may differ; the default is where and by whom it was made.
+        """
+        mine, yours = self.to_config(), other.to_config()
+        for name in ignore:
+            del mine[name], yours[name]
+        return dict(_differences("", mine, yours))
+
+
+def _to_attribute(value: object) -> object:
+    return value if isinstance(value, bool | int | str) else json.dumps(value, sort_keys=True)
+
+
+def _from_attribute(value: Any, kind: str) -> object:
+    if kind == "str":
+        return str(value)
+    if kind in {"bool", "int"}:
+        return bool(value) if kind == "bool" else int(value)
+    return json.loads(value)
+
+
+def _differences(
+    prefix: str, mine: Mapping[str, Any], yours: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[object, object]]]:
+    for key in sorted({*mine, *yours}):
+        a, b = mine.get(key), yours.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(f"{prefix}{key}.", a, b)
+        elif a != b:
+            yield prefix + key, (a, b)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """``found = embedded + failed + skipped``, always.
+
+    Attributes:
+        embedded: Rows of the store.
+        failed: Images that could not be embedded; each has a row in ``/failures``.
+        skipped: Files that are no images by name or content.
+    """
+
+    embedded: int
+    failed: int
+    skipped: int
+
+    @property
+    def found(self) -> int:
+        """Everything that the source listed."""
+        return self.embedded + self.failed + self.skipped
+
+    def __add__(self, other: StoreCounts) -> StoreCounts:
+        return StoreCounts(
+            self.embedded + other.embedded,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlock:
+    """Some rows of a store, in memory.
+
+    Attributes:
+        embeddings: ``(n, D)``.
+        ids: n ids, as the bytes that are stored.
+        images: The columns of ``/images``: name to ``(n,)`` (``content_hash``: ``(n, 32)``).
+        labels: n labels, UTF-8; empty where an image has none.
+    """
+
+    embeddings: NDArray[np.floating]
+    ids: Sequence[bytes]
+    images: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    labels: Sequence[bytes] = ()
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def rows(self, start: int, stop: int) -> RowBlock:
+        """The rows from ``start`` to ``stop``, without a copy of the arrays."""
+        return RowBlock(
+            self.embeddings[start:stop],
+            self.ids[start:stop],
+            {name: column[start:stop] for name, column in self.images.items()},
+            self.labels[start:stop],
+        )
+
+    @staticmethod
+    def concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
+        """Joins one block or more."""
+        if len(blocks) == 1:
+            return blocks[0]
+        return RowBlock(
+            np.concatenate([block.embeddings for block in blocks]),
+            [name for block in blocks for name in block.ids],
+            {
+                name: np.concatenate([block.images[name] for block in blocks])
+                for name in blocks[0].images
+            },
+            [label for block in blocks for label in block.labels],
+        )
+
+
+def in_blocks(parts: Iterable[RowBlock], rows: int = BLOCK_ROWS) -> Iterator[RowBlock]:
+    """Cuts a stream of row blocks anew, into blocks of exactly ``rows`` (the last may be less)."""
+    waiting: list[RowBlock] = []
+    held = 0
+    for part in parts:
+        waiting.append(part)
+        held += len(part)
+        if held < rows:
+            continue
+        joined = RowBlock.concatenate(waiting)
+        whole = held - held % rows
+        for start in range(0, whole, rows):
+            yield joined.rows(start, start + rows)
+        waiting, held = ([joined.rows(whole, held)] if held > whole else []), held - whole
+    if held:
+        yield RowBlock.concatenate(waiting)

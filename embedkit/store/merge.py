@@ -1,0 +1,136 @@
+"""Merging stores of one kind of embedding into one file, a block of rows at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
+from embedkit.store.atomic import atomic_file
+from embedkit.store.format import StoreCounts, StoreMeta
+from embedkit.store.read import ShardFile
+from embedkit.store.store import EmbeddingStore
+from embedkit.store.write import ShardContent, write_shard
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from embedkit.records import ImageFailure
+    from embedkit.store.format import RowBlock
+
+__all__ = ["merge", "merge_shards"]
+
+
+def merge(
+    stores: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Merges stores into one file; rows keep their order, store after store.
+
+    The inputs are verified while they are read. They must have been embedded alike: backbone,
+    weights, preprocessing, pooling, decoding, dtype and precision.
+
+    Args:
+        stores: Files or folders, at least one.
+        output: The file to write; it appears when it is whole.
+        overwrite: Whether an existing file is replaced.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        StoreMismatchError: Two stores were made in different ways.
+        StoreCorruptError: An input is damaged.
+        StoreError: ``output`` exists, or can't be written.
+        ValueError: No store was given.
+    """
+    output = Path(output)
+    if not stores:
+        raise ValueError("nothing to merge: give one store or more")
+    if output.exists() and not overwrite:
+        raise StoreError(f"{output}: exists already; --overwrite replaces it")
+    paths: list[Path] = []
+    for given in stores:
+        with EmbeddingStore.open(given) as store:
+            folder = store.path if store.path.is_dir() else store.path.parent
+            paths += [folder / entry.name for entry in store.shards]
+    if any(path.resolve() == output.resolve() for path in paths):
+        raise StoreError(f"{output}: is one of the stores to merge; choose another output")
+    merge_shards(paths, output)
+    return output
+
+
+def merge_shards(paths: Sequence[Path], output: Path) -> None:
+    """Merges shard files into one, streaming; peak memory is a few blocks of rows.
+
+    Raises:
+        StoreMismatchError: Two shards were made in different ways.
+        StoreCorruptError: A shard is damaged.
+        StoreError: ``output`` can't be written.
+    """
+    metas: list[StoreMeta] = []
+    counts = StoreCounts(0, 0, 0)
+    with_labels = False
+    for path in paths:
+        shard = ShardFile(path)
+        _refuse_mismatch(output, metas, shard.meta)
+        metas.append(shard.meta)
+        counts += shard.counts
+        with_labels = with_labels or shard.has_labels
+        head = shard.head()
+        shard.close()
+    content = ShardContent(
+        _merged_meta(metas),
+        counts,
+        _verified_rows(paths),
+        _failures(paths),
+        with_labels,
+        head,
+    )
+    with atomic_file(output) as file:
+        write_shard(file, content)
+
+
+def _refuse_mismatch(output: Path, metas: Sequence[StoreMeta], meta: StoreMeta) -> None:
+    if not metas:
+        return
+    differences = metas[0].differences(meta)
+    precisions = metas[0].engine.get("precision"), meta.engine.get("precision")
+    if precisions[0] != precisions[1]:
+        differences["engine.precision"] = precisions
+    if differences:
+        raise StoreMismatchError(str(output), differences)
+
+
+def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
+    """The first one's, with all sources and engines; of one plan if all are shards of it."""
+    first = metas[0]
+    others = [dict(meta.engine) for meta in metas if meta.engine != first.engine]
+    engine = {**first.engine, "others": others} if others else first.engine
+    plans = list(dict.fromkeys(meta.plan_hash for meta in metas))
+    sources = list(dict.fromkeys(source for meta in metas for source in meta.source))
+    plan = plans[0] if len(plans) == 1 else hashlib.sha256("".join(plans).encode()).hexdigest()
+    return dataclasses.replace(first, plan_hash=plan, source=sources, engine=engine)
+
+
+def _verified_rows(paths: Sequence[Path]) -> Iterator[RowBlock]:
+    for path in paths:
+        shard = ShardFile(path)
+        try:
+            for problem in shard.problems():
+                raise StoreCorruptError(f"{path}: {problem}; make this file again")
+            yield from shard.blocks()
+        finally:
+            shard.close()
+
+
+def _failures(paths: Sequence[Path]) -> Iterator[ImageFailure]:
+    for path in paths:
+        shard = ShardFile(path)
+        yield from shard.failures()
+        shard.close()

@@ -1,0 +1,386 @@
+"""The store that users open: one shard file, or a folder of shards with a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import numpy as np
+
+from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreMismatchError
+from embedkit.records import EmbeddingBatch
+from embedkit.store.format import FORMAT_NAME, FORMAT_VERSION, IMAGE_DTYPES, StoreCounts, StoreMeta
+from embedkit.store.read import ShardFile
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from embedkit.records import Head, ImageFailure
+    from embedkit.store.format import RowBlock
+
+__all__ = ["MANIFEST", "EmbeddingStore", "EmbeddingsView", "IdsView", "ShardEntry"]
+
+MANIFEST = "manifest.json"
+_OPEN_SHARDS = 32  # more would run into the limit on open files
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One line of a manifest.
+
+    Attributes:
+        name: File name inside the store's folder.
+        embedded: Rows.
+        failed: Failures.
+        skipped: Skipped files.
+        sha256: SHA-256 (hex) of the file.
+    """
+
+    name: str
+    embedded: int
+    failed: int
+    skipped: int
+    sha256: str
+
+    @property
+    def counts(self) -> StoreCounts:
+        """What the shard holds."""
+        return StoreCounts(self.embedded, self.failed, self.skipped)
+
+
+class EmbeddingStore:
+    """Embeddings of a corpus with ids, image facts, failures and the head; read-only.
+
+    Use it as a context manager, or ``close`` it.
+
+    Attributes:
+        path: The file or folder.
+        meta: How the embeddings were made.
+        counts: Embedded, failed, skipped, found.
+        shards: The shards' entries; ``sha256`` is empty for a single file.
+    """
+
+    def __init__(self, path: Path, shards: Sequence[ShardEntry], meta: StoreMeta | None) -> None:
+        self.path = path
+        self.shards = tuple(shards)
+        self._folder = path if path.is_dir() else path.parent
+        self._open: OrderedDict[int, ShardFile] = OrderedDict()
+        self._starts = np.cumsum([0, *(shard.embedded for shard in shards)])
+        self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+        self.meta = meta or self.shard(0).meta
+        self.counts = sum((shard.counts for shard in shards), StoreCounts(0, 0, 0))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> EmbeddingStore:
+        """Opens a store for reading.
+
+        Args:
+            path: A shard file (``photos.h5``) or a folder with ``manifest.json``.
+
+        Raises:
+            StoreError: There is nothing at ``path``.
+            StoreFormatError: It is no embedkit store, or of a newer format.
+            StoreCorruptError: Its parts don't fit together.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return _open_folder(path)
+        shard = ShardFile(path)
+        counts = shard.counts
+        shard.close()
+        entry = ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, "")
+        return cls(path, [entry], shard.meta)
+
+    def __len__(self) -> int:
+        return self.counts.embedded
+
+    def __enter__(self) -> EmbeddingStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes every open shard."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def shard(self, number: int) -> ShardFile:
+        """One shard, open; at most ``_OPEN_SHARDS`` stay open."""
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        opened = ShardFile(self._folder / self.shards[number].name)
+        if opened.counts != self.shards[number].counts:
+            opened.close()
+            raise StoreCorruptError(f"{opened.path}: its counts aren't those of the manifest")
+        self._open[number] = opened
+        if len(self._open) > _OPEN_SHARDS:
+            self._open.popitem(last=False)[1].close()
+        return opened
+
+    @property
+    def embeddings(self) -> NDArray[np.floating] | EmbeddingsView:
+        """``(N, D)`` array-like: a memory map for one file, a view of the maps for many."""
+        return self.shard(0).embeddings if len(self.shards) == 1 else EmbeddingsView(self)
+
+    @property
+    def ids(self) -> IdsView:
+        """The N ids, read as they are asked for."""
+        return IdsView(self)
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The N labels (empty where an image has none), or None if the source gave none."""
+        if not any(self.shard(i).has_labels for i in range(len(self.shards))):
+            return None
+        found = self._gather(lambda shard: shard.labels(0, len(shard)))
+        return [label.decode("utf-8", "replace") for label in found]
+
+    @property
+    def head(self) -> Head | None:
+        """The classifier that was split off; ``meta.head_applies`` says if it fits the rows."""
+        return self.shard(0).head()
+
+    def images(self, column: str) -> NDArray[Any]:
+        """One column of ``/images``: width, height, nbytes, format, content_hash or phash.
+
+        Raises:
+            ValueError: There is no such column.
+        """
+        if column not in IMAGE_DTYPES:
+            raise ValueError(f"no image column {column!r}; there are {', '.join(IMAGE_DTYPES)}")
+        parts = [
+            self.shard(i).image_column(column, 0, self.shards[i].embedded)
+            for i in range(len(self.shards))
+        ]
+        return np.concatenate(parts)
+
+    def failures(self) -> Iterator[ImageFailure]:
+        """The images that could not be embedded."""
+        for number in range(len(self.shards)):
+            yield from self.shard(number).failures()
+
+    def blocks(self) -> Iterator[RowBlock]:
+        """All rows with all that belongs to them, in pieces of bounded size."""
+        for number in range(len(self.shards)):
+            yield from self.shard(number).blocks()
+
+    def iter_batches(self, rows: int = 1024) -> Iterator[EmbeddingBatch]:
+        """All rows in order, ``rows`` at a time (fewer at the end of a shard).
+
+        Raises:
+            ValueError: ``rows`` is less than 1.
+        """
+        if rows < 1:
+            raise ValueError(f"rows must be at least 1, not {rows}")
+        for number, entry in enumerate(self.shards):
+            first = int(self._starts[number])
+            for start in range(0, entry.embedded, rows):
+                shard = self.shard(number)
+                stop = min(start + rows, entry.embedded)
+                ids = tuple(map(_to_text, shard.ids(start, stop)))
+                yield EmbeddingBatch(first + start, ids, np.asarray(shard.embeddings[start:stop]))
+
+    def to_numpy(self, dtype: DTypeLike = None) -> NDArray[np.floating]:
+        """All embeddings in memory, ``(N, D)``, as stored or as ``dtype``."""
+        out = np.empty((len(self), self.meta.feature_dim), dtype or self.meta.dtype)
+        for batch in self.iter_batches(16384):
+            out[batch.start : batch.start + len(batch.ids)] = batch.embeddings
+        return out
+
+    def row_of(self, image_id: str) -> int:
+        """The row of an id; the first one if the id is there more than once.
+
+        Raises:
+            KeyError: The id isn't in the store.
+        """
+        wanted = _to_bytes(image_id)
+        hashes, rows = self._hashed_ids()
+        key = _hash_id(wanted)
+        for at in range(int(np.searchsorted(hashes, key)), len(hashes)):
+            if hashes[at] != key:
+                break
+            shard, row = self.locate(int(rows[at]))
+            if self.shard(shard).ids(row, row + 1)[0] == wanted:
+                return int(rows[at])
+        raise KeyError(image_id)
+
+    def get(self, image_id: str) -> NDArray[np.floating]:
+        """The embedding of one image, ``(D,)``.
+
+        Raises:
+            KeyError: The id isn't in the store.
+        """
+        shard, row = self.locate(self.row_of(image_id))
+        return np.array(self.shard(shard).embeddings[row])
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """The shard's number and the row inside it, for a row of the store.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        at = row + len(self) if row < 0 else row
+        if not 0 <= at < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        number = int(np.searchsorted(self._starts, at, side="right")) - 1
+        return number, at - int(self._starts[number])
+
+    def _hashed_ids(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """64-bit hashes of all ids, sorted, and their rows: 16 bytes an image."""
+        if self._rows_by_hash is None:
+            hashes = np.empty(len(self), np.uint64)
+            row = 0
+            for number in range(len(self.shards)):
+                for start in range(0, self.shards[number].embedded, 65536):
+                    stop = min(start + 65536, self.shards[number].embedded)
+                    for name in self.shard(number).ids(start, stop):
+                        hashes[row] = _hash_id(name)
+                        row += 1
+            order = np.argsort(hashes, kind="stable")
+            self._rows_by_hash = hashes[order], order
+        return self._rows_by_hash
+
+    def _gather(self, read: Callable[[ShardFile], list[bytes]]) -> list[bytes]:
+        return [item for i in range(len(self.shards)) for item in read(self.shard(i))]
+
+
+class EmbeddingsView:
+    """The embeddings of a sharded store as one ``(N, D)`` array-like, memory-mapped.
+
+    Attributes:
+        shape: ``(N, D)``.
+        dtype: float16 or float32.
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+        self.shape = (len(store), store.meta.feature_dim)
+        self.dtype = np.dtype(store.meta.dtype)
+        self.ndim = 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> NDArray[np.floating]:
+        if isinstance(index, tuple):
+            return cast("NDArray[np.floating]", self[index[0]][(..., *index[1:])])
+        if isinstance(index, int | np.integer):
+            number, row = self._store.locate(int(index))
+            return self._store.shard(number).embeddings[row]
+        return self._rows(np.arange(len(self))[index])
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("the rows of several shards can't be one array without a copy")
+        return self._store.to_numpy(dtype)
+
+    def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        out = np.empty((len(rows), self.shape[1]), self.dtype)
+        starts = self._store._starts
+        numbers = np.searchsorted(starts, rows, side="right") - 1
+        for number in np.unique(numbers):
+            mine = np.flatnonzero(numbers == number)
+            out[mine] = self._store.shard(int(number)).embeddings[rows[mine] - starts[number]]
+        return out
+
+
+class IdsView(Sequence[str]):
+    """The ids of a store, read from disk as they are asked for.
+
+    Bytes that aren't UTF-8 come as surrogate escapes; ``os.fsencode`` gives the true path back.
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            rows = range(start, stop, step)
+            return [self[row] for row in rows] if step != 1 else self._read(start, stop)
+        number, row = self._store.locate(int(index))
+        return _to_text(self._store.shard(number).ids(row, row + 1)[0])
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), 65536):
+            yield from self._read(start, min(start + 65536, len(self)))
+
+    def _read(self, start: int, stop: int) -> list[str]:
+        out: list[str] = []
+        while start < stop:
+            number, row = self._store.locate(start)
+            end = min(row + stop - start, self._store.shards[number].embedded)
+            out += map(_to_text, self._store.shard(number).ids(row, end))
+            start += end - row
+        return out
+
+
+def _open_folder(path: Path) -> EmbeddingStore:
+    manifest = read_manifest(path)
+    try:
+        entries = [ShardEntry(**entry) for entry in manifest["shards"]]
+        meta = StoreMeta.from_config(manifest["meta"])
+    except (KeyError, TypeError) as exc:
+        raise StoreFormatError(f"{path / MANIFEST}: not a store's manifest: {exc}") from exc
+    if not entries:
+        raise StoreFormatError(f"{path / MANIFEST}: names no shard")
+    for entry in entries:
+        if Path(entry.name).name != entry.name:
+            raise StoreFormatError(
+                f"{path / MANIFEST}: shard {entry.name!r} lies outside the store"
+            )
+    store = EmbeddingStore(path, entries, meta)
+    differences = meta.differences(store.shard(0).meta)
+    if differences:
+        raise StoreMismatchError(str(path), differences)
+    return store
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a sharded store.
+
+    Raises:
+        StoreError: There is none.
+        StoreFormatError: It isn't one, or of a newer format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError as exc:
+        raise StoreError(f"{folder}: not an embedkit store (no {MANIFEST} in the folder)") from exc
+    except (OSError, ValueError) as exc:
+        raise StoreFormatError(f"{path}: can't be read: {exc}") from exc
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
+        raise StoreFormatError(f"{path}: not a store's manifest")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise StoreFormatError(f"{path}: format {manifest.get('format_version')}, not 1")
+    return manifest
+
+
+def _to_text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _to_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _hash_id(name: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little"))
