@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import typer
 
@@ -84,7 +84,10 @@ class ProgressLine:
             of = f" of {total / 1e6:.1f}" if total else ""
             self._write(f"downloading {name}: {done / 1e6:.1f}{of} MB")
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         """Clears the line."""
         if self._width:
             self._write("")

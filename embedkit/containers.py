@@ -1,9 +1,10 @@
 """Image containers read byte by byte, before Pillow sees them.
 
-Pillow warns about, or reads on its own terms, some parts of a file that don't matter for its pixels:
-a damaged EXIF block, animation chunks, compressed texts, canvas sizes. `warnings.catch_warnings` is
-no remedy, since it isn't thread-safe. So the parts are left out here, and what the limits need to
-know is read from the headers. Every function takes the encoded bytes and gives back a `Prepared`.
+Pillow warns about, or reads on its own terms, some parts of a file that don't matter for its
+pixels: a damaged EXIF block, animation chunks, compressed texts, canvas sizes.
+`warnings.catch_warnings` is no remedy, since it isn't thread-safe. So the parts are left out here,
+and what the limits need to know is read from the headers. Every ``prepare_*`` function takes the
+encoded bytes and gives back a `Prepared`.
 """
 
 from __future__ import annotations
@@ -163,15 +164,15 @@ def prepare_webp(data: bytes) -> Prepared:
     raise BadImageError(f"damaged: no WebP begins with the chunk {chunk!r}")
 
 
-_AVIF_EXIF = re.compile(rb"(infe[\2\3]\0\0[\0\1].{4})Exif", re.DOTALL)
+_AVIF_EXIF = re.compile(rb"(infe.{8}(?:..)?)Exif", re.DOTALL)
 
 
 def prepare_avif(data: bytes) -> Prepared:
     """Hide the EXIF item: AVIF turns an image by its own boxes only.
 
-    Source: ISO/IEC 23000-22 (MIAF), 7.3.6.6: EXIF orientation is not to be applied.
+    Pillow's plugin overrides the EXIF orientation by those boxes as well, but parses the block.
     """
-    return Prepared(_AVIF_EXIF.sub(rb"\1skip", data, count=1))
+    return Prepared(_AVIF_EXIF.sub(rb"\1skip", data))
 
 
 _ORIENTATION = 0x0112

@@ -132,7 +132,7 @@ def decode_image(
         kind = sniff_format(data)
         if kind is None:
             raise BadImageError(describe_other(data))
-        return DecodedImage(_DECODERS[kind](data, policy), kind)
+        return DecodedImage(_decode(kind, data, policy), kind)
 
 
 class _Reader(io.BytesIO):
@@ -173,7 +173,7 @@ class _TiffFile(TiffImagePlugin.TiffImageFile):
 
     def load_prepare(self) -> None:
         if self._im is None:
-            self.im = Image.core.new(self.mode, self._tile_size)
+            self.im = Image.new(self.mode, self._tile_size).im
         ImageFile.ImageFile.load_prepare(self)
 
 
@@ -190,26 +190,21 @@ def _check_sizes(sizes: tuple[tuple[int, int], ...], policy: DecodePolicy) -> No
             )
 
 
-def _load(image: ImageFile.ImageFile, reader: _Reader, policy: DecodePolicy) -> None:
-    """Decode the pixels of an opened file, if there are not too many."""
-    _check_sizes((image.size,), policy)
-    # These two plugins read to the end by design, and check the amount themselves.
-    reader.strict = all(tile[0] not in ("ppm", "ppm_plain") for tile in image.tile)
-    image.load()
-
-
 def _open(
     data: bytes,
     policy: DecodePolicy,
     plugin: type[ImageFile.ImageFile],
-    prepare: Callable[[bytes], Prepared] = Prepared,
+    prepare: Callable[[bytes], Prepared],
 ) -> ImageFile.ImageFile:
     """Prepare, check and decode; what is given back is loaded, in the file's own mode."""
     prepared = prepare(data)
     _check_sizes(prepared.sizes, policy)
     reader = _WebpReader(prepared.data) if prepare is prepare_webp else _Reader(prepared.data)
     image = plugin(reader)
-    _load(image, reader, policy)
+    _check_sizes((image.size,), policy)
+    # These two decoders read to the end by design, and check the amount themselves.
+    reader.strict = all(tile[0] not in ("ppm", "ppm_plain") for tile in image.tile)
+    image.load()
     return image
 
 
@@ -222,7 +217,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation (Source: Exif 2.32, 4.6.4, tag 0112h)."""
+"""What undoes each EXIF orientation (Source: Exif 2.32, tag 0112h)."""
 
 
 def _finish(image: Image.Image, policy: DecodePolicy) -> Image.Image:
@@ -231,11 +226,6 @@ def _finish(image: Image.Image, policy: DecodePolicy) -> Image.Image:
     turn = _TURNS.get(exif_orientation(exif)) if exif else None
     rgb = to_rgb(image, policy.background)
     return rgb if turn is None else rgb.transpose(turn)
-
-
-def _decode_jpeg(data: bytes, policy: DecodePolicy) -> Image.Image:
-    # The plain JPEG class reads the first picture of an MPO too, and never warns about the rest.
-    return _finish(_open(data, policy, _JpegFile), policy)
 
 
 def _decode_png(data: bytes, policy: DecodePolicy) -> Image.Image:
@@ -251,26 +241,6 @@ def _scaled_key(key: object, depth: int) -> object:
     if isinstance(key, tuple):
         return tuple(level >> (depth - 8) for level in key)
     return key * 255 // (2**depth - 1) if isinstance(key, int) else key
-
-
-def _decode_webp(data: bytes, policy: DecodePolicy) -> Image.Image:
-    return _finish(_open(data, policy, WebPImagePlugin.WebPImageFile, prepare_webp), policy)
-
-
-def _decode_gif(data: bytes, policy: DecodePolicy) -> Image.Image:
-    return _finish(_open(data, policy, GifImagePlugin.GifImageFile, prepare_gif), policy)
-
-
-def _decode_bmp(data: bytes, policy: DecodePolicy) -> Image.Image:
-    return _finish(_open(data, policy, BmpImagePlugin.BmpImageFile), policy)
-
-
-def _decode_ppm(data: bytes, policy: DecodePolicy) -> Image.Image:
-    return _finish(_open(data, policy, PpmImagePlugin.PpmImageFile), policy)
-
-
-def _decode_avif(data: bytes, policy: DecodePolicy) -> Image.Image:
-    return _finish(_open(data, policy, AvifImagePlugin.AvifImageFile, prepare_avif), policy)
 
 
 _PHOTOMETRIC, _BITS = 262, 258
@@ -306,17 +276,28 @@ def _decode_heif(data: bytes, policy: DecodePolicy) -> Image.Image:
     return to_rgb(image, policy.background)
 
 
-_DECODERS: Mapping[str, Callable[[bytes, DecodePolicy], Image.Image]] = {
-    "AVIF": _decode_avif,
-    "BMP": _decode_bmp,
-    "GIF": _decode_gif,
-    "HEIF": _decode_heif,
-    "JPEG": _decode_jpeg,
-    "PNG": _decode_png,
-    "PPM": _decode_ppm,
-    "TIFF": _decode_tiff,
-    "WEBP": _decode_webp,
+_PLAIN: Mapping[str, tuple[type[ImageFile.ImageFile], Callable[[bytes], Prepared]]] = {
+    "AVIF": (AvifImagePlugin.AvifImageFile, prepare_avif),
+    "BMP": (BmpImagePlugin.BmpImageFile, Prepared),
+    "GIF": (GifImagePlugin.GifImageFile, prepare_gif),
+    # The plain class reads the first picture of an MPO too, and never warns about the others.
+    "JPEG": (_JpegFile, Prepared),
+    "PPM": (PpmImagePlugin.PpmImageFile, Prepared),
+    "WEBP": (WebPImagePlugin.WebPImageFile, prepare_webp),
 }
+_SPECIAL: Mapping[str, Callable[[bytes, DecodePolicy], Image.Image]] = {
+    "HEIF": _decode_heif,
+    "PNG": _decode_png,
+    "TIFF": _decode_tiff,
+}
+
+
+def _decode(kind: str, data: bytes, policy: DecodePolicy) -> Image.Image:
+    """Decode by the plugin of a sniffed format, and by no other."""
+    if kind in _SPECIAL:
+        return _SPECIAL[kind](data, policy)
+    plugin, prepare = _PLAIN[kind]
+    return _finish(_open(data, policy, plugin, prepare), policy)
 
 
 @contextmanager
@@ -334,11 +315,13 @@ def _mapped_errors(image_id: str) -> Iterator[None]:
         raise DecodeError(image_id, "not enough memory to decode it") from exc
     except Exception as exc:
         raise DecodeError(
-            image_id, _one_line(f"{_verdict(exc)}: {exc or type(exc).__name__}")
+            image_id, _one_line(f"{_verdict(exc)}: {str(exc) or type(exc).__name__}")
         ) from exc
 
 
-_CUT = re.compile("truncat|not enough|not large enough|end of|too short|no more|premature", re.IGNORECASE)
+_CUT = re.compile(
+    "truncat|not enough|not large enough|end of|too short|no more|premature", re.IGNORECASE
+)
 _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
 _MAX_REASON = 200
 

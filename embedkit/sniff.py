@@ -8,7 +8,11 @@ from pathlib import PurePosixPath
 __all__ = ["describe_other", "has_image_name", "sniff_format"]
 
 _EXTENSIONS = frozenset(
-    [".avif", ".bmp", ".dib", ".gif", ".heic", ".heics", ".heif", ".heifs", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp", ".apng", ".avifs"]
+    (
+        *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heics", ".heif"),
+        *(".heifs", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
+        *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
 )
 
 _SIGNATURES = (
@@ -49,8 +53,7 @@ _OTHERS = (
     (re.compile(rb"P[fF7][\s]"), "PFM or PAM image: not supported"),
     (re.compile(rb"\x76\x2f\x31\x01"), "OpenEXR image: not supported"),
     (re.compile(rb"%!PS"), "PostScript: not supported"),
-    (re.compile(rb"(?:<\?xml.*?)?(?:<!--.*?-->|<!DOCTYPE svg.*?>|\s)*<svg\b", re.DOTALL | re.IGNORECASE),
-     "SVG: not supported"),
+    (re.compile(rb"(?is)(?=<(?:\?xml|!--|!doctype\s+svg|svg)).*?<svg\b"), "SVG: not supported"),
     (re.compile(rb"<!doctype html|<html|<head|<body", re.IGNORECASE), "HTML page"),
     (re.compile(rb"<\?xml"), "XML document"),
     (re.compile(rb"version https://git-lfs"), "Git LFS pointer, not the file itself"),

@@ -11,23 +11,30 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from embedkit.containers import BadImageError, Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["prepare_tiff"]
 
 _SCALARS = frozenset(
-    (256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 332)
-    + (512, 513, 514, 515, 531)
+    (
+        *(256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 332),
+        *(512, 513, 514, 515, 531),
+    )
 )
 """Width, length, compression, photometric … : one whole number each."""
-_ARRAYS = frozenset(
-    (258, 273, 279, 320, 324, 325, 338, 339, 347, 519, 520, 521, 529, 530, 532, 34675)
-)
-"""Bits per sample, strips, tiles, colour map, JPEG tables, ICC profile …"""
+_ARRAYS = frozenset((258, 273, 279, 320, 324, 325, 338, 339, 519, 520, 521, 529, 530, 532))
+"""Bits per sample, strips, tiles, colour map …"""
+_BLOBS = frozenset((347, 34675))
+"""JPEG tables and the ICC profile."""
 _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH, _ICC = 256, 257, 322, 323, 34675
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_BYTES = {1: "B", 7: "B"}
 _UNIT = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 """Bytes of a value of each field type."""
 
@@ -101,8 +108,7 @@ def _read_entries(data: bytes, layout: _Layout) -> dict[int, _Entry]:
 
 def _checked(entry: _Entry, data: bytes, layout: _Layout) -> _Entry | None:
     """The entry if decoding needs it and its value lies in the file."""
-    known = _INTEGERS if entry.tag in _SCALARS else _UNIT if entry.tag in _ARRAYS else {}
-    if entry.kind not in known or entry.count == 0:
+    if entry.kind not in _allowed_kinds(entry.tag) or entry.count == 0:
         return None
     nbytes = entry.count * _UNIT[entry.kind]
     start = 0
@@ -120,6 +126,15 @@ def _checked(entry: _Entry, data: bytes, layout: _Layout) -> _Entry | None:
         field = value[: _UNIT[entry.kind]].ljust(layout.room, b"\0")
         return _Entry(entry.tag, entry.kind, 1, field)
     return entry
+
+
+def _allowed_kinds(tag: int) -> Mapping[int, object]:
+    """The field types in which the value of a tag is taken; none for a tag that isn't needed."""
+    if tag in _SCALARS:
+        return _INTEGERS
+    if tag in _BLOBS:
+        return _BYTES
+    return _UNIT if tag in _ARRAYS else {}
 
 
 def _number(entry: _Entry, layout: _Layout) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -111,9 +112,9 @@ def load_backbone(
     layers: Sequence[str] = (),
     flip: bool = False,
     input_size: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     cache: Path | None = None,
-    on_progress: Callable[[str, int, int | None], None] | None = None,
+    on_download: Callable[[str, int, int | None], None] | None = None,
 ) -> Backbone:
     """Build a backbone and load its weights.
 
@@ -128,9 +129,10 @@ def load_backbone(
         layers: Stages to pool and concatenate, by timm's names; none means the last layer.
         flip: Average with the features of the mirror image; costs a second pass.
         input_size: Side of the image that the network sees, pixels; the resize keeps its ratio.
-        preprocessing: Instead of the one that the weights were trained with.
+        preprocessing: Instead of the one that the weights were trained with, or the fields of it
+            to change (``{"resize": 224}``).
         cache: Instead of ``EMBEDKIT_CACHE``.
-        on_progress: Called while weights are downloaded: file name, bytes here, bytes in all.
+        on_download: Called while weights are downloaded: file name, bytes here, bytes in all.
 
     Returns:
         The backbone, on the CPU, in eval mode.
@@ -143,13 +145,13 @@ def load_backbone(
         ValueError: A setting is unknown, or the network can't do it.
     """
     spec = _any_spec(name)
-    preprocessing = _with_input_size(preprocessing or spec.preprocessing(), input_size)
+    preprocessing = _with_input_size(_changed(spec.preprocessing(), preprocessing), input_size)
     net = _build(spec, seed)
     module = FeatureModule(net, pooling=pooling, gem_p=gem_p, layers=layers, flip=flip).eval()
     # Before the weights, so that a setting that can't work costs no download.
     feature_dim = module.check_maps(preprocessing.crop)
     is_random = weights == "random" or (spec.source == "none" and weights == "auto")
-    provenance = f"random:{seed}" if is_random else _load(spec, net, weights, cache, on_progress)
+    provenance = f"random:{seed}" if is_random else _load(spec, net, weights, cache, on_download)
     digest = fingerprint(net)
     head, head_name = detach_head(net)
     return Backbone(
@@ -180,6 +182,15 @@ def _any_spec(name: str) -> BackboneSpec:
     return next(listed, None) or timm_spec(timm_name)
 
 
+def _changed(own: Preprocessing, wanted: Preprocessing | Mapping[str, Any] | None) -> Preprocessing:
+    """The preprocessing that is wanted: another one, or the own one with some fields changed."""
+    if wanted is None:
+        return own
+    if not isinstance(wanted, Mapping):
+        return wanted
+    return type(own).from_config({**own.to_config(), **wanted})
+
+
 def _with_input_size(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
     if size is None:
         return preprocessing
@@ -207,10 +218,10 @@ def _load(
     net: nn.Module,
     weights: str | os.PathLike[str],
     cache: Path | None,
-    on_progress: Callable[[str, int, int | None], None] | None,
+    on_download: Callable[[str, int, int | None], None] | None,
 ) -> str:
     """Load published weights or a file into the network; return where they are from."""
-    path, provenance = obtain_weights(spec, weights, cache=cache, on_progress=on_progress)
+    path, provenance = obtain_weights(spec, weights, cache=cache, on_progress=on_download)
     check_file_hash(path)
     # The packaged file has another project's names, in the same order.
     load_weights(net, path, by_order=spec.source == "package")

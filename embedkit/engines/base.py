@@ -78,7 +78,7 @@ class Engine(ABC):
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embeds exactly ``batch_size`` images into a new ``(B, D)`` float32 array."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most engines hold nothing
         """Gives back what the engine holds."""
 
     def to_config(self) -> dict[str, Any]:

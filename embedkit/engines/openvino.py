@@ -10,6 +10,7 @@ import openvino as ov
 import torch
 
 from embedkit.engines.base import Engine, usable_cores
+from embedkit.errors import BackboneError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +31,11 @@ class OpenVinoEngine(Engine):
     version = ov.__version__
 
     def __init__(self, backbone: Backbone, *, batch_size: int = 16) -> None:
-        """Converts and compiles the backbone; takes seconds for a large one."""
+        """Converts and compiles the backbone; takes seconds.
+
+        Raises:
+            BackboneError: OpenVINO can't run it.
+        """
         super().__init__(backbone, device="cpu", precision="fp32", batch_size=batch_size)
         cores = usable_cores()
         self._compiled = ov.Core().compile_model(
@@ -56,12 +61,16 @@ class OpenVinoEngine(Engine):
 def _convert(backbone: Backbone, batch_size: int) -> Any:
     """The network with its normalisation, from uint8 NHWC to float32 features."""
     size = backbone.preprocessing.crop
-    with torch.inference_mode():
-        model = ov.convert_model(
-            backbone.module,
-            example_input=torch.zeros(batch_size, 3, size, size),
-            input=[batch_size, 3, size, size],
-        )
+    example = torch.zeros(batch_size, 3, size, size)
+    try:
+        with torch.inference_mode():
+            model = ov.convert_model(torch.export.export(backbone.module, (example,)))
+    except Exception as exc:  # the exporter's and the converter's errors have no common base
+        reason = " ".join(str(exc).split())[:200]
+        raise BackboneError(
+            f"{backbone.spec.name}: OpenVINO can't run it ({reason}); use --engine torch"
+        ) from exc
+    model.reshape([batch_size, 3, size, size])
     steps = ov.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     steps.input().model().set_layout(ov.Layout("NCHW"))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from embedkit.errors import DecodeError
+from embedkit.errors import DecodeError, SourceError
 from embedkit.sources import storage
 
 if TYPE_CHECKING:
@@ -23,14 +23,16 @@ def decode_errors(record: ImageRecord, *errors: type[Exception]) -> Iterator[Non
 
     Args:
         record: The image.
-        errors: What its kind of archive raises, beside ``OSError`` and ``ValueError``.
+        errors: What its kind of archive raises, beside ``OSError``, ``ValueError`` and
+            ``SourceError`` (a URL of an unknown scheme).
 
     Raises:
         DecodeError: The block raised one of them.
     """
+    caught: tuple[type[Exception], ...] = (OSError, ValueError, SourceError, *errors)
     try:
         yield
-    except (OSError, ValueError, *errors) as exc:
+    except caught as exc:
         raise DecodeError(record.id, storage.reason_of(exc)) from exc
 
 

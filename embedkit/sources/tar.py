@@ -44,6 +44,10 @@ class TarSource(Source):
             yield ImageRecord(id=self.path, path=self.path, kind="tar", problem=listing.problem)
 
 
+class _HeaderDamageError(tarfile.ReadError):
+    """A header can't be read; the data before it is whole."""
+
+
 class _StrictInfo(tarfile.TarInfo):
     """Raises at a damaged header, where ``tarfile`` would take it for the archive's end."""
 
@@ -51,12 +55,24 @@ class _StrictInfo(tarfile.TarInfo):
     def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictInfo:
         try:
             return super().fromtarfile(tar)
-        except tarfile.HeaderError as exc:
+        except (OSError, tarfile.HeaderError, *COMPRESSION_ERRORS) as exc:
             # The one proper end. The class isn't in the module's public names.
             if type(exc).__name__ == "EOFHeaderError":
                 raise
-            reason = "no end mark" if "empty" in str(exc) else str(exc)
-            raise tarfile.ReadError(reason) from exc
+            told = storage.reason_of(exc)
+            raise _HeaderDamageError("no end mark" if told == "empty header" else told) from exc
+
+
+class _LeanTar(tarfile.TarFile):
+    """Forgets each member once it is given out: ``TarFile`` would keep them all in memory."""
+
+    tarinfo = _StrictInfo
+    members: list[tarfile.TarInfo]
+
+    def next(self) -> tarfile.TarInfo | None:
+        info = super().next()
+        self.members.clear()
+        return info
 
 
 class _Listing:
@@ -93,20 +109,16 @@ class _Listing:
 
     def _whole_members(self, stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
         """Yield each member once the next header, or the end, proves that its data is whole."""
-        with tarfile.open(
-            fileobj=stream,
-            mode="r:",
-            tarinfo=_StrictInfo,
-            encoding="utf-8",
-            errors="surrogateescape",
-        ) as tar:
+        with _LeanTar(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
             info = tar.next()
             while info is not None:
                 text = _class_text(stream, info)
                 offset = tar.offset
-                following = tar.next()
-                # tarfile would keep every member: hundreds of bytes for each of millions.
-                tar.members.clear()
+                try:
+                    following = tar.next()
+                except _HeaderDamageError:
+                    yield info, text
+                    raise
                 yield info, text
                 if following is not None and (following.size < 0 or tar.offset <= offset):
                     raise tarfile.ReadError("a member has a negative size")

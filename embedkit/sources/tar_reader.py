@@ -83,6 +83,4 @@ def _extent(record: ImageRecord) -> tuple[int, int]:
 
 def _open_stream(key: tuple[str, str]) -> ForwardWindow[bytes]:
     path, compression = key
-    return ForwardWindow(
-        lambda: decompress(path, compression), length=len, cost=len, limit=_WINDOW
-    )
+    return ForwardWindow(lambda: decompress(path, compression), length=len, cost=len, limit=_WINDOW)

@@ -121,10 +121,9 @@ def _write_rows(h5: h5py.File, content: ShardContent) -> dict[str, list[bytes]]:
 
 def _create_row_datasets(h5: h5py.File, content: ShardContent) -> dict[str, h5py.Dataset]:
     rows, meta = content.counts.embedded, content.meta
+    little = np.dtype(meta.dtype).newbyteorder("<")
     made = {
-        "embeddings": h5.create_dataset(
-            "embeddings", (rows, meta.feature_dim), f"<f{_width(meta)}"
-        ),
+        "embeddings": h5.create_dataset("embeddings", (rows, meta.feature_dim), little),
         "ids": h5.create_dataset("ids", (rows,), _BYTES),
     }
     for name, dtype in IMAGE_DTYPES.items():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
+
+import numpy as np
 
 from embedkit._version import __version__
 from embedkit.backbones import load_backbone
@@ -21,16 +24,16 @@ from embedkit.store.partial import PartialStore
 from embedkit.store.store import EmbeddingStore
 
 if TYPE_CHECKING:
-    import os
     import threading
     from collections.abc import Callable, Sequence
 
     from embedkit.backbones import Backbone
+    from embedkit.backbones.options import LoadOptions
     from embedkit.engines import Engine
     from embedkit.loop import Progress
     from embedkit.sources import Source
 
-__all__ = ["extract"]
+__all__ = ["ExtractPreview", "extract", "preview"]
 
 _SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
 _PROVENANCE = ("plan_hash", "embedkit_version", "weights", "engine")
@@ -42,7 +45,6 @@ def extract(
     output: str | os.PathLike[str],
     *,
     backbone: str | Backbone = "resnet50_swsl",
-    weights: str | os.PathLike[str] = "auto",
     engine: Literal["auto", "openvino", "torch"] = "auto",
     device: str = "auto",
     batch_size: int | None = None,
@@ -58,6 +60,7 @@ def extract(
     overwrite: bool = False,
     stop: threading.Event | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    **loading: Unpack[LoadOptions],
 ) -> ExtractResult:
     """Embeds every image of a source and stores the pooled features.
 
@@ -69,7 +72,6 @@ def extract(
         source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
         output: The store to write; ``<output>.partial/`` holds the work until it is done.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
-        weights: ``auto``, a file, or ``random``.
         engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Images a batch; None chooses by device, or takes an interrupted run's.
@@ -85,6 +87,8 @@ def extract(
         overwrite: Replace an existing store, and forget an interrupted run.
         stop: Set it (from a signal handler, another thread) to commit what is done and return.
         on_progress: Called after every batch, from the calling thread.
+        **loading: How a backbone given by its name is loaded: weights, seed, pooling, gem_p,
+            layers, flip, input_size, preprocessing, on_download (see ``LoadOptions``).
 
     Returns:
         Counts and rate; ``complete`` is False if ``stop`` was set before the end.
@@ -99,12 +103,11 @@ def extract(
     """
     _check_arguments(dtype, workers, shard_rows)
     output = Path(output)
-    sources = [source] if isinstance(source, str) or hasattr(source, "__fspath__") else list(source)
+    sources = _as_list(source)
     listing = open_source(
         sources, labels=labels, image_column=image_column, label_column=label_column
     )
-    loaded = load_backbone(backbone, weights=weights) if isinstance(backbone, str) else backbone
-    _announce(loaded)
+    loaded = _load(backbone, loading)
     with PartialStore.locked(output) as partial:
         if overwrite:
             partial.clear()
@@ -126,6 +129,87 @@ def extract(
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class ExtractPreview:
+    """What an extraction would do.
+
+    Attributes:
+        found: Files that the source lists.
+        sidecars: Of those, files that only accompany images.
+        backbone: Its name.
+        weights: Where its weights come from.
+        licence: Of the weights.
+        feature_dim: D.
+        engine: What would run it, on which device, with which batch size.
+        store_bytes: The embeddings' size, bytes.
+        resumes: Whether an interrupted run would be gone on with.
+        output: The store.
+        exists: Whether it exists already.
+    """
+
+    found: int
+    sidecars: int
+    backbone: str
+    weights: str
+    licence: str
+    feature_dim: int
+    engine: str
+    store_bytes: int
+    resumes: bool
+    output: str
+    exists: bool
+
+
+def preview(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    backbone: str | Backbone = "resnet50_swsl",
+    engine: Literal["auto", "openvino", "torch"] = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    normalize: bool = False,
+    policy: DecodePolicy | None = None,
+    labels: str = "auto",
+    image_column: str | None = None,
+    label_column: str | None = None,
+    **loading: Unpack[LoadOptions],
+) -> ExtractPreview:
+    """Lists the source and loads the backbone, writes nothing; the arguments are ``extract``'s.
+
+    Raises:
+        SourceError: The source can't be listed.
+        BackboneError: The backbone or its weights can't be had.
+    """
+    output = Path(output)
+    _check_arguments(dtype, None, None)
+    sources = _as_list(source)
+    listing = open_source(
+        sources, labels=labels, image_column=image_column, label_column=label_column
+    )
+    loaded = _load(backbone, loading)
+    with open_engine(loaded, engine=engine, device=device, batch_size=batch_size) as ready:
+        meta = _describe(loaded, ready, policy or DecodePolicy(), dtype, normalize, sources)
+    found = sidecars = 0
+    for record in listing.scan():
+        found += 1
+        sidecars += record.sidecar
+    return ExtractPreview(
+        found=found,
+        sidecars=sidecars,
+        backbone=meta.backbone,
+        weights=meta.weights,
+        licence=meta.licence,
+        feature_dim=meta.feature_dim,
+        engine=f"{ready.name} on {ready.device}, {ready.precision}, batches of {ready.batch_size}",
+        store_bytes=(found - sidecars) * meta.feature_dim * np.dtype(meta.dtype).itemsize,
+        resumes=PartialStore(output).frozen_meta() is not None,
+        output=str(output),
+        exists=output.exists(),
+    )
+
+
 def _check_arguments(dtype: str, workers: int | None, shard_rows: int | None) -> None:
     if dtype not in {"float16", "float32"}:
         raise ValueError(f"dtype must be float16 or float32, not {dtype!r}")
@@ -135,10 +219,22 @@ def _check_arguments(dtype: str, workers: int | None, shard_rows: int | None) ->
         raise ValueError(f"shard_rows must be at least 1, not {shard_rows}")
 
 
-def _announce(backbone: Backbone) -> None:
+def _as_list(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[str | os.PathLike[str]]:
+    return [source] if isinstance(source, str | os.PathLike) else list(source)
+
+
+def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
+    """Loads a backbone by its name, and tells its licence and what to know of it."""
+    if isinstance(backbone, str):
+        backbone = load_backbone(backbone, **options)
+    elif options:
+        raise ValueError(f"{', '.join(options)}: only for a backbone that is given by its name")
     _log.info("weights of %s: licence %s", backbone.spec.name, backbone.licence)
     if backbone.warning:
         _log.warning("%s", backbone.warning)
+    return backbone
 
 
 def _describe(
@@ -161,7 +257,7 @@ def _describe(
         feature_dim=backbone.feature_dim,
         dtype=dtype,
         normalized=normalize,
-        decode={"decoder": "exact", **policy.to_config()},
+        decode=policy.to_config(),
         engine=engine.to_config(),
         source=[str(source) for source in sources],
         plan_hash="",
@@ -203,9 +299,7 @@ def _engine_differences(frozen: StoreMeta, meta: StoreMeta) -> dict[str, tuple[o
     }
 
 
-def _finished_before(
-    output: Path, meta: StoreMeta, listing: Source
-) -> tuple[ExtractResult, str]:
+def _finished_before(output: Path, meta: StoreMeta, listing: Source) -> tuple[ExtractResult, str]:
     """The result, and the plan's hash, of a run that was complete already and is this one."""
     with EmbeddingStore.open(output) as store:
         differences = store.meta.differences(meta, ignore=_PROVENANCE)

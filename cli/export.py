@@ -1,0 +1,47 @@
+"""``embedkit export``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._output import print_json
+
+__all__ = ["NAME", "Format", "command"]
+
+NAME = "export"
+
+
+class Format(StrEnum):
+    """What a store can be exported to."""
+
+    NPY = "npy"
+    PARQUET = "parquet"
+    H5 = "h5"
+
+
+def command(
+    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write.")],
+    to: Annotated[
+        Format,
+        typer.Option(
+            help="parquet: one file; npy: a folder as clip-retrieval lays it out; h5: one store."
+        ),
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what exists at the output.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write a store as Parquet, as npy + Parquet, or as one HDF5 file."""
+    from embedkit.exporting import export
+
+    export(store, output, to=to.value, overwrite=overwrite)
+    if json:
+        print_json({"store": str(store), "output": str(output), "to": to.value})
+    else:
+        typer.echo(f"{output}: written as {to.value}")

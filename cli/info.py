@@ -1,0 +1,100 @@
+"""``embedkit info``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._output import print_json, print_table
+
+if TYPE_CHECKING:
+    from embedkit.store import EmbeddingStore
+
+__all__ = ["NAME", "command"]
+
+NAME = "info"
+
+
+def command(
+    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List every failed image, not only the reasons.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what a store is, how it was made, its size, and what failed and why."""
+    from embedkit.store import EmbeddingStore
+
+    with EmbeddingStore.open(store) as opened:
+        told = _describe(opened)
+    if json:
+        print_json(told)
+        return
+    _print_facts(told)
+    if failures:
+        print_table(
+            ("failed", "bytes", "reason"), [tuple(row.values()) for row in told["failures"]]
+        )
+    elif told["failures"]:
+        counted = sorted(told["failures_by_reason"].items(), key=lambda item: (-item[1], item[0]))
+        print_table(("failed", "reason"), [(count, reason) for reason, count in counted])
+
+
+def _describe(store: EmbeddingStore) -> dict[str, Any]:
+    failures = [
+        {"id": failure.id, "nbytes": failure.nbytes, "reason": failure.reason}
+        for failure in store.failures()
+    ]
+    counts, head, labels = store.counts, store.head, store.labels
+    folder = store.path if store.path.is_dir() else store.path.parent
+    return {
+        "path": str(store.path),
+        "bytes": sum((folder / shard.name).stat().st_size for shard in store.shards),
+        "shards": len(store.shards),
+        "rows": len(store),
+        "found": counts.found,
+        "embedded": counts.embedded,
+        "failed": counts.failed,
+        "skipped": counts.skipped,
+        "classes": None if head is None else len(head.class_names),
+        "labels": None if labels is None else len(set(labels) - {""}),
+        **store.meta.to_config(),
+        "failures_by_reason": dict(Counter(failure["reason"] for failure in failures)),
+        "failures": failures,
+    }
+
+
+def _print_facts(told: dict[str, Any]) -> None:
+    head = "none" if told["classes"] is None else f"{told['classes']:,} classes"
+    if told["classes"] is not None and not told["head_applies"]:
+        head += " (doesn't fit these embeddings)"
+    engine = told["engine"]
+    labels = "none" if told["labels"] is None else f"{told['labels']:,} different"
+    lines = {
+        "store": f"{told['path']} ({told['shards']} file(s), {told['bytes'] / 1e6:.1f} MB)",
+        "embeddings": f"{told['rows']:,} x {told['feature_dim']} {told['dtype']}"
+        + (", unit length" if told["normalized"] else ""),
+        "images": f"{told['found']:,} found = {told['embedded']:,} embedded"
+        f" + {told['failed']:,} failed + {told['skipped']:,} skipped",
+        "backbone": f"{told['backbone']} ({told['weights']})",
+        "fingerprint": told["weights_fingerprint"],
+        "licence": told["licence"],
+        "preprocessing": _settings(told["preprocessing"]),
+        "pooling": _settings(told["pooling"]),
+        "decoding": _settings(told["decode"]),
+        "engine": _settings(engine),
+        "head": head,
+        "labels": labels,
+        "source": ", ".join(told["source"]),
+        "plan": told["plan_hash"],
+        "made by": f"embedkit {told['embedkit_version']}",
+    }
+    for name, text in lines.items():
+        typer.echo(f"{name + ':':15}{text}")
+
+
+def _settings(config: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in config.items() if value is not None)

@@ -1,0 +1,74 @@
+"""Image embeddings: extract, store, search and deduplicate, from the SWSL and SSL backbones on.
+
+Importing this package loads neither torch nor faiss nor h5py: each name is imported when it is
+first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from embedkit._version import __version__
+from embedkit.errors import (
+    BackboneError,
+    DecodeError,
+    EmbedkitError,
+    IndexFileError,
+    SourceError,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from embedkit.backbones import load_backbone
+    from embedkit.classification import classify
+    from embedkit.decode import DecodePolicy
+    from embedkit.dedup import find_duplicates
+    from embedkit.exporting import export
+    from embedkit.extraction import extract
+    from embedkit.index import Index
+    from embedkit.preprocess import Preprocessing
+    from embedkit.store import EmbeddingStore, merge, verify
+
+__all__ = [
+    "BackboneError",
+    "DecodeError",
+    "DecodePolicy",
+    "EmbeddingStore",
+    "EmbedkitError",
+    "Index",
+    "IndexFileError",
+    "Preprocessing",
+    "SourceError",
+    "StoreError",
+    "__version__",
+    "classify",
+    "export",
+    "extract",
+    "find_duplicates",
+    "load_backbone",
+    "merge",
+    "verify",
+]
+
+_HOMES = {
+    "DecodePolicy": "embedkit.decode",
+    "EmbeddingStore": "embedkit.store",
+    "Index": "embedkit.index",
+    "Preprocessing": "embedkit.preprocess",
+    "classify": "embedkit.classification",
+    "export": "embedkit.exporting",
+    "extract": "embedkit.extraction",
+    "find_duplicates": "embedkit.dedup",
+    "load_backbone": "embedkit.backbones",
+    "merge": "embedkit.store",
+    "verify": "embedkit.store",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'embedkit' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

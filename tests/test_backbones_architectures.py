@@ -1,0 +1,120 @@
+"""All twelve against torchvision's own networks, and the table's counts against the networks."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from embedkit.backbones import BACKBONES, load_backbone
+
+PUBLISHED = [spec for spec in BACKBONES.values() if spec.source == "hub"]
+TWELVE = [
+    pytest.param(spec, id=spec.name, marks=[pytest.mark.slow] if "101" in spec.name else [])
+    for spec in PUBLISHED
+]
+SIX = [param for param in TWELVE if param.values[0].name.endswith("_ssl")]
+SIDE = 64  # pixels: the networks are fully convolutional, and the machine is shared
+
+
+def torchvision_net(arch: str) -> nn.Module:
+    """Build the architecture with torchvision alone, as the original checkpoints were."""
+    block, groups, width, depths = torchvision.models.resnet.Bottleneck, 1, 64, [3, 4, 6, 3]
+    if arch == "resnet18":
+        block, depths = torchvision.models.resnet.BasicBlock, [2, 2, 2, 2]
+    if "101" in arch:
+        depths = [3, 4, 23, 3]
+    if arch.startswith("resnext"):
+        groups, width = (int(part) for part in arch.split("_")[1].removesuffix("d").split("x"))
+    return torchvision.models.ResNet(block, depths, groups=groups, width_per_group=width)
+
+
+def randomise(net: nn.Module) -> None:
+    """Give batch norm statistics of its own, and weights that keep a signal alive."""
+    generator = torch.Generator().manual_seed(3)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.0, generator=generator)
+            module.bias.data.uniform_(-0.2, 0.2, generator=generator)
+            module.running_mean.uniform_(-0.2, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+def torchvision_features(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    stem = nn.Sequential(*list(net.children())[:-1])
+    return stem(images).flatten(1)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A path whose file is deleted at once: pytest would keep gigabytes of three runs."""
+    path = tmp_path / "w.pth"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("spec", TWELVE)
+def test_original_checkpoint_gives_torchvisions_features(spec, checkpoint):
+    theirs = torchvision_net(spec.arch).eval()
+    randomise(theirs)
+    torch.save(theirs.state_dict(), checkpoint)
+    mine = load_backbone(spec.name, weights=checkpoint, input_size=SIDE)
+    images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        expected, logits = torchvision_features(theirs, images), theirs(images)
+        found = mine.module(images)
+    scale = expected.abs().max().item()
+    assert (expected[0] - expected[1]).abs().max() > 1e-2 * scale  # not degenerate
+    assert (found - expected).abs().max() < 1e-5 * scale
+    assert mine.head is not None
+    np.testing.assert_allclose(
+        mine.head.logits(found.numpy()), logits.numpy(), atol=1e-5 * logits.abs().max().item()
+    )
+    assert (mine.feature_dim, mine.warning) == (spec.feature_dim, spec.warning)
+    assert mine.licence == "CC-BY-NC-4.0"
+
+
+def multiply_adds(net: nn.Module, side: int) -> int:
+    """Count as timm's benchmark does: convolutions, linear layers, two a batch-normed value."""
+    total = 0
+
+    def count(module, _inputs, output):
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            total += output.numel() * module.weight[0].numel()
+        elif isinstance(module, nn.Linear):
+            total += module.weight.numel()
+        elif isinstance(module, nn.BatchNorm2d):
+            total += 2 * output.numel()
+
+    for module in net.modules():
+        module.register_forward_hook(count)
+    net.eval()(torch.zeros(1, 3, side, side, device="meta"))
+    return total
+
+
+COUNTED = [*SIX, pytest.param(BACKBONES["efficientnet_lite0"], id="efficientnet_lite0")]
+
+
+@pytest.mark.parametrize("spec", COUNTED)
+def test_table_counts_are_the_networks(spec):
+    with torch.device("meta"):
+        net = timm.create_model(spec.timm_name, pretrained=False)
+    whole = sum(parameter.numel() for parameter in net.parameters())
+    head = sum(parameter.numel() for parameter in net.get_classifier().parameters())
+    assert round(whole / 1e6, 2) == spec.params_m
+    assert round((whole - head) / 1e6, 2) == spec.params_backbone_m
+    assert net.get_classifier().in_features == spec.feature_dim
+    assert round(multiply_adds(net, spec.crop) / 1e9, 2) == spec.gmacs
+
+
+def test_both_trainings_of_an_architecture_share_their_counts():
+    for spec in PUBLISHED:
+        twin = BACKBONES[f"{spec.arch}_ssl"]
+        assert (spec.params_m, spec.params_backbone_m, spec.gmacs, spec.feature_dim) == (
+            twin.params_m,
+            twin.params_backbone_m,
+            twin.gmacs,
+            twin.feature_dim,
+        )
