@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embedkit.decode import DecodePolicy
     from embedkit.loop import ExtractResult
 
-__all__ = ["NAME", "command"]
+__all__ = ["NAME", "Dtype", "EngineName", "Pooling", "command"]
 
 NAME = "extract"
 

@@ -4,9 +4,11 @@ import hashlib
 import pickle
 import re
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from embedkit.backbones.network import load_backbone
 from embedkit.backbones.table import find_spec, weights_on_disk
@@ -190,6 +192,19 @@ def test_packaged_weights_map_by_order():
     assert (backbone.feature_dim, backbone.licence) == (1280, "Apache-2.0")
     assert backbone.head is not None
     assert backbone.head.class_ids[0] == "n01440764"
+
+
+def test_packaged_weights_know_a_cat():
+    photo = Image.fromarray(pytest.importorskip("skimage.data").chelsea())
+    backbone = load_backbone("efficientnet_lite0")
+    settings = backbone.preprocessing
+    pixels = settings.apply(photo).astype(np.float32) / 255
+    images = (pixels - np.float32(settings.mean)) / np.float32(settings.std)
+    with torch.inference_mode():
+        logits = backbone.classifier(torch.from_numpy(images.transpose(2, 0, 1)[None]))
+    assert backbone.head is not None
+    best = [backbone.head.class_names[i].split(",")[0] for i in logits[0].topk(3).indices]
+    assert {"tabby", "tiger cat", "Egyptian cat"} & set(best[:1])
 
 
 def test_packaged_weights_can_be_given_as_a_file(tmp_path):

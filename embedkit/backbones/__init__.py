@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from embedkit.backbones.spec import BackboneSpec
 from embedkit.backbones.table import BACKBONES, find_spec, weights_on_disk
+from embedkit.records import Head
 
 if TYPE_CHECKING:
-    from embedkit.backbones.network import Backbone, Head, load_backbone
+    from embedkit.backbones.network import Backbone, load_backbone
 
 __all__ = [
     "BACKBONES",
@@ -23,7 +24,7 @@ __all__ = [
     "weights_on_disk",
 ]
 
-_NEED_TORCH = ("Backbone", "Head", "load_backbone")
+_NEED_TORCH = ("Backbone", "load_backbone")
 
 
 def __getattr__(name: str) -> object:

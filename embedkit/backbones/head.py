@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
-if TYPE_CHECKING:
-    from typing import Any
+from embedkit.records import Head
 
-    from numpy.typing import NDArray
-
-__all__ = ["Head", "attach_head", "detach_head"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Head:
-    """A linear classifier: ``logits = features @ weight.T + bias``.
-
-    Attributes:
-        weight: ``(C, D)`` float32.
-        bias: ``(C,)`` float32.
-        class_names: C names to show (``tench, Tinca tinca``).
-        class_ids: C WordNet synsets (``n01440764``); empty where the classes have none.
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    class_names: tuple[str, ...]
-    class_ids: tuple[str, ...] = ()
-
-    def logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Classify.
-
-        Args:
-            features: ``(N, D)`` average-pooled features, not normalised.
-
-        Returns:
-            ``(N, C)`` float32.
-        """
-        return np.asarray(features, dtype=np.float32) @ self.weight.T + self.bias
+__all__ = ["attach_head", "detach_head"]
 
 
 def detach_head(net: Any) -> tuple[Head | None, str]:
@@ -80,7 +48,9 @@ def attach_head(net: nn.Module, head: Head, name: str) -> None:
         name: The classifier's name in the network.
     """
     classes, dim = head.weight.shape
-    linear = nn.Linear(dim, classes, device=next(net.parameters()).device)
+    like = next(net.parameters())
+    # Uninitialised: drawing weights only to replace them would disturb the random state.
+    linear = nn.utils.skip_init(nn.Linear, dim, classes, device=like.device, dtype=like.dtype)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(head.weight))
         linear.bias.copy_(torch.from_numpy(head.bias))

@@ -11,7 +11,7 @@ import timm
 import torch
 
 from embedkit.backbones.features import FeatureModule, Pooling
-from embedkit.backbones.head import Head, attach_head, detach_head
+from embedkit.backbones.head import attach_head, detach_head
 from embedkit.backbones.obtain import obtain_weights
 from embedkit.backbones.table import BACKBONES, find_spec
 from embedkit.backbones.timm_catalog import timm_spec
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from embedkit.backbones.spec import BackboneSpec
     from embedkit.preprocess import Preprocessing
+    from embedkit.records import Head
 
-__all__ = ["Backbone", "Head", "load_backbone"]
+__all__ = ["Backbone", "load_backbone"]
 
 _TIMM = "timm:"
 _SMALLEST_INPUT = 32  # pixels; the networks halve the side five times

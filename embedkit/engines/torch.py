@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from embedkit.engines.base import Engine
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from embedkit.backbones.network import Backbone
@@ -32,7 +32,8 @@ class TorchEngine(Engine):
         """
         super().__init__(backbone, device=device, precision="fp32", batch_size=batch_size)
         self._device = _checked_device(device)
-        self._module = backbone.module.to(self._device, memory_format=torch.channels_last)
+        module = backbone.module.to(self._device)
+        self._module = module.to(memory_format=torch.channels_last)
         mean, std = backbone.preprocessing.mean, backbone.preprocessing.std
         self._mean = torch.tensor(mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self._device).view(1, 3, 1, 1)
@@ -67,7 +68,7 @@ class TorchEngine(Engine):
     def _forward(self, images: torch.Tensor) -> NDArray[np.float32]:
         pixels = images.to(self._device).permute(0, 3, 1, 2).float() / 255
         features = self._module((pixels - self._mean) / self._std)
-        return features.float().cpu().numpy()
+        return np.asarray(features.float().cpu())
 
 
 def _checked_device(device: str) -> torch.device:

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SEAL_BYTES", "RememberingFile", "atomic_file", "commit_bytes", "read_seal", "seal"]
+__all__ = [
+    "SEAL_BYTES",
+    "RememberingFile",
+    "atomic_file",
+    "commit_bytes",
+    "read_seal",
+    "seal",
+    "sync_folder",
+]
 
 SEAL_BYTES = 512  # the smallest HDF5 user block
 _MAGIC = b"embedkit store\nsha256 "

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK_ROWS", "FORMAT_NAME", "FORMAT_VERSION", "RowBlock", "StoreCounts", "StoreMeta"]
+__all__ = [
+    "BLOCK_ROWS",
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "IMAGE_DTYPES",
+    "RowBlock",
+    "StoreCounts",
+    "StoreMeta",
+    "in_blocks",
+]
 
 FORMAT_NAME = "embedkit-store"
 FORMAT_VERSION = 1

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardFile"]
+__all__ = ["ShardFile", "hdf5_errors"]
 
 
 @contextmanager

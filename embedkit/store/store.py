@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedkit.records import Head, ImageFailure
     from embedkit.store.format import RowBlock
 
-__all__ = ["MANIFEST", "EmbeddingStore", "EmbeddingsView", "IdsView", "ShardEntry"]
+__all__ = ["MANIFEST", "EmbeddingStore", "EmbeddingsView", "IdsView", "ShardEntry", "read_manifest"]
 
 MANIFEST = "manifest.json"
 _OPEN_SHARDS = 32  # more would run into the limit on open files

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from embedkit.records import Head, ImageFailure
 
-__all__ = ["ShardContent", "encode_shard", "write_shard"]
+__all__ = [
+    "ShardContent",
+    "embeddings_digest",
+    "encode_shard",
+    "facts_digest",
+    "failure_columns",
+    "failures_digest",
+    "head_digest",
+    "write_shard",
+]
 
 _BYTES = h5py.string_dtype("ascii")  # vlen; ids may hold any byte but NUL, so never decoded
 _TEXT = h5py.string_dtype("utf-8")

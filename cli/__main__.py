@@ -1,0 +1,5 @@
+"""``python -m embedkit_cli``."""
+
+from .main import run
+
+run()

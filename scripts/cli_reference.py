@@ -1,0 +1,45 @@
+"""Writes docs/cli.md from the commands' own help: ``python scripts/cli_reference.py``."""
+
+import os
+from pathlib import Path
+
+import click
+import typer.main
+
+from embedkit_cli.main import app
+
+TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
+HEAD = """# Command line
+
+Made from `embedkit COMMAND --help` by `python scripts/cli_reference.py`.
+
+Results go to standard output, everything else to standard error. Every option can also be given
+as an environment variable, `EMBEDKIT_<COMMAND>_<OPTION>` (`EMBEDKIT_EXTRACT_BACKBONE`), or in a
+TOML file that `--config` (or `EMBEDKIT_CONFIG`) names, with a table a command:
+
+```toml
+[extract]
+backbone = "resnet50_swsl"
+```
+
+Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
+"""
+
+
+def reference() -> str:
+    """The whole text of docs/cli.md."""
+    os.environ["COLUMNS"] = "96"
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group)
+    parts = [HEAD, _section(group, "embedkit")]
+    parts += [_section(command, f"embedkit {name}") for name, command in group.commands.items()]
+    return "\n".join(parts)
+
+
+def _section(command: click.Command, name: str) -> str:
+    context = click.Context(command, info_name=name, terminal_width=96, max_content_width=96)
+    return f"## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), encoding="utf-8")

@@ -1,0 +1,79 @@
+"""The documents say what the code does: commands, options, links, error names."""
+
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from embedkit import errors
+from embedkit_cli.main import app
+
+ROOT = Path(__file__).parents[1]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_docs(name):
+    command = COMMANDS[name]
+    assert command.help
+    assert len(command.help.splitlines()[0]) > 20
+    for parameter in command.params:
+        assert parameter.help, f"{name} {parameter.name}"
+    guides = [path for path in DOCS if path.name not in {"cli.md"}]
+    assert any(f"embedkit {name}" in path.read_text("utf-8") for path in guides)
+
+
+def test_cli_reference_is_current():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import cli_reference
+    finally:
+        sys.path.pop(0)
+    current = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    assert current == cli_reference.reference(), "run python scripts/cli_reference.py"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_commands_and_options_in_docs_exist(path):
+    for line in re.findall(r"^\s*embedkit .*$", path.read_text("utf-8"), re.MULTILINE):
+        words = line.split("#")[0].split()
+        if len(words) < 2 or words[1].startswith(("-", "COMMAND")):
+            continue
+        command = COMMANDS[words[1]]
+        known = {option for p in command.params if isinstance(p, click.Option) for option in p.opts}
+        for word in words[2:]:
+            if word.startswith("-") and word != "-":
+                assert word.split("=")[0] in known | {"-h", "--help"}, line
+
+
+def test_every_error_is_documented_and_drawn():
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    for name in errors.__all__:
+        assert f"`{name}`" in text, name
+        assert name in errors.__doc__, name
+
+
+def test_every_format_attribute_is_documented():
+    import dataclasses
+
+    from embedkit.store.format import IMAGE_DTYPES, StoreMeta
+
+    text = (ROOT / "docs" / "formats.md").read_text("utf-8")
+    for name in [field.name for field in dataclasses.fields(StoreMeta)] + list(IMAGE_DTYPES):
+        assert f"{name}`" in text, name
+
+
+def test_documents_speak_of_the_project_alone():
+    for path in DOCS:
+        assert not re.search(r"/(work|root|tmp|home)/", path.read_text("utf-8")), path

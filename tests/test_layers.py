@@ -1,0 +1,146 @@
+"""Data flows one way: who may import whom, read from the code, not from a run."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A part of the library, and the parts that it may import. A part is a module or a folder.
+ALLOWED = {
+    "_version": set(),
+    "errors": set(),
+    "records": set(),
+    "containers": set(),
+    "sniff": set(),
+    "color": {"containers"},
+    "tiff": {"containers"},
+    "decode": {"color", "containers", "errors", "sniff", "tiff"},
+    "preprocess": set(),
+    "phash": set(),
+    "sources": {"errors", "records"},
+    "backbones": {"errors", "preprocess", "records"},
+    "engines": {"backbones", "errors"},
+    "store": {"errors", "records"},
+    "pipeline": {
+        "decode", "engines", "errors", "phash", "preprocess", "records", "sources", "store",
+    },
+    "loop": {"backbones", "decode", "engines", "pipeline", "records", "sources", "store"},
+    "extraction": {
+        "_version", "backbones", "decode", "engines", "errors", "loop", "sources", "store",
+    },
+    "exporting": {"errors", "store"},
+    "classification": {"errors", "records", "store"},
+    "index": {"errors", "records", "store"},
+    "dedup": {"errors", "records", "store"},
+    "report": {"errors", "records"},
+    "demo": {
+        "backbones", "classification", "decode", "dedup", "errors", "extraction", "index", "loop",
+        "records", "report", "sniff", "store",
+    },
+}  # fmt: skip
+
+# A third-party library, and the parts that may import it.
+HOMES = {
+    "h5py": {"store"},
+    "faiss": {"index"},
+    "timm": {"backbones"},
+    "torch": {"backbones", "engines"},
+    "openvino": {"engines"},
+    "safetensors": {"backbones"},
+    "filelock": {"backbones", "store"},
+    "fsspec": {"sources"},
+    "pyarrow": {"exporting", "sources"},
+    "scipy": {"dedup"},
+    "jinja2": {"report"},
+    "skimage": {"demo"},
+    "sklearn": {"demo"},
+    "PIL": {"color", "containers", "decode", "demo", "phash", "preprocess", "report", "tiff"},
+    "pillow_heif": {"decode"},
+}  # fmt: skip
+
+MODULES = sorted((ROOT / "embedkit").rglob("*.py"))
+
+
+def part_of(path):
+    return path.relative_to(ROOT / "embedkit").with_suffix("").parts[0]
+
+
+def imports(path):
+    """All absolute names that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_imports_only_what_stands_before_it(path):
+    part = part_of(path)
+    if part == "__init__":
+        return
+    inner = {name.split(".")[1] for name in imports(path) if name.startswith("embedkit.")}
+    assert inner - {part} <= ALLOWED[part]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_third_party_libraries_stay_at_home(path):
+    outer = {name.split(".")[0] for name in imports(path)}
+    strangers = {name for name in outer & HOMES.keys() if part_of(path) not in HOMES[name]}
+    assert not strangers
+    assert "embedkit_cli" not in outer
+    assert "typer" not in outer
+
+
+def test_every_third_party_library_has_a_home():
+    known = {*HOMES, *sys.stdlib_module_names, "embedkit", "numpy", "__future__"}
+    for path in MODULES:
+        assert {name.split(".")[0] for name in imports(path)} <= known, path
+
+
+def test_allowed_is_acyclic():
+    order = []
+    while len(order) < len(ALLOWED):
+        ready = [part for part, needs in ALLOWED.items() if part not in order and needs <= {*order}]
+        assert ready, f"a cycle among {set(ALLOWED) - set(order)}"
+        order += ready
+
+
+def test_cli_imports_itself_relatively_and_nothing_heavy_at_the_top():
+    for path in (ROOT / "cli").glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = {node.module.split(".")[0]}
+            else:
+                continue
+            assert names <= {*sys.stdlib_module_names, "typer", "click", "__future__"}, path
+
+
+HEAVY = ("torch", "faiss", "h5py", "numpy", "ray", "timm", "openvino", "PIL", "pyarrow")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import embedkit",
+        "import sys; sys.argv = ['embedkit', '--help']; "
+        "from embedkit_cli.main import run\ntry: run()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['embedkit', 'models']; "
+        "from embedkit_cli.main import run\ntry: run()\nexcept SystemExit: pass",
+    ],
+    ids=["import", "help", "models"],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code):
+    check = f"\nimport sys; print('LOADED', [m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code + check], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED []"
