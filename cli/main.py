@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from . import demo, export, extract, info, merge, models, verify
@@ -95,13 +94,13 @@ def run() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as exc:
-        exc.show()
+    except typer.TyperException as exc:
+        typer.echo(f"embedkit: {exc.format_message()} (--help tells more)", err=True)
         code = exc.exit_code
     except (EmbedkitError, ValueError) as exc:
         typer.echo(f"embedkit: error: {' '.join(str(exc).split())}", err=True)
         code = ExitCode.ERROR
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("embedkit: interrupted", err=True)
         code = ExitCode.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `embedkit models | head`

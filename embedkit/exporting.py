@@ -12,7 +12,7 @@ import numpy as np
 from embedkit.errors import MissingExtraError, StoreError
 from embedkit.store import EmbeddingStore, merge
 from embedkit.store.atomic import atomic_file
-from embedkit.store.format import IMAGE_DTYPES
+from embedkit.store.format import IMAGE_DTYPES, in_blocks
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _ROW_GROUP = 16384  # rows
+_NPY_FOLDERS = {"img_emb", "metadata"}
 
 
 def export(
@@ -56,11 +57,10 @@ def export(
     output = Path(output)
     if to not in {"npy", "parquet", "h5"}:
         raise ValueError(f"can't export to {to!r}: npy, parquet or h5")
-    if output.exists() and not overwrite:
-        raise StoreError(f"{output}: exists already; --overwrite replaces it")
-    if to == "h5":
-        return merge([store], output, overwrite=overwrite)
     with EmbeddingStore.open(store) as opened:
+        _refuse_loss(opened, output, to, overwrite=overwrite)
+        if to == "h5":
+            return merge([store], output, overwrite=overwrite)
         if to == "parquet":
             _write_parquet(opened, output, id_column="id", with_embeddings=True)
         else:
@@ -68,46 +68,63 @@ def export(
     return output
 
 
+def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
+    """Never replaces the store itself, nor a folder that is no export."""
+    folder = store.path if store.path.is_dir() else store.path.parent
+    sources = {store.path.resolve(), *((folder / shard.name).resolve() for shard in store.shards)}
+    if output.resolve() in sources:
+        raise StoreError(f"{output}: is the store itself; choose another output")
+    if output.exists() and not overwrite:
+        raise StoreError(f"{output}: exists already; --overwrite replaces it")
+    if output.is_dir() and not (to == "npy" and {p.name for p in output.iterdir()} <= _NPY_FOLDERS):
+        raise StoreError(f"{output}: is a folder, but no export; remove it first")
+
+
 def _write_npy_folder(store: EmbeddingStore, output: Path) -> None:
     """Writes into a folder beside ``output``, which gets its name when it is whole."""
     temporary = output.with_name(output.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    for name in ("img_emb", "metadata"):
-        (temporary / name).mkdir(parents=True)
-    shape = (len(store), store.meta.feature_dim)
-    path = temporary / "img_emb" / "img_emb_0.npy"
-    array = np.lib.format.open_memmap(path, "w+", store.meta.dtype, shape) if len(store) else None
-    if array is None:
-        np.save(path, np.empty(shape, store.meta.dtype))
-    else:
+    try:
+        for name in _NPY_FOLDERS:
+            (temporary / name).mkdir(parents=True)
+        _write_npy(store, temporary / "img_emb" / "img_emb_0.npy")
+        metadata = temporary / "metadata" / "metadata_0.parquet"
+        _write_parquet(store, metadata, id_column="image_path", with_embeddings=False)
+        if output.is_dir():
+            shutil.rmtree(output)
+        temporary.replace(output)
+    except OSError as exc:
+        raise StoreError(f"{output}: can't be written: {exc.strerror or exc}") from exc
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_npy(store: EmbeddingStore, output: Path) -> None:
+    """Writes the rows as a file, not as a memory map, which a full disk would end with SIGBUS."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(store.meta.dtype)),
+        "fortran_order": False,
+        "shape": (len(store), store.meta.feature_dim),
+    }
+    with atomic_file(output) as file:
+        np.lib.format.write_array_header_1_0(file, header)
         for batch in store.iter_batches(_ROW_GROUP):
-            array[batch.start : batch.start + len(batch.ids)] = batch.embeddings
-        array.flush()
-    metadata = temporary / "metadata" / "metadata_0.parquet"
-    _write_parquet(store, metadata, id_column="image_path", with_embeddings=False)
-    if output.is_dir():
-        shutil.rmtree(output)
-    else:
-        output.unlink(missing_ok=True)
-    temporary.replace(output)
+            file.write(np.ascontiguousarray(batch.embeddings).data)
 
 
 def _write_parquet(
     store: EmbeddingStore, output: Path, *, id_column: str, with_embeddings: bool
 ) -> None:
     pa, pq = _import_pyarrow()
-    with_labels = store.labels is not None
-    schema = _schema(pa, store, id_column, with_labels, with_embeddings)
+    schema = _schema(pa, store, id_column, with_embeddings)
     with atomic_file(output) as file, pq.ParquetWriter(file, schema) as writer:
-        for block in store.blocks():
+        for block in in_blocks(store.blocks(), _ROW_GROUP):
             writer.write_table(_table(pa, schema, block, id_column))
 
 
-def _schema(
-    pa: Any, store: EmbeddingStore, id_column: str, with_labels: bool, with_embeddings: bool
-) -> Any:
+def _schema(pa: Any, store: EmbeddingStore, id_column: str, with_embeddings: bool) -> Any:
     fields = [pa.field(id_column, pa.string())]
-    if with_labels:
+    if store.has_labels:
         fields.append(pa.field("label", pa.string()))
     for name, dtype in IMAGE_DTYPES.items():
         kind = pa.string() if dtype.hasobject else pa.from_numpy_dtype(dtype)

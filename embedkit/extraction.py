@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
@@ -20,17 +19,18 @@ from embedkit.loop import ExtractResult, Run
 from embedkit.sources import open_source
 from embedkit.sources.plan import Plan
 from embedkit.store.format import StoreMeta
+from embedkit.store.manifest import read_manifest
 from embedkit.store.partial import PartialStore
 from embedkit.store.store import EmbeddingStore
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
-    from embedkit.engines import Engine
     from embedkit.loop import Progress
+    from embedkit.records import ImageRecord
     from embedkit.sources import Source
 
 __all__ = ["ExtractPreview", "extract", "preview"]
@@ -108,19 +108,21 @@ def extract(
         sources, labels=labels, image_column=image_column, label_column=label_column
     )
     loaded = _load(backbone, loading)
+    meta = _describe(loaded, policy or DecodePolicy(), dtype, normalize, sources)
     with PartialStore.locked(output) as partial:
         if overwrite:
+            _check_replaceable(output)
             partial.clear()
         frozen = partial.frozen_meta()
+        if output.exists() and not overwrite:
+            result, plan_hash = _finished_before(output, meta, listing)
+            if frozen is not None and frozen.plan_hash == plan_hash:
+                partial.discard()  # killed between the store's last step and its tidying up
+            return result
         if batch_size is None and frozen is not None:
-            batch_size = int(frozen.engine["batch_size"])
+            batch_size = frozen.engine.get("batch_size")
         with open_engine(loaded, engine=engine, device=device, batch_size=batch_size) as ready:
-            meta = _describe(loaded, ready, policy or DecodePolicy(), dtype, normalize, sources)
-            if output.exists() and not overwrite:
-                result, plan_hash = _finished_before(output, meta, listing)
-                if frozen is not None and frozen.plan_hash == plan_hash:
-                    partial.discard()  # killed between the store's last step and its tidying up
-                return result
+            meta = replace(meta, engine=ready.to_config())
             plan, meta = _freeze(partial, frozen, meta, listing, shard_rows)
             run = Run(partial, plan, meta, loaded, ready, workers or usable_cores())
             result = run.go(stop, on_progress)
@@ -189,10 +191,11 @@ def preview(
         sources, labels=labels, image_column=image_column, label_column=label_column
     )
     loaded = _load(backbone, loading)
+    meta = _describe(loaded, policy or DecodePolicy(), dtype, normalize, sources)
     with open_engine(loaded, engine=engine, device=device, batch_size=batch_size) as ready:
-        meta = _describe(loaded, ready, policy or DecodePolicy(), dtype, normalize, sources)
+        pass
     found = sidecars = 0
-    for record in listing.scan():
+    for record in _scan(listing, output):
         found += 1
         sidecars += record.sidecar
     return ExtractPreview(
@@ -239,13 +242,12 @@ def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
 
 def _describe(
     backbone: Backbone,
-    engine: Engine,
     policy: DecodePolicy,
     dtype: str,
     normalize: bool,
     sources: Sequence[str | os.PathLike[str]],
 ) -> StoreMeta:
-    """What the store will say of itself; the plan's hash comes when the plan is frozen."""
+    """What the store will say of itself; the engine and the plan's hash come when it is begun."""
     config = backbone.to_config()
     return StoreMeta(
         backbone=config["backbone"],
@@ -258,7 +260,7 @@ def _describe(
         dtype=dtype,
         normalized=normalize,
         decode=policy.to_config(),
-        engine=engine.to_config(),
+        engine={},
         source=[str(source) for source in sources],
         plan_hash="",
         embedkit_version=__version__,
@@ -284,10 +286,29 @@ def _freeze(
             raise StoreMismatchError(str(partial.folder), differences)
         return plan, frozen
     _log.info("listing %s", ", ".join(meta.source))
-    plan = Plan.freeze(listing.scan(), partial.folder, shard_rows or _SHARD_ROWS)
+    records = _scan(listing, partial.output)
+    plan = Plan.freeze(records, partial.folder, shard_rows or _SHARD_ROWS)
     meta = replace(meta, plan_hash=plan.digest)
     partial.freeze_meta(meta)
     return plan, meta
+
+
+def _scan(listing: Source, output: Path) -> Iterator[ImageRecord]:
+    """What the source lists, without the store itself where it is written into the source."""
+    mine = Path.cwd() / output
+    folder = mine.with_name(mine.name + ".partial")
+    for record in listing.scan():
+        if output.name in record.path:  # quickly, for nearly all
+            path = Path.cwd() / record.path
+            if mine in {path, path.parent} or folder in {path, path.parent}:
+                continue
+        yield record
+
+
+def _check_replaceable(output: Path) -> None:
+    """Refuses to replace a folder that is no store."""
+    if output.is_dir():
+        read_manifest(output)
 
 
 def _engine_differences(frozen: StoreMeta, meta: StoreMeta) -> dict[str, tuple[object, object]]:
@@ -305,8 +326,7 @@ def _finished_before(output: Path, meta: StoreMeta, listing: Source) -> tuple[Ex
         differences = store.meta.differences(meta, ignore=_PROVENANCE)
         if differences:
             raise StoreMismatchError(str(output), differences)
-        with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-            plan = Plan.freeze(listing.scan(), Path(folder), _SHARD_ROWS)
+        plan = Plan.draft(_scan(listing, output))
         if plan.digest != store.meta.plan_hash:
             raise StoreError(
                 f"{output}: exists, and its source has changed since ({store.counts.found} files "

@@ -17,13 +17,14 @@ from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.engines import Engine
     from embedkit.preprocess import Preprocessing
     from embedkit.sources import ImageReader
+    from embedkit.store import RowBlock
 
 __all__ = ["BatchProcessor", "in_order"]
 
@@ -74,8 +75,11 @@ class BatchProcessor:
                 skipped += 1
         if not kept:
             return ShardPart(None, tuple(failures), skipped)
-        embeddings = self.engine.embed(pixels[: len(kept)])
-        return self._finish(kept, facts, embeddings, failures, skipped)
+        block, broken = self._rows(kept, facts, self.engine.embed(pixels[: len(kept)]))
+        if broken:
+            place = {record.id: number for number, record in enumerate(records)}
+            failures = sorted([*failures, *broken], key=lambda failure: place[failure.id])
+        return ShardPart(block, tuple(failures), skipped)
 
     def _load(
         self, record: ImageRecord, out: NDArray[np.uint8]
@@ -104,34 +108,32 @@ class BatchProcessor:
         phash = perceptual_hash(decoded.image)
         return ImageFacts(width, height, len(data), decoded.format, content_hash, phash)
 
-    def _finish(
+    def _rows(
         self,
         kept: Sequence[ImageRecord],
         facts: Sequence[ImageFacts],
         embeddings: NDArray[np.float32],
-        failures: list[ImageFailure],
-        skipped: int,
-    ) -> ShardPart:
+    ) -> tuple[RowBlock | None, list[ImageFailure]]:
         """Casts the embeddings; those that aren't finite become failures."""
-        if self.normalize:
-            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-            embeddings = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.normalize:
+                embeddings = _unit_rows(embeddings)
             rows = embeddings.astype(self.dtype)
         good = np.isfinite(rows).all(axis=1)
-        for i in np.flatnonzero(~good):
-            reason = self._why_not_finite(embeddings[i])
-            failures.append(ImageFailure(kept[i].id, reason, facts[i].nbytes))
+        broken = [
+            ImageFailure(kept[i].id, self._why_not_finite(embeddings[i]), facts[i].nbytes)
+            for i in np.flatnonzero(~good).tolist()
+        ]
         where = np.flatnonzero(good).tolist()
         if not where:
-            return ShardPart(None, tuple(failures), skipped)
+            return None, broken
         block = make_block(
             [kept[i].id for i in where],
             rows[good],
             [facts[i] for i in where],
             [kept[i].label for i in where],
         )
-        return ShardPart(block, tuple(failures), skipped)
+        return block, broken
 
     def _why_not_finite(self, embedding: NDArray[np.float32]) -> str:
         if np.isfinite(embedding).all():
@@ -139,9 +141,16 @@ class BatchProcessor:
         return "embedding is not finite"
 
 
+def _unit_rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divides by the L2 norms, in float64 lest the squares overflow; rows of zeros stay zeros."""
+    rows = embeddings.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
 def in_order(
     function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int
-) -> Iterator[tuple[_Item, _Result]]:
+) -> Generator[tuple[_Item, _Result]]:
     """Calls ``function`` on the items in ``workers`` threads; gives the results in their order.
 
     At most two items a worker are under way or waiting, whatever the number of items. When the

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import click
+import typer.core
 import typer.main
 
 from embedkit_cli.main import app
@@ -30,14 +30,19 @@ def reference() -> str:
     """The whole text of docs/cli.md."""
     os.environ["COLUMNS"] = "96"
     group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
     parts = [HEAD, _section(group, "embedkit")]
     parts += [_section(command, f"embedkit {name}") for name, command in group.commands.items()]
     return "\n".join(parts)
 
 
-def _section(command: click.Command, name: str) -> str:
-    context = click.Context(command, info_name=name, terminal_width=96, max_content_width=96)
+def _section(command: typer.core.TyperCommand | typer.core.TyperGroup, name: str) -> str:
+    context = typer.Context(
+        command,
+        info_name=name,
+        terminal_width=96,
+        max_content_width=96,
+        help_option_names=["-h", "--help"],
+    )
     return f"## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
 
 

@@ -2,12 +2,13 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from embedkit.backbones import load_backbone
+from embedkit.backbones import load_backbone, timm_catalog
 from embedkit.backbones.features import FeatureModule, gem
 from embedkit.backbones.timm_catalog import timm_spec
 from embedkit.backbones.tiny import TinyNet
@@ -237,10 +238,6 @@ def test_what_timm_converts_while_reading_is_left_to_the_hub():
     ],
 )
 def test_preprocessing_that_embedkit_lacks_is_refused(monkeypatch, change, told):
-    from dataclasses import replace
-
-    from embedkit.backbones import timm_catalog
-
     cfg = replace(timm_catalog.get_pretrained_cfg("test_resnet"), **change)
     monkeypatch.setattr(timm_catalog, "get_pretrained_cfg", lambda name: cfg)
     with pytest.raises(BackboneError, match=told):

@@ -4,7 +4,6 @@ import re
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import typer.main
 
@@ -14,6 +13,12 @@ from embedkit_cli.main import app
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = typer.main.get_command(app).commands
+
+
+def shell_lines(path):
+    """The commands of embedkit inside a document's shell blocks."""
+    blocks = re.findall(r"^```sh$(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("embedkit ")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -46,12 +51,12 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_commands_and_options_in_docs_exist(path):
-    for line in re.findall(r"^\s*embedkit .*$", path.read_text("utf-8"), re.MULTILINE):
+    for line in shell_lines(path):
         words = line.split("#")[0].split()
         if len(words) < 2 or words[1].startswith(("-", "COMMAND")):
             continue
         command = COMMANDS[words[1]]
-        known = {option for p in command.params if isinstance(p, click.Option) for option in p.opts}
+        known = {option for p in command.params for option in p.opts}
         for word in words[2:]:
             if word.startswith("-") and word != "-":
                 assert word.split("=")[0] in known | {"-h", "--help"}, line

@@ -50,7 +50,7 @@ def attach_head(net: nn.Module, head: Head, name: str) -> None:
     classes, dim = head.weight.shape
     like = next(net.parameters())
     # Uninitialised: drawing weights only to replace them would disturb the random state.
-    linear = nn.utils.skip_init(nn.Linear, dim, classes, device=like.device, dtype=like.dtype)
+    linear = nn.Linear(dim, classes, device="meta", dtype=like.dtype).to_empty(device=like.device)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(head.weight))
         linear.bias.copy_(torch.from_numpy(head.bias))

@@ -1,8 +1,7 @@
-"""Files that appear whole or not at all, and that tell when one of their bits was changed."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from contextlib import contextmanager
@@ -15,45 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "SEAL_BYTES",
     "RememberingFile",
     "atomic_file",
     "commit_bytes",
-    "read_seal",
-    "seal",
     "sync_folder",
 ]
-
-SEAL_BYTES = 512  # the smallest HDF5 user block
-_MAGIC = b"embedkit store\nsha256 "
-_READ_BYTES = 4 * 2**20
-
-
-def seal(file: IO[bytes]) -> None:
-    """Writes the SHA-256 of all that follows the user block into the user block.
-
-    Args:
-        file: Readable and writable, holding an HDF5 file with a user block of ``SEAL_BYTES``.
-    """
-    line = _MAGIC + _digest_after_seal(file).encode("ascii") + b"\n"
-    file.seek(0)
-    file.write(line.ljust(SEAL_BYTES, b"\0"))
-
-
-def read_seal(file: IO[bytes]) -> tuple[bytes, bytes]:
-    """The user block as it is, and as it would be if no bit of the file had changed."""
-    file.seek(0)
-    found = file.read(SEAL_BYTES)
-    line = _MAGIC + _digest_after_seal(file).encode("ascii") + b"\n"
-    return found, line.ljust(SEAL_BYTES, b"\0")
-
-
-def _digest_after_seal(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    file.seek(SEAL_BYTES)
-    while chunk := file.read(_READ_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def commit_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -72,17 +37,17 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
         sync_folder(path.parent)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
         raise StoreError(f"{path}: can't be written: {exc.strerror or exc}") from exc
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -97,51 +62,62 @@ def sync_folder(folder: Path) -> None:
 class RememberingFile(io.RawIOBase):
     """A file for HDF5 to write to, which keeps the first error for ``check``.
 
-    HDF5 aborts the process when its own driver can't write at the end (a full disk); so its
-    writes always seem to succeed here, and the error is raised where it can be handled.
+    HDF5 aborts the process when its own driver can't write at the end (a full disk); so all that
+    it asks for seems to succeed here, and the error is raised where it can be handled.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._error: OSError | None = None
+        self._size = 0
 
     def check(self) -> None:
-        """Raises the first error that a write met."""
+        """Raises the first error that was met."""
         if self._error is not None:
             raise self._error
 
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            self._error = exc
+
     def write(self, data: Any) -> int:
-        """Writes, unless an earlier write failed."""
+        """Writes, unless there was an error before."""
         if self._error is None:
-            try:
+            with self._remembering():
                 self._file.write(data)
-            except OSError as exc:
-                self._error = exc
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
-        """Sets the size, unless an earlier write failed."""
+        """Sets the size, unless there was an error before."""
+        self._size = size or 0
         if self._error is None:
-            try:
-                return self._file.truncate(size)
-            except OSError as exc:
-                self._error = exc
-        return size or 0
+            with self._remembering():
+                self._file.truncate(size)
+        return self._size
 
     def readinto(self, buffer: Any) -> int:
         """Reads into ``buffer``; what could not be written reads as zeros."""
         view = memoryview(buffer).cast("B")
-        data = self._file.read(len(view))
-        view[: len(data)] = data
-        return len(data)
+        data = b""
+        if self._error is None:
+            with self._remembering():  # reading writes what the file still held back
+                data = self._file.read(len(view))
+        view[:] = data.ljust(len(view), b"\0")
+        return len(view)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves to ``offset``."""
-        return self._file.seek(offset, whence)
+        """Moves to ``offset``, unless there was an error before."""
+        if self._error is None:
+            with self._remembering():  # so does moving
+                return self._file.seek(offset, whence)
+        return offset if whence == io.SEEK_SET else self._size
 
     def tell(self) -> int:
         """Where the next byte goes."""
-        return self._file.tell()
+        return self._file.tell() if self._error is None else 0
 
     def flush(self) -> None:
         """Nothing is held back here; durability is ``atomic_file``'s."""

@@ -87,16 +87,18 @@ class ShardBuilder:
         """
         self._meta = meta
         self._embeddings = np.empty((capacity, meta.feature_dim), meta.dtype)
-        self._parts = [ShardPart(None, (), skipped)]
+        # Each part with the counts so far: one step adds both, whatever interrupts the run.
+        self._parts = [(ShardPart(None, (), skipped), StoreCounts(0, 0, skipped))]
 
     @property
     def counts(self) -> StoreCounts:
         """What the shard holds so far."""
-        return sum((part.counts for part in self._parts), StoreCounts(0, 0, 0))
+        return self._parts[-1][1]
 
     def load(self, shard: ShardFile) -> None:
         """Takes up an unfinished shard, in the place of all that is here."""
-        self._parts = [ShardPart(None, tuple(shard.failures()), shard.counts.skipped)]
+        before = ShardPart(None, tuple(shard.failures()), shard.counts.skipped)
+        self._parts = [(before, before.counts)]
         for block in shard.blocks():
             self.add(ShardPart(block, (), 0))
 
@@ -109,15 +111,15 @@ class ShardBuilder:
             kept[:] = rows.embeddings
             block = RowBlock(kept, rows.ids, rows.images, rows.labels)
             part = ShardPart(block, part.failures, part.skipped)
-        self._parts.append(part)
+        self._parts.append((part, self.counts + part.counts))
 
     def content(self, head: Head | None, *, with_labels: bool) -> ShardContent:
         """What would be written now."""
         return ShardContent(
             self._meta,
             self.counts,
-            [part.rows for part in self._parts if part.rows is not None],
-            [failure for part in self._parts for failure in part.failures],
+            [part.rows for part, _ in self._parts if part.rows is not None],
+            [failure for part, _ in self._parts for failure in part.failures],
             with_labels,
             head,
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK_ROWS",
+    "DTYPES",
     "FORMAT_NAME",
     "FORMAT_VERSION",
     "IMAGE_DTYPES",
@@ -40,6 +41,17 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "phash": np.dtype("<u8"),
 }
 """The datasets of ``/images``; ``content_hash`` is ``(N, 32)``, the others ``(N,)``."""
+
+DTYPES = ("float16", "float32")
+
+# What the attributes are when they are read from JSON or HDF5, by the fields' types.
+_KINDS: dict[str, type] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "Mapping[str, Any]": dict,
+    "Sequence[str]": list,
+}
 
 # What may differ between two stores of one kind of embedding.
 _PROVENANCE = ("source", "plan_hash", "embedkit_version", "weights", "engine")
@@ -92,13 +104,19 @@ class StoreMeta:
         """Reads what ``to_config`` wrote; unknown keys are left out.
 
         Raises:
-            StoreFormatError: A key is missing.
+            StoreFormatError: A key is missing, or its value isn't what it should be.
         """
-        names = [f.name for f in dataclasses.fields(cls)]
-        missing = [name for name in names if name not in config]
+        kinds = {f.name: _KINDS[str(f.type)] for f in dataclasses.fields(cls)}
+        missing = [name for name in kinds if name not in config]
         if missing:
             raise StoreFormatError(f"store attributes missing: {', '.join(missing)}")
-        return cls(**{name: config[name] for name in names})
+        for name, kind in kinds.items():
+            if type(config[name]) is not kind:
+                raise StoreFormatError(f"store attribute {name} is no {kind.__name__}")
+        meta = cls(**{name: config[name] for name in kinds})
+        if meta.dtype not in DTYPES or meta.feature_dim < 1:
+            raise StoreFormatError(f"embeddings of {meta.feature_dim} {meta.dtype}: no such store")
+        return meta
 
     def to_attributes(self) -> dict[str, Any]:
         """HDF5 attributes: plain values stay plain, the others become JSON."""
@@ -117,7 +135,7 @@ class StoreMeta:
                 for f in dataclasses.fields(cls)
                 if f.name in attributes
             }
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             raise StoreFormatError(f"a store attribute can't be read: {exc}") from exc
         return cls.from_config(config)
 
@@ -143,11 +161,8 @@ def _to_attribute(value: object) -> object:
 
 
 def _from_attribute(value: Any, kind: str) -> object:
-    if kind == "str":
-        return str(value)
-    if kind in {"bool", "int"}:
-        return bool(value) if kind == "bool" else int(value)
-    return json.loads(value)
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if kind in {"str", "bool", "int"} else json.loads(value)
 
 
 def _differences(
@@ -196,7 +211,7 @@ class RowBlock:
         embeddings: ``(n, D)``.
         ids: n ids, as the bytes that are stored.
         images: The columns of ``/images``: name to ``(n,)`` (``content_hash``: ``(n, 32)``).
-        labels: n labels, UTF-8; empty where an image has none.
+        labels: n labels, UTF-8, empty where an image has none; or nothing if none has.
     """
 
     embeddings: NDArray[np.floating]
@@ -228,8 +243,14 @@ class RowBlock:
                 name: np.concatenate([block.images[name] for block in blocks])
                 for name in blocks[0].images
             },
-            [label for block in blocks for label in block.labels],
+            _join_labels(blocks),
         )
+
+
+def _join_labels(blocks: Sequence[RowBlock]) -> list[bytes]:
+    if not any(block.labels for block in blocks):
+        return []
+    return [label for block in blocks for label in block.labels or [b""] * len(block)]
 
 
 def in_blocks(parts: Iterable[RowBlock], rows: int = BLOCK_ROWS) -> Iterator[RowBlock]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
 from embedkit.store.atomic import atomic_file
 from embedkit.store.format import StoreCounts, StoreMeta
-from embedkit.store.read import ShardFile
+from embedkit.store.read import ShardFile, shard_problems
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.write import ShardContent, write_shard
 
@@ -32,7 +33,7 @@ def merge(
 ) -> Path:
     """Merges stores into one file; rows keep their order, store after store.
 
-    The inputs are verified while they are read. They must have been embedded alike: backbone,
+    The inputs are verified before. They must have been embedded alike: backbone,
     weights, preprocessing, pooling, decoding, dtype and precision.
 
     Args:
@@ -52,6 +53,8 @@ def merge(
     output = Path(output)
     if not stores:
         raise ValueError("nothing to merge: give one store or more")
+    if output.is_dir():
+        raise StoreError(f"{output}: is a folder; give the name of a file")
     if output.exists() and not overwrite:
         raise StoreError(f"{output}: exists already; --overwrite replaces it")
     paths: list[Path] = []
@@ -75,19 +78,20 @@ def merge_shards(paths: Sequence[Path], output: Path) -> None:
     """
     metas: list[StoreMeta] = []
     counts = StoreCounts(0, 0, 0)
-    with_labels = False
+    with_labels, head = False, None
     for path in paths:
-        shard = ShardFile(path)
-        _refuse_mismatch(output, metas, shard.meta)
-        metas.append(shard.meta)
-        counts += shard.counts
-        with_labels = with_labels or shard.has_labels
-        head = shard.head()
-        shard.close()
+        for problem in shard_problems(path):
+            raise StoreCorruptError(f"{path}: {problem}; make this file again")
+        with closing(ShardFile(path)) as shard:
+            _refuse_mismatch(path, metas, shard.meta)
+            metas.append(shard.meta)
+            counts += shard.counts
+            with_labels = with_labels or shard.has_labels
+            head = shard.head() if head is None else head
     content = ShardContent(
         _merged_meta(metas),
         counts,
-        _verified_rows(paths),
+        _rows(paths),
         _failures(paths),
         with_labels,
         head,
@@ -96,7 +100,7 @@ def merge_shards(paths: Sequence[Path], output: Path) -> None:
         write_shard(file, content)
 
 
-def _refuse_mismatch(output: Path, metas: Sequence[StoreMeta], meta: StoreMeta) -> None:
+def _refuse_mismatch(path: Path, metas: Sequence[StoreMeta], meta: StoreMeta) -> None:
     if not metas:
         return
     differences = metas[0].differences(meta)
@@ -104,33 +108,34 @@ def _refuse_mismatch(output: Path, metas: Sequence[StoreMeta], meta: StoreMeta) 
     if precisions[0] != precisions[1]:
         differences["engine.precision"] = precisions
     if differences:
-        raise StoreMismatchError(str(output), differences)
+        raise StoreMismatchError(str(path), differences)
 
 
 def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
     """The first one's, with all sources and engines; of one plan if all are shards of it."""
     first = metas[0]
-    others = [dict(meta.engine) for meta in metas if meta.engine != first.engine]
-    engine = {**first.engine, "others": others} if others else first.engine
+    engines = [engine for meta in metas for engine in _engines(meta)]
+    others = [engine for i, engine in enumerate(engines) if engine not in engines[:i]][1:]
+    engine = {**engines[0], "others": others} if others else engines[0]
     plans = list(dict.fromkeys(meta.plan_hash for meta in metas))
     sources = list(dict.fromkeys(source for meta in metas for source in meta.source))
     plan = plans[0] if len(plans) == 1 else hashlib.sha256("".join(plans).encode()).hexdigest()
     return dataclasses.replace(first, plan_hash=plan, source=sources, engine=engine)
 
 
-def _verified_rows(paths: Sequence[Path]) -> Iterator[RowBlock]:
+def _engines(meta: StoreMeta) -> list[dict[str, object]]:
+    """The engine of a store, or all those of a store that was merged."""
+    engine = dict(meta.engine)
+    return [engine, *engine.pop("others", [])]
+
+
+def _rows(paths: Sequence[Path]) -> Iterator[RowBlock]:
     for path in paths:
-        shard = ShardFile(path)
-        try:
-            for problem in shard.problems():
-                raise StoreCorruptError(f"{path}: {problem}; make this file again")
+        with closing(ShardFile(path)) as shard:
             yield from shard.blocks()
-        finally:
-            shard.close()
 
 
 def _failures(paths: Sequence[Path]) -> Iterator[ImageFailure]:
     for path in paths:
-        shard = ShardFile(path)
-        yield from shard.failures()
-        shard.close()
+        with closing(ShardFile(path)) as shard:
+            yield from shard.failures()

@@ -10,26 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from embedkit.errors import StoreCorruptError, StoreError, StoreLockedError
+from embedkit.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+    StoreLockedError,
+)
 from embedkit.store.atomic import commit_bytes, sync_folder
-from embedkit.store.format import FORMAT_NAME, FORMAT_VERSION, StoreCounts, StoreMeta
+from embedkit.store.format import StoreCounts, StoreMeta
+from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
 from embedkit.store.merge import merge_shards
-from embedkit.store.read import ShardFile
-from embedkit.store.store import MANIFEST, ShardEntry
+from embedkit.store.read import ShardFile, shard_problems
 from embedkit.store.write import ShardContent, encode_shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["PartialStore"]
 
 _RUN, _PLAN, _LOCK = "run.json", "plan.json", "lock"
+_REPLACED = "replaced"  # the folder that --overwrite replaces, until it is replaced
 
 
 class PartialStore:
@@ -54,20 +60,19 @@ class PartialStore:
             StoreError: The folder can't be made.
         """
         partial = cls(output)
-        while True:
-            lock = partial._acquire()
-            try:
-                if not partial._owns(lock):
-                    continue  # the last writer finished and removed the folder meanwhile
-                partial._tidy()
-                yield partial
-                return
-            finally:
-                partial._remove_if_empty()
-                lock.release()
+        lock = partial._acquire()
+        mine = partial._lock_file()
+        try:
+            partial._tidy()
+            yield partial
+        finally:
+            # Where the folder was removed, the next writer may have made it anew by now.
+            if partial._lock_file() == mine and not partial._is_begun():
+                partial.discard()
+            lock.release()
 
     def freeze_meta(self, meta: StoreMeta) -> None:
-        """Writes down how the rows are made; to be done once, before the plan is frozen."""
+        """Writes down how the rows are made; to be done once, when the plan is frozen."""
         commit_bytes(self.folder / _RUN, json.dumps(meta.to_config(), indent=1).encode())
 
     def frozen_meta(self) -> StoreMeta | None:
@@ -76,20 +81,17 @@ class PartialStore:
             return StoreMeta.from_config(json.loads((self.folder / _RUN).read_bytes()))
         except FileNotFoundError:
             return None
-        except ValueError as exc:
+        except (ValueError, TypeError, RecursionError, StoreFormatError) as exc:
             raise StoreCorruptError(
                 f"{self.folder / _RUN}: can't be read ({exc}); start again with --overwrite"
             ) from exc
 
-    def has_shard(self, number: int) -> bool:
-        """Whether a shard is finished."""
-        return self._shard_path(number).exists()
-
-    def finished_counts(self, number: int) -> StoreCounts:
-        """The counts of a finished shard."""
-        shard = ShardFile(self._shard_path(number))
-        shard.close()
-        return shard.counts
+    def finished_counts(self, number: int) -> StoreCounts | None:
+        """The counts of a shard, if it is finished."""
+        if not self._shard_path(number).exists():
+            return None
+        with closing(ShardFile(self._shard_path(number))) as shard:
+            return shard.counts
 
     def unfinished(self, number: int) -> ShardFile | None:
         """What was done of a shard when a run was interrupted, checked.
@@ -100,9 +102,9 @@ class PartialStore:
         path = self._unfinished_path(number)
         if not path.exists():
             return None
-        shard = ShardFile(path)
-        _refuse_damage(shard)
-        return shard
+        for problem in shard_problems(path):
+            raise StoreCorruptError(f"{path}: {problem}; delete this file and run again")
+        return ShardFile(path)
 
     def commit_unfinished(self, number: int, content: ShardContent) -> None:
         """Saves what is done of a shard; replaces what was saved before."""
@@ -122,6 +124,8 @@ class PartialStore:
 
     def _finish_file(self, num_shards: int) -> None:
         """Makes the one file ``output`` of all shards, and removes the folder."""
+        if self.output.is_dir():
+            self._set_aside()
         if num_shards == 1:
             self._shard_path(0).replace(self.output)
             sync_folder(self.output.parent)
@@ -131,45 +135,50 @@ class PartialStore:
 
     def _finish_folder(self, num_shards: int) -> None:
         """Makes the folder ``output`` of all shards with their manifest."""
+        for number in range(num_shards):
+            self._unfinished_path(number).unlink(missing_ok=True)
         entries = [self._entry(number) for number in range(num_shards)]
-        first = ShardFile(self._shard_path(0))
-        manifest = {
-            "format": FORMAT_NAME,
-            "format_version": FORMAT_VERSION,
-            "meta": first.meta.to_config(),
-            "shards": [
-                {name: getattr(entry, name) for name in ShardEntry.__slots__} for entry in entries
-            ],
-        }
-        first.close()
-        commit_bytes(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+        with closing(ShardFile(self._shard_path(0))) as first:
+            manifest = encode_manifest(first.meta, entries)
+        commit_bytes(self.folder / MANIFEST, manifest)
         self._take_name()
 
     def _take_name(self) -> None:
-        """Renames a folder that is whole to ``output``."""
-        for path in self.folder.iterdir():
-            if path.name != MANIFEST and path.suffix != ".h5":
-                path.unlink()
+        """Renames a folder that is whole to ``output``, with the lock that is held in it."""
+        if self.output.exists():
+            self._set_aside()
         self.folder.replace(self.output)
         sync_folder(self.output.parent)
+        self._remove_tools()
+
+    def _remove_tools(self) -> None:
+        """Removes from a finished folder what only the work on it needed."""
+        for name in (_REPLACED, _PLAN, "plan.jsonl", _RUN, _LOCK):
+            _remove(self.output / name)
+
+    def _set_aside(self) -> None:
+        """Moves away what ``output`` was before, where a rename alone can't replace it."""
+        _remove(self.folder / _REPLACED)
+        self.output.replace(self.folder / _REPLACED)
 
     def discard(self) -> None:
         """Removes the folder with all that is in it; the plan first, lest half a run stays."""
-        (self.folder / _PLAN).unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        self.clear()
+        (self.folder / _LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # the next writer has taken up the folder already
+            self.folder.rmdir()
 
     def clear(self) -> None:
         """Empties the folder, but stays its owner."""
         (self.folder / _PLAN).unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.name != _LOCK:
-                path.unlink()
+                _remove(path)
 
     def _entry(self, number: int) -> ShardEntry:
         path = self._shard_path(number)
-        shard = ShardFile(path)
-        counts = shard.counts
-        shard.close()
+        with closing(ShardFile(path)) as shard:
+            counts = shard.counts
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, digest)
@@ -181,38 +190,47 @@ class PartialStore:
         return self.folder / f"shard-{number:06d}.unfinished.h5"
 
     def _acquire(self) -> FileLock:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise StoreError(f"{self.folder}: can't be made: {exc.strerror}") from exc
         lock = FileLock(self.folder / _LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as exc:
-            raise StoreLockedError(
-                f"{self.output}: another process is writing it (it holds {self.folder / _LOCK})"
-            ) from exc
-        return lock
+        while True:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+            except Timeout as exc:
+                raise StoreLockedError(
+                    f"{self.output}: another process is writing it (it holds {lock.lock_file})"
+                ) from exc
+            except FileNotFoundError:
+                continue  # the last writer removed the folder between the two steps
+            except OSError as exc:
+                raise StoreError(f"{self.folder}: can't be made: {exc.strerror}") from exc
+            return lock
 
     def _tidy(self) -> None:
         """Ends what a kill left between the last steps of an earlier run."""
         if (self.folder / MANIFEST).exists():
-            self._take_name()
-            self.folder.mkdir()
-        elif not (self.folder / _PLAN).exists():
+            (self.folder / MANIFEST).unlink()  # all shards are there: the run soon ends again
+        if (self.output / MANIFEST).exists():
+            self._remove_tools()
+        for path in self.folder.glob("*.tmp"):
+            path.unlink()
+        if not self._is_begun():
             self.clear()
 
-    def _owns(self, lock: FileLock) -> bool:
-        """Whether the lock that is held is a file that still stands in the folder."""
-        return Path(lock.lock_file).exists()
+    def _is_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.folder / _PLAN).exists() and (self.folder / _RUN).exists()
 
-    def _remove_if_empty(self) -> None:
-        """Leaves no folder behind when nothing was begun."""
-        if self.folder.exists() and {p.name for p in self.folder.iterdir()} <= {_LOCK}:
-            self.discard()
+    def _lock_file(self) -> tuple[int, int] | None:
+        """Which file the lock is; None if there is none."""
+        try:
+            found = (self.folder / _LOCK).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
 
-def _refuse_damage(shard: ShardFile) -> None:
-    for problem in shard.problems():
-        shard.close()
-        raise StoreCorruptError(f"{shard.path}: {problem}; delete this file and run again")
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import h5py
@@ -11,16 +12,13 @@ import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.records import Head, ImageFailure
-from embedkit.store.atomic import read_seal
 from embedkit.store.format import (
     BLOCK_ROWS,
-    FORMAT_NAME,
-    FORMAT_VERSION,
     IMAGE_DTYPES,
     RowBlock,
-    StoreCounts,
-    StoreMeta,
 )
+from embedkit.store.seal import check_seal
+from embedkit.store.structure import check_structure, read_counts, read_meta
 from embedkit.store.write import (
     embeddings_digest,
     facts_digest,
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardFile", "hdf5_errors"]
+__all__ = ["ShardFile", "hdf5_errors", "shard_problems"]
 
 
 @contextmanager
@@ -51,8 +49,28 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: permission denied") from exc
     except KeyError as exc:
         raise StoreFormatError(f"{path}: not a whole embedkit store: {_line(exc)}") from exc
-    except (OSError, RuntimeError, ValueError, TypeError) as exc:
+    except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as exc:
         raise StoreCorruptError(f"{path}: can't be read as HDF5: {_line(exc)}") from exc
+
+
+def shard_problems(path: Path) -> Iterator[str]:
+    """Checks every bit of a shard; yields one line, without the path, for each thing wrong.
+
+    HDF5 sees the file only if all but its rows is as it was written.
+    """
+    try:
+        with hdf5_errors(path), path.open("rb") as file:
+            checked = check_seal(file)
+        if not checked.is_there:
+            yield "not an embedkit store, or damaged at its beginning (no seal)"
+        elif not checked.is_whole:
+            part = "rows" if checked.is_readable else "ids, attributes or structure"
+            yield f"damaged: its bytes aren't those that were written ({part}: seal)"
+        if checked.is_readable:
+            with closing(ShardFile(path)) as shard:
+                yield from shard.problems()
+    except StoreError as exc:
+        yield str(exc).removeprefix(f"{path}: ")
 
 
 def _line(exc: BaseException) -> str:
@@ -83,10 +101,9 @@ class ShardFile:
         with hdf5_errors(path):
             self._h5 = _open(path)
             try:
-                _check_format(path, self._h5)
-                self.meta = StoreMeta.from_attributes(self._h5.attrs)
-                self.counts = _read_counts(path, self._h5)
-                _check_structure(path, self._h5, self.meta, self.counts)
+                self.meta = read_meta(path, self._h5)
+                self.counts = read_counts(path, self._h5)
+                check_structure(path, self._h5, self.meta, self.counts)
                 self.has_labels = "labels" in self._h5
                 self.embeddings = self._map_embeddings()
             except BaseException:
@@ -102,7 +119,7 @@ class ShardFile:
 
     def ids(self, start: int, stop: int) -> list[bytes]:
         """The ids of some rows, as stored."""
-        return self._column("ids", start, stop).tolist()
+        return list(self._column("ids", start, stop))
 
     def image_column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Some rows of ``/images/<name>``."""
@@ -112,7 +129,7 @@ class ShardFile:
         """The labels of some rows; empty ones where there are none."""
         if not self.has_labels:
             return [b""] * (stop - start)
-        return self._column("labels", start, stop).tolist()
+        return list(self._column("labels", start, stop))
 
     def block(self, start: int, stop: int) -> RowBlock:
         """Some rows with all that belongs to them."""
@@ -153,17 +170,11 @@ class ShardFile:
             )
 
     def problems(self) -> Iterator[str]:
-        """Checks every bit of the file; yields one line for each thing that is wrong."""
-        with self.path.open("rb") as file:
-            found, expected = read_seal(file)
-        if found != expected:
-            yield "the file's bytes aren't those that were written (seal)"
-        try:
-            yield from self._content_problems()
-        except StoreError as exc:
-            yield str(exc)
+        """Checks every checksum and row; yields one line for each that is wrong.
 
-    def _content_problems(self) -> Iterator[str]:
+        Raises:
+            StoreError: Something can't be read.
+        """
         with hdf5_errors(self.path):
             sums = {name: data[:].tobytes() for name, data in self._h5["checksums"].items()}
         for number, block in enumerate(self.blocks()):
@@ -178,13 +189,13 @@ class ShardFile:
                 yield f"embeddings of {rows}: not all finite"
         yield from self._failure_problems(sums["failures"])
         head = self.head()
-        if head is not None and sums["head"] != head_digest(head):
+        if head is not None and sums.get("head") != head_digest(head):
             yield "head: checksum wrong"
 
     def _failure_problems(self, sums: bytes) -> Iterator[str]:
-        failures = list(self.failures())
-        for number, start in enumerate(range(0, len(failures), BLOCK_ROWS)):
-            columns = failure_columns(failures[start : start + BLOCK_ROWS])
+        failures = self.failures()
+        for number, start in enumerate(range(0, self.counts.failed, BLOCK_ROWS)):
+            columns = failure_columns(list(islice(failures, BLOCK_ROWS)))
             if sums[32 * number : 32 * number + 32] != failures_digest(*columns):
                 yield f"failures from {start}: checksum wrong"
 
@@ -196,10 +207,7 @@ class ShardFile:
         dataset = self._h5["embeddings"]
         if not len(dataset):
             return np.empty(dataset.shape, dataset.dtype)
-        offset = dataset.id.get_offset()
-        if offset is None or offset + dataset.nbytes > self.path.stat().st_size:
-            raise StoreCorruptError(f"{self.path}: cut short: rows are missing")
-        return np.memmap(self.path, dataset.dtype, "r", offset, dataset.shape)
+        return np.memmap(self.path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
 
 
 def _open(path: Path) -> h5py.File:
@@ -208,49 +216,3 @@ def _open(path: Path) -> h5py.File:
     if not h5py.is_hdf5(path):
         raise StoreFormatError(f"{path}: not an embedkit store (no HDF5 file)")
     return h5py.File(path, "r", locking=False)
-
-
-def _check_format(path: Path, h5: h5py.File) -> None:
-    name, version = h5.attrs.get("format"), h5.attrs.get("format_version")
-    if name != FORMAT_NAME or version is None:
-        raise StoreFormatError(f"{path}: an HDF5 file, but not an embedkit store")
-    if version != FORMAT_VERSION:
-        raise StoreFormatError(
-            f"{path}: store format {version}; this embedkit reads format {FORMAT_VERSION}, "
-            "a newer one may read more"
-        )
-
-
-def _read_counts(path: Path, h5: h5py.File) -> StoreCounts:
-    counts = StoreCounts(*(int(h5.attrs[name]) for name in ("embedded", "failed", "skipped")))
-    if counts.found != int(h5.attrs["found"]):
-        raise StoreCorruptError(f"{path}: found != embedded + failed + skipped")
-    return counts
-
-
-def _check_structure(path: Path, h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> None:
-    """Every dataset must be plain, inside this file, and as long as the counts say."""
-    rows = (counts.embedded,)
-    shapes = {"embeddings": (*rows, meta.feature_dim), "ids": rows}
-    shapes |= {f"images/{name}": rows for name in IMAGE_DTYPES}
-    shapes["images/content_hash"] = (*rows, 32)
-    shapes |= {f"failures/{name}": (counts.failed,) for name in ("id", "reason", "nbytes")}
-    if "labels" in h5:
-        shapes["labels"] = rows
-    for name, shape in shapes.items():
-        _check_dataset(path, h5, name, shape)
-    if h5["embeddings"].dtype != np.dtype(meta.dtype).newbyteorder("<"):
-        raise StoreCorruptError(f"{path}: embeddings aren't {meta.dtype}")
-
-
-def _check_dataset(path: Path, h5: h5py.File, name: str, shape: tuple[int, ...]) -> None:
-    parts = name.split("/")
-    for depth in range(1, len(parts) + 1):
-        inner = "/".join(parts[:depth])
-        if not isinstance(h5.get(inner, getlink=True), h5py.HardLink):
-            raise StoreFormatError(f"{path}: {inner} is missing, or a link to elsewhere")
-    dataset = h5[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise StoreFormatError(f"{path}: {name} is not a plain dataset")
-    if dataset.shape != shape or dataset.chunks is not None:
-        raise StoreCorruptError(f"{path}: {name} has shape {dataset.shape}, not {shape}")

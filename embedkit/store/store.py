@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreMismatchError
+from embedkit.errors import StoreCorruptError, StoreMismatchError
 from embedkit.records import EmbeddingBatch
-from embedkit.store.format import FORMAT_NAME, FORMAT_VERSION, IMAGE_DTYPES, StoreCounts, StoreMeta
+from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
+from embedkit.store.manifest import ShardEntry, read_manifest
 from embedkit.store.read import ShardFile
+from embedkit.store.views import EmbeddingsView, IdsView
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
     from embedkit.records import Head, ImageFailure
     from embedkit.store.format import RowBlock
 
-__all__ = ["MANIFEST", "EmbeddingStore", "EmbeddingsView", "IdsView", "ShardEntry", "read_manifest"]
+__all__ = ["EmbeddingStore"]
 
-MANIFEST = "manifest.json"
 _OPEN_SHARDS = 32  # more would run into the limit on open files
-
-
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
-    """One line of a manifest.
-
-    Attributes:
-        name: File name inside the store's folder.
-        embedded: Rows.
-        failed: Failures.
-        skipped: Skipped files.
-        sha256: SHA-256 (hex) of the file.
-    """
-
-    name: str
-    embedded: int
-    failed: int
-    skipped: int
-    sha256: str
-
-    @property
-    def counts(self) -> StoreCounts:
-        """What the shard holds."""
-        return StoreCounts(self.embedded, self.failed, self.skipped)
 
 
 class EmbeddingStore:
@@ -68,14 +42,14 @@ class EmbeddingStore:
         shards: The shards' entries; ``sha256`` is empty for a single file.
     """
 
-    def __init__(self, path: Path, shards: Sequence[ShardEntry], meta: StoreMeta | None) -> None:
+    def __init__(self, path: Path, shards: Sequence[ShardEntry], meta: StoreMeta) -> None:
         self.path = path
         self.shards = tuple(shards)
         self._folder = path if path.is_dir() else path.parent
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
         self._starts = np.cumsum([0, *(shard.embedded for shard in shards)])
         self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
-        self.meta = meta or self.shard(0).meta
+        self.meta = meta
         self.counts = sum((shard.counts for shard in shards), StoreCounts(0, 0, 0))
 
     @classmethod
@@ -95,9 +69,10 @@ class EmbeddingStore:
             return _open_folder(path)
         shard = ShardFile(path)
         counts = shard.counts
-        shard.close()
         entry = ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, "")
-        return cls(path, [entry], shard.meta)
+        store = cls(path, [entry], shard.meta)
+        store._open[0] = shard
+        return store
 
     def __len__(self) -> int:
         return self.counts.embedded
@@ -138,12 +113,17 @@ class EmbeddingStore:
         return IdsView(self)
 
     @property
+    def has_labels(self) -> bool:
+        """Whether the source gave labels."""
+        return any(self.shard(i).has_labels for i in range(len(self.shards)))
+
+    @property
     def labels(self) -> list[str] | None:
         """The N labels (empty where an image has none), or None if the source gave none."""
-        if not any(self.shard(i).has_labels for i in range(len(self.shards))):
+        if not self.has_labels:
             return None
-        found = self._gather(lambda shard: shard.labels(0, len(shard)))
-        return [label.decode("utf-8", "replace") for label in found]
+        shards = map(self.shard, range(len(self.shards)))
+        return [_to_text(label) for shard in shards for label in shard.labels(0, len(shard))]
 
     @property
     def head(self) -> Head | None:
@@ -190,11 +170,27 @@ class EmbeddingStore:
                 ids = tuple(map(_to_text, shard.ids(start, stop)))
                 yield EmbeddingBatch(first + start, ids, np.asarray(shard.embeddings[start:stop]))
 
-    def to_numpy(self, dtype: DTypeLike = None) -> NDArray[np.floating]:
+    def to_numpy(self, dtype: DTypeLike | None = None) -> NDArray[np.floating]:
         """All embeddings in memory, ``(N, D)``, as stored or as ``dtype``."""
         out = np.empty((len(self), self.meta.feature_dim), dtype or self.meta.dtype)
         for batch in self.iter_batches(16384):
             out[batch.start : batch.start + len(batch.ids)] = batch.embeddings
+        return out
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """The embeddings of some rows, in the order that is asked for.
+
+        Args:
+            rows: ``(n,)``, each from 0 to N - 1.
+
+        Returns:
+            ``(n, D)``, a new array.
+        """
+        out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            mine = np.flatnonzero(numbers == number)
+            out[mine] = self.shard(number).embeddings[rows[mine] - self._starts[number]]
         return out
 
     def row_of(self, image_id: str) -> int:
@@ -203,7 +199,10 @@ class EmbeddingStore:
         Raises:
             KeyError: The id isn't in the store.
         """
-        wanted = _to_bytes(image_id)
+        try:
+            wanted = image_id.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise KeyError(image_id) from None
         hashes, rows = self._hashed_ids()
         key = _hash_id(wanted)
         for at in range(int(np.searchsorted(hashes, key)), len(hashes)):
@@ -250,136 +249,18 @@ class EmbeddingStore:
             self._rows_by_hash = hashes[order], order
         return self._rows_by_hash
 
-    def _gather(self, read: Callable[[ShardFile], list[bytes]]) -> list[bytes]:
-        return [item for i in range(len(self.shards)) for item in read(self.shard(i))]
-
-
-class EmbeddingsView:
-    """The embeddings of a sharded store as one ``(N, D)`` array-like, memory-mapped.
-
-    Attributes:
-        shape: ``(N, D)``.
-        dtype: float16 or float32.
-    """
-
-    def __init__(self, store: EmbeddingStore) -> None:
-        self._store = store
-        self.shape = (len(store), store.meta.feature_dim)
-        self.dtype = np.dtype(store.meta.dtype)
-        self.ndim = 2
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> NDArray[np.floating]:
-        if isinstance(index, tuple):
-            return cast("NDArray[np.floating]", self[index[0]][(..., *index[1:])])
-        if isinstance(index, int | np.integer):
-            number, row = self._store.locate(int(index))
-            return self._store.shard(number).embeddings[row]
-        return self._rows(np.arange(len(self))[index])
-
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            raise ValueError("the rows of several shards can't be one array without a copy")
-        return self._store.to_numpy(dtype)
-
-    def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
-        out = np.empty((len(rows), self.shape[1]), self.dtype)
-        starts = self._store._starts
-        numbers = np.searchsorted(starts, rows, side="right") - 1
-        for number in np.unique(numbers):
-            mine = np.flatnonzero(numbers == number)
-            out[mine] = self._store.shard(int(number)).embeddings[rows[mine] - starts[number]]
-        return out
-
-
-class IdsView(Sequence[str]):
-    """The ids of a store, read from disk as they are asked for.
-
-    Bytes that aren't UTF-8 come as surrogate escapes; ``os.fsencode`` gives the true path back.
-    """
-
-    def __init__(self, store: EmbeddingStore) -> None:
-        self._store = store
-
-    def __len__(self) -> int:
-        return len(self._store)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            rows = range(start, stop, step)
-            return [self[row] for row in rows] if step != 1 else self._read(start, stop)
-        number, row = self._store.locate(int(index))
-        return _to_text(self._store.shard(number).ids(row, row + 1)[0])
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), 65536):
-            yield from self._read(start, min(start + 65536, len(self)))
-
-    def _read(self, start: int, stop: int) -> list[str]:
-        out: list[str] = []
-        while start < stop:
-            number, row = self._store.locate(start)
-            end = min(row + stop - start, self._store.shards[number].embedded)
-            out += map(_to_text, self._store.shard(number).ids(row, end))
-            start += end - row
-        return out
-
 
 def _open_folder(path: Path) -> EmbeddingStore:
-    manifest = read_manifest(path)
-    try:
-        entries = [ShardEntry(**entry) for entry in manifest["shards"]]
-        meta = StoreMeta.from_config(manifest["meta"])
-    except (KeyError, TypeError) as exc:
-        raise StoreFormatError(f"{path / MANIFEST}: not a store's manifest: {exc}") from exc
-    if not entries:
-        raise StoreFormatError(f"{path / MANIFEST}: names no shard")
-    for entry in entries:
-        if Path(entry.name).name != entry.name:
-            raise StoreFormatError(
-                f"{path / MANIFEST}: shard {entry.name!r} lies outside the store"
-            )
+    meta, entries = read_manifest(path)
     store = EmbeddingStore(path, entries, meta)
-    differences = meta.differences(store.shard(0).meta)
-    if differences:
+    if differences := meta.differences(store.shard(0).meta):
+        store.close()
         raise StoreMismatchError(str(path), differences)
     return store
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a sharded store.
-
-    Raises:
-        StoreError: There is none.
-        StoreFormatError: It isn't one, or of a newer format.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-    except FileNotFoundError as exc:
-        raise StoreError(f"{folder}: not an embedkit store (no {MANIFEST} in the folder)") from exc
-    except (OSError, ValueError) as exc:
-        raise StoreFormatError(f"{path}: can't be read: {exc}") from exc
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
-        raise StoreFormatError(f"{path}: not a store's manifest")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise StoreFormatError(f"{path}: format {manifest.get('format_version')}, not 1")
-    return manifest
-
-
 def _to_text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
-
-
-def _to_bytes(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
 
 
 def _hash_id(name: bytes) -> np.uint64:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError
-from embedkit.store.store import EmbeddingStore
+from embedkit.store.manifest import read_manifest
+from embedkit.store.read import ShardFile, shard_problems
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+
+    from embedkit.store.format import StoreMeta
+    from embedkit.store.manifest import ShardEntry
 
 __all__ = ["verify"]
 
@@ -25,25 +31,33 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
         One line for each problem, beginning with the file's name; empty if all is well. What
         keeps the store from being opened is a problem as well.
     """
+    path = Path(path)
     try:
-        with EmbeddingStore.open(path) as store:
-            return list(_problems(store))
+        return list(_folder_problems(path) if path.is_dir() else _file_problems(path))
     except StoreError as exc:
         return [str(exc)]
 
 
-def _problems(store: EmbeddingStore) -> Iterator[str]:
-    for number, entry in enumerate(store.shards):
-        try:
-            shard = store.shard(number)
-        except StoreError as exc:
-            yield str(exc)
-            continue
-        yield from (f"{shard.path}: {problem}" for problem in shard.problems())
-        if differences := store.meta.differences(shard.meta, ignore=()):
-            yield f"{shard.path}: made otherwise than the store says ({', '.join(differences)})"
-        if entry.sha256:
-            with shard.path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != entry.sha256:
-                yield f"{shard.path}: its SHA-256 isn't the manifest's"
+def _file_problems(path: Path) -> Iterator[str]:
+    return (f"{path}: {problem}" for problem in shard_problems(path))
+
+
+def _folder_problems(path: Path) -> Iterator[str]:
+    meta, shards = read_manifest(path)
+    for entry in shards:
+        found = list(_file_problems(path / entry.name))
+        yield from found
+        if not found:
+            yield from _differences(path / entry.name, meta, entry)
+
+
+def _differences(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str]:
+    """What a whole shard has otherwise than the manifest says."""
+    with closing(ShardFile(path)) as shard:
+        if differences := meta.differences(shard.meta, ignore=()):
+            yield f"{path}: made otherwise than the manifest says ({', '.join(differences)})"
+        if shard.counts != entry.counts:
+            yield f"{path}: its counts aren't those of the manifest"
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+            yield f"{path}: its SHA-256 isn't the manifest's"

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from embedkit.store.atomic import SEAL_BYTES, RememberingFile, seal
+from embedkit.store.atomic import RememberingFile
 from embedkit.store.format import (
     BLOCK_ROWS,
     FORMAT_NAME,
@@ -21,6 +21,7 @@ from embedkit.store.format import (
     StoreMeta,
     in_blocks,
 )
+from embedkit.store.seal import SEAL_BYTES, seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,8 +67,7 @@ class ShardContent:
 def encode_shard(content: ShardContent) -> memoryview:
     """A whole shard as the bytes of a sealed HDF5 file."""
     buffer = io.BytesIO()
-    _write_hdf5(buffer, content)
-    seal(buffer)
+    seal(buffer, *_write_hdf5(buffer, content))
     return buffer.getbuffer()
 
 
@@ -78,13 +78,16 @@ def write_shard(file: IO[bytes], content: ShardContent) -> None:
         OSError: The disk is full.
     """
     guarded = RememberingFile(file)
-    _write_hdf5(guarded, content)
-    guarded.check()
+    try:
+        extent = _write_hdf5(guarded, content)
+    finally:
+        guarded.check()  # what HDF5 says of a file that couldn't be written leads nowhere
     file.flush()
-    seal(file)
+    seal(file, *extent)
 
 
-def _write_hdf5(file: Any, content: ShardContent) -> None:
+def _write_hdf5(file: Any, content: ShardContent) -> tuple[int, int]:
+    """Writes all but the seal; gives where the embeddings begin and how long they are, bytes."""
     with h5py.File(file, "w", userblock_size=SEAL_BYTES) as h5:
         _write_attributes(h5, content)
         digests = _write_rows(h5, content)
@@ -92,6 +95,8 @@ def _write_hdf5(file: Any, content: ShardContent) -> None:
         if content.head is not None:
             digests["head"] = _write_head(h5, content.head)
         _write_checksums(h5, digests)
+        embeddings = h5["embeddings"].id
+        return embeddings.get_offset() or 0, embeddings.get_storage_size()
 
 
 def _write_attributes(h5: h5py.File, content: ShardContent) -> None:
@@ -173,9 +178,13 @@ def failure_columns(
     """Failures as the three columns that are stored."""
     return (
         [f.id.encode("utf-8", "surrogateescape") for f in failures],
-        [f.reason.encode("utf-8", "backslashreplace") for f in failures],
+        [_reason(f).encode("utf-8", "backslashreplace") for f in failures],
         np.array([f.nbytes for f in failures], dtype="<i8"),
     )
+
+
+def _reason(failure: ImageFailure) -> str:
+    return failure.reason.replace("\0", "\\0")  # HDF5's strings end there
 
 
 def _write_head(h5: h5py.File, head: Head) -> list[bytes]:
@@ -213,7 +222,8 @@ def facts_digest(block: RowBlock) -> bytes:
             _update_texts(digest, column.tolist())
         else:
             digest.update(np.ascontiguousarray(column, dtype=dtype).data)
-    _update_texts(digest, [label for label in block.labels if label])
+    if any(block.labels):
+        _update_texts(digest, block.labels)
     return digest.digest()
 
 

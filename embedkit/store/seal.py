@@ -1,0 +1,90 @@
+"""The seal of a shard: hashes in the HDF5 user block, which tell when any bit was changed.
+
+HDF5 may loop for ever over a damaged file. So one hash is over all but the embeddings: where it is
+right the file can be parsed, and the blocks' checksums then tell which rows are damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["SEAL_BYTES", "SealCheck", "check_seal", "seal"]
+
+SEAL_BYTES = 512  # the smallest HDF5 user block
+_READ_BYTES = 4 * 2**20
+_REST = re.compile(rb"\nsha256 ([0-9a-f]{64}) without (\d{1,18}) bytes from (\d{1,18})\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SealCheck:
+    """What the seal tells of a file.
+
+    Attributes:
+        is_there: Whether the file has a seal that can be read.
+        is_whole: Whether no bit of the file has changed.
+        is_readable: Whether no bit outside the embeddings has, so that HDF5 may parse the file.
+    """
+
+    is_there: bool
+    is_whole: bool = False
+    is_readable: bool = False
+
+
+def seal(file: IO[bytes], start: int, nbytes: int) -> None:
+    """Seals a file that is ready otherwise.
+
+    Args:
+        file: Readable and writable, holding an HDF5 file with a user block of ``SEAL_BYTES``.
+        start: Where the embeddings begin, bytes.
+        nbytes: How long they are, bytes.
+    """
+    block = _block(*_digests(file, start, nbytes), start, nbytes)
+    file.seek(0)
+    file.write(block)
+
+
+def check_seal(file: IO[bytes]) -> SealCheck:
+    """Reads the whole file, and compares it with its seal."""
+    file.seek(0)
+    found = file.read(SEAL_BYTES)
+    told = _REST.search(found)
+    if told is None:
+        return SealCheck(is_there=False)
+    start, nbytes = int(told[3]), int(told[2])
+    whole, rest = _digests(file, start, nbytes)
+    return SealCheck(
+        is_there=True,
+        is_whole=found == _block(whole, rest, start, nbytes),
+        is_readable=told[1].decode("ascii") == rest,
+    )
+
+
+def _block(whole: str, rest: str, start: int, nbytes: int) -> bytes:
+    text = f"embedkit store\nsha256 {whole}\nsha256 {rest} without {nbytes} bytes from {start}\n"
+    return text.encode("ascii").ljust(SEAL_BYTES, b"\0")
+
+
+def _digests(file: IO[bytes], start: int, nbytes: int) -> tuple[str, str]:
+    """SHA-256 (hex) of all that follows the user block, and of that without the embeddings."""
+    whole, rest = hashlib.sha256(), hashlib.sha256()
+    for begin, chunk in _chunks(file):
+        whole.update(chunk)
+        first = min(max(start - begin, 0), len(chunk))
+        last = min(max(start + nbytes - begin, first), len(chunk))
+        rest.update(chunk[:first])
+        rest.update(chunk[last:])
+    return whole.hexdigest(), rest.hexdigest()
+
+
+def _chunks(file: IO[bytes]) -> Iterator[tuple[int, memoryview]]:
+    file.seek(SEAL_BYTES)
+    begin = SEAL_BYTES
+    while chunk := file.read(_READ_BYTES):
+        yield begin, memoryview(chunk)
+        begin += len(chunk)

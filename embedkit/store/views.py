@@ -1,0 +1,119 @@
+"""Views of a store that read from disk as they are asked: its rows as an array, its ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index as as_int
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from embedkit.store.store import EmbeddingStore
+
+__all__ = ["EmbeddingsView", "IdsView"]
+
+_IDS_AT_ONCE = 65536
+
+
+class EmbeddingsView:
+    """The embeddings of a sharded store as one ``(N, D)`` array-like, memory-mapped.
+
+    Rows are chosen by a number, a slice, an array of numbers or a mask of N; columns as in NumPy.
+    What comes is a copy.
+
+    Attributes:
+        shape: ``(N, D)``.
+        dtype: float16 or float32.
+        ndim: 2.
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+        self.shape = (len(store), store.meta.feature_dim)
+        self.dtype = np.dtype(store.meta.dtype)
+        self.ndim = 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        first, *columns = index if isinstance(index, tuple) and index else (index,)
+        if first is Ellipsis or first == ():
+            first = slice(None)
+        rows = _row_numbers(first, len(self))
+        found = self._store.take(rows.reshape(-1))
+        if isinstance(first, slice):
+            return found[(slice(None), *columns)]
+        # Row and column numbers go in pairs, as in NumPy.
+        return found[(np.arange(rows.size).reshape(rows.shape), *columns)]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("the rows of several shards can't be one array without a copy")
+        return self._store.to_numpy(dtype)
+
+
+def _row_numbers(index: Any, count: int) -> NDArray[np.int64]:
+    """The rows that an index means, from 0 to ``count`` - 1, in the index's shape."""
+    if isinstance(index, slice):
+        return np.arange(*index.indices(count))
+    rows = np.asarray(index)
+    if rows.dtype == bool:
+        if rows.shape != (count,):
+            raise IndexError(f"a mask of shape {rows.shape} for {count} rows")
+        return np.flatnonzero(rows)
+    if not rows.size:
+        return np.empty(rows.shape, np.int64)
+    if rows.dtype.kind not in "iu":
+        raise IndexError(f"rows are chosen by numbers, slices or masks, not by {index!r}")
+    if rows.min() < -count or rows.max() >= count:
+        raise IndexError(f"a row outside the {count} of the store")
+    return np.where(rows < 0, rows + count, rows)
+
+
+class IdsView(Sequence[str]):
+    """The ids of a store, read from disk as they are asked for.
+
+    Bytes that aren't UTF-8 come as surrogate escapes; ``os.fsencode`` gives the true path back.
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if not isinstance(index, slice):
+            number, row = self._store.locate(as_int(index))
+            return _to_text(self._store.shard(number).ids(row, row + 1)[0])
+        start, stop, step = index.indices(len(self))
+        if step == 1:
+            return self._read(start, stop)
+        return [self[row] for row in range(start, stop, step)]
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _IDS_AT_ONCE):
+            yield from self._read(start, min(start + _IDS_AT_ONCE, len(self)))
+
+    def _read(self, start: int, stop: int) -> list[str]:
+        out: list[str] = []
+        while start < stop:
+            number, row = self._store.locate(start)
+            end = min(row + stop - start, self._store.shards[number].embedded)
+            out += map(_to_text, self._store.shard(number).ids(row, end))
+            start += end - row
+        return out
+
+
+def _to_text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

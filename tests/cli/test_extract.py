@@ -1,0 +1,147 @@
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from embedkit.store import EmbeddingStore
+
+
+def test_extract_tells_what_it_did(embedkit, photos, tmp_path):
+    path = tmp_path / "x.h5"
+    ended = embedkit("extract", photos, "-o", path, "-b", "tiny")
+    assert ended.code == 0
+    assert "8 found = 8 embedded + 0 failed + 0 skipped" in ended.out
+    assert "licence" in ended.err
+    with EmbeddingStore.open(path) as store:
+        assert len(store) == 8
+
+
+def test_json_is_all_that_stdout_gets(embedkit, photos, tmp_path):
+    told = embedkit("extract", photos, "-o", tmp_path / "x.h5", "-b", "tiny", "--json").json
+    assert (told["found"], told["embedded"], told["failed"], told["skipped"]) == (8, 8, 0, 0)
+    assert told["complete"] is True
+
+
+def test_quiet_says_nothing_on_stderr(embedkit, photos, tmp_path):
+    ended = embedkit("--quiet", "extract", photos, "-o", tmp_path / "x.h5", "-b", "tiny")
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_some_failed_is_exit_code_3(embedkit, photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "zero.jpg").write_bytes(b"")
+    (folder / "text.png").write_text("no image")
+    (folder / "notes.txt").write_text("neither by name nor by content")
+    ended = embedkit("extract", folder, "-o", tmp_path / "x.h5", "-b", "tiny")
+    assert ended.code == 3
+    assert "11 found = 8 embedded + 2 failed + 1 skipped" in ended.out
+    told = embedkit("info", tmp_path / "x.h5", "--json").json
+    assert {os.path.basename(f["id"]) for f in told["failures"]} == {"zero.jpg", "text.png"}
+    assert all(f["reason"] for f in told["failures"])
+
+
+def test_second_run_finds_it_complete(embedkit, photos, store):
+    before = store.read_bytes()
+    ended = embedkit("extract", photos, "-o", store, "-b", "tiny")
+    assert ended.code == 0
+    assert "complete already" in ended.out
+    assert store.read_bytes() == before
+
+
+def test_other_settings_are_refused_by_name(embedkit, photos, store):
+    ended = embedkit("extract", photos, "-o", store, "-b", "tiny", "--flip")
+    assert ended.code == 1
+    assert "pooling.flip: False != True" in ended.err
+    assert len(ended.err.strip().splitlines()) <= 2  # the licence, and one line of error
+    assert embedkit("extract", photos, "-o", store, "-b", "tiny", "--flip", "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["nowhere/"], "nowhere"),
+        (["{photos}", "-b", "resnet50_swls"], "resnet50_swsl"),
+        (["{photos}", "-b", "tiny", "--device", "cuda:99"], "cuda:99"),
+        (["{photos}", "-b", "tiny", "--layers", "nolayer"], "nolayer"),
+        (["{photos}", "-b", "tiny", "--weights", "missing.pth"], "missing.pth"),
+    ],
+)
+def test_expected_errors_are_one_line(embedkit, photos, tmp_path, args, says):
+    args = [arg.replace("{photos}", str(photos)) for arg in args]
+    ended = embedkit("--quiet", "extract", *args, "-o", tmp_path / "x.h5")
+    assert ended.code == 1
+    assert says in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "x.h5.partial").exists()
+
+
+@pytest.mark.parametrize(
+    "args", [["--batch-size", "many"], ["--background", "blue-ish"], ["--dtype", "int8"], []]
+)
+def test_bad_usage_is_exit_code_2(embedkit, photos, args):
+    assert embedkit("extract", photos, *args).code == 2
+
+
+def test_options_by_environment_and_file(embedkit, photos, tmp_path, monkeypatch):
+    config = tmp_path / "embedkit.toml"
+    config.write_text('[extract]\nbackbone = "tiny"\nnormalize = true\nbatch-size = "4"\n')
+    monkeypatch.setenv("EMBEDKIT_EXTRACT_DTYPE", "float32")
+    path = tmp_path / "x.h5"
+    assert embedkit("--config", config, "extract", photos, "-o", path).code == 0
+    with EmbeddingStore.open(path) as store:
+        assert store.meta.normalized
+        assert store.meta.dtype == "float32"
+        assert store.meta.engine["batch_size"] == 4
+
+
+def test_config_with_an_unknown_key_is_refused(embedkit, photos, tmp_path):
+    config = tmp_path / "embedkit.toml"
+    config.write_text("[extract]\nbackbones = 'tiny'\n")
+    ended = embedkit("--config", config, "extract", photos, "-o", tmp_path / "x.h5")
+    assert ended.code == 2
+    assert "backbones" in ended.err
+
+
+def test_dry_run_writes_nothing(embedkit, photos, tmp_path):
+    args = ("extract", photos, "-o", tmp_path / "x.h5", "-b", "tiny", "--dry-run")
+    told = embedkit(*args, "--json").json
+    assert told["found"] == 8
+    assert not told["exists"]
+    assert "engine" in embedkit(*args).out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_on_stdin(embedkit, photos, tmp_path, monkeypatch):
+    names = b"\n".join(sorted(os.fsencode(path) for path in photos.iterdir())[:3])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(names)))
+    ended = embedkit("extract", "-", "-o", tmp_path / "x.h5", "-b", "tiny", "--json")
+    assert ended.json["embedded"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_commits_and_says_how_to_go_on(embedkit, photos, tmp_path, number):
+    names = tmp_path / "list.txt"
+    names.write_text("\n".join(str(path) for path in sorted(photos.iterdir())) + "\n")
+    names.write_text(names.read_text() * 400)
+    stopped, whole = tmp_path / "stopped.h5", tmp_path / "whole.h5"
+    options = ["-b", "tiny", "--shard-rows", "500"]
+    command = [sys.executable, "-m", "embedkit_cli", "extract", str(names), "-o", str(stopped)]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    shard = tmp_path / "stopped.h5.partial" / "shard-000000.h5"
+    while not shard.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again" in err
+    ended = embedkit("extract", names, "-o", stopped, *options)
+    assert ended.code == 0
+    assert "of them before" in ended.out
+    assert embedkit("extract", names, "-o", whole, *options).code == 0
+    assert stopped.read_bytes() == whole.read_bytes()

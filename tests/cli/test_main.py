@@ -1,0 +1,22 @@
+import embedkit as library
+
+
+def test_help_lists_the_commands(embedkit):
+    ended = embedkit("--help")
+    assert ended.code == 0
+    for name in ("models", "extract", "info", "verify", "merge", "export", "demo"):
+        assert name in ended.out
+
+
+def test_version(embedkit):
+    assert embedkit("--version").out.strip() == f"embedkit {library.__version__}"
+
+
+def test_unknown_command_is_bad_usage(embedkit):
+    ended = embedkit("extrakt")
+    assert ended.code == 2
+    assert "extrakt" in ended.err
+
+
+def test_unknown_option_is_bad_usage(embedkit):
+    assert embedkit("models", "--jason").code == 2
