@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embedkit.decode import DecodePolicy
     from embedkit.loop import ExtractResult
 
-__all__ = ["NAME", "Dtype", "EngineName", "Pooling", "command"]
+__all__ = ["NAME", "Decode", "Dtype", "EngineName", "Pooling", "command"]
 
 NAME = "extract"
 
@@ -39,6 +39,13 @@ class EngineName(StrEnum):
     AUTO = "auto"
     OPENVINO = "openvino"
     TORCH = "torch"
+
+
+class Decode(StrEnum):
+    """Which decoder ordinary JPEGs take."""
+
+    FAST = "fast"
+    EXACT = "exact"
 
 
 class Dtype(StrEnum):
@@ -96,6 +103,10 @@ def command(
     label_column: Annotated[
         str | None, typer.Option(help="Parquet or a labels file: the column of labels.")
     ] = None,
+    decode: Annotated[
+        Decode,
+        typer.Option(help="exact: Pillow to the bit; fast: twice as fast, 2 levels of 255 away."),
+    ] = Decode.FAST,
     background: Annotated[
         str, typer.Option(help="Colour under transparent pixels, as R,G,B or #rrggbb.")
     ] = "255,255,255",
@@ -149,6 +160,7 @@ def command(
         "batch_size": _batch_size(batch_size),
         "dtype": dtype.value,
         "normalize": normalize,
+        "decoder": decode.value,
         "policy": _policy(background, max_pixels, max_bytes),
         "labels": labels,
         "image_column": image_column,

@@ -18,7 +18,7 @@ from embedkit.containers import BadImageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["to_rgb"]
+__all__ = ["srgb_transform", "to_rgb"]
 
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}
 """The colour space that a profile must have to fit a Pillow mode."""
@@ -115,15 +115,27 @@ def _keyed_alpha(samples: NDArray[np.generic], image: Image.Image) -> Image.Imag
 
 def _to_srgb(color: Image.Image, profile: object) -> Image.Image:
     """Apply a profile where there is one that fits and changes anything."""
-    if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES:
-        transform = _transform(profile, color.mode)
-        if transform is not None:
-            return (
-                transform.apply_in_place(color) if color.mode == "RGB" else transform.apply(color)
-            )
+    transform = srgb_transform(profile, color.mode)
+    if transform is not None:
+        return transform.apply_in_place(color) if color.mode == "RGB" else transform.apply(color)
     if color.mode == "LAB":
         return _lab_transform().apply(color)
     return color if color.mode == "RGB" else color.convert("RGB")
+
+
+def srgb_transform(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What turns the colours of an embedded profile into sRGB.
+
+    Args:
+        profile: The ICC profile's bytes, or whatever else an image states as such.
+        mode: Pillow's mode of the colours.
+
+    Returns:
+        The transform; None where there is nothing to turn.
+    """
+    if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES:
+        return _transform(profile, mode)
+    return None
 
 
 @lru_cache(maxsize=32)

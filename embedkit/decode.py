@@ -20,6 +20,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageCms,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -28,7 +29,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from embedkit.color import to_rgb
+from embedkit.color import srgb_transform, to_rgb
 from embedkit.containers import (
     BadImageError,
     Prepared,
@@ -45,7 +46,15 @@ from embedkit.tiff import prepare_tiff
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["DecodePolicy", "DecodedImage", "decode_image", "has_image_name", "sniff_format"]
+__all__ = [
+    "DecodePolicy",
+    "DecodedImage",
+    "JpegHeader",
+    "decode_image",
+    "has_image_name",
+    "read_jpeg_header",
+    "sniff_format",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,45 @@ def decode_image(
         if kind is None:
             raise BadImageError(describe_other(data))
         return DecodedImage(_decode(kind, data, policy), kind)
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What an ordinary JPEG says of itself before its pixels.
+
+    Attributes:
+        orientation: As EXIF states it, 1 to 8.
+        to_srgb: What turns its colours into sRGB; None if they are sRGB.
+    """
+
+    orientation: int
+    to_srgb: ImageCms.ImageCmsTransform | None
+
+
+def read_jpeg_header(data: bytes, image_id: str, policy: DecodePolicy) -> JpegHeader | None:
+    """Read the header of a JPEG of three components, under the same limits as `decode_image`.
+
+    Args:
+        data: The encoded file.
+        image_id: Named in the error.
+        policy: Limits.
+
+    Returns:
+        The header; None for anything that isn't such a JPEG.
+
+    Raises:
+        DecodeError: If the header is damaged, or the image is too large.
+    """
+    if sniff_format(data) != "JPEG" or len(data) > policy.max_bytes:
+        return None
+    with _mapped_errors(image_id):
+        image = _JpegFile(_Reader(data))
+        _check_sizes((image.size,), policy)
+        if image.mode != "RGB":
+            return None
+        exif = image.info.get("exif", b"")
+        transform = srgb_transform(image.info.get("icc_profile"), "RGB")
+        return JpegHeader(exif_orientation(exif) if exif else 1, transform)
 
 
 class _Reader(io.BytesIO):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from embedkit.checkpoints import Checkpoints
 from embedkit.decode import DecodePolicy
+from embedkit.loading import ImageLoader
 from embedkit.pipeline import BatchProcessor, in_order
 from embedkit.sources import ImageReader
 
@@ -132,13 +133,14 @@ class Run:
         Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
         """
         work = Checkpoints(self.partial, self.plan, self.meta, self.backbone.head)
-        policy = DecodePolicy.from_config(self.meta.decode)
+        settings = dict(self.meta.decode)
+        decoder = settings.pop("decoder")
+        policy = DecodePolicy.from_config(settings)
         began = time.monotonic()
         with ImageReader(max_bytes=policy.max_bytes) as reader:
             process = BatchProcessor(
                 reader,
-                policy,
-                self.backbone.preprocessing,
+                ImageLoader(policy, self.backbone.preprocessing, decoder),
                 self.engine,
                 self.meta.dtype,
                 self.meta.normalized,

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from embedkit.decode import DecodePolicy, decode_image, has_image_name, sniff_format
+from embedkit.decode import has_image_name, sniff_format
 from embedkit.errors import DecodeError
-from embedkit.phash import perceptual_hash
 from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.engines import Engine
-    from embedkit.preprocess import Preprocessing
+    from embedkit.loading import ImageLoader
     from embedkit.sources import ImageReader
     from embedkit.store import RowBlock
 
@@ -38,16 +37,14 @@ class BatchProcessor:
 
     Attributes:
         reader: Gives the encoded bytes.
-        policy: How they are decoded.
-        preprocessing: Resize and crop.
+        load: Decodes, scales and crops.
         engine: The backbone.
         dtype: ``float16`` or ``float32``, of the rows.
         normalize: Whether the rows get unit L2 norm.
     """
 
     reader: ImageReader
-    policy: DecodePolicy
-    preprocessing: Preprocessing
+    load: ImageLoader
     engine: Engine
     dtype: str
     normalize: bool
@@ -58,7 +55,7 @@ class BatchProcessor:
         An image that can't be read, decoded or embedded becomes a failure; the others are
         embedded all the same.
         """
-        size = self.preprocessing.crop
+        size = self.load.preprocessing.crop
         pixels = np.empty((len(records), size, size, 3), np.uint8)
         kept: list[ImageRecord] = []
         facts: list[ImageFacts] = []
@@ -98,15 +95,16 @@ class BatchProcessor:
             return ImageFailure(record.id, exc.reason, nbytes)
 
     def _decode(self, record: ImageRecord, data: bytes, out: NDArray[np.uint8]) -> ImageFacts:
-        decoded = decode_image(data, record.id, self.policy)
-        try:
-            out[:] = self.preprocessing.apply(decoded.image)
-        except ValueError as exc:
-            raise DecodeError(record.id, str(exc)) from exc
-        width, height = decoded.image.size
-        content_hash = hashlib.sha256(data).digest()
-        phash = perceptual_hash(decoded.image)
-        return ImageFacts(width, height, len(data), decoded.format, content_hash, phash)
+        loaded = self.load(data, record.id)
+        out[:] = loaded.pixels
+        return ImageFacts(
+            loaded.width,
+            loaded.height,
+            len(data),
+            loaded.format,
+            hashlib.sha256(data).digest(),
+            loaded.phash,
+        )
 
     def _rows(
         self,

@@ -139,20 +139,25 @@ class Preprocessing:
             # The whole image is scaled, even what the crop drops: Pillow keeps `box` in float32,
             # so scaling only a part would change the last bit of some pixels.
             image = image.resize(size, _FILTERS[self.interpolation])
-        return np.array(_center_crop(image, self.crop))
+        if image.size != (self.crop, self.crop):
+            left, top = self.crop_origin(image.size)
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        return np.array(image)
 
+    def crop_origin(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Where the crop begins in a scaled image; negative where black pixels pad it.
 
-def _center_crop(image: Image.Image, crop: int) -> Image.Image:
-    """Cut out the middle; pixels beyond the image are black.
+        Args:
+            size: (width, height) of the scaled image, pixels.
 
-    Source: torchvision.transforms.functional.center_crop, rounding included: a side that is too
-    short is padded by ``(crop - side) // 2`` before it, one too long loses
-    ``round((side - crop) / 2)``, halves to even.
-    """
-    left, top = (_crop_start(side, crop) for side in image.size)
-    if image.size == (crop, crop):
-        return image
-    return image.crop((left, top, left + crop, top + crop))
+        Returns:
+            (left, top), pixels.
+
+        Source: torchvision.transforms.functional.center_crop, rounding included: a side that is
+        too short is padded by ``(crop - side) // 2`` before it, one too long loses
+        ``round((side - crop) / 2)``, halves to even.
+        """
+        return _crop_start(size[0], self.crop), _crop_start(size[1], self.crop)
 
 
 def _crop_start(side: int, crop: int) -> int:

@@ -21,12 +21,14 @@ ALLOWED = {
     "decode": {"color", "containers", "errors", "sniff", "tiff"},
     "preprocess": set(),
     "phash": set(),
+    "fastpath": {"decode", "phash", "preprocess"},
+    "loading": {"decode", "errors", "fastpath", "phash", "preprocess"},
     "sources": {"errors", "records"},
     "backbones": {"errors", "preprocess", "records"},
     "engines": {"backbones", "errors"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "phash", "preprocess", "records", "sources", "store",
+        "decode", "engines", "errors", "loading", "records", "sources", "store",
     },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {
@@ -53,7 +55,8 @@ HOMES = {
     "h5py": {"store"},
     "faiss": {"index"},
     "timm": {"backbones"},
-    "torch": {"backbones", "engines"},
+    "torch": {"backbones", "engines", "fastpath"},
+    "simplejpeg": {"fastpath"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},
@@ -63,7 +66,10 @@ HOMES = {
     "jinja2": {"report"},
     "skimage": {"demo"},
     "sklearn": {"demo"},
-    "PIL": {"color", "containers", "decode", "demo", "phash", "preprocess", "report", "tiff"},
+    "PIL": {
+        "color", "containers", "decode", "demo", "fastpath", "phash", "preprocess", "report",
+        "tiff",
+    },
     "pillow_heif": {"decode"},
 }  # fmt: skip
 

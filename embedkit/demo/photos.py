@@ -171,7 +171,7 @@ def _caption(image: Image.Image) -> bytes:
     """Adds a strip with a line of text below the image."""
     height = max(image.height // 8, 12)
     page = ImageOps.expand(image, (0, 0, 0, height), "white")
-    font = ImageFont.load_default(height * 0.6)
+    font = ImageFont.load_default(max(min(height * 0.6, page.width / 15), 1))
     spot = (page.width / 2, image.height + height / 2)
     ImageDraw.Draw(page).text(spot, "A photograph, with a caption", "black", font, anchor="mm")
     return _jpeg(page)

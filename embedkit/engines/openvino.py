@@ -49,6 +49,7 @@ class OpenVinoEngine(Engine):
             },
         )
         self._requests = threading.local()
+        torch.set_num_threads(1)  # for what the callers do beside: they are as many as the cores
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = getattr(self._requests, "request", None)

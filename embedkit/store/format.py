@@ -157,11 +157,16 @@ class StoreMeta:
 
 
 def _to_attribute(value: object) -> object:
-    return value if isinstance(value, bool | int | str) else json.dumps(value, sort_keys=True)
+    if not isinstance(value, str):
+        return value if isinstance(value, bool | int) else json.dumps(value, sort_keys=True)
+    data = value.encode("utf-8", "surrogateescape")  # a path that isn't UTF-8 stays bytes
+    return value if data.decode("utf-8", "replace") == value else np.bytes_(data)
 
 
 def _from_attribute(value: Any, kind: str) -> object:
     value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
     return value if kind in {"str", "bool", "int"} else json.loads(value)
 
 

@@ -54,8 +54,9 @@ def _folder_problems(path: Path) -> Iterator[str]:
 def _differences(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str]:
     """What a whole shard has otherwise than the manifest says."""
     with closing(ShardFile(path)) as shard:
-        if differences := meta.differences(shard.meta, ignore=()):
-            yield f"{path}: made otherwise than the manifest says ({', '.join(differences)})"
+        if meta.to_config() != shard.meta.to_config():
+            differences = ", ".join(meta.differences(shard.meta, ignore=())) or "names of settings"
+            yield f"{path}: made otherwise than the manifest says ({differences})"
         if shard.counts != entry.counts:
             yield f"{path}: its counts aren't those of the manifest"
     with path.open("rb") as file:

@@ -42,8 +42,8 @@ class EmbeddingsView:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Any:
-        first, *columns = index if isinstance(index, tuple) and index else (index,)
-        if first is Ellipsis or first == ():
+        first, *columns = (index if isinstance(index, tuple) else (index,)) or (...,)
+        if first is Ellipsis:
             first = slice(None)
         rows = _row_numbers(first, len(self))
         found = self._store.take(rows.reshape(-1))
