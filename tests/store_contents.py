@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from stores import make_meta
 
 from embedkit.records import Head, ImageFacts, ImageFailure
 from embedkit.store.atomic import commit_bytes
@@ -13,7 +14,6 @@ from embedkit.store.build import make_block
 from embedkit.store.format import StoreCounts
 from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
 from embedkit.store.write import ShardContent, encode_shard
-from tests.stores import make_meta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -32,11 +32,12 @@ ALLOWED = {
     },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {
-        "backbones", "checkpoints", "decode", "engines", "pipeline", "records", "sources", "store",
+        "backbones", "checkpoints", "decode", "engines", "loading", "pipeline", "records",
+        "sources", "store",
     },
     "extraction": {
-        "_version", "backbones", "decode", "engines", "errors", "loop", "records", "sources",
-        "store",
+        "_version", "backbones", "decode", "engines", "errors", "loading", "loop", "records",
+        "sources", "store",
     },
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},

@@ -1,0 +1,128 @@
+"""What is exported is what the usual tools read."""
+
+import json
+
+import duckdb
+import numpy as np
+import pandas
+import polars
+import pyarrow.parquet as pq
+import pytest
+from store_contents import make_content, make_rows, write_folder, write_shard_file
+
+from embedkit.errors import StoreError
+from embedkit.exporting import export
+from embedkit.store import EmbeddingStore, verify
+
+NAMES = ["a.jpg", "b/ü.jpg", "c\udcff.jpg", "d.jpg", "e.jpg"]
+SHOWN = ["a.jpg", "b/ü.jpg", r"c\xff.jpg", "d.jpg", "e.jpg"]
+LABELS = ["x", None, "\udcfe", None, "y"]
+
+
+@pytest.fixture(params=["file", "folder"])
+def store(request, tmp_path):
+    rows = make_rows(5, ids=NAMES, labels=LABELS)
+    if request.param == "file":
+        return write_shard_file(tmp_path / "store.h5", make_content(rows))
+    parts = [make_content(rows.rows(0, 2)), make_content(None), make_content(rows.rows(2, 5))]
+    return write_folder(tmp_path / "store", parts)
+
+
+def test_parquet_reads_in_pandas_polars_and_duckdb(store, tmp_path):
+    output = export(store, tmp_path / "out.parquet", to="parquet")
+    with EmbeddingStore.open(store) as opened:
+        rows, phash = opened.to_numpy(np.float32), opened.images("phash").tolist()
+        hashes = [row.tobytes() for row in opened.images("content_hash")]
+    frame = pandas.read_parquet(output)
+    assert frame["id"].tolist() == SHOWN
+    assert np.array_equal(np.stack(frame["embedding"]), rows)
+    assert frame["phash"].tolist() == phash
+    assert frame["content_hash"].tolist() == hashes
+    table = polars.read_parquet(output)
+    assert table["id"].to_list() == SHOWN
+    assert table["label"].to_list() == ["x", None, r"\xfe", None, "y"]
+    assert np.array_equal(table["embedding"].to_numpy(), rows)
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "SELECT id, embedding[1] FROM read_parquet(?) ORDER BY id", [str(output)]
+        ).fetchall()
+    assert found == list(zip(SHOWN, rows[:, 0].tolist(), strict=True))
+    meta = json.loads(pq.read_schema(output).metadata[b"embedkit"])
+    assert meta["backbone"] == "tiny"
+
+
+def test_npy_is_laid_out_as_by_clip_retrieval(store, tmp_path):
+    output = export(store, tmp_path / "out", to="npy")
+    assert sorted(str(p.relative_to(output)) for p in output.rglob("*.*")) == [
+        "img_emb/img_emb_0.npy",
+        "metadata/metadata_0.parquet",
+    ]
+    rows = np.load(output / "img_emb" / "img_emb_0.npy", mmap_mode="r")
+    with EmbeddingStore.open(store) as opened:
+        assert rows.dtype == np.float16
+        assert np.array_equal(rows, opened.to_numpy())
+    metadata = pandas.read_parquet(output / "metadata" / "metadata_0.parquet")
+    assert metadata["image_path"].tolist() == SHOWN
+    assert "embedding" not in metadata
+
+
+def test_h5_is_a_store(store, tmp_path):
+    output = export(store, tmp_path / "out.h5", to="h5")
+    assert verify(output) == []
+    with EmbeddingStore.open(store) as a, EmbeddingStore.open(output) as b:
+        assert list(a.ids) == list(b.ids) == NAMES
+        assert a.labels == b.labels
+
+
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+def test_an_empty_store(tmp_path, to):
+    store = write_shard_file(tmp_path / "a.h5", make_content(None))
+    output = export(store, tmp_path / "out", to=to)
+    if to == "npy":
+        assert np.load(output / "img_emb" / "img_emb_0.npy").shape == (0, 4)
+        assert len(pandas.read_parquet(output / "metadata" / "metadata_0.parquet")) == 0
+    elif to == "parquet":
+        assert polars.read_parquet(output).shape[0] == 0
+    else:
+        assert verify(output) == []
+
+
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+def test_what_exists_is_replaced_only_when_told(store, tmp_path, to):
+    output = tmp_path / "out"
+    for overwrite in (False, True, True):
+        if overwrite:
+            with pytest.raises(StoreError, match="exists already"):
+                export(store, output, to=to)
+        export(store, output, to=to, overwrite=overwrite)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", store.name}
+
+
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+def test_what_isn_t_an_export_is_never_replaced(store, tmp_path, to):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(StoreError, match="is a folder"):
+        export(store, tmp_path / "mine", to=to, overwrite=True)
+    with pytest.raises(StoreError, match="is the store itself"):
+        export(store, store, to=to, overwrite=True)
+    if store.is_dir():
+        with pytest.raises(StoreError, match="is the store itself"):
+            export(store, store / "shard-000000.h5", to=to, overwrite=True)
+    assert verify(store) == []
+    assert (tmp_path / "mine" / "letter.txt").exists()
+
+
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+def test_no_place_to_write(store, tmp_path, to):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="can't be written"):
+        export(store, tmp_path / "file" / "out", to=to)
+    with pytest.raises(StoreError, match="no such file"):
+        export(tmp_path / "missing.h5", tmp_path / "out", to=to)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", store.name}
+
+
+def test_unknown_format(store, tmp_path):
+    with pytest.raises(ValueError, match="can't export to 'csv'"):
+        export(store, tmp_path / "out", to="csv")
