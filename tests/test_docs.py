@@ -28,7 +28,7 @@ def test_every_command_has_help_and_docs(name):
     assert len(command.help.splitlines()[0]) > 20
     for parameter in command.params:
         assert parameter.help, f"{name} {parameter.name}"
-    guides = [path for path in DOCS if path.name not in {"cli.md"}]
+    guides = [path for path in DOCS if path.name != "cli.md"]
     assert any(f"embedkit {name}" in path.read_text("utf-8") for path in guides)
 
 

@@ -30,7 +30,7 @@ def test_every_data_file_is_listed():
         path.relative_to(ROOT)
         for folder in ("embedkit", "cli")
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix not in {".py", ".pyc"}
+        if path.is_file() and path.suffix not in {".py", ".pyc"} and ".mypy_cache" not in path.parts
     }
     assert listed == found
 

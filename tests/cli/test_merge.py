@@ -3,7 +3,7 @@ from embedkit.store import EmbeddingStore
 
 def test_merge_keeps_order(embedkit, photos, store, tmp_path):
     other, output = tmp_path / "other.h5", tmp_path / "all.h5"
-    one = sorted(photos.iterdir())[0]
+    one = min(photos.iterdir())
     assert embedkit("extract", one, "-o", other, "-b", "tiny").code == 0
     ended = embedkit("merge", other, store, "-o", output)
     assert ended.code == 0
