@@ -250,7 +250,7 @@ def _report(result: ExtractResult, *, json: bool) -> None:
         )
         raise typer.Exit(ExitCode.INTERRUPTED)
     if result.failed:
-        tell(f"{result.failed:,} images failed: 'embedkit info {result.path}' tells why")
+        tell(f"{result.failed:,} images failed: 'embedkit info --failures {result.path}' tells why")
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -243,7 +243,8 @@ def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
         backbone = load_backbone(backbone, **options)
     elif options:
         raise ValueError(f"{', '.join(options)}: only for a backbone that is given by its name")
-    _log.info("weights of %s: licence %s", backbone.spec.name, backbone.licence)
+    level = logging.WARNING if "-NC" in backbone.licence else logging.INFO
+    _log.log(level, "weights of %s: licence %s", backbone.spec.name, backbone.licence)
     if backbone.warning:
         _log.warning("%s", backbone.warning)
     return backbone

@@ -24,7 +24,14 @@ from embedkit.errors import UnknownBackboneError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["BACKBONES", "BackboneSpec", "find_spec", "weights_folder", "weights_on_disk"]
+__all__ = [
+    "BACKBONES",
+    "BackboneSpec",
+    "cache_folder",
+    "find_spec",
+    "weights_folder",
+    "weights_on_disk",
+]
 
 _CHECKPOINTS = "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -198,16 +205,25 @@ def find_spec(name: str) -> BackboneSpec:
     return known[wanted]
 
 
+def cache_folder(cache: Path | None = None) -> Path:
+    """Name embedkit's cache; it need not exist.
+
+    Args:
+        cache: Use this folder instead of ``EMBEDKIT_CACHE`` or ``~/.cache/embedkit``.
+    """
+    return cache or _folder_from("EMBEDKIT_CACHE") or _user_cache() / "embedkit"
+
+
 def weights_folder(cache: Path | None = None) -> Path:
     """Name the folder that embedkit downloads weights into; it need not exist.
 
     Args:
-        cache: Use this folder instead of ``EMBEDKIT_CACHE`` or ``~/.cache/embedkit``.
+        cache: As in `cache_folder`.
 
     Returns:
         ``weights`` in embedkit's cache.
     """
-    return (cache or _folder_from("EMBEDKIT_CACHE") or _user_cache() / "embedkit") / "weights"
+    return cache_folder(cache) / "weights"
 
 
 def weights_on_disk(spec: BackboneSpec, cache: Path | None = None) -> Path | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
 import torch
 
+from embedkit.backbones import features
+from embedkit.backbones.table import cache_folder
 from embedkit.engines.base import Engine, usable_cores
+from embedkit.engines.model_cache import cached_model
 from embedkit.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -31,15 +36,20 @@ class OpenVinoEngine(Engine):
     version = ov.__version__
 
     def __init__(self, backbone: Backbone, *, batch_size: int = 16) -> None:
-        """Converts and compiles the backbone; takes seconds.
+        """Converts the backbone, or takes it from the cache, and compiles it.
 
         Raises:
             BackboneError: OpenVINO can't run it.
         """
         super().__init__(backbone, device="cpu", precision="fp32", batch_size=batch_size)
         cores = usable_cores()
+        model = cached_model(
+            cache_folder() / "engines",
+            _settings(backbone, batch_size),
+            lambda: _convert(backbone, batch_size),
+        )
         self._compiled = ov.Core().compile_model(
-            _convert(backbone, batch_size),
+            model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "f32",
@@ -49,7 +59,12 @@ class OpenVinoEngine(Engine):
             },
         )
         self._requests = threading.local()
+        self._threads_before = torch.get_num_threads()
         torch.set_num_threads(1)  # for what the callers do beside: they are as many as the cores
+
+    def close(self) -> None:
+        """Gives PyTorch its threads back."""
+        torch.set_num_threads(self._threads_before)
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = getattr(self._requests, "request", None)
@@ -57,6 +72,17 @@ class OpenVinoEngine(Engine):
             request = self._requests.request = self._compiled.create_infer_request()
         request.infer([images], share_inputs=True)
         return np.array(request.get_output_tensor(0).data)  # the next call reuses the tensor
+
+
+def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
+    """All that decides the converted network, the code that makes it included."""
+    code = b"".join(Path(path).read_bytes() for path in (features.__file__, __file__))
+    return {
+        **backbone.to_config(),
+        "batch_size": batch_size,
+        "code": hashlib.sha256(code).hexdigest(),
+        "versions": [ov.__version__, torch.__version__],
+    }
 
 
 def _convert(backbone: Backbone, batch_size: int) -> Any:
