@@ -128,19 +128,18 @@ def decode_rate(backbone: str, images: Path, device: str) -> float:
     del device
     import torch
 
-    from embedkit import fastpath
     from embedkit.backbones import find_spec
-    from embedkit.decode import DecodePolicy, decode_image
+    from embedkit.decode import DecodePolicy, decode_image, fast
 
     torch.set_num_threads(1)
     preprocessing, policy = find_spec(backbone).preprocessing(), DecodePolicy()
 
     def decode(path: object) -> object:
         data = Path(str(path)).read_bytes()
-        pixels = fastpath.decode_jpeg(data, str(path), policy)
+        pixels = fast.decode_jpeg(data, str(path), policy)
         if pixels is None:
             return preprocessing.apply(decode_image(data, str(path), policy).image)
-        return fastpath.scale_and_crop(pixels, preprocessing)
+        return fast.scale_and_crop(pixels, preprocessing)
 
     return in_threads(decode, sorted(images.iterdir()))
 

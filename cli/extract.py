@@ -16,6 +16,7 @@ import typer
 from ._output import ExitCode, ProgressLine, print_json, tell
 
 if TYPE_CHECKING:
+    from embedkit.backbones.options import LoadOptions
     from embedkit.decode import DecodePolicy
     from embedkit.loop import ExtractResult
 
@@ -141,11 +142,11 @@ def command(
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
-    from embedkit.extraction import extract, preview
+    from embedkit.extraction import extract
+    from embedkit.preview import preview
 
     line = ProgressLine(quiet=context.obj["quiet"])
-    settings: dict[str, Any] = {
-        "backbone": backbone,
+    loading: LoadOptions = {
         "weights": weights,
         "seed": seed,
         "pooling": pooling.value,
@@ -155,6 +156,9 @@ def command(
         "input_size": input_size,
         "preprocessing": _changed(resize, interpolation, crop_mode),
         "on_download": line.download,
+    }
+    settings: dict[str, Any] = {
+        "backbone": backbone,
         "engine": engine.value,
         "device": device,
         "batch_size": _batch_size(batch_size),
@@ -167,13 +171,14 @@ def command(
         "label_column": label_column,
     }
     if dry_run:
-        _show_preview(asdict(preview(source, output, **settings)), json=json)
+        _show_preview(asdict(preview(source, output, loading=loading, **settings)), json=json)
         return
     with _stopping() as stop, line:
         result = extract(
             source,
             output,
             **settings,
+            **loading,
             workers=workers,
             sharded=sharded,
             shard_rows=shard_rows,

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Unpack
 
-import numpy as np
-
-from embedkit._version import __version__
-from embedkit.backbones import load_backbone
-from embedkit.decode import DecodePolicy
 from embedkit.engines import open_engine, usable_cores
 from embedkit.errors import StoreError, StoreMismatchError
+from embedkit.job import Job, JobOptions, prepare
 from embedkit.loop import ExtractResult, Run
-from embedkit.sources import open_source
 from embedkit.sources.plan import Plan
-from embedkit.store.format import StoreMeta
 from embedkit.store.manifest import read_manifest
 from embedkit.store.partial import PartialStore
 from embedkit.store.store import EmbeddingStore
 
 if TYPE_CHECKING:
+    import os
     import threading
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
-    from embedkit.loading import Decoder
+    from embedkit.decode import DecodePolicy
+    from embedkit.decode.loading import Decoder
+    from embedkit.engines import Engine
     from embedkit.loop import Progress
-    from embedkit.records import ImageRecord
-    from embedkit.sources import Source
+    from embedkit.store.format import StoreMeta
 
-__all__ = ["ExtractPreview", "extract", "preview"]
+__all__ = ["extract"]
 
 _SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
 _PROVENANCE = ("plan_hash", "embedkit_version", "weights", "engine")
@@ -105,187 +100,53 @@ def extract(
         StoreError: The output can't be written, or exists and was made from another source.
         ValueError: An argument is out of its range.
     """
-    _check_arguments(dtype, decoder, workers, shard_rows)
-    output = Path(output)
-    sources = _as_list(source)
-    listing = open_source(
-        sources, labels=labels, image_column=image_column, label_column=label_column
-    )
-    loaded = _load(backbone, loading)
-    decode = {"decoder": decoder, **(policy or DecodePolicy()).to_config()}
-    meta = _describe(loaded, decode, dtype, normalize, sources)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if shard_rows is not None and shard_rows < 1:
+        raise ValueError(f"shard_rows must be at least 1, not {shard_rows}")
+    options: JobOptions = {
+        "dtype": dtype,
+        "normalize": normalize,
+        "decoder": decoder,
+        "policy": policy,
+        "labels": labels,
+        "image_column": image_column,
+        "label_column": label_column,
+    }
+    job = prepare(source, output, backbone, options, loading)
+    output = job.output
     with PartialStore.locked(output) as partial:
         if overwrite:
             _check_replaceable(output)
             partial.clear()
         frozen = partial.frozen_meta()
         if output.exists() and not overwrite:
-            result, plan_hash = _finished_before(output, meta, listing)
+            result, plan_hash = _finished_before(job)
             if frozen is not None and frozen.plan_hash == plan_hash:
                 partial.discard()  # killed between the store's last step and its tidying up
             return result
         if batch_size is None and frozen is not None:
             batch_size = frozen.engine.get("batch_size")
-        with open_engine(loaded, engine=engine, device=device, batch_size=batch_size) as ready:
-            meta = replace(meta, engine=ready.to_config())
-            plan, meta = _freeze(partial, frozen, meta, listing, shard_rows)
-            run = Run(partial, plan, meta, loaded, ready, workers or usable_cores())
+        with open_engine(
+            job.backbone, engine=engine, device=device, batch_size=batch_size
+        ) as ready:
+            plan, meta = _freeze(partial, frozen, job, ready, shard_rows)
+            run = Run(partial, plan, meta, job.backbone, ready, workers or usable_cores())
             result = run.go(stop, on_progress)
         if result.complete:
             partial.finish(plan.num_shards, sharded=sharded)
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractPreview:
-    """What an extraction would do.
-
-    Attributes:
-        found: Files that the source lists.
-        sidecars: Of those, files that only accompany images.
-        backbone: Its name.
-        weights: Where its weights come from.
-        licence: Of the weights.
-        feature_dim: D.
-        engine: What would run it, on which device, with which batch size.
-        store_bytes: The embeddings' size, bytes.
-        resumes: Whether an interrupted run would be gone on with.
-        output: The store.
-        exists: Whether it exists already.
-    """
-
-    found: int
-    sidecars: int
-    backbone: str
-    weights: str
-    licence: str
-    feature_dim: int
-    engine: str
-    store_bytes: int
-    resumes: bool
-    output: str
-    exists: bool
-
-
-def preview(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    *,
-    backbone: str | Backbone = "resnet50_swsl",
-    engine: Literal["auto", "openvino", "torch"] = "auto",
-    device: str = "auto",
-    batch_size: int | None = None,
-    dtype: Literal["float16", "float32"] = "float16",
-    normalize: bool = False,
-    decoder: Decoder = "fast",
-    policy: DecodePolicy | None = None,
-    labels: str = "auto",
-    image_column: str | None = None,
-    label_column: str | None = None,
-    **loading: Unpack[LoadOptions],
-) -> ExtractPreview:
-    """Lists the source and loads the backbone, writes nothing; the arguments are ``extract``'s.
-
-    Raises:
-        SourceError: The source can't be listed.
-        BackboneError: The backbone or its weights can't be had.
-    """
-    output = Path(output)
-    _check_arguments(dtype, decoder, None, None)
-    sources = _as_list(source)
-    listing = open_source(
-        sources, labels=labels, image_column=image_column, label_column=label_column
-    )
-    loaded = _load(backbone, loading)
-    decode = {"decoder": decoder, **(policy or DecodePolicy()).to_config()}
-    meta = _describe(loaded, decode, dtype, normalize, sources)
-    with open_engine(loaded, engine=engine, device=device, batch_size=batch_size) as ready:
-        pass
-    found = sidecars = 0
-    for record in _scan(listing, output):
-        found += 1
-        sidecars += record.sidecar
-    return ExtractPreview(
-        found=found,
-        sidecars=sidecars,
-        backbone=meta.backbone,
-        weights=meta.weights,
-        licence=meta.licence,
-        feature_dim=meta.feature_dim,
-        engine=f"{ready.name} on {ready.device}, {ready.precision}, batches of {ready.batch_size}",
-        store_bytes=(found - sidecars) * meta.feature_dim * np.dtype(meta.dtype).itemsize,
-        resumes=PartialStore(output).frozen_meta() is not None,
-        output=str(output),
-        exists=output.exists(),
-    )
-
-
-def _check_arguments(dtype: str, decoder: str, workers: int | None, shard_rows: int | None) -> None:
-    if decoder not in {"fast", "exact"}:
-        raise ValueError(f"decoder must be fast or exact, not {decoder!r}")
-    if dtype not in {"float16", "float32"}:
-        raise ValueError(f"dtype must be float16 or float32, not {dtype!r}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    if shard_rows is not None and shard_rows < 1:
-        raise ValueError(f"shard_rows must be at least 1, not {shard_rows}")
-
-
-def _as_list(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> list[str | os.PathLike[str]]:
-    return [source] if isinstance(source, str | os.PathLike) else list(source)
-
-
-def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
-    """Loads a backbone by its name, and tells its licence and what to know of it."""
-    if isinstance(backbone, str):
-        backbone = load_backbone(backbone, **options)
-    elif options:
-        raise ValueError(f"{', '.join(options)}: only for a backbone that is given by its name")
-    level = logging.WARNING if "-NC" in backbone.licence else logging.INFO
-    _log.log(level, "weights of %s: licence %s", backbone.spec.name, backbone.licence)
-    if backbone.warning:
-        _log.warning("%s", backbone.warning)
-    return backbone
-
-
-def _describe(
-    backbone: Backbone,
-    decode: Mapping[str, Any],
-    dtype: str,
-    normalize: bool,
-    sources: Sequence[str | os.PathLike[str]],
-) -> StoreMeta:
-    """What the store will say of itself; the engine and the plan's hash come when it is begun."""
-    config = backbone.to_config()
-    return StoreMeta(
-        backbone=config["backbone"],
-        weights_fingerprint=config["weights_fingerprint"],
-        weights=config["weights"],
-        licence=config["licence"],
-        preprocessing=config["preprocessing"],
-        pooling={key: config[key] for key in ("pooling", "gem_p", "layers", "flip")},
-        feature_dim=backbone.feature_dim,
-        dtype=dtype,
-        normalized=normalize,
-        decode=decode,
-        engine={},
-        source=[str(source) for source in sources],
-        plan_hash="",
-        embedkit_version=__version__,
-        head_applies=backbone.head_applies and not normalize,
-    )
-
-
 def _freeze(
     partial: PartialStore,
     frozen: StoreMeta | None,
-    meta: StoreMeta,
-    listing: Source,
+    job: Job,
+    engine: Engine,
     shard_rows: int | None,
 ) -> tuple[Plan, StoreMeta]:
     """The plan and meta of this run: those that were frozen before, or new ones."""
+    meta = replace(job.meta, engine=engine.to_config())
     plan = Plan.open(partial.folder)
     if frozen is not None and plan is not None:
         differences = frozen.differences(meta, ignore=_PROVENANCE)
@@ -296,23 +157,10 @@ def _freeze(
             raise StoreMismatchError(str(partial.folder), differences)
         return plan, frozen
     _log.info("listing %s", ", ".join(meta.source))
-    records = _scan(listing, partial.output)
-    plan = Plan.freeze(records, partial.folder, shard_rows or _SHARD_ROWS)
+    plan = Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS)
     meta = replace(meta, plan_hash=plan.digest)
     partial.freeze_meta(meta)
     return plan, meta
-
-
-def _scan(listing: Source, output: Path) -> Iterator[ImageRecord]:
-    """What the source lists, without the store itself where it is written into the source."""
-    mine = Path.cwd() / output
-    folder = mine.with_name(mine.name + ".partial")
-    for record in listing.scan():
-        if output.name in record.path:  # quickly, for nearly all
-            path = Path.cwd() / record.path
-            if mine in {path, path.parent} or folder in {path, path.parent}:
-                continue
-        yield record
 
 
 def _check_replaceable(output: Path) -> None:
@@ -330,19 +178,20 @@ def _engine_differences(frozen: StoreMeta, meta: StoreMeta) -> dict[str, tuple[o
     }
 
 
-def _finished_before(output: Path, meta: StoreMeta, listing: Source) -> tuple[ExtractResult, str]:
+def _finished_before(job: Job) -> tuple[ExtractResult, str]:
     """The result, and the plan's hash, of a run that was complete already and is this one."""
-    with EmbeddingStore.open(output) as store:
-        differences = store.meta.differences(meta, ignore=_PROVENANCE)
+    with EmbeddingStore.open(job.output) as store:
+        differences = store.meta.differences(job.meta, ignore=_PROVENANCE)
         if differences:
-            raise StoreMismatchError(str(output), differences)
-        plan = Plan.draft(_scan(listing, output))
+            raise StoreMismatchError(str(job.output), differences)
+        plan = Plan.draft(job.scan())
         if plan.digest != store.meta.plan_hash:
+            listed = plan.count + plan.sidecars
             raise StoreError(
-                f"{output}: exists, and its source has changed since ({store.counts.found} files "
-                f"then, {plan.count + plan.sidecars} now); --overwrite makes it anew, or extract "
-                "the new images into another file and merge"
+                f"{job.output}: exists, and its source has changed since ({store.counts.found} "
+                f"files then, {listed} now); --overwrite makes it anew, or extract the new images "
+                "into another file and merge"
             )
         counts = store.counts
-        result = ExtractResult.of(output, counts, complete=True, resumed=counts.found)
+        result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)
         return result, store.meta.plan_hash

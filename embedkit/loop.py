@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from embedkit.checkpoints import Checkpoints
 from embedkit.decode import DecodePolicy
-from embedkit.loading import ImageLoader
+from embedkit.decode.loading import ImageLoader
 from embedkit.pipeline import BatchProcessor, in_order
 from embedkit.sources import ImageReader
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.decode.loading import ImageLoader
     from embedkit.engines import Engine
-    from embedkit.loading import ImageLoader
     from embedkit.sources import ImageReader
     from embedkit.store import RowBlock
 

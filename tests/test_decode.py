@@ -17,7 +17,7 @@ import pytest
 from images import draw_photo, encode
 from PIL import Image, ImageCms, ImageFile, TiffTags
 
-import embedkit.tiff
+import embedkit.decode.tiff
 from embedkit.decode import DecodePolicy, decode_image, has_image_name, sniff_format
 from embedkit.errors import DecodeError
 
@@ -614,7 +614,7 @@ def test_odd_metadata_does_not_warn() -> None:
 
 
 def test_no_kept_tiff_array_is_a_scalar_to_pillow() -> None:
-    lengths = {tag: TiffTags.lookup(tag).length for tag in embedkit.tiff._ARRAYS}
+    lengths = {tag: TiffTags.lookup(tag).length for tag in embedkit.decode.tiff._ARRAYS}
     assert 1 not in lengths.values()
 
 

@@ -17,12 +17,13 @@ from PIL import Image
 
 from embedkit.backbones import load_backbone
 from embedkit.decode import DecodePolicy
+from embedkit.decode.loading import ImageLoader
 from embedkit.engines import open_engine
 from embedkit.engines.torch import TorchEngine
 from embedkit.errors import SourceError, StoreError, StoreMismatchError
-from embedkit.extraction import extract, preview
-from embedkit.loading import ImageLoader
+from embedkit.extraction import extract
 from embedkit.pipeline import in_order
+from embedkit.preview import preview
 from embedkit.store import EmbeddingStore, verify
 
 COUNT = 50

@@ -14,30 +14,25 @@ ALLOWED = {
     "_version": set(),
     "errors": set(),
     "records": set(),
-    "containers": set(),
-    "sniff": set(),
-    "color": {"containers"},
-    "tiff": {"containers"},
-    "decode": {"color", "containers", "errors", "sniff", "tiff"},
     "preprocess": set(),
     "phash": set(),
-    "fastpath": {"decode", "phash", "preprocess"},
-    "loading": {"decode", "errors", "fastpath", "phash", "preprocess"},
+    "decode": {"errors", "phash", "preprocess"},
     "sources": {"errors", "records"},
     "backbones": {"errors", "preprocess", "records"},
     "engines": {"backbones", "errors"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "loading", "records", "sources", "store",
+        "decode", "engines", "errors", "records", "sources", "store",
     },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {
-        "backbones", "checkpoints", "decode", "engines", "loading", "pipeline", "records",
+        "backbones", "checkpoints", "decode", "engines", "pipeline", "records",
         "sources", "store",
     },
+    "job": {"_version", "backbones", "decode", "records", "sources", "store"},
+    "preview": {"backbones", "engines", "job", "store"},
     "extraction": {
-        "_version", "backbones", "decode", "engines", "errors", "loading", "loop", "records",
-        "sources", "store",
+        "backbones", "decode", "engines", "errors", "job", "loop", "sources", "store",
     },
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},
@@ -47,7 +42,7 @@ ALLOWED = {
     "report": {"errors", "records"},
     "demo": {
         "backbones", "classification", "decode", "dedup", "errors", "extraction", "index", "loop",
-        "records", "report", "sniff", "store",
+        "records", "report", "store",
     },
 }  # fmt: skip
 
@@ -56,8 +51,8 @@ HOMES = {
     "h5py": {"store"},
     "faiss": {"index"},
     "timm": {"backbones"},
-    "torch": {"backbones", "engines", "fastpath"},
-    "simplejpeg": {"fastpath"},
+    "torch": {"backbones", "decode", "engines"},
+    "simplejpeg": {"decode"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},
@@ -67,10 +62,7 @@ HOMES = {
     "jinja2": {"report"},
     "skimage": {"demo"},
     "sklearn": {"demo"},
-    "PIL": {
-        "color", "containers", "decode", "demo", "fastpath", "phash", "preprocess", "report",
-        "tiff",
-    },
+    "PIL": {"decode", "demo", "phash", "preprocess", "report"},
     "pillow_heif": {"decode"},
 }  # fmt: skip
 

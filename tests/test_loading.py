@@ -9,10 +9,10 @@ import pytest
 from images import draw_photo, encode
 from PIL import Image, ImageCms
 
-from embedkit import fastpath
 from embedkit.decode import DecodePolicy
+from embedkit.decode import fast as fast_decoder
+from embedkit.decode.loading import ImageLoader, LoadedImage
 from embedkit.errors import DecodeError
-from embedkit.loading import ImageLoader, LoadedImage
 from embedkit.preprocess import Preprocessing
 
 BILINEAR = Preprocessing()
@@ -41,7 +41,7 @@ def assert_alike(fast: LoadedImage, exact: LoadedImage, levels: int = 2) -> None
 def test_fast_is_within_two_levels(size, options, preprocessing) -> None:
     for seed in range(3):
         data = encode(draw_photo(seed, size), "JPEG", quality=90, **options)
-        assert fastpath.decode_jpeg(data, "x", POLICY) is not None
+        assert fast_decoder.decode_jpeg(data, "x", POLICY) is not None
         assert_alike(*both(data, preprocessing))
 
 
@@ -50,7 +50,7 @@ def test_orientation_is_one_policy(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(draw_photo(5, (300, 200)), "JPEG", quality=95, exif=exif.tobytes())
-    upright = fastpath.decode_jpeg(data, "x", POLICY)
+    upright = fast_decoder.decode_jpeg(data, "x", POLICY)
     assert upright is not None
     assert upright.flags.c_contiguous
     fast, exact = both(data)
@@ -89,7 +89,7 @@ def test_limits_are_one_policy() -> None:
 )
 def test_what_is_out_of_the_ordinary_is_exact(image, format_) -> None:
     data = encode(image, format_)
-    assert fastpath.decode_jpeg(data, "x", POLICY) is None
+    assert fast_decoder.decode_jpeg(data, "x", POLICY) is None
     fast, exact = both(data)
     np.testing.assert_array_equal(fast.pixels, exact.pixels)
     assert fast.phash == exact.phash
@@ -101,7 +101,7 @@ def test_what_is_out_of_the_ordinary_is_exact(image, format_) -> None:
     ids=["lanczos", "padded"],
 )
 def test_other_filters_and_padding_are_exact(preprocessing: Preprocessing) -> None:
-    assert not fastpath.can_scale(preprocessing)
+    assert not fast_decoder.can_scale(preprocessing)
     fast, exact = both(encode(draw_photo(2, (300, 200)), "JPEG"), preprocessing)
     np.testing.assert_array_equal(fast.pixels, exact.pixels)
 

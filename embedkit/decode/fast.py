@@ -2,7 +2,7 @@
 
 libjpeg-turbo decodes straight into an array (simplejpeg), and PyTorch's vectorised uint8 kernel
 scales it with the same antialiased filter as Pillow's. Headers, orientation, profiles and limits
-are Pillow's and ``embedkit.decode``'s own, so there is one policy. Whatever is out of the ordinary
+are Pillow's and ``decode_image``'s own, so there is one policy. Whatever is out of the ordinary
 (gray, CMYK, a damaged stream, another filter) is left to the exact way.
 """
 
@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from embedkit.decode import read_jpeg_header
+from embedkit.decode.pillow import read_jpeg_header
 from embedkit.phash import THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedkit.decode import DecodePolicy
+    from embedkit.decode.policy import DecodePolicy
     from embedkit.preprocess import Preprocessing
 
 __all__ = ["can_scale", "decode_jpeg", "scale_and_crop", "thumbnail"]

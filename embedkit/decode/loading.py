@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from embedkit import fastpath
-from embedkit.decode import decode_image
+from embedkit.decode import fast
+from embedkit.decode.pillow import decode_image
 from embedkit.errors import DecodeError
 from embedkit.phash import perceptual_hash, thumbnail
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.decode import DecodePolicy
+    from embedkit.decode.policy import DecodePolicy
     from embedkit.preprocess import Preprocessing
 
 __all__ = ["Decoder", "ImageLoader", "LoadedImage"]
@@ -67,7 +67,7 @@ class ImageLoader:
             DecodeError: It can't be decoded, or is too narrow to scale.
         """
         loaded = None
-        if self.decoder == "fast" and fastpath.can_scale(self.preprocessing):
+        if self.decoder == "fast" and fast.can_scale(self.preprocessing):
             loaded = self._fast(data, image_id)
         return loaded or self._exact(data, image_id)
 
@@ -80,13 +80,13 @@ class ImageLoader:
 
     def _fast(self, data: bytes, image_id: str) -> LoadedImage | None:
         """None where the fast way is not for this image."""
-        pixels = fastpath.decode_jpeg(data, image_id, self.policy)
+        pixels = fast.decode_jpeg(data, image_id, self.policy)
         if pixels is None:
             return None
         height, width = pixels.shape[:2]
         self._check((width, height), image_id)
-        small = fastpath.scale_and_crop(pixels, self.preprocessing)
-        phash = perceptual_hash(fastpath.thumbnail(pixels))
+        small = fast.scale_and_crop(pixels, self.preprocessing)
+        phash = perceptual_hash(fast.thumbnail(pixels))
         return LoadedImage(small, width, height, "JPEG", phash)
 
     def _check(self, size: tuple[int, int], image_id: str) -> None:

@@ -1,0 +1,68 @@
+"""What is accepted, and what a decoded image is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
+
+__all__ = ["DecodePolicy", "DecodedImage"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePolicy:
+    """What is accepted, and what shines through.
+
+    Attributes:
+        background: sRGB colour under transparent pixels, 0 to 255 each.
+        max_pixels: Larger images are refused from their header.
+        max_bytes: Larger files are refused unread.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    max_pixels: int = 100_000_000
+    max_bytes: int = 256 * 2**20
+
+    def __post_init__(self) -> None:
+        if len(self.background) != 3 or not all(0 <= level <= 255 for level in self.background):
+            raise ValueError(f"background takes three levels from 0 to 255, not {self.background}")
+        if self.max_pixels < 1 or self.max_bytes < 1:
+            raise ValueError("max_pixels and max_bytes must be positive")
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `from_config` gives an equal object back."""
+        return {**asdict(self), "background": list(self.background)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Rebuild from what `to_config` gave.
+
+        Raises:
+            ValueError: If a value is out of range.
+            TypeError: If there is a setting that this version doesn't know.
+        """
+        values = dict(config)
+        if "background" in values:
+            values["background"] = tuple(values["background"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A decoded image.
+
+    Attributes:
+        image: Mode RGB, 8-bit sRGB, upright, fully loaded, without metadata.
+        format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP``, ``TIFF``, ``PPM``, ``AVIF`` or
+            ``HEIF``, as found in the content.
+    """
+
+    image: Image.Image
+    format: str

@@ -1,0 +1,103 @@
+"""What an extraction would do, without doing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Unpack
+
+import numpy as np
+
+from embedkit.engines import open_engine
+from embedkit.job import JobOptions, prepare
+from embedkit.store.partial import PartialStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from embedkit.backbones import Backbone
+    from embedkit.backbones.options import LoadOptions
+
+__all__ = ["ExtractPreview", "preview"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractPreview:
+    """What an extraction would do.
+
+    Attributes:
+        found: Files that the source lists.
+        sidecars: Of those, files that only accompany images.
+        backbone: Its name.
+        weights: Where its weights come from.
+        licence: Of the weights.
+        feature_dim: D.
+        engine: What would run it, on which device, with which batch size.
+        store_bytes: The embeddings' size, bytes.
+        resumes: Whether an interrupted run would be gone on with.
+        output: The store.
+        exists: Whether it exists already.
+    """
+
+    found: int
+    sidecars: int
+    backbone: str
+    weights: str
+    licence: str
+    feature_dim: int
+    engine: str
+    store_bytes: int
+    resumes: bool
+    output: str
+    exists: bool
+
+
+def preview(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    backbone: str | Backbone = "resnet50_swsl",
+    engine: Literal["auto", "openvino", "torch"] = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    loading: LoadOptions | None = None,
+    **options: Unpack[JobOptions],
+) -> ExtractPreview:
+    """Lists the source and loads the backbone, but writes nothing.
+
+    Args:
+        source: As ``extract``'s.
+        output: As ``extract``'s.
+        backbone: As ``extract``'s.
+        engine: As ``extract``'s.
+        device: As ``extract``'s.
+        batch_size: As ``extract``'s.
+        loading: How a backbone given by its name is loaded.
+        **options: As ``extract``'s; see ``JobOptions``.
+
+    Raises:
+        SourceError: The source can't be listed.
+        BackboneError: The backbone or its weights can't be had.
+        ValueError: An option is out of its range.
+    """
+    job = prepare(source, output, backbone, options, loading or {})
+    with open_engine(job.backbone, engine=engine, device=device, batch_size=batch_size) as ready:
+        runs = f"{ready.name} on {ready.device}, {ready.precision}, batches of {ready.batch_size}"
+    found = sidecars = 0
+    for record in job.scan():
+        found += 1
+        sidecars += record.sidecar
+    meta = job.meta
+    return ExtractPreview(
+        found=found,
+        sidecars=sidecars,
+        backbone=meta.backbone,
+        weights=meta.weights,
+        licence=meta.licence,
+        feature_dim=meta.feature_dim,
+        engine=runs,
+        store_bytes=(found - sidecars) * meta.feature_dim * np.dtype(meta.dtype).itemsize,
+        resumes=PartialStore(job.output).frozen_meta() is not None,
+        output=str(output),
+        exists=job.output.exists(),
+    )
