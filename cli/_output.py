@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -13,7 +14,10 @@ import typer
 if TYPE_CHECKING:
     from embedkit.loop import Progress
 
-__all__ = ["ExitCode", "ProgressLine", "print_json", "print_table", "tell"]
+__all__ = ["ExitCode", "ProgressLine", "count_of", "plain", "print_json", "print_table", "tell"]
+
+# What moves the cursor, ends a line or turns the text round: C0, DEL, C1, separators, bidi marks.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class ExitCode(IntEnum):
@@ -24,6 +28,16 @@ class ExitCode(IntEnum):
     USAGE = 2
     SOME_FAILED = 3
     INTERRUPTED = 130
+
+
+def plain(value: object) -> str:
+    """Returns text that is safe to print: control characters, as in names, are escaped."""
+    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], str(value))
+
+
+def count_of(number: int, noun: str) -> str:
+    """Returns ``1 image`` or ``1,200 images``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def print_json(value: object) -> None:
@@ -45,7 +59,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None else f"{value:,}" if type(value) is int else str(value)
+    return "-" if value is None else f"{value:,}" if type(value) is int else plain(value)
 
 
 def _is_number(text: str) -> bool:
@@ -53,8 +67,8 @@ def _is_number(text: str) -> bool:
 
 
 def tell(message: str) -> None:
-    """Prints a line for people to stderr."""
-    typer.echo(message, err=True)
+    """Prints a message for people to stderr; it may have several lines, but no other controls."""
+    typer.echo("\n".join(map(plain, message.split("\n"))), err=True)
 
 
 class ProgressLine:
@@ -82,7 +96,7 @@ class ProgressLine:
         """Shows how far a download is."""
         if self._shown:
             of = f" of {total / 1e6:.1f}" if total else ""
-            self._write(f"downloading {name}: {done / 1e6:.1f}{of} MB")
+            self._write(f"downloading {plain(name)}: {done / 1e6:.1f}{of} MB")
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._output import ExitCode, ProgressLine, print_json, print_table, tell
+from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_table, tell
 
 if TYPE_CHECKING:
     from embedkit.demo import DemoResult
@@ -58,19 +58,19 @@ def _print_summary(result: DemoResult) -> None:
     _print_classes(result)
     _print_searches(result)
     _print_copies(result)
-    typer.echo(f"\nReport: {result.report} (open it in a browser)")
+    typer.echo(f"\nReport: {plain(result.report)} (open it in a browser)")
 
 
 def _print_counts(result: DemoResult) -> None:
     done = result.extraction
     rate = f", {done.images_per_second:.1f} images/s" if done.images_per_second else ""
-    typer.echo(f"{done.embedded:,} images embedded, {done.failed:,} failed{rate}")
+    typer.echo(f"{count_of(done.embedded, 'image')} embedded, {done.failed:,} failed{rate}")
     typer.echo(f"Backbone {result.backbone}, licence of its weights: {result.licence}")
     if result.images.left_out:
         typer.echo(f"{result.images.left_out:,} more images of the folder were left out")
     for failure in result.failures[:_SHOWN]:
         meant = "" if failure in result.unexpected_failures else " (damaged on purpose)"
-        typer.echo(f"Failed{meant}: {_name(result, failure.id)}: {failure.reason}")
+        typer.echo(f"Failed{meant}: {_name(result, failure.id)}: {plain(failure.reason)}")
 
 
 def _print_classes(result: DemoResult) -> None:
@@ -102,7 +102,7 @@ def _print_copies(result: DemoResult) -> None:
 
 
 def _name(result: DemoResult, image_id: str) -> str:
-    return os.path.relpath(image_id, result.images.folder)
+    return plain(os.path.relpath(image_id, result.images.folder))
 
 
 def _as_json(result: DemoResult) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ._output import print_json
+from ._output import plain, print_json
 
 __all__ = ["NAME", "Format", "command"]
 
@@ -44,4 +44,4 @@ def command(
     if json:
         print_json({"store": str(store), "output": str(output), "to": to.value})
     else:
-        typer.echo(f"{output}: written as {to.value}")
+        typer.echo(f"{plain(output)}: written as {to.value}")

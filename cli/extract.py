@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from ._output import ExitCode, ProgressLine, print_json, tell
+from ._output import ExitCode, ProgressLine, count_of, plain, print_json, tell
 
 if TYPE_CHECKING:
     from embedkit.backbones.options import LoadOptions
     from embedkit.decode import DecodePolicy
-    from embedkit.loop import ExtractResult
+    from embedkit.loop import ExtractResult, Progress
 
 __all__ = ["NAME", "Decode", "Dtype", "EngineName", "Pooling", "command"]
 
@@ -173,7 +171,7 @@ def command(
     if dry_run:
         _show_preview(asdict(preview(source, output, loading=loading, **settings)), json=json)
         return
-    with _stopping() as stop, line:
+    with _Stopping(line) as stopping, line:
         result = extract(
             source,
             output,
@@ -183,8 +181,8 @@ def command(
             sharded=sharded,
             shard_rows=shard_rows,
             overwrite=overwrite,
-            stop=stop,
-            on_progress=line.update,
+            stop=stopping.event,
+            on_progress=stopping.on_progress,
         )
     _report(result, json=json)
 
@@ -218,26 +216,42 @@ def _policy(background: str, max_pixels: int, max_bytes: int) -> DecodePolicy:
     return DecodePolicy((red, green, blue), max_pixels, max_bytes)
 
 
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM asks for an orderly end, a second one forces it."""
-    stop = threading.Event()
+class _Stopping:
+    """What Ctrl-C and SIGTERM do.
 
-    def on_signal(number: int, frame: object) -> None:
-        del number, frame
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        tell("\nstopping: committing what is done (again to stop at once)")
+    Before the first image is embedded they end the program; then they ask for an orderly end, and
+    a second one forces it.
 
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
+    Attributes:
+        event: Set when the run is to commit what is done and return.
+    """
+
+    def __init__(self, line: ProgressLine) -> None:
+        self.event = threading.Event()
+        self._line = line
+        self._embedding = False
+
+    def on_progress(self, progress: Progress) -> None:
+        """Shows the progress; from now on there is something to commit."""
+        self._embedding = True
+        self._line.update(progress)
+
+    def __enter__(self) -> Self:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        del number, frame
+        if self.event.is_set() or not self._embedding:
+            tell("\ninterrupted")
+            raise KeyboardInterrupt
+        self.event.set()
+        tell("\nstopping: committing what is done (again to stop at once)")
 
 
 def _report(result: ExtractResult, *, json: bool) -> None:
@@ -245,7 +259,7 @@ def _report(result: ExtractResult, *, json: bool) -> None:
         print_json(asdict(result))
     elif result.complete:
         typer.echo(
-            f"{result.path}: {result.found:,} found = {result.embedded:,} embedded + "
+            f"{plain(result.path)}: {result.found:,} found = {result.embedded:,} embedded + "
             f"{result.failed:,} failed + {result.skipped:,} skipped ({_effort(result)})"
         )
     if not result.complete:
@@ -255,7 +269,8 @@ def _report(result: ExtractResult, *, json: bool) -> None:
         )
         raise typer.Exit(ExitCode.INTERRUPTED)
     if result.failed:
-        tell(f"{result.failed:,} images failed: 'embedkit info --failures {result.path}' tells why")
+        images = count_of(result.failed, "image")
+        tell(f"{images} failed: 'embedkit info --failures {result.path}' tells why")
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -271,5 +286,5 @@ def _show_preview(told: dict[str, Any], *, json: bool) -> None:
         print_json(told)
         return
     for name, value in told.items():
-        shown = f"{value:,}" if type(value) is int else value
+        shown = f"{value:,}" if type(value) is int else plain(value)
         typer.echo(f"{name.replace('_', ' ') + ':':15}{shown}")

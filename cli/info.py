@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._output import print_json, print_table
+from ._output import count_of, plain, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from embedkit.store import EmbeddingStore
 
 __all__ = ["NAME", "command"]
 
 NAME = "info"
+
+_NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
 
 
 def command(
@@ -34,13 +39,13 @@ def command(
         print_json(told)
         return
     _print_facts(told)
+    if told["failed"]:
+        typer.echo(f"\n{count_of(told['failed'], 'image')} failed")
     if failures:
-        print_table(
-            ("failed", "bytes", "reason"), [tuple(row.values()) for row in told["failures"]]
-        )
+        print_table(("image", "bytes", "reason"), [tuple(row.values()) for row in told["failures"]])
     elif told["failures"]:
         counted = sorted(told["failures_by_reason"].items(), key=lambda item: (-item[1], item[0]))
-        print_table(("failed", "reason"), [(count, reason) for reason, count in counted])
+        print_table(("images", "reason"), [(count, reason) for reason, count in counted])
 
 
 def _describe(store: EmbeddingStore) -> dict[str, Any]:
@@ -62,8 +67,18 @@ def _describe(store: EmbeddingStore) -> dict[str, Any]:
         "classes": None if head is None else len(head.class_names),
         "labels": None if labels is None else len(set(labels) - {""}),
         **store.meta.to_config(),
-        "failures_by_reason": dict(Counter(failure["reason"] for failure in failures)),
+        "failures_by_reason": _by_reason(str(failure["reason"]) for failure in failures),
         "failures": failures,
+    }
+
+
+def _by_reason(reasons: Iterable[str]) -> dict[str, int]:
+    """Counts the reasons; those that differ in their numbers alone are one, with N for these."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for reason in reasons:
+        groups[_NUMBER.sub("N", reason)].append(reason)
+    return {
+        group[0] if len(set(group)) == 1 else shape: len(group) for shape, group in groups.items()
     }
 
 
@@ -73,8 +88,9 @@ def _print_facts(told: dict[str, Any]) -> None:
         head += " (doesn't fit these embeddings)"
     engine = told["engine"]
     labels = "none" if told["labels"] is None else f"{told['labels']:,} different"
+    files = count_of(told["shards"], "file")
     lines = {
-        "store": f"{told['path']} ({told['shards']} file(s), {told['bytes'] / 1e6:.1f} MB)",
+        "store": f"{told['path']} ({files}, {told['bytes'] / 1e6:.1f} MB)",
         "embeddings": f"{told['rows']:,} x {told['feature_dim']} {told['dtype']}"
         + (", unit length" if told["normalized"] else ""),
         "images": f"{told['found']:,} found = {told['embedded']:,} embedded"
@@ -93,7 +109,7 @@ def _print_facts(told: dict[str, Any]) -> None:
         "made by": f"embedkit {told['embedkit_version']}",
     }
     for name, text in lines.items():
-        typer.echo(f"{name + ':':15}{text}")
+        typer.echo(f"{name + ':':15}{plain(text)}")
 
 
 def _settings(config: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from . import demo, export, extract, info, merge, models, verify
-from ._output import ExitCode
+from ._output import ExitCode, plain
 
 __all__ = ["app", "run"]
 
@@ -26,6 +26,13 @@ app = typer.Typer(
 )
 for _command in (models, extract, info, verify, merge, export, demo):
     app.command(_command.NAME)(_command.command)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Messages may name files, and files may have any name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,7 +65,7 @@ def _common(
     del version
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_PlainFormatter("%(message)s"))
     logger = logging.getLogger("embedkit")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(level)
@@ -95,10 +102,10 @@ def run() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as exc:
-        typer.echo(f"embedkit: {exc.format_message()} (--help tells more)", err=True)
+        typer.echo(f"embedkit: {plain(exc.format_message())} (--help tells more)", err=True)
         code = exc.exit_code
     except (EmbedkitError, ValueError) as exc:
-        typer.echo(f"embedkit: error: {' '.join(str(exc).split())}", err=True)
+        typer.echo(f"embedkit: error: {plain(' '.join(str(exc).split()))}", err=True)
         code = ExitCode.ERROR
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("embedkit: interrupted", err=True)

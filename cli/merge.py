@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._output import print_json
+from ._output import count_of, plain, print_json
 
 __all__ = ["NAME", "command"]
 
@@ -31,4 +31,5 @@ def command(
     if json:
         print_json({"store": str(output), "embedded": counts.embedded, "failed": counts.failed})
     else:
-        typer.echo(f"{output}: {counts.embedded:,} embeddings of {len(stores)} stores")
+        told = f"{count_of(counts.embedded, 'embedding')} of {count_of(len(stores), 'store')}"
+        typer.echo(f"{plain(output)}: {told}")

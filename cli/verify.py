@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._output import ExitCode, print_json
+from ._output import ExitCode, plain, print_json
 
 __all__ = ["NAME", "command"]
 
@@ -26,6 +26,7 @@ def command(
         print_json([{"store": path, "problems": lines} for path, lines in found.items()])
     else:
         for path, lines in found.items():
-            typer.echo("\n".join(lines) if lines else f"{path}: all is well")
+            for line in lines or [f"{path}: all is well"]:
+                typer.echo(plain(line))
     if any(found.values()):
         raise typer.Exit(ExitCode.ERROR)

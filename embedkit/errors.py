@@ -62,12 +62,14 @@ class DecodeError(EmbedkitError):
     Attributes:
         image_id: The image's id.
         reason: One line that says why, without the id.
+        nbytes: Size of the encoded image, where it was found out only now; else None.
     """
 
-    def __init__(self, image_id: str, reason: str) -> None:
+    def __init__(self, image_id: str, reason: str, *, nbytes: int | None = None) -> None:
         super().__init__(f"{image_id}: {reason}")
         self.image_id = image_id
         self.reason = reason
+        self.nbytes = nbytes
 
 
 class BackboneError(EmbedkitError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from embedkit.errors import MissingExtraError, StoreError
 from embedkit.store import EmbeddingStore, merge
 from embedkit.store.atomic import atomic_file
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
+from embedkit.store.read import refuse_damage
 
 if TYPE_CHECKING:
     import os
@@ -46,10 +47,13 @@ def export(
         to: The format.
         overwrite: Whether something that exists is replaced.
 
+    The store is verified before.
+
     Returns:
         ``output``.
 
     Raises:
+        StoreCorruptError: The store is damaged.
         StoreError: ``output`` exists or can't be written, or the store can't be read.
         MissingExtraError: pyarrow isn't installed.
         ValueError: There is no such format.
@@ -60,43 +64,51 @@ def export(
     with EmbeddingStore.open(store) as opened:
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
-            return merge([store], output, overwrite=overwrite)
+            return merge([store], output, overwrite=overwrite)  # which verifies by itself
+        for path in _shard_paths(opened):
+            refuse_damage(path)
         if to == "parquet":
             _write_parquet(opened, output, id_column="id", with_embeddings=True)
         else:
-            _write_npy_folder(opened, output)
+            _write_npy_folder(opened, output, overwrite=overwrite)
     return output
 
 
-def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
-    """Never replaces the store itself, nor a folder that is no export."""
+def _shard_paths(store: EmbeddingStore) -> list[Path]:
     folder = store.path if store.path.is_dir() else store.path.parent
-    sources = {store.path.resolve(), *((folder / shard.name).resolve() for shard in store.shards)}
+    return [folder / shard.name for shard in store.shards]
+
+
+def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
+    """Never replaces the store itself, nor what is no export by its kind."""
+    sources = {path.resolve() for path in (store.path, *_shard_paths(store))}
     if output.resolve() in sources:
         raise StoreError(f"{output}: is the store itself; choose another output")
+    if output.exists() and not output.is_dir() and (to == "npy" or not output.is_file()):
+        kind = "is a file" if output.is_file() else "is neither a file nor a folder"
+        raise StoreError(f"{output}: {kind}, and no export; choose another output")
     if output.exists() and not overwrite:
         raise StoreError(f"{output}: exists already; --overwrite replaces it")
     if output.is_dir() and not (to == "npy" and {p.name for p in output.iterdir()} <= _NPY_FOLDERS):
         raise StoreError(f"{output}: is a folder, but no export; remove it first")
 
 
-def _write_npy_folder(store: EmbeddingStore, output: Path) -> None:
-    """Writes into a folder beside ``output``, which gets its name when it is whole."""
-    temporary = output.with_name(output.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+def _write_npy_folder(store: EmbeddingStore, output: Path, *, overwrite: bool) -> None:
+    """Writes into a folder of its own beside ``output``, then moves what is whole there."""
     try:
-        for name in _NPY_FOLDERS:
-            (temporary / name).mkdir(parents=True)
-        _write_npy(store, temporary / "img_emb" / "img_emb_0.npy")
-        metadata = temporary / "metadata" / "metadata_0.parquet"
-        _write_parquet(store, metadata, id_column="image_path", with_embeddings=False)
-        if output.is_dir():
-            shutil.rmtree(output)
-        temporary.replace(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-export-") as name:
+            whole = Path(name, "new")  # not the folder itself, which only its owner may enter
+            for part in _NPY_FOLDERS:
+                (whole / part).mkdir(parents=True)
+            _write_npy(store, whole / "img_emb" / "img_emb_0.npy")
+            metadata = whole / "metadata" / "metadata_0.parquet"
+            _write_parquet(store, metadata, id_column="image_path", with_embeddings=False)
+            if overwrite and output.is_dir():
+                output.replace(Path(name, "old"))
+            whole.replace(output)
     except OSError as exc:
         raise StoreError(f"{output}: can't be written: {exc.strerror or exc}") from exc
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_npy(store: EmbeddingStore, output: Path) -> None:

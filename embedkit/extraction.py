@@ -13,6 +13,7 @@ from embedkit.loop import ExtractResult, Run
 from embedkit.sources.plan import Plan
 from embedkit.store.manifest import read_manifest
 from embedkit.store.partial import PartialStore
+from embedkit.store.seal import is_sealed
 from embedkit.store.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["extract"]
 
 _SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
-_PROVENANCE = ("plan_hash", "embedkit_version", "weights", "engine")
+_DERIVED = ("plan_hash", "embedkit_version", "weights", "engine", "head_applies")
 _log = logging.getLogger("embedkit")
 
 
@@ -121,12 +122,12 @@ def extract(
             partial.clear()
         frozen = partial.frozen_meta()
         if output.exists() and not overwrite:
-            result, plan_hash = _finished_before(job)
-            if frozen is not None and frozen.plan_hash == plan_hash:
+            result, plan_hash = _finished_before(job, sharded=sharded)
+            if frozen is not None and frozen[0].plan_hash == plan_hash:
                 partial.discard()  # killed between the store's last step and its tidying up
             return result
         if batch_size is None and frozen is not None:
-            batch_size = frozen.engine.get("batch_size")
+            batch_size = frozen[0].engine.get("batch_size")
         with open_engine(
             job.backbone, engine=engine, device=device, batch_size=batch_size
         ) as ready:
@@ -140,7 +141,7 @@ def extract(
 
 def _freeze(
     partial: PartialStore,
-    frozen: StoreMeta | None,
+    frozen: tuple[StoreMeta, dict[str, str | None]] | None,
     job: Job,
     engine: Engine,
     shard_rows: int | None,
@@ -149,24 +150,32 @@ def _freeze(
     meta = replace(job.meta, engine=engine.to_config())
     plan = Plan.open(partial.folder)
     if frozen is not None and plan is not None:
-        differences = frozen.differences(meta, ignore=_PROVENANCE)
-        differences |= _engine_differences(frozen, meta)
+        before, listed_by = frozen
+        differences = before.differences(meta, ignore=_DERIVED)
+        differences |= _engine_differences(before, meta)
+        differences |= {
+            key: (listed_by.get(key), value)
+            for key, value in job.listed_by.items()
+            if listed_by.get(key) != value
+        }
         if shard_rows not in {None, plan.shard_rows}:
             differences["shard_rows"] = (plan.shard_rows, shard_rows)
         if differences:
             raise StoreMismatchError(str(partial.folder), differences)
-        return plan, frozen
+        return plan, before
     _log.info("listing %s", ", ".join(meta.source))
     plan = Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS)
     meta = replace(meta, plan_hash=plan.digest)
-    partial.freeze_meta(meta)
+    partial.freeze_meta(meta, job.listed_by)
     return plan, meta
 
 
 def _check_replaceable(output: Path) -> None:
-    """Refuses to replace a folder that is no store."""
+    """Refuses to replace what is no store; a damaged store may be replaced."""
     if output.is_dir():
         read_manifest(output)
+    elif output.exists() and not is_sealed(output):
+        raise StoreError(f"{output}: exists and is no embedkit store, so it isn't replaced")
 
 
 def _engine_differences(frozen: StoreMeta, meta: StoreMeta) -> dict[str, tuple[object, object]]:
@@ -178,19 +187,21 @@ def _engine_differences(frozen: StoreMeta, meta: StoreMeta) -> dict[str, tuple[o
     }
 
 
-def _finished_before(job: Job) -> tuple[ExtractResult, str]:
+def _finished_before(job: Job, *, sharded: bool) -> tuple[ExtractResult, str]:
     """The result, and the plan's hash, of a run that was complete already and is this one."""
     with EmbeddingStore.open(job.output) as store:
-        differences = store.meta.differences(job.meta, ignore=_PROVENANCE)
+        differences = store.meta.differences(job.meta, ignore=_DERIVED)
+        if sharded != job.output.is_dir():
+            differences["sharded"] = (job.output.is_dir(), sharded)
         if differences:
             raise StoreMismatchError(str(job.output), differences)
         plan = Plan.draft(job.scan())
         if plan.digest != store.meta.plan_hash:
             listed = plan.count + plan.sidecars
             raise StoreError(
-                f"{job.output}: exists, and its source has changed since ({store.counts.found} "
-                f"files then, {listed} now); --overwrite makes it anew, or extract the new images "
-                "into another file and merge"
+                f"{job.output}: exists, and its source or its labels have changed since "
+                f"({store.counts.found} files then, {listed} now); --overwrite makes it anew, or "
+                "extract the new images into another file and merge"
             )
         counts = store.counts
         result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)

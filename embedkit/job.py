@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from embedkit._version import __version__
 from embedkit.backbones import load_backbone
 from embedkit.decode import DecodePolicy
+from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.store.format import StoreMeta
 
@@ -59,12 +60,14 @@ class Job:
         listing: The source.
         backbone: What embeds.
         meta: What the store will say; engine and plan are still missing.
+        listed_by: The settings by which the source is listed: labels and columns.
     """
 
     output: Path
     listing: Source
     backbone: Backbone
     meta: StoreMeta
+    listed_by: Mapping[str, str | None]
 
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""
@@ -98,17 +101,25 @@ def prepare(
     if dtype not in {"float16", "float32"}:
         raise ValueError(f"dtype must be float16 or float32, not {dtype!r}")
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    _refuse_own_source(Path(output), sources)
+    labels = options.get("labels", "auto")
+    image_column, label_column = options.get("image_column"), options.get("label_column")
     listing = open_source(
-        sources,
-        labels=options.get("labels", "auto"),
-        image_column=options.get("image_column"),
-        label_column=options.get("label_column"),
+        sources, labels=labels, image_column=image_column, label_column=label_column
     )
     loaded = _load(backbone, loading)
     policy = options.get("policy") or DecodePolicy()
     decode = {"decoder": decoder, **policy.to_config()}
     meta = _describe(loaded, decode, dtype, options.get("normalize", False), sources)
-    return Job(Path(output), listing, loaded, meta)
+    listed_by = {"labels": labels, "image_column": image_column, "label_column": label_column}
+    return Job(Path(output), listing, loaded, meta, listed_by)
+
+
+def _refuse_own_source(output: Path, sources: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuses an output that is one of the sources, which --overwrite would destroy."""
+    for source in sources:
+        if output.exists() and Path(source).exists() and output.samefile(source):
+            raise StoreError(f"{output}: is one of the sources; choose another output")
 
 
 def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
@@ -145,8 +156,14 @@ def _describe(
         normalized=normalize,
         decode=decode,
         engine={},
-        source=[str(source) for source in sources],
+        source=[_source_name(source) for source in sources],
         plan_hash="",
         embedkit_version=__version__,
         head_applies=backbone.head_applies and not normalize,
     )
+
+
+def _source_name(source: str | os.PathLike[str]) -> str:
+    """A source as it was given, without the slash that a shell adds to folders."""
+    name = os.fspath(source)
+    return name if "://" in name else name.rstrip("/") or "/"

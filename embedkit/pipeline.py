@@ -92,7 +92,7 @@ class BatchProcessor:
             nbytes = len(data)
             return self._decode(record, data, out)
         except DecodeError as exc:
-            return ImageFailure(record.id, exc.reason, nbytes)
+            return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
 
     def _decode(self, record: ImageRecord, data: bytes, out: NDArray[np.uint8]) -> ImageFacts:
         loaded = self.load(data, record.id)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer.main
 from embedkit_cli.main import app
+from images import write_photos
 
 from embedkit import errors
 
@@ -15,10 +16,16 @@ DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").gl
 COMMANDS = typer.main.get_command(app).commands
 
 
+def blocks(path, language):
+    """The blocks of code of one language in a document."""
+    text = path.read_text("utf-8")
+    return re.findall(rf"^```{language}$(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def shell_lines(path):
     """The commands of embedkit inside a document's shell blocks."""
-    blocks = re.findall(r"^```sh$(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("embedkit ")]
+    lines = (line for block in blocks(path, "sh") for line in block.splitlines())
+    return [line for line in lines if line.startswith("embedkit ")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -82,3 +89,17 @@ def test_every_format_attribute_is_documented():
 def test_documents_speak_of_the_project_alone():
     for path in DOCS:
         assert not re.search(r"/(work|root|tmp|home)/", path.read_text("utf-8")), path
+
+
+def test_python_of_the_readme_and_the_quickstart_runs(tmp_path, monkeypatch, capsys):
+    write_photos(tmp_path / "photos", 6)[0].rename(tmp_path / "photos" / "cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    code = [
+        compile(block, path.name, "exec")
+        for path in (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
+        for block in blocks(path, "python")
+    ]
+    assert len(code) == 3
+    for block in code:  # the first one makes photos.h5
+        exec(block, {})
+    assert "photos/cat.jpg" in capsys.readouterr().out

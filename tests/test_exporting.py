@@ -1,6 +1,8 @@
 """What is exported is what the usual tools read."""
 
 import json
+import os
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from store_contents import make_content, make_rows, write_folder, write_shard_file
 
-from embedkit.errors import StoreError
+from embedkit.errors import StoreCorruptError, StoreError
 from embedkit.exporting import export
 from embedkit.store import EmbeddingStore, verify
 
@@ -126,3 +128,66 @@ def test_no_place_to_write(store, tmp_path, to):
 def test_unknown_format(store, tmp_path):
     with pytest.raises(ValueError, match="can't export to 'csv'"):
         export(store, tmp_path / "out", to="csv")
+
+
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_file_is_never_replaced(store, tmp_path, to, overwrite):
+    os.mkfifo(tmp_path / "fifo")
+    for output in (tmp_path / "fifo", Path("/dev/null")):
+        with pytest.raises(StoreError, match="neither a file nor a folder"):
+            export(store, output, to=to, overwrite=overwrite)
+    assert (tmp_path / "fifo").is_fifo()
+    assert Path("/dev/null").is_char_device()
+    assert {path.name for path in tmp_path.iterdir()} == {"fifo", store.name}
+
+
+def test_npy_never_replaces_a_file(store, tmp_path):
+    (tmp_path / "out").write_text("dear")
+    with pytest.raises(StoreError, match="is a file, and no export"):
+        export(store, tmp_path / "out", to="npy", overwrite=True)
+    assert (tmp_path / "out").read_text() == "dear"
+
+
+def test_npy_leaves_a_folder_beside_it_alone(store, tmp_path):
+    letter = tmp_path / "out.tmp" / "letter.txt"
+    letter.parent.mkdir()
+    letter.write_text("dear")
+    export(store, tmp_path / "out", to="npy")
+    assert letter.read_text() == "dear"
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.tmp", store.name}
+    assert (tmp_path / "out").stat().st_mode == letter.parent.stat().st_mode
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_npy_exports_to_one_output(store, tmp_path, monkeypatch, overwrite):
+    from embedkit import exporting
+
+    output, write = tmp_path / "out", exporting._write_npy
+
+    def write_beside_another(opened, path):
+        write(opened, path)
+        monkeypatch.setattr(exporting, "_write_npy", write)
+        export(store, output, to="npy")
+
+    monkeypatch.setattr(exporting, "_write_npy", write_beside_another)
+    if overwrite:
+        export(store, output, to="npy", overwrite=True)
+    else:
+        with pytest.raises(StoreError, match="can't be written"):
+            export(store, output, to="npy")
+    assert len(np.load(output / "img_emb" / "img_emb_0.npy")) == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"out", store.name}
+
+
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+def test_a_damaged_store_is_refused(store, tmp_path, to):
+    shard = store / "shard-000002.h5" if store.is_dir() else store
+    with EmbeddingStore.open(shard) as opened:
+        rows = np.ascontiguousarray(opened.embeddings).tobytes()
+    data = bytearray(shard.read_bytes())
+    data[data.index(rows)] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(StoreCorruptError, match=rf"{shard.name}: damaged"):
+        export(store, tmp_path / "out", to=to)
+    assert {path.name for path in tmp_path.iterdir()} == {store.name}

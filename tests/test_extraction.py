@@ -243,8 +243,8 @@ def test_a_source_that_changed_and_overwrite(tiny, tmp_path, sharded):
     write_photos(source, 3, size=(40, 40))
     extract(source, output, backbone=tiny, sharded=sharded, **SMALL)
     write_photos(source, 5, size=(40, 40))
-    with pytest.raises(StoreError, match=r"its source has changed since \(3 files then, 5 now\)"):
-        extract(source, output, backbone=tiny, **SMALL)
+    with pytest.raises(StoreError, match=r"changed since \(3 files then, 5 now\)"):
+        extract(source, output, backbone=tiny, sharded=sharded, **SMALL)
     result = extract(source, output, backbone=tiny, overwrite=True, sharded=not sharded, **SMALL)
     assert result.embedded == 5
     assert output.is_dir() == (not sharded)
@@ -472,3 +472,23 @@ def test_sigkill_at_every_kind_of_step(photos, whole, tmp_path):
     assert same_bytes(tmp_path / "a.h5", whole)
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
     assert json.dumps(verify(tmp_path / "a.h5")) == "[]"
+
+
+def test_a_resume_keeps_to_the_labels(tiny, photos, tmp_path):
+    output, stop = tmp_path / "a.h5", threading.Event()
+    stop.set()
+    begun = extract(photos, output, backbone=tiny, labels="folder", stop=stop, **SMALL)
+    assert not begun.complete
+    with pytest.raises(StoreMismatchError, match="labels: folder != none"):
+        extract(photos, output, backbone=tiny, labels="none", **SMALL)
+    assert extract(photos, output, backbone=tiny, labels="folder", **SMALL).complete
+
+
+def test_the_size_of_what_is_over_the_limit_is_kept(tiny, tmp_path):
+    (path,) = write_photos(tmp_path / "photos", 1, size=(48, 40))
+    limit = path.stat().st_size - 1
+    extract(path.parent, tmp_path / "a.h5", backbone=tiny, policy=DecodePolicy(max_bytes=limit))
+    with EmbeddingStore.open(tmp_path / "a.h5") as store:
+        (failure,) = store.failures()
+    assert "over the limit" in failure.reason
+    assert failure.nbytes == limit + 1

@@ -29,7 +29,7 @@ ALLOWED = {
         "backbones", "checkpoints", "decode", "engines", "pipeline", "records",
         "sources", "store",
     },
-    "job": {"_version", "backbones", "decode", "records", "sources", "store"},
+    "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
     "extraction": {
         "backbones", "decode", "engines", "errors", "job", "loop", "sources", "store",

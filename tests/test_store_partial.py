@@ -27,7 +27,7 @@ def begin(partial, shards=2, *, save=True):
     """A run that has done everything but its end."""
     (partial.folder / "plan.json").write_text("{}")
     (partial.folder / "plan.jsonl").write_text("")
-    partial.freeze_meta(make_meta(feature_dim=4))
+    partial.freeze_meta(make_meta(feature_dim=4), {"labels": "auto"})
     if save:
         for number in range(shards):
             partial.commit(number, make_content(make_rows(3, seed=number)))
@@ -108,7 +108,7 @@ def test_the_end_replaces_what_was_there(tmp_path, sharded, old, shards):
     with PartialStore.locked(output) as partial:
         begin(partial, shards)
         partial.commit_unfinished(0, make_content(make_rows(1)))  # a kill left it
-        (partial.folder / "shard-000000.h5.tmp").touch()
+        (partial.folder / ".shard-000000.h5.0a1b2c3d.tmp").touch()
     with PartialStore.locked(output) as partial:
         partial.finish(shards, sharded=sharded)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -167,7 +167,9 @@ def test_meta_is_frozen(tmp_path):
     with PartialStore.locked(tmp_path / "a.h5") as partial:
         assert partial.frozen_meta() is None
         begin(partial, save=False)
-        assert partial.frozen_meta().to_config() == make_meta(feature_dim=4).to_config()
+        meta, listed_by = partial.frozen_meta()
+        assert meta.to_config() == make_meta(feature_dim=4).to_config()
+        assert listed_by == {"labels": "auto"}
         run = partial.folder / "run.json"
         for text in ("{", "[]", "5", "{}", json.dumps({"backbone": 5})):
             run.write_text(text)

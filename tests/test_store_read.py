@@ -8,7 +8,7 @@ from store_contents import HEAD, make_content, make_rows, write_folder, write_sh
 
 from embedkit.errors import StoreCorruptError
 from embedkit.records import ImageFailure
-from embedkit.store import EmbeddingStore
+from embedkit.store import EmbeddingStore, verify
 from embedkit.store.format import StoreCounts
 
 SIZES = (3, 0, 5, 1)
@@ -204,3 +204,13 @@ def test_a_shard_must_be_the_manifest_s(tmp_path):
         pytest.raises(StoreCorruptError, match="its counts aren't those of the manifest"),
     ):
         store.to_numpy()
+
+
+def test_damage_outside_the_rows_is_told_as_such(tmp_path):
+    path = write_shard_file(tmp_path / "a.h5")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"truncated")] ^= 1  # a failure's reason
+    path.write_bytes(data)
+    (problem,) = verify(path)
+    for part in ("failures", "head", "image columns"):
+        assert part in problem

@@ -33,7 +33,8 @@ def decode_errors(record: ImageRecord, *errors: type[Exception]) -> Iterator[Non
     try:
         yield
     except caught as exc:
-        raise DecodeError(record.id, storage.reason_of(exc)) from exc
+        nbytes = exc.nbytes if isinstance(exc, storage.TooLargeError) else None
+        raise DecodeError(record.id, storage.reason_of(exc), nbytes=nbytes) from exc
 
 
 class KindReader(ABC):

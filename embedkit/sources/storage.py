@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedkit.sources.remote import Entry
 
 __all__ = [
+    "TooLargeError",
     "check_size",
     "file_type",
     "join",
@@ -33,6 +34,19 @@ __all__ = [
 
 _FILE_SCHEME = "file://"
 _CHUNK = 2**20
+
+
+class TooLargeError(OSError):
+    """An image is over the limit.
+
+    Attributes:
+        nbytes: Its size.
+    """
+
+    def __init__(self, nbytes: int, limit: int) -> None:
+        message = f"{nbytes} bytes, over the limit of {limit} (--max-bytes)"
+        super().__init__(errno.EFBIG, message)
+        self.nbytes = nbytes
 
 
 def local_path(path: str) -> str | None:
@@ -61,11 +75,10 @@ def check_size(nbytes: int, limit: int) -> None:
     """Refuse an image over the limit.
 
     Raises:
-        OSError: ``nbytes`` is more than ``limit``.
+        TooLargeError: ``nbytes`` is more than ``limit``.
     """
     if nbytes > limit:
-        message = f"{nbytes} bytes, over the limit of {limit} (--max-bytes)"
-        raise OSError(errno.EFBIG, message)
+        raise TooLargeError(nbytes, limit)
 
 
 def file_type(path: str) -> Literal["file", "folder", "other"] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,15 +29,20 @@ def commit_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
     """A file to write (and read) that gets its name only when the block ends without an error.
+
+    Args:
+        path: The name; what has it already is replaced.
+        folder: Where the file lies until then, on the same disk; None is the folder of ``path``.
 
     Raises:
         StoreError: The disk is full, or the file can't be written; no trace of it stays.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    name = f".{path.name[:200]}.{secrets.token_hex(4)}.tmp"  # nobody else's file has it
+    temporary = (folder or path.parent) / name
     try:
-        with temporary.open("w+b") as file:
+        with temporary.open("x+b") as file:
             try:
                 yield file
                 file.flush()

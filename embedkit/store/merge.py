@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
+from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.store.atomic import atomic_file
 from embedkit.store.format import StoreCounts, StoreMeta
-from embedkit.store.read import ShardFile, shard_problems
+from embedkit.store.read import ShardFile, refuse_damage
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.write import ShardContent, write_shard
 
@@ -68,7 +68,7 @@ def merge(
     return output
 
 
-def merge_shards(paths: Sequence[Path], output: Path) -> None:
+def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = None) -> None:
     """Merges shard files into one, streaming; peak memory is a few blocks of rows.
 
     Raises:
@@ -80,8 +80,7 @@ def merge_shards(paths: Sequence[Path], output: Path) -> None:
     counts = StoreCounts(0, 0, 0)
     with_labels, head = False, None
     for path in paths:
-        for problem in shard_problems(path):
-            raise StoreCorruptError(f"{path}: {problem}; make this file again")
+        refuse_damage(path)
         with closing(ShardFile(path)) as shard:
             _refuse_mismatch(path, metas, shard.meta)
             metas.append(shard.meta)
@@ -96,7 +95,7 @@ def merge_shards(paths: Sequence[Path], output: Path) -> None:
         with_labels,
         head,
     )
-    with atomic_file(output) as file:
+    with atomic_file(output, workspace) as file:
         write_shard(file, content)
 
 

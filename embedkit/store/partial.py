@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -29,13 +30,16 @@ from embedkit.store.read import ShardFile, shard_problems
 from embedkit.store.write import ShardContent, encode_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["PartialStore"]
 
 _RUN, _PLAN, _LOCK = "run.json", "plan.json", "lock"
 _REPLACED = "replaced"  # the folder that --overwrite replaces, until it is replaced
+_OWN_NAMES = re.compile(
+    r"plan\.jsonl?|run\.json|manifest\.json|replaced|shard-\d+(\.unfinished)?\.h5|\..*\.tmp|plan.*\.tmp"
+)
 
 
 class PartialStore:
@@ -71,17 +75,24 @@ class PartialStore:
                 partial.discard()
             lock.release()
 
-    def freeze_meta(self, meta: StoreMeta) -> None:
-        """Writes down how the rows are made; to be done once, when the plan is frozen."""
-        commit_bytes(self.folder / _RUN, json.dumps(meta.to_config(), indent=1).encode())
+    def freeze_meta(self, meta: StoreMeta, listing: Mapping[str, str | None]) -> None:
+        """Writes down how the rows are made; to be done once, when the plan is frozen.
 
-    def frozen_meta(self) -> StoreMeta | None:
-        """How the rows are made, if a run was begun."""
+        Args:
+            meta: What the store will say.
+            listing: The settings by which the source was listed.
+        """
+        run = {"meta": meta.to_config(), "listing": dict(listing)}
+        commit_bytes(self.folder / _RUN, json.dumps(run, indent=1).encode())
+
+    def frozen_meta(self) -> tuple[StoreMeta, dict[str, str | None]] | None:
+        """How the rows are made and the source was listed, if a run was begun."""
         try:
-            return StoreMeta.from_config(json.loads((self.folder / _RUN).read_bytes()))
+            run = json.loads((self.folder / _RUN).read_bytes())
+            return StoreMeta.from_config(run["meta"]), dict(run["listing"])
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, RecursionError, StoreFormatError) as exc:
+        except (KeyError, ValueError, TypeError, RecursionError, StoreFormatError) as exc:
             raise StoreCorruptError(
                 f"{self.folder / _RUN}: can't be read ({exc}); start again with --overwrite"
             ) from exc
@@ -130,7 +141,8 @@ class PartialStore:
             self._shard_path(0).replace(self.output)
             sync_folder(self.output.parent)
         else:
-            merge_shards([self._shard_path(i) for i in range(num_shards)], self.output)
+            paths = [self._shard_path(number) for number in range(num_shards)]
+            merge_shards(paths, self.output, self.folder)
         self.discard()
 
     def _finish_folder(self, num_shards: int) -> None:
@@ -162,17 +174,17 @@ class PartialStore:
         self.output.replace(self.folder / _REPLACED)
 
     def discard(self) -> None:
-        """Removes the folder with all that is in it; the plan first, lest half a run stays."""
+        """Removes the folder; the plan first, lest half a run stays."""
         self.clear()
         (self.folder / _LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next writer has taken up the folder already
+        with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
             self.folder.rmdir()
 
     def clear(self) -> None:
-        """Empties the folder, but stays its owner."""
+        """Removes what a run wrote, and nothing else; stays the folder's owner."""
         (self.folder / _PLAN).unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if path.name != _LOCK:
+            if _OWN_NAMES.fullmatch(path.name):
                 _remove(path)
 
     def _entry(self, number: int) -> ShardEntry:
@@ -194,6 +206,9 @@ class PartialStore:
         while True:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise StoreError(f"{self.folder}: can't be made: {exc.strerror}") from exc
+            try:
                 lock.acquire()
             except Timeout as exc:
                 raise StoreLockedError(
@@ -202,7 +217,7 @@ class PartialStore:
             except FileNotFoundError:
                 continue  # the last writer removed the folder between the two steps
             except OSError as exc:
-                raise StoreError(f"{self.folder}: can't be made: {exc.strerror}") from exc
+                raise StoreError(f"{lock.lock_file}: can't be made: {exc.strerror}") from exc
             return lock
 
     def _tidy(self) -> None:
@@ -211,7 +226,7 @@ class PartialStore:
             (self.folder / MANIFEST).unlink()  # all shards are there: the run soon ends again
         if (self.output / MANIFEST).exists():
             self._remove_tools()
-        for path in self.folder.glob("*.tmp"):
+        for path in self.folder.glob(".*.tmp"):
             path.unlink()
         if not self._is_begun():
             self.clear()

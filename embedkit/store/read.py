@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardFile", "hdf5_errors", "shard_problems"]
+__all__ = ["ShardFile", "hdf5_errors", "refuse_damage", "shard_problems"]
+
+_NOT_ROWS = "ids, labels, image columns, failures, head, attributes or structure"
 
 
 @contextmanager
@@ -64,13 +66,23 @@ def shard_problems(path: Path) -> Iterator[str]:
         if not checked.is_there:
             yield "not an embedkit store, or damaged at its beginning (no seal)"
         elif not checked.is_whole:
-            part = "rows" if checked.is_readable else "ids, attributes or structure"
+            part = "rows" if checked.is_readable else _NOT_ROWS
             yield f"damaged: its bytes aren't those that were written ({part}: seal)"
         if checked.is_readable:
             with closing(ShardFile(path)) as shard:
                 yield from shard.problems()
     except StoreError as exc:
         yield str(exc).removeprefix(f"{path}: ")
+
+
+def refuse_damage(path: Path) -> None:
+    """Checks every bit of a shard before it is copied.
+
+    Raises:
+        StoreCorruptError: Something is wrong.
+    """
+    for problem in shard_problems(path):
+        raise StoreCorruptError(f"{path}: {problem}; make this file again")
 
 
 def _line(exc: BaseException) -> str:

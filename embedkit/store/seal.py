@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-__all__ = ["SEAL_BYTES", "SealCheck", "check_seal", "seal"]
+__all__ = ["SEAL_BYTES", "SealCheck", "check_seal", "is_sealed", "seal"]
 
 SEAL_BYTES = 512  # the smallest HDF5 user block
 _READ_BYTES = 4 * 2**20
@@ -47,6 +48,14 @@ def seal(file: IO[bytes], start: int, nbytes: int) -> None:
     block = _block(*_digests(file, start, nbytes), start, nbytes)
     file.seek(0)
     file.write(block)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a path is a file that begins as a shard does, be it whole or not."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _REST.search(file.read(SEAL_BYTES)) is not None
 
 
 def check_seal(file: IO[bytes]) -> SealCheck:

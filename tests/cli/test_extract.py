@@ -145,3 +145,78 @@ def test_signal_commits_and_says_how_to_go_on(embedkit, photos, tmp_path, number
     assert "of them before" in ended.out
     assert embedkit("extract", names, "-o", whole, *options).code == 0
     assert stopped.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("what", ["photo", "foreign file", "foreign folder"])
+def test_overwrite_replaces_nothing_but_stores(embedkit, photos, tmp_path, what):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    output = min(folder.iterdir()) if what == "photo" else tmp_path / "mine"
+    if what == "foreign file":
+        output.write_text("mine")
+    if what == "foreign folder":
+        output.mkdir()
+        (output / "mine.txt").write_text("mine")
+    ended = embedkit("extract", folder, "-o", output, "-b", "tiny", "--overwrite")
+    assert ended.code == 1
+    assert str(output) in ended.err
+    assert output.is_dir() or not output.read_bytes().startswith(b"embedkit store")
+    assert len(list(folder.iterdir())) == 8
+
+
+def test_a_source_is_never_the_output(embedkit, photos, tmp_path):
+    photo = shutil.copy(min(photos.iterdir()), tmp_path / "a.jpg")
+    before = photo.read_bytes()
+    for more in ([], ["--overwrite"]):
+        ended = embedkit("extract", photo, "-o", photo, "-b", "tiny", *more)
+        assert ended.code == 1
+        assert "one of the sources" in ended.err
+    assert photo.read_bytes() == before
+
+
+def test_a_damaged_store_can_be_overwritten(embedkit, photos, store):
+    store.write_bytes(store.read_bytes()[:3000])
+    assert embedkit("extract", photos, "-o", store, "-b", "tiny").code == 1
+    assert embedkit("extract", photos, "-o", store, "-b", "tiny", "--overwrite").code == 0
+    assert embedkit("verify", store).code == 0
+
+
+def test_other_files_in_the_working_folder_stay(embedkit, photos, tmp_path):
+    partial = tmp_path / "x.h5.partial"
+    partial.mkdir()
+    (partial / "mine.txt").write_text("mine")
+    assert embedkit("extract", photos, "-o", tmp_path / "x.h5", "-b", "tiny").code == 0
+    assert [path.name for path in partial.iterdir()] == ["mine.txt"]
+
+
+def test_output_that_cannot_be_made_is_an_error(embedkit, photos):
+    ended = embedkit("--quiet", "extract", photos, "-o", "/proc/nowhere/x.h5", "-b", "tiny")
+    assert ended.code == 1
+    assert "can't be made" in ended.err
+
+
+def test_layout_of_a_finished_store_is_held_to(embedkit, photos, store):
+    ended = embedkit("extract", photos, "-o", store, "-b", "tiny", "--sharded")
+    assert ended.code == 1
+    assert "sharded: False != True" in ended.err
+
+
+def test_a_trailing_slash_is_the_same_source(embedkit, photos, tmp_path):
+    output = tmp_path / "x.h5"
+    assert embedkit("extract", f"{photos}/", "-o", output, "-b", "tiny").code == 0
+    assert "complete already" in embedkit("extract", photos, "-o", output, "-b", "tiny").out
+
+
+@pytest.mark.slow
+def test_signal_before_the_first_image_ends_at_once(tmp_path):
+    command = [sys.executable, "-m", "embedkit_cli", "extract", "-", "-o", str(tmp_path / "x.h5")]
+    process = subprocess.Popen(
+        [*command, "-b", "tiny"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "listing" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert list(tmp_path.iterdir()) == []

@@ -1,3 +1,6 @@
+import shutil
+
+
 def test_info_tells_how_it_was_made(embedkit, store):
     ended = embedkit("info", store)
     assert ended.code == 0
@@ -18,3 +21,31 @@ def test_not_a_store(embedkit, tmp_path):
     assert ended.code == 1
     assert "not an embedkit store" in ended.err
     assert embedkit("info", tmp_path / "none.h5").code == 1
+
+
+def test_failures_that_differ_in_numbers_are_one_group(embedkit, photos, tmp_path):
+    folder, store = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    (folder / "zero.jpg").write_bytes(b"")
+    sizes = [path.stat().st_size for path in photos.iterdir()]
+    limit = min(sizes) - 1
+    assert len(set(sizes)) > 1
+    assert embedkit("extract", folder, "-o", store, "-b", "tiny", "--max-bytes", limit).code == 3
+    group = "N bytes, over the limit of N (--max-bytes)"
+    told = embedkit("info", store, "--json").json
+    assert told["failures_by_reason"] == {group: 8, "empty file (0 bytes)": 1}
+    assert {failure["nbytes"] for failure in told["failures"]} == {0, *sizes}
+    shown = embedkit("info", store).out
+    assert "9 images failed" in shown
+    assert f"     8  {group}\n     1  empty file (0 bytes)\n" in shown
+    every = embedkit("info", store, "--failures").out
+    for size in sizes:
+        assert f"{size} bytes, over the limit of {limit}" in every
+
+
+def test_one_is_no_plural(embedkit, photos, tmp_path):
+    folder, store = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    (folder / "zero.jpg").write_bytes(b"")
+    embedkit("extract", folder, "-o", store, "-b", "tiny")
+    shown = embedkit("info", store).out
+    assert "\n1 image failed\n" in shown
+    assert "(1 file," in shown

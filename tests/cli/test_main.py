@@ -20,3 +20,10 @@ def test_unknown_command_is_bad_usage(embedkit):
 
 def test_unknown_option_is_bad_usage(embedkit):
     assert embedkit("models", "--jason").code == 2
+
+
+def test_escape_sequences_of_names_stay_out_of_errors(embedkit):
+    ended = embedkit("info", "no\x1b[31mthing\n.h5")
+    assert ended.code == 1
+    assert "\x1b" not in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
