@@ -53,8 +53,8 @@ def merge(
     output = Path(output)
     if not stores:
         raise ValueError("nothing to merge: give one store or more")
-    if output.is_dir():
-        raise StoreError(f"{output}: is a folder; give the name of a file")
+    if output.exists() and not output.is_file():
+        raise StoreError(f"{output}: is no regular file, so it isn't replaced; give another name")
     if output.exists() and not overwrite:
         raise StoreError(f"{output}: exists already; --overwrite replaces it")
     paths: list[Path] = []
