@@ -54,7 +54,7 @@ def merge(
     if not stores:
         raise ValueError("nothing to merge: give one store or more")
     if output.exists() and not output.is_file():
-        raise StoreError(f"{output}: is no regular file, so it isn't replaced; give another name")
+        raise StoreError(f"{output}: is a folder or a device; give the name of a file")
     if output.exists() and not overwrite:
         raise StoreError(f"{output}: exists already; --overwrite replaces it")
     paths: list[Path] = []
