@@ -14,6 +14,7 @@ from embedkit.decode import has_image_name, sniff_format
 from embedkit.errors import DecodeError
 from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block
+from embedkit.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -115,7 +116,7 @@ class BatchProcessor:
         """Casts the embeddings; those that aren't finite become failures."""
         with np.errstate(over="ignore", invalid="ignore"):
             if self.normalize:
-                embeddings = _unit_rows(embeddings)
+                embeddings = unit_rows(embeddings)
             rows = embeddings.astype(self.dtype)
         good = np.isfinite(rows).all(axis=1)
         broken = [
@@ -137,13 +138,6 @@ class BatchProcessor:
         if np.isfinite(embedding).all():
             return f"embedding too large for {self.dtype}: use --dtype float32"
         return "embedding is not finite"
-
-
-def _unit_rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divides by the L2 norms, in float64 lest the squares overflow; rows of zeros stay zeros."""
-    rows = embeddings.astype(np.float64)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def in_order(

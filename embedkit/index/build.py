@@ -105,8 +105,3 @@ def _batches(stores: Sequence[EmbeddingStore]) -> Iterator[tuple[int, EmbeddingB
                 raise StoreError(f"{store.path}: the embedding of {batch.ids[bad]} isn't finite")
             yield start, batch
             start += len(batch.ids)
-
-
-def _id_bytes(name: str) -> bytes:
-    """An id as it is stored; no file name holds a NUL."""
-    return name.encode("utf-8", "surrogateescape") + b"\0"
