@@ -13,7 +13,7 @@ from embedkit.sources import ImageReader
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from embedkit.decode.loading import ImageLoader
@@ -115,6 +115,7 @@ class Run:
         load: Decodes and scales.
         engine: Embeds.
         workers: Threads.
+        shards: The numbers of the shards to do; None for all of the plan.
     """
 
     partial: PartialStore
@@ -124,6 +125,7 @@ class Run:
     load: ImageLoader
     engine: Engine
     workers: int
+    shards: Sequence[int] | None = None
 
     def go(
         self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
@@ -132,7 +134,8 @@ class Run:
 
         Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
         """
-        work = Checkpoints(self.partial, self.plan, self.meta, self.head)
+        shards = range(self.plan.num_shards) if self.shards is None else self.shards
+        work = Checkpoints(self.partial, self.plan, self.meta, self.head, shards)
         began = time.monotonic()
         with ImageReader(max_bytes=self.load.policy.max_bytes) as reader:
             process = BatchProcessor(
@@ -166,7 +169,7 @@ class Run:
 
     def _tasks(self, work: Checkpoints) -> Iterator[_Task]:
         size = self.engine.batch_size
-        for number in range(self.plan.num_shards):
+        for number in work.shards:
             if work.is_finished(number):
                 continue
             records = self.plan.shard(number)
@@ -175,6 +178,6 @@ class Run:
 
     def _progress(self, work: Checkpoints, began: float) -> Progress:
         seconds = time.monotonic() - began
-        done = work.counts.found - self.plan.sidecars
+        done = work.images_done
         rate = (done - work.resumed) / seconds if seconds > 0 else 0.0
-        return Progress(done, self.plan.count, work.counts.failed, seconds, rate)
+        return Progress(done, work.total, work.counts.failed, seconds, rate)

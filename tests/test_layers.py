@@ -34,8 +34,13 @@ ALLOWED = {
     },
     "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
+    "fleet": {
+        "backbones", "checkpoints", "engines", "errors", "job", "loop", "precision", "preprocess",
+        "records", "sources", "store",
+    },
     "extraction": {
-        "backbones", "decode", "engines", "errors", "job", "loop", "precision", "sources", "store",
+        "backbones", "decode", "engines", "errors", "fleet", "job", "loop", "precision", "sources",
+        "store",
     },
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},

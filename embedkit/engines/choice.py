@@ -24,15 +24,20 @@ class EngineChoice:
 
     Attributes:
         name: ``openvino`` or ``torch``.
-        device: ``cpu``, ``cuda``, ``cuda:1``.
+        devices: ``cpu``, ``cuda``, ``cuda:1``, all of one kind; a process runs on each.
         precision: ``fp32``, ``bf16`` or ``int8``; ``auto`` where bf16 is worth a trial.
         batch_size: Images a batch.
     """
 
     name: Literal["openvino", "torch"]
-    device: str
+    devices: tuple[str, ...]
     precision: Precision
     batch_size: int
+
+    @property
+    def device(self) -> str:
+        """The first device."""
+        return self.devices[0]
 
 
 def choose_engine(
@@ -45,7 +50,8 @@ def choose_engine(
 
     Args:
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
-        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
+        device: ``auto`` (all GPUs if there is one), ``cpu``, ``cuda``, ``cuda:1``, or several with
+            commas between.
         precision: ``auto`` stays ``auto`` where the device computes in bf16 natively, and is
             ``fp32`` elsewhere.
         batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
@@ -60,10 +66,8 @@ def choose_engine(
         raise ValueError(f"engine {engine!r} is none of {', '.join(get_args(EngineName))}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch size must be at least 1, not {batch_size}")
-    if device == "auto":
-        device = _best_device()
-    elif not _DEVICE.fullmatch(device):
-        raise ValueError(f"no device {device!r}: it is auto, cpu, cuda or cuda:N")
+    devices = _devices(device)
+    device = devices[0]
     if batch_size is None:
         batch_size = _CPU_BATCH if device == "cpu" else _CUDA_BATCH
     name = _name(engine, device)
@@ -76,7 +80,19 @@ def choose_engine(
             "this CPU doesn't compute in bf16 (it needs AVX512-BF16 or AMX): use --precision fp32, "
             "or --engine torch, which emulates it slowly"
         )
-    return EngineChoice(name, device, precision, batch_size)
+    return EngineChoice(name, devices, precision, batch_size)
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    if text == "auto":
+        return _best_devices()
+    devices = tuple(text.split(","))
+    for device in devices:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError(f"no device {device!r}: it is auto, cpu, cuda or cuda:N")
+    if len({device.split(":")[0] for device in devices}) > 1:
+        raise ValueError(f"{text}: the devices of a run must be all CPUs or all GPUs")
+    return devices
 
 
 def _name(engine: EngineName, device: str) -> Literal["openvino", "torch"]:
@@ -111,7 +127,8 @@ def _has_bf16(name: str, device: str) -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _best_device() -> str:
+def _best_devices() -> tuple[str, ...]:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(f"cuda:{number}" for number in range(count)) or ("cpu",)
