@@ -194,8 +194,6 @@ def test_choices():
     assert choose_engine("torch", "cpu", "bf16", 3) == EngineChoice("torch", ("cpu",), "bf16", 3)
     two = ("cuda:0", "cuda:1")
     assert choose_engine("auto", "cuda:0,cuda:1", "fp32") == EngineChoice("torch", two, "fp32", 256)
-        "torch", ("cuda:1",), "fp32", 256
-    )
     assert choose_engine("torch", "cpu", "auto").precision == "fp32"
 
 
