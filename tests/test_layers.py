@@ -13,16 +13,17 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "_version": set(),
     "errors": set(),
+    "image_names": set(),
     "records": set(),
     "preprocess": set(),
     "phash": set(),
     "decode": {"errors", "phash", "preprocess"},
-    "sources": {"errors", "records"},
+    "sources": {"errors", "image_names", "records"},
     "backbones": {"errors", "preprocess", "records"},
     "engines": {"backbones", "errors"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "records", "sources", "store", "vectors",
+        "decode", "engines", "errors", "image_names", "records", "sources", "store", "vectors",
     },
     "fidelity": {"vectors"},
     "precision": {
@@ -49,8 +50,8 @@ ALLOWED = {
     "dedup": {"errors", "records", "store", "vectors"},
     "report": {"errors", "records"},
     "demo": {
-        "backbones", "classification", "decode", "dedup", "errors", "extraction", "index", "loop",
-        "records", "report", "store",
+        "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
+        "index", "loop", "records", "report", "store",
     },
 }  # fmt: skip
 
