@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import write_store
 
-from embedkit.dedup import candidates, find_duplicates
+from embedkit.dedup import find_duplicates, hashes, join
 from embedkit.errors import StoreError
 
 SAME, EMBEDDING, PHASH = "same bytes", "embedding", "perceptual hash"
@@ -52,9 +52,9 @@ def as_dict(found: object) -> dict[tuple[int, int], str]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that a few rows fill several."""
-    monkeypatch.setattr(candidates, "_GEMM_ROWS", 7)
-    monkeypatch.setattr(candidates, "_HASH_ROWS", 5)
-    monkeypatch.setattr(candidates, "_GATHER_ROWS", 3)
+    monkeypatch.setattr(join, "_STRIPE", 7)
+    monkeypatch.setattr(join, "_BLOCK", 11)
+    monkeypatch.setattr(hashes, "_PAIRS_AT_ONCE", 5)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -127,8 +127,8 @@ def test_reasons_are_joined_and_rows_are_in_order(tmp_path: Path) -> None:
 def test_thousands_of_one_image_are_a_star(tmp_path: Path) -> None:
     rows = np.ones((10_000, 8), np.float16)
     one = b"x" * 32
-    for name, hashes in (("bytes", [one] * 10_000), ("embedding", None)):
-        path = write_store(tmp_path / f"{name}.h5", rows, content_hash=hashes)
+    for name, digests in (("bytes", [one] * 10_000), ("embedding", None)):
+        path = write_store(tmp_path / f"{name}.h5", rows, content_hash=digests)
         tracemalloc.start()
         found = find_duplicates(path)
         peak = tracemalloc.get_traced_memory()[1]

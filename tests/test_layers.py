@@ -69,6 +69,7 @@ HOMES = {
     "fsspec": {"sources"},
     "pyarrow": {"exporting", "sources"},
     "scipy": {"dedup"},
+    "threadpoolctl": {"dedup"},
     "jinja2": {"report"},
     "skimage": {"demo"},
     "sklearn": {"demo"},

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.candidates import (
-    close_hashes,
-    cosines,
-    equal_keys,
-    is_telling,
-    similar_rows,
-)
+from embedkit.dedup.equal import as_keys, digest_rows, equal_keys
 from embedkit.dedup.grouping import group_rows, name_groups
-from embedkit.errors import StoreError
+from embedkit.dedup.hashes import close_hashes, is_telling
+from embedkit.dedup.join import join_rows
+from embedkit.dedup.rows import UnitRows
 from embedkit.records import DuplicateGroups
 from embedkit.store import EmbeddingStore
-from embedkit.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
@@ -58,13 +52,14 @@ def find_duplicates(
 
     Raises:
         StoreError: The store can't be read, or an embedding isn't finite.
+        EmbedkitError: Twenty million pairs or more are as alike as that.
         ValueError: An argument is out of its range.
     """
     _check_arguments(threshold, max_hamming)
     with EmbeddingStore.open(store) as opened:
         found = _Pairs(len(opened))
         rows = np.arange(len(opened))
-        same, rows = equal_keys(_as_keys(opened.images("content_hash")), rows)
+        same, rows = equal_keys(as_keys(opened.images("content_hash")), rows)
         found.add(same, _SAME_BYTES, 1.0)
         _add_similar(found, opened, rows, threshold)
         if max_hamming is not None:
@@ -107,12 +102,12 @@ def _add_similar(
     found: _Pairs, store: EmbeddingStore, rows: NDArray[np.int64], threshold: float
 ) -> None:
     """Adds what the embeddings say; a zero vector is like nothing."""
-    digests, nonzero = _digest_rows(store)
+    digests, nonzero = digest_rows(store)
     rows = rows[nonzero[rows]]
     same, rows = equal_keys(digests[rows], rows)
     found.add(same, _EMBEDDING, 1.0)
-    pairs, scores = similar_rows(store, rows, threshold)
-    found.add(pairs, _EMBEDDING, scores)
+    first, second, scores = join_rows(UnitRows(store.embeddings, rows), threshold)
+    found.add(np.stack([first, second], axis=1), _EMBEDDING, scores)
 
 
 def _add_close(
@@ -122,35 +117,11 @@ def _add_close(
     hashes = store.images("phash").astype(np.uint64)
     rows = rows[is_telling(hashes[rows])]
     same, rows = equal_keys(hashes[rows], rows)
-    for pairs in (same, close_hashes(hashes[rows], rows, max_hamming)):
-        found.add(pairs, _PHASH, cosines(store, pairs))
-
-
-def _digest_rows(store: EmbeddingStore) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
-    """A 128-bit hash of each embedding, and which embeddings aren't zero, ``(N,)`` both.
-
-    Raises:
-        StoreError: An embedding isn't finite.
-    """
-    digests, nonzero = np.empty((len(store), 16), np.uint8), np.empty(len(store), bool)
-    for batch in store.iter_batches():
-        bad = first_not_finite(batch.embeddings)
-        if bad is not None:
-            raise StoreError(f"{store.path}: the embedding of {batch.ids[bad]} isn't finite")
-        where = slice(batch.start, batch.start + len(batch.ids))
-        hashed = b"".join(map(_digest, batch.embeddings))
-        digests[where] = np.frombuffer(hashed, np.uint8).reshape(-1, 16)
-        nonzero[where] = batch.embeddings.any(axis=1)
-    return _as_keys(digests), nonzero
-
-
-def _digest(row: NDArray[np.floating]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest()
-
-
-def _as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
-    """``(n, bytes)`` to ``(n,)``, each row one value that sorts."""
-    return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").reshape(-1)
+    close = rows[np.stack(close_hashes(hashes[rows], max_hamming), axis=1)]
+    every = UnitRows(store.embeddings)
+    for pairs in (same, close):
+        cosines = every.cosines(pairs[:, 0], every, pairs[:, 1])
+        found.add(pairs, _PHASH, cosines.astype(np.float32))
 
 
 def _check_arguments(threshold: float, max_hamming: int | None) -> None:

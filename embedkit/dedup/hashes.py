@@ -1,0 +1,103 @@
+"""Every pair of perceptual hashes that differ in few bits, none missed.
+
+Of two 64-bit hashes that differ in at most b bits, cut into c parts each with 2 c > b, one part
+differs in at most one bit. So the rows are put into buckets by each part, and only rows of the same
+bucket and of the buckets one bit away are compared.
+
+Source: Norouzi, Punjani, Fleet, "Fast Search in Hamming Space with Multi-Index Hashing" (2012).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["close_hashes", "is_telling"]
+
+_BITS = 64
+_PAIRS_AT_ONCE = 2**20  # 32 MiB of row numbers and hashes
+_FEWEST_BITS = 8
+
+_RowPairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+
+
+def close_hashes(
+    hashes: NDArray[np.uint64], max_hamming: int, against: NDArray[np.uint64] | None = None
+) -> _RowPairs:
+    """Finds every pair of hashes that differ in at most ``max_hamming`` bits.
+
+    Quick up to 7 bits; each bit more makes the buckets larger, and with 20 or so nearly every
+    pair is compared.
+
+    Args:
+        hashes: ``(n,)``.
+        max_hamming: The most bits, 0 to 64.
+        against: ``(m,)`` of the other side; None compares ``hashes`` with each other.
+
+    Returns:
+        ``(P,)`` first and ``(P,)`` second places, sorted; within one side the first is the lower.
+    """
+    other = hashes if against is None else against
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for mask in _parts(max_hamming):
+        for first, second in _neighbors(hashes & mask, other & mask, mask):
+            near = np.bitwise_count(hashes[first] ^ other[second]) <= max_hamming
+            if against is None:
+                near &= first < second
+            found.append((first[near], second[near]))
+    first, second = (np.concatenate(column) for column in zip(*found, strict=True))
+    keys = np.unique(first * max(len(other), 1) + second)
+    first, second = np.divmod(keys, max(len(other), 1))
+    return first, second
+
+
+def is_telling(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which perceptual hashes say something: those of blank images all look alike.
+
+    A hash has one bit for each coefficient above the median of the 64, so 32 in a photo and next
+    to none where most coefficients are 0.
+    """
+    return np.bitwise_count(hashes) >= _FEWEST_BITS
+
+
+def _parts(max_hamming: int) -> list[np.uint64]:
+    """Masks that cut the 64 bits into parts, one of which differs in at most one bit."""
+    count = min(max_hamming // 2 + 1, _BITS // 2)
+    edges = np.linspace(0, _BITS, count + 1).astype(int).tolist()
+    return [np.uint64((1 << end) - (1 << start)) for start, end in pairwise(edges)]
+
+
+def _neighbors(
+    keys: NDArray[np.uint64], other: NDArray[np.uint64], mask: np.uint64
+) -> Iterator[_RowPairs]:
+    """All places whose keys differ in at most one bit of ``mask``, a bounded number at a time."""
+    mine, theirs = np.argsort(keys, kind="stable"), np.argsort(other, kind="stable")
+    keys, other = keys[mine], other[theirs]  # in order, so that searches stay in the cache
+    single = [np.uint64(1 << bit) for bit in range(_BITS) if int(mask) >> bit & 1]
+    for flip in (np.uint64(0), *single):
+        begin = np.searchsorted(other, keys ^ flip, "left")
+        count = np.searchsorted(other, keys ^ flip, "right") - begin
+        for rows in _bounded(count):
+            many = count[rows]
+            # 0, 1, … within each row's bucket, added to where the bucket begins.
+            step = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+            yield np.repeat(mine[rows], many), theirs[np.repeat(begin[rows], many) + step]
+
+
+def _bounded(count: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Row numbers in runs, each with about ``_PAIRS_AT_ONCE`` pairs or a single row."""
+    rows = np.flatnonzero(count)
+    total = np.cumsum(count[rows])
+    start = 0
+    while start < len(rows):
+        before = total[start - 1] if start else 0
+        stop = max(int(np.searchsorted(total, before + _PAIRS_AT_ONCE, "right")), start + 1)
+        yield rows[start:stop]
+        start = stop

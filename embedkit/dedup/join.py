@@ -1,0 +1,197 @@
+"""Every pair of rows whose cosine is at least a threshold, none missed, in bounded memory.
+
+The matrix of all pairs (its upper half, within one store) is gone through in stripes of 512 rows,
+a thread each, and these in blocks that stay in the cache. In a block, a product of narrow sketches
+bounds every cosine from above; what the bound leaves is bounded again by more columns, and what is
+left then is computed in float64 from the stored values. Which pairs are found depends on nothing
+but the stored values and the threshold.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import local
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from embedkit.dedup.sketch import plan_sketch
+from embedkit.errors import EmbedkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.rows import UnitRows
+    from embedkit.dedup.sketch import Sketch
+
+__all__ = ["MAX_PAIRS", "join_rows"]
+
+MAX_PAIRS = 20_000_000
+_STRIPE, _BLOCK = 512, 2048
+_CANDIDATES = 65536  # looked at together, however many a block leaves
+_GATHER_ROWS = 4096  # the gathered columns of so many pairs stay in the cache
+_ROUNDING = 1e-12  # a cosine of equal rows may be as far below 1
+
+_Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
+
+
+def join_rows(
+    rows: UnitRows,
+    threshold: float,
+    *,
+    against: UnitRows | None = None,
+    max_pairs: int = MAX_PAIRS,
+    threads: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> _Found:
+    """Finds every pair whose cosine, in float64, is at least ``threshold``.
+
+    Args:
+        rows: ``n`` rows.
+        threshold: The least cosine, -1 to 1.
+        against: The rows of the other side; None compares ``rows`` with each other, each pair
+            once.
+        max_pairs: More are refused; a pair takes 20 bytes.
+        threads: As many as usable cores, if None.
+        on_progress: Told how many of how many stripes are done.
+
+    Returns:
+        ``(P,)`` first and ``(P,)`` second row numbers, and ``(P,)`` cosines, sorted by the rows'
+        places.
+
+    Raises:
+        EmbedkitError: There are more than ``max_pairs``.
+    """
+    other = rows if against is None else against
+    if not len(rows) or not len(other):
+        return _nothing()
+    plan = plan_sketch(rows, other, threshold)
+    sketch = plan.apply(rows)
+    work = _Join(
+        rows, other, sketch, sketch if against is None else plan.apply(other),
+        threshold, max_pairs, against is None,
+    )  # fmt: skip
+    starts = range(0, len(rows), _STRIPE)
+    found, count = [_nothing()], 0
+    # The threads are ours, one stripe each: BLAS's own would wait for each other at every block.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or _cores()) as pool:
+        try:
+            for done, part in enumerate(pool.map(work.stripe, starts), 1):
+                found.append(part)
+                count += len(part[0])
+                work.check(count)
+                if on_progress is not None:
+                    on_progress(done, len(starts))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
+    return rows.numbers[first], other.numbers[second], cosines
+
+
+@dataclass(frozen=True)
+class _Join:
+    """Both sides of a join, and their sketches."""
+
+    rows: UnitRows
+    other: UnitRows
+    left: Sketch
+    right: Sketch
+    threshold: float
+    max_pairs: int
+    upper: bool
+
+    def stripe(self, start: int) -> _Found:
+        """The pairs of up to ``_STRIPE`` rows from ``start`` on, in order."""
+        stop = min(start + _STRIPE, len(self.rows))
+        left = self.left.levels[0][start:stop]
+        found, count = [_nothing()], 0
+        for begin in range(start if self.upper else 0, len(self.other), _BLOCK):
+            for first, second, bound in self._candidates(left, begin):
+                if self.upper and begin < stop:
+                    above = first + start < second
+                    first, second, bound = first[above], second[above], bound[above]
+                part = self._confirm(first + start, second, bound)
+                found.append(part)
+                count += len(part[0])
+                self.check(count)
+        first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
+        order = np.lexsort((second, first))
+        return first[order], second[order], cosines[order]
+
+    def check(self, count: int) -> None:
+        """Refuses too many pairs.
+
+        Raises:
+            EmbedkitError: There are too many.
+        """
+        if count > self.max_pairs:
+            raise EmbedkitError(
+                f"more than {self.max_pairs:,} pairs have a cosine of {self.threshold:.4g} or "
+                "more: raise the threshold, or the limit"
+            )
+
+    def _candidates(self, left: NDArray[np.float32], begin: int) -> Iterator[_Found]:
+        """Where the first level's bound reaches the threshold in a block."""
+        right = self.right.levels[0][begin : begin + _BLOCK]
+        products, mask = _buffers(len(left), len(right))
+        np.matmul(left, right.T, out=products)
+        np.greater_equal(products, np.float32(self._bar(0)), out=mask)
+        hits = np.flatnonzero(mask)
+        for start in range(0, len(hits), _CANDIDATES):
+            part = hits[start : start + _CANDIDATES]
+            first, second = np.divmod(part, len(right))
+            yield first, second + begin, products.reshape(-1)[part]
+
+    def _confirm(
+        self, first: NDArray[np.int64], second: NDArray[np.int64], bound: NDArray[np.float32]
+    ) -> _Found:
+        """Of the candidates, those that are above the threshold."""
+        for level in range(1, len(self.left.levels)):
+            bound += self._dots(level, first, second)
+            kept = np.flatnonzero(bound >= np.float32(self._bar(level)))
+            first, second, bound = first[kept], second[kept], bound[kept]
+        cosines = self.rows.cosines(first, self.other, second)
+        kept = np.flatnonzero(cosines >= self.threshold - _ROUNDING)
+        return first[kept], second[kept], cosines[kept].astype(np.float32)
+
+    def _dots(
+        self, level: int, first: NDArray[np.int64], second: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What a level after the first adds to each pair's bound."""
+        left, right = self.left.levels[level], self.right.levels[level]
+        out = np.empty(len(first), np.float32)
+        for start in range(0, len(first), _GATHER_ROWS):
+            part = slice(start, start + _GATHER_ROWS)
+            mine, theirs = left.take(first[part], 0), right.take(second[part], 0)
+            mine[:, -1] *= -1  # the rest of the level before, which this one replaces
+            np.einsum("nd,nd->n", mine, theirs, out=out[part])
+        return out
+
+    def _bar(self, level: int) -> float:
+        return self.threshold - self.left.margins[level]
+
+
+_memory = local()
+
+
+def _buffers(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """This thread's memory for a block's products and their mask."""
+    if not hasattr(_memory, "products"):
+        _memory.products = np.empty(_STRIPE * _BLOCK, np.float32)
+        _memory.mask = np.empty(_STRIPE * _BLOCK, np.bool_)
+    size = height * width
+    shape = height, width
+    return _memory.products[:size].reshape(shape), _memory.mask[:size].reshape(shape)
+
+
+def _nothing() -> _Found:
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,157 @@
+"""A few numbers of each row that bound from above its cosine with any other row.
+
+An orthonormal basis V splits a unit row u into its coordinates p = uV and a rest of length r. For
+two rows u and w, with q and s,
+
+    u . w  =  p . q + rest(u) . rest(w)  <=  p . q + r s        (Cauchy and Schwarz)
+
+which is the inner product of (p, r) and (q, s): one more column. V holds the directions in which
+the rows vary most, so that r is small. More columns bound more tightly, and a second level takes
+the first one's bound, subtracts r s and adds its own columns. All is computed in float64 and only
+then rounded to float32; ``Sketch.margins`` covers that rounding and that of the products, so that
+no pair is lost by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import eigh
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.rows import UnitRows
+
+__all__ = ["Plan", "Sketch", "plan_sketch"]
+
+_SAMPLE_ROWS = 4096
+_TRIED_ROWS = 1024  # a million pairs are looked at to choose the levels
+_WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_WORTH_IT = 2e9  # below so many multiplications a basis costs more than it saves
+# A slack of the rest's length for the basis's own rounding, about 1e-14 squared.
+_REST_SLACK = 1e-12
+# Nanoseconds on one core, measured; only their ratios matter, and only for speed.
+_PER_COLUMN, _PER_PAIR = 0.028, 0.25
+_GATHER, _GATHER_COLUMN = 60.0, 0.4
+_EXACT, _EXACT_COLUMN = 400.0, 3.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How rows are sketched.
+
+    Attributes:
+        basis: ``(D, d)`` float64 with orthonormal columns; None keeps the rows as they are.
+        widths: Coordinates of each level, those of the levels before it included, ascending.
+    """
+
+    basis: NDArray[np.float64] | None
+    widths: tuple[int, ...]
+
+    def apply(self, rows: UnitRows) -> Sketch:
+        """Sketches all rows."""
+        first = self.widths[0] + (self.basis is not None)
+        shapes = [first, *(b - a + 2 for a, b in pairwise(self.widths))]
+        levels = tuple(np.empty((len(rows), columns), np.float32) for columns in shapes)
+        for where, part in rows.parts():
+            for level, values in zip(levels, self._columns(part), strict=True):
+                level[where] = values
+        # Twice the bound k 2^-24 of a product of k columns and of rounding its operands.
+        margins = tuple(float((sum(shapes[: n + 1]) + 8) * 2.0**-22) for n in range(len(shapes)))
+        return Sketch(levels, margins)
+
+    def _columns(self, part: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """The columns of each level: new coordinates, the rest's length, the last rest's."""
+        if self.basis is None:
+            return [part]
+        coordinates = part @ self.basis
+        rests = [_rest(coordinates[:, :width]) for width in self.widths]
+        out = [np.column_stack([coordinates[:, : self.widths[0]], rests[0]])]
+        for n in range(1, len(self.widths)):
+            new = coordinates[:, self.widths[n - 1] : self.widths[n]]
+            out.append(np.column_stack([new, rests[n], rests[n - 1]]))
+        return out
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """The sketches of some rows.
+
+    Attributes:
+        levels: ``(n, k)`` float32 each. The inner product of two rows of the first bounds their
+            cosine; those of the next levels, with the last column subtracted, tighten the bound.
+        margins: What to lower a threshold by at each level, for rounding.
+    """
+
+    levels: tuple[NDArray[np.float32], ...]
+    margins: tuple[float, ...]
+
+
+def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
+    """Chooses the basis and the widths that should make a join quickest.
+
+    Any choice gives the same pairs.
+
+    Args:
+        rows: One side of the join.
+        other: The other side; may be the same.
+        threshold: The least cosine.
+    """
+    dim = rows.dim
+    widths = [width for width in _WIDTHS if width <= dim // 2]
+    if len(rows) * len(other) * dim < _WORTH_IT or not widths:
+        return Plan(None, (dim,))
+    left = rows.sample(_SAMPLE_ROWS)
+    right = left if other is rows else other.sample(_SAMPLE_ROWS)
+    both = left if other is rows else np.concatenate([left, right])
+    _, vectors = eigh(both.T @ both, subset_by_index=[dim - widths[-1], dim - 1])
+    basis = np.ascontiguousarray(vectors[:, ::-1])
+    step, apart = (max(len(side) // _TRIED_ROWS, 1) for side in (left, right))
+    tried = left[::step], right[apart // 2 :: apart]  # not with themselves
+    share, dense = _shares(tried, basis, widths, threshold)
+    chain = min(_chains(widths), key=lambda chain: _cost(chain, share, dim))
+    if _cost(chain, share, dim) > _cost((dim,), {dim: dense}, dim):
+        return Plan(None, (dim,))
+    return Plan(np.ascontiguousarray(basis[:, : chain[-1]]), chain)
+
+
+def _shares(
+    tried: tuple[NDArray[np.float64], NDArray[np.float64]],
+    basis: NDArray[np.float64],
+    widths: Sequence[int],
+    threshold: float,
+) -> tuple[dict[int, float], float]:
+    """The share of the tried pairs that each width leaves, and that is above the threshold."""
+    left, right = (rows @ basis for rows in tried)
+    products, done, share = np.zeros((len(left), len(right))), 0, {}
+    for width in widths:
+        products += left[:, done:width] @ right[:, done:width].T
+        rests = np.outer(_rest(left[:, :width]), _rest(right[:, :width]))
+        share[width] = float((products + rests >= threshold).mean())
+        done = width
+    return share, float((tried[0] @ tried[1].T >= threshold).mean())
+
+
+def _chains(widths: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    for count in (1, 2, 3):
+        yield from combinations(widths, count)
+
+
+def _cost(chain: tuple[int, ...], share: Mapping[int, float], dim: int) -> float:
+    """Nanoseconds a pair of rows."""
+    cost = _PER_PAIR + _PER_COLUMN * (chain[0] + 1)
+    for before, width in pairwise(chain):
+        cost += share[before] * (_GATHER + _GATHER_COLUMN * (width - before + 2))
+    return cost + share[chain[-1]] * (_EXACT + _EXACT_COLUMN * dim)
+
+
+def _rest(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The length of what the coordinates leave of a unit row, ``(n,)``, never too small."""
+    left = np.maximum(1 - np.square(coordinates).sum(1), 0)
+    return np.asarray(np.sqrt(left + _REST_SLACK))
