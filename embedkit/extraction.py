@@ -73,7 +73,8 @@ def extract(
         engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Images a batch; None chooses by device, or takes an interrupted run's.
-        workers: Threads that decode and embed; None is one a core. Doesn't change the result.
+        workers: Threads that decode and embed; None is one a core, and one for each batch that
+            may wait for a GPU. Doesn't change the result.
         dtype: Of the stored rows.
         normalize: Whether the stored rows get unit L2 norm (the stored head won't apply then).
         decoder: ``exact`` is Pillow to the bit; ``fast`` takes about half the time for ordinary
@@ -132,7 +133,8 @@ def extract(
             job.backbone, engine=engine, device=device, batch_size=batch_size
         ) as ready:
             plan, meta = _freeze(partial, frozen, job, ready, shard_rows)
-            run = Run(partial, plan, meta, job.backbone, ready, workers or usable_cores())
+            workers = workers or usable_cores() + ready.lanes
+            run = Run(partial, plan, meta, job.backbone, ready, workers)
             result = run.go(stop, on_progress)
         if result.complete:
             partial.finish(plan.num_shards, sharded=sharded)

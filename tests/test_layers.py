@@ -22,7 +22,7 @@ ALLOWED = {
     "engines": {"backbones", "errors"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "records", "sources", "store", "vectors",
+        "decode", "engines", "errors", "phash", "records", "sources", "store", "vectors",
     },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 __all__ = ["describe_other", "has_image_name", "sniff_format"]
 
@@ -14,6 +13,8 @@ _EXTENSIONS = frozenset(
         *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
     )
 )
+
+_BEFORE_NAME = ("", "/", "\\")  # with nothing before its dot, a file is hidden, not named so
 
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -70,7 +71,8 @@ def has_image_name(name: str) -> bool:
     Returns:
         True for the extension of a format that `embedkit.decode` reads, in any case.
     """
-    return PurePosixPath(name.replace("\\", "/")).suffix.lower() in _EXTENSIONS
+    stem, dot, extension = name.rpartition(".")
+    return bool(dot) and stem[-1:] not in _BEFORE_NAME and f".{extension.lower()}" in _EXTENSIONS
 
 
 def sniff_format(data: bytes) -> str | None:
