@@ -42,7 +42,7 @@ def extract(
     output: str | os.PathLike[str],
     *,
     backbone: str | Backbone = "resnet50_swsl",
-    engine: Literal["auto", "openvino", "torch"] = "auto",
+    engine: Literal["auto", "openvino", "torch", "torch-compiled"] = "auto",
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -70,7 +70,8 @@ def extract(
         source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
         output: The store to write; ``<output>.partial/`` holds the work until it is done.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
-        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA.
+        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
+            ``torch-compiled`` compiles first, which pays for large jobs on CUDA.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Images a batch; None chooses by device, or takes an interrupted run's.
         workers: Threads that decode and embed; None is one a core, and one for each batch that

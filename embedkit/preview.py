@@ -57,7 +57,7 @@ def preview(
     output: str | os.PathLike[str],
     *,
     backbone: str | Backbone = "resnet50_swsl",
-    engine: Literal["auto", "openvino", "torch"] = "auto",
+    engine: Literal["auto", "openvino", "torch", "torch-compiled"] = "auto",
     device: str = "auto",
     batch_size: int | None = None,
     loading: LoadOptions | None = None,

@@ -18,7 +18,7 @@ _CPU_BATCH, _CUDA_BATCH = 16, 256
 def open_engine(
     backbone: Backbone,
     *,
-    engine: Literal["auto", "openvino", "torch"] = "auto",
+    engine: Literal["auto", "openvino", "torch", "torch-compiled"] = "auto",
     device: str = "auto",
     batch_size: int | None = None,
 ) -> Engine:
@@ -27,11 +27,13 @@ def open_engine(
     Args:
         backbone: What to run.
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
+            ``torch-compiled`` compiles first, for minutes.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
 
     Raises:
         ValueError: No such device, or OpenVINO was asked for another device than the CPU.
+        BackboneError: The engine can't run the backbone.
         MissingExtraError: OpenVINO was asked for and isn't installed.
     """
     if device == "auto":
@@ -40,7 +42,7 @@ def open_engine(
         raise ValueError(f"the engine openvino runs on the cpu, not on {device}")
     if batch_size is None:
         batch_size = _CPU_BATCH if device == "cpu" else _CUDA_BATCH
-    if device == "cpu" and engine != "torch":
+    if device == "cpu" and engine in {"auto", "openvino"}:
         try:
             from embedkit.engines.openvino import OpenVinoEngine
         except ImportError as exc:
@@ -50,7 +52,8 @@ def open_engine(
             return OpenVinoEngine(backbone, batch_size=batch_size)
     from embedkit.engines.torch import TorchEngine
 
-    return TorchEngine(backbone, device=device, batch_size=batch_size)
+    compiled = engine == "torch-compiled"
+    return TorchEngine(backbone, device=device, batch_size=batch_size, compiled=compiled)
 
 
 def _best_device() -> str:

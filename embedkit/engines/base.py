@@ -29,7 +29,7 @@ class Engine(ABC):
     else is running.
 
     Attributes:
-        name: ``openvino`` or ``torch``.
+        name: ``openvino``, ``torch`` or ``torch-compiled``.
         version: The version of the library that runs.
         device: ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``fp32``, ``bf16``, ….
