@@ -109,7 +109,7 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 
 def _what_remains(norm: nn.BatchNorm2d) -> nn.Module:
-    """timm's normalisation has its activation inside."""
+    """The activation and more, which timm's normalisation has inside."""
     return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
 

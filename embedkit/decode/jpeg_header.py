@@ -45,16 +45,19 @@ def scan_jpeg(data: bytes) -> JpegParts | None:
 
     Source: ITU-T T.81, annex B.
     """
-    parts, profiles = JpegParts(), []
+    parts = JpegParts()
+    profiles: list[bytes] = []
     at = 2
     try:
         while data[at] == 0xFF:
             marker = data[at + 1]
             end = at + 2 + (data[at + 2] << 8 | data[at + 3])
             at += 4
+            if end < at or end > len(data):
+                return None
             if marker == _SCAN:
                 return parts if parts.size[0] and parts.size[1] else None
-            if end < at or end > len(data) or not _take(parts, profiles, marker, data[at:end]):
+            if not _take(parts, profiles, marker, data[at:end]):
                 return None
             at = end
     except IndexError:

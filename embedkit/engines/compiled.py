@@ -49,7 +49,7 @@ def compiling(name: str) -> Iterator[None]:
     began = time.monotonic()
     try:
         yield
-    except (BackboneError, torch.OutOfMemoryError):
+    except torch.OutOfMemoryError:
         raise
     except Exception as exc:  # Dynamo's, inductor's, Triton's and the compiler's have no one base
         reason = " ".join(str(exc).split())[:200]

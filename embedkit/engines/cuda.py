@@ -45,7 +45,7 @@ class CudaCompute:
         self.device = device
         self.graph = graph
         self._step = step
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
         self._lock = threading.Lock()
 
@@ -113,9 +113,10 @@ class CudaLane(Lane):
         super().__init__(batch, feature_dim, compute.device)
         self._begin = compute.prepare(self.images, self.features)
         self._device_compute = compute
-        self._copies = torch.cuda.Stream(compute.device)
-        self._sent, self._computed = torch.cuda.Event(), torch.cuda.Event()
-        self._done = torch.cuda.Event(blocking=True)
+        self._copies = torch.cuda.Stream(compute.device)  # type: ignore[no-untyped-call]
+        self._sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
     def _send(self, images: torch.Tensor) -> None:
         with torch.cuda.stream(self._copies):

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from embedkit.errors import BackboneError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -147,15 +145,14 @@ def open_lanes(
         give_back: Gives the memory of a failed attempt back to the device.
 
     Raises:
-        BackboneError: Not even one image fits.
+        OutOfMemoryError: Not even one image fits.
     """
     while True:
         try:
             return Lanes(make())
-        except torch.OutOfMemoryError as exc:
+        except torch.OutOfMemoryError:
             if step.part == 1:
-                reason = str(exc).partition(".")[0]
-                raise BackboneError(f"not even one image fits into memory ({reason})") from exc
+                raise
         gc.collect()  # the failed attempt may hang together in circles
         give_back()
         step.halve()

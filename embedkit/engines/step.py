@@ -26,11 +26,14 @@ class Step(nn.Module):
         dtype: Of the weights and maps; pixels are normalised in float32, features end there.
     """
 
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self, backbone: Backbone, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         net = fold_batch_norms(backbone.module, backbone.preprocessing.crop)
         net = net.to(device=device, dtype=dtype)
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net.to(memory_format=torch.channels_last)
         self.dtype = dtype
         mean, std = (
             torch.tensor(values, dtype=torch.float64, device=device).view(1, 3, 1, 1)
@@ -68,7 +71,6 @@ class PartedStep:
 
     def __call__(self, images: torch.Tensor, features: torch.Tensor) -> None:
         """Embed a whole batch ``(B, S, S, 3)`` into ``features`` ``(B, D)``."""
-        for images_part, features_part in zip(
-            images.split(self.part), features.split(self.part), strict=True
-        ):
-            features_part.copy_(self._step(images_part))
+        for start in range(0, len(images), self.part):
+            part = slice(start, start + self.part)
+            features[part].copy_(self._step(images[part]))

@@ -6,7 +6,6 @@ import logging
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from embedkit.engines.base import Engine
@@ -14,10 +13,12 @@ from embedkit.engines.compiled import compile_step, compiling
 from embedkit.engines.cuda import CudaCompute, CudaLane
 from embedkit.engines.lanes import CpuLane, Lane, Lanes, open_lanes
 from embedkit.engines.step import PartedStep, Step
+from embedkit.errors import BackboneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from embedkit.backbones.network import Backbone
@@ -74,7 +75,7 @@ class TorchEngine(Engine):
         on_cuda = self._device.type == "cuda"
         self.lanes = _CUDA_LANES if on_cuda and not lanes else lanes or 0
         self._batch = (batch_size, self.input_size, self.input_size, 3)
-        with ExitStack() as settings:
+        with ExitStack() as settings, _fitting(backbone.spec.name, device):
             settings.enter_context(_reproducible())
             step = Step(backbone, self._device, _DTYPES[precision]).eval()
             self._step = PartedStep(
@@ -133,6 +134,18 @@ class TorchEngine(Engine):
     def _give_back(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def _fitting(name: str, device: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        reason = str(exc).partition(".")[0]
+        raise BackboneError(
+            f"{name}: the memory of {device} can't hold it and one image ({reason}); free some, or "
+            "choose another --device"
+        ) from exc
 
 
 @contextmanager
