@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from embedkit.decode import has_image_name, sniff_format
+from embedkit.decode import sniff_format
 from embedkit.errors import DecodeError
+from embedkit.image_names import has_image_name
 from embedkit.phash import THUMBNAIL_SIDE, perceptual_hashes
 from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block

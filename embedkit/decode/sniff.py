@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["describe_other", "has_image_name", "sniff_format"]
-
-_EXTENSIONS = frozenset(
-    (
-        *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heics", ".heif"),
-        *(".heifs", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
-        *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    )
-)
-
-_BEFORE_NAME = ("", "/", "\\")  # with nothing before its dot, a file is hidden, not named so
+__all__ = ["describe_other", "sniff_format"]
 
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -60,19 +50,6 @@ _OTHERS = (
     (re.compile(rb"version https://git-lfs"), "Git LFS pointer, not the file itself"),
 )  # fmt: skip
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+\Z")
-
-
-def has_image_name(name: str) -> bool:
-    """Whether a file's name ends like an image's.
-
-    Args:
-        name: A file name, path or URL path.
-
-    Returns:
-        True for the extension of a format that `embedkit.decode` reads, in any case.
-    """
-    stem, dot, extension = name.rpartition(".")
-    return bool(dot) and stem[-1:] not in _BEFORE_NAME and f".{extension.lower()}" in _EXTENSIONS
 
 
 def sniff_format(data: bytes) -> str | None:
