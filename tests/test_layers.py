@@ -23,7 +23,8 @@ ALLOWED = {
     "engines": {"backbones", "errors"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "image_names", "records", "sources", "store", "vectors",
+        "decode", "engines", "errors", "image_names", "phash", "records", "sources", "store",
+        "vectors",
     },
     "fidelity": {"vectors"},
     "precision": {
