@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from embedkit.extraction import extract
     from embedkit.index import Index
     from embedkit.preprocess import Preprocessing
+    from embedkit.searching import search
     from embedkit.store import EmbeddingStore, merge, verify
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "find_duplicates",
     "load_backbone",
     "merge",
+    "search",
     "verify",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "find_duplicates": "embedkit.dedup",
     "load_backbone": "embedkit.backbones",
     "merge": "embedkit.store",
+    "search": "embedkit.searching",
     "verify": "embedkit.store",
 }
 
