@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from embedkit.extraction import extract
     from embedkit.index import Index
     from embedkit.preprocess import Preprocessing
-    from embedkit.searching import search
+    from embedkit.searching import search, search_to_file
     from embedkit.store import EmbeddingStore, merge, verify
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "load_backbone",
     "merge",
     "search",
+    "search_to_file",
     "verify",
 ]
 
@@ -65,6 +66,7 @@ _HOMES = {
     "load_backbone": "embedkit.backbones",
     "merge": "embedkit.store",
     "search": "embedkit.searching",
+    "search_to_file": "embedkit.searching",
     "verify": "embedkit.store",
 }
 

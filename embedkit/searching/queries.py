@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.errors import StoreError
+from embedkit.errors import SourceError, StoreError
 from embedkit.records import ImageFailure
 from embedkit.sources import open_source
 from embedkit.store import EmbeddingStore
@@ -86,19 +86,28 @@ class ImageQueries(Queries):
     """
 
     def __init__(self, sources: Sequence[str], embedder: QueryEmbedder, dim: int) -> None:
+        self._names = tuple(sources)
         self._source = open_source(sources, labels="none")
         self._embedder = embedder
         self._dim = dim
 
     def batches(self) -> Iterator[QueryBatch]:
-        """The images that can be embedded; the others are failures."""
+        """The images that can be embedded; the others are failures.
+
+        Raises:
+            SourceError: There isn't one image.
+        """
+        found = 0
         for part in self._embedder.embed(self._source.scan()):
+            found += part.counts.embedded + part.counts.failed
             if part.rows is None:
                 yield _empty_batch(self._dim, part.failures)
                 continue
             ids = tuple(name.decode("utf-8", "surrogateescape") for name in part.rows.ids)
             hashes = part.rows.images["content_hash"]
             yield QueryBatch(ids, part.rows.embeddings, hashes, part.failures)
+        if not found:
+            raise SourceError(f"{', '.join(self._names)}: no image to search with")
 
 
 class StoreQueries(Queries):
