@@ -86,10 +86,10 @@ class Gallery:
         images: Images with their classes.
         images_left_out: How many more there are that are not shown.
         searches: Search examples.
-        searches_left_out: How many more there are that are not shown.
         groups: Groups of copies.
         failures: Images that could not be embedded.
         failures_note: A remark on the failures.
+        searches_left_out: How many more searches there are that are not shown.
     """
 
     title: str
@@ -97,7 +97,7 @@ class Gallery:
     images: Sequence[ClassifiedPicture] = ()
     images_left_out: int = 0
     searches: Sequence[SearchExample] = ()
-    searches_left_out: int = 0
     groups: Sequence[Sequence[GroupMember]] = ()
     failures: Sequence[ImageFailure] = ()
     failures_note: str = ""
+    searches_left_out: int = 0
