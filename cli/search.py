@@ -127,6 +127,8 @@ def _begin_page(index: Index, html: Path, *, overwrite: bool) -> SearchPage:
 
     if html.exists() and not overwrite:
         raise EmbedkitError(f"{html}: exists already; --overwrite replaces it")
+    if not html.absolute().parent.is_dir():
+        raise EmbedkitError(f"{html}: there is no folder {html.parent}")
     return SearchPage(index)
 
 

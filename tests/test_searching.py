@@ -13,6 +13,7 @@ from stores import write_store
 
 import embedkit
 from embedkit.errors import (
+    IndexFileError,
     IndexMismatchError,
     SourceError,
     StoreError,
@@ -167,6 +168,18 @@ def test_a_store_that_lacks_images_of_the_index_is_refused(tmp_path, rows):
     assert {len(ids) for ids in found} == {20}
 
 
+def test_another_store_beside_the_index_is_not_its_own(tmp_path, rows):
+    path = write_store(tmp_path / "a.h5", rows[:9])
+    index = Index.build(path, tmp_path / "a.index")
+    path.rename(tmp_path / "real.h5")
+    write_store(path, rows[:9], backbone="other")
+    assert len(search(index, tmp_path / "real.h5", exclude_self=True).neighbors.ids[0]) == 8
+    with pytest.raises(StoreError, match="--store"):
+        search(index, "id:3.jpg")
+    path.write_text("damaged")
+    assert search(index, tmp_path / "real.h5", 1).neighbors.ids[3] == ("3.jpg",)
+
+
 def test_labels_that_nobody_has(tmp_path, rows):
     path = write_store(tmp_path / "a.h5", rows[:5])
     index = Index.build(path, tmp_path / "a.index")
@@ -255,7 +268,7 @@ def test_a_store_of_another_kind_is_refused(world, tmp_path):
     path = write_store(tmp_path / "b.h5", vectors(3), backbone="other")
     with pytest.raises(IndexMismatchError, match="backbone: tiny in the index, other"):
         search(world / "a.index", path)
-    with pytest.raises(IndexMismatchError, match="other"):
+    with pytest.raises(IndexMismatchError, match=r"b\.h5: no store of the index.*other"):
         search(world / "a.index", world / "q.h5", stores=[path])
 
 
@@ -264,6 +277,27 @@ def test_an_index_of_an_unknown_backbone(tmp_path, rows):
     index = Index.build(path, tmp_path / "a.index")
     with pytest.raises(UnknownBackboneError):
         search(index, write_photos(tmp_path / "p", 1)[0])
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"decode": {"decoder": "exact", "sharpen": True}},
+        {"decode": {}},
+        {"pooling": {"pooling": "avg", "gem_p": None, "layers": [], "flip": False, "sum": 1}},
+        {"pooling": {"pooling": "avg"}},
+        {"preprocessing": {"crop": 224, "blur": 3}},
+    ],
+)
+def test_settings_of_another_version(tmp_path, rows, meta):
+    plain = {
+        "pooling": {"pooling": "avg", "gem_p": None, "layers": [], "flip": False},
+        "preprocessing": embedkit.Preprocessing().to_config(),
+    }
+    path = write_store(tmp_path / "a.h5", rows[:4], **(plain | meta))
+    index = Index.build(path, tmp_path / "a.index")
+    with pytest.raises(IndexFileError, match="doesn't know"):
+        search(index, write_photos(tmp_path / "p", 1)[0], engine="torch")
 
 
 # Images: embedded as the index says.

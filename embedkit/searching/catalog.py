@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embedkit.errors import StoreError
+from embedkit.errors import IndexMismatchError, StoreError
 from embedkit.searching.filters import NUMBERS
 from embedkit.store import EmbeddingStore
 
@@ -48,26 +48,26 @@ class Catalog:
 
         Args:
             index: The index.
-            stores: What it was built of; None takes ``photos.h5`` beside ``photos.index``.
+            stores: What it was built of; None takes ``photos.h5`` beside ``photos.index``, if that
+                was embedded as the index was.
 
         Returns:
-            The catalog; None if no store was named and none of that name is there.
+            The catalog; None if no store was named and there is none beside the index.
 
         Raises:
             StoreError: A store can't be read.
-            IndexMismatchError: A store was embedded otherwise than the index.
+            IndexMismatchError: A store that was named was embedded otherwise than the index.
         """
-        if stores is None:
-            beside = Path(index.path).with_suffix(".h5")
-            if not beside.exists():
-                return None
-            stores = [beside]
-        with ExitStack() as stack:
-            opened = [stack.enter_context(EmbeddingStore.open(path)) for path in stores]
-            for store in opened:
-                index.check_compatible(store.meta)
-            stack.pop_all()
-        return cls(opened)
+        if stores is not None:
+            return cls(_open_all(index, stores))
+        path = Path(index.path)
+        beside = path.with_name(path.name.removesuffix(".index") + ".h5")
+        if not beside.exists():
+            return None
+        try:
+            return cls(_open_all(index, [beside]))
+        except IndexMismatchError:  # another store of that name
+            return None
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -133,6 +133,18 @@ class Catalog:
         hashes = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
         order = np.argsort(hashes, kind="stable")
         return hashes[order], order
+
+
+def _open_all(index: Index, paths: Sequence[str | os.PathLike[str]]) -> list[EmbeddingStore]:
+    with ExitStack() as stack:
+        opened = [stack.enter_context(EmbeddingStore.open(path)) for path in paths]
+        for store in opened:
+            try:
+                index.check_compatible(store.meta)
+            except IndexMismatchError as exc:
+                raise IndexMismatchError(f"{store.path}: no store of the index: {exc}") from exc
+        stack.pop_all()
+        return opened
 
 
 def column_pieces(store: EmbeddingStore, column: str) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 from embedkit.decode import DecodePolicy
 from embedkit.engines import open_engine, usable_cores
-from embedkit.errors import IndexMismatchError
+from embedkit.errors import IndexFileError, IndexMismatchError
 from embedkit.pipeline import BatchProcessor, in_order
 from embedkit.preprocess import Preprocessing
 from embedkit.sources import ImageReader
@@ -102,19 +102,47 @@ class QueryEmbedder:
         # Here, as it loads torch, which stores and ids as queries don't need.
         from embedkit.decode.loading import ImageLoader
 
-        meta = self._index.meta
+        meta, policy = self._index.meta, policy_of(self._index)
+        with _known_settings(self._index):
+            decoder = meta.decode["decoder"]
         backbone = _backbone_of(self._index, self._options)
-        policy = policy_of(meta)
         _log.debug("queries are embedded with %s (%s)", meta.backbone, backbone.weights)
-        loader = ImageLoader(policy, backbone.preprocessing, meta.decode["decoder"])
+        loader = ImageLoader(policy, backbone.preprocessing, decoder)
         reader = self._stack.enter_context(ImageReader(max_bytes=policy.max_bytes))
         engine = self._stack.enter_context(_engine_of(meta, backbone, self._options))
         return BatchProcessor(reader, loader, engine, meta.dtype, meta.normalized)
 
 
-def policy_of(meta: StoreMeta) -> DecodePolicy:
-    """The decoding limits and background that embeddings were made with."""
-    return DecodePolicy.from_config({k: v for k, v in meta.decode.items() if k != "decoder"})
+def policy_of(index: Index) -> DecodePolicy:
+    """The decoding limits and background that the images of an index were decoded with.
+
+    Raises:
+        IndexFileError: They have a setting that this version doesn't know.
+    """
+    settings = {name: value for name, value in index.meta.decode.items() if name != "decoder"}
+    with _known_settings(index):
+        return DecodePolicy.from_config(settings)
+
+
+@contextmanager
+def _known_settings(index: Index) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, KeyError) as exc:
+        raise IndexFileError(
+            f"{index.path}: was embedded with settings that this embedkit doesn't know ({exc}): "
+            "embed the queries with the version that made it, and search with their store"
+        ) from exc
+
+
+def _pooling_of(index: Index) -> dict[str, Any]:
+    """The keyword arguments of ``load_backbone`` that say how features are pooled."""
+    pooling = dict(index.meta.pooling)
+    with _known_settings(index):
+        settings = {name: pooling.pop(name) for name in ("pooling", "gem_p", "layers", "flip")}
+        if pooling:
+            raise KeyError(*pooling)
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _backbone_of(index: Index, options: EmbedderOptions) -> Backbone:
@@ -122,16 +150,16 @@ def _backbone_of(index: Index, options: EmbedderOptions) -> Backbone:
     from embedkit.backbones import load_backbone
 
     meta, weights = index.meta, options.get("weights", "auto")
-    settings: dict[str, Any] = dict(meta.pooling)
-    if settings.get("gem_p") is None:
-        settings.pop("gem_p", None)
+    settings = _pooling_of(index)
+    with _known_settings(index):
+        preprocessing = Preprocessing.from_config(meta.preprocessing)
     kind, _, seed = meta.weights.partition(":")
     if weights == "auto" and kind == "random":
         weights, settings["seed"] = "random", int(seed)
     backbone = load_backbone(
         meta.backbone,
         weights=weights,
-        preprocessing=Preprocessing.from_config(meta.preprocessing),
+        preprocessing=preprocessing,
         on_download=options.get("on_download"),
         **settings,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from embedkit.decode import decode_image
 from embedkit.engines import usable_cores
-from embedkit.errors import DecodeError
+from embedkit.errors import DecodeError, MissingExtraError
 from embedkit.pipeline import in_order
 from embedkit.report import Gallery, Picture, SearchExample, thumbnail, write_gallery
 from embedkit.searching.embedder import policy_of
@@ -36,9 +37,14 @@ class SearchPage:
 
     Args:
         index: What is searched.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
     """
 
     def __init__(self, index: Index) -> None:
+        if find_spec("jinja2") is None:  # before the search, which may take long
+            raise MissingExtraError("jinja2", "report", "an HTML report")
         self._index = index
         self._shown: list[tuple[str, list[tuple[str, float]]]] = []
         self._failures: list[ImageFailure] = []
@@ -66,7 +72,6 @@ class SearchPage:
             facts: Names and values of what was asked, shown at the top.
 
         Raises:
-            MissingExtraError: jinja2 isn't installed.
             EmbedkitError: The file can't be written.
         """
         names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
@@ -106,7 +111,7 @@ class SearchPage:
 
 def _thumbnails(index: Index, ids: Sequence[str], side: int) -> dict[str, str]:
     """Id to thumbnail, for those images that can still be read and decoded."""
-    policy = policy_of(index.meta)
+    policy = policy_of(index)
     with ImageReader(max_bytes=policy.max_bytes) as reader:
 
         def make(record: ImageRecord) -> str:

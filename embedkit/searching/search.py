@@ -16,7 +16,7 @@ from embedkit.searching.catalog import Catalog
 from embedkit.searching.deep import Sieve, search_through
 from embedkit.searching.embedder import EmbedderOptions, QueryEmbedder
 from embedkit.searching.filters import Filter
-from embedkit.searching.queries import open_queries
+from embedkit.searching.queries import kind_of_query, open_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -62,12 +62,6 @@ class Search:
     k: int
     sieve: Sieve
     queries: Sequence[Queries]
-
-    @property
-    def count(self) -> int | None:
-        """How many queries; None where it isn't known beforehand."""
-        counts = [one.count for one in self.queries]
-        return None if None in counts else sum(count or 0 for count in counts)
 
     def results(self) -> Iterator[SearchResult]:
         """The results in the order of the queries, in pieces of bounded size.
@@ -151,7 +145,7 @@ def open_search(
     specs = [queries] if isinstance(queries, str | os.PathLike) else list(queries)
     opened = index if isinstance(index, Index) else Index.open(index)
     with ExitStack() as stack:
-        catalog = Catalog.open(opened, options.get("stores"))
+        catalog = _catalog(opened, specs, options)
         if catalog is not None:
             stack.enter_context(catalog)
         sieve = _sieve(opened, catalog, conditions, options)
@@ -160,6 +154,16 @@ def open_search(
         for one in kinds:
             stack.callback(one.close)
         yield Search(opened, k, sieve, kinds)
+
+
+def _catalog(
+    index: Index, specs: Sequence[str | os.PathLike[str]], options: SearchOptions
+) -> Catalog | None:
+    """The catalog, if the search needs one or its stores were named."""
+    by_id = any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs)
+    needed = by_id or options.get("filters") or options.get("exclude_self")
+    stores = options.get("stores")
+    return Catalog.open(index, stores) if needed or stores is not None else None
 
 
 def _sieve(
