@@ -50,6 +50,10 @@ ALLOWED = {
     "index": {"_version", "errors", "records", "store", "vectors"},
     "dedup": {"errors", "records", "store", "vectors"},
     "report": {"errors", "records"},
+    "searching": {
+        "backbones", "decode", "engines", "errors", "index", "pipeline", "preprocess", "records",
+        "report", "sources", "store", "vectors",
+    },
     "demo": {
         "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
         "index", "loop", "records", "report", "store",
@@ -68,7 +72,7 @@ HOMES = {
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},
     "fsspec": {"sources"},
-    "pyarrow": {"exporting", "sources"},
+    "pyarrow": {"exporting", "searching", "sources"},
     "scipy": {"dedup"},
     "jinja2": {"report"},
     "skimage": {"demo"},
