@@ -77,7 +77,7 @@ def scale_and_crop(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> N
     """What ``Preprocessing.apply`` gives, to within one level.
 
     Args:
-        pixels: ``(H, W, 3) uint8``, upright, writable.
+        pixels: ``(H, W, 3) uint8``, upright, C-contiguous, writable.
         preprocessing: One that ``can_scale``.
 
     Returns:
@@ -98,8 +98,13 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _scale(pixels: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
     """Scales to ``(width, height)``; one thread, since the callers are as many as the cores."""
-    if (pixels.shape[1], pixels.shape[0]) == size:
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
         return pixels
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # channels last in memory: no copy
+    # With these strides, the first one too, PyTorch takes and gives the colours side by side; a
+    # batch of one made by indexing counts as planar, which costs two transpositions.
+    image = torch.from_numpy(pixels).as_strided(
+        (1, 3, height, width), (3 * height * width, 1, 3 * width, 3)
+    )
     scaled = interpolate(image, size=(size[1], size[0]), mode=mode, antialias=True)
     return scaled[0].permute(1, 2, 0).numpy()

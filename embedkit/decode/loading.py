@@ -31,14 +31,19 @@ class LoadedImage:
         width: Of the upright image, pixels.
         height: Of the upright image, pixels.
         format: As ``DecodedImage.format``.
-        phash: 64-bit perceptual hash of the whole image.
+        thumbnail: ``(32, 32, 3) uint8`` of the whole image; the perceptual hash is made of it.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     format: str
-    phash: int
+    thumbnail: NDArray[np.uint8]
+
+    @property
+    def phash(self) -> int:
+        """64-bit perceptual hash of the whole image; for many, hash their thumbnails at once."""
+        return perceptual_hash(self.thumbnail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,8 @@ class ImageLoader:
         decoded = decode_image(data, image_id, self.policy)
         self._check(decoded.image.size, image_id)
         pixels = self.preprocessing.apply(decoded.image)
-        phash = perceptual_hash(thumbnail(decoded.image))
-        return LoadedImage(pixels, *decoded.image.size, decoded.format, phash)
+        small = thumbnail(decoded.image)
+        return LoadedImage(pixels, *decoded.image.size, decoded.format, small)
 
     def _fast(self, data: bytes, image_id: str) -> LoadedImage | None:
         """None where the fast way is not for this image."""
@@ -85,9 +90,8 @@ class ImageLoader:
             return None
         height, width = pixels.shape[:2]
         self._check((width, height), image_id)
-        small = fast.scale_and_crop(pixels, self.preprocessing)
-        phash = perceptual_hash(fast.thumbnail(pixels))
-        return LoadedImage(small, width, height, "JPEG", phash)
+        cropped = fast.scale_and_crop(pixels, self.preprocessing)
+        return LoadedImage(cropped, width, height, "JPEG", fast.thumbnail(pixels))
 
     def _check(self, size: tuple[int, int], image_id: str) -> None:
         try:
