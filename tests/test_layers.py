@@ -48,7 +48,14 @@ ALLOWED = {
     "classification": {"errors", "records", "store"},
     "vectors": set(),
     "index": {"_version", "errors", "records", "store", "vectors"},
-    "dedup": {"errors", "records", "store", "vectors"},
+    "metrics": set(),
+    "dedup": {"errors", "metrics", "records", "store", "vectors"},
+    "copies": set(),
+    "originals": {"decode", "errors", "records", "sources"},
+    "calibration": {
+        "backbones", "copies", "decode", "dedup", "engines", "errors", "extraction", "originals",
+        "preprocess", "store",
+    },
     "report": {"errors", "records"},
     "searching": {
         "backbones", "decode", "engines", "errors", "index", "pipeline", "preprocess", "records",
@@ -63,7 +70,8 @@ ALLOWED = {
 # A third-party library, and the parts that may import it.
 HOMES = {
     "h5py": {"store"},
-    "faiss": {"index"},
+    "cv2": {"dedup"},
+    "faiss": {"dedup", "index"},
     "timm": {"backbones"},
     "torch": {"backbones", "decode", "engines"},
     "simplejpeg": {"decode"},
@@ -76,9 +84,10 @@ HOMES = {
     "scipy": {"dedup"},
     "threadpoolctl": {"dedup"},
     "jinja2": {"report"},
+    "matplotlib": {"report"},
     "skimage": {"demo"},
     "sklearn": {"demo"},
-    "PIL": {"decode", "demo", "phash", "preprocess", "report"},
+    "PIL": {"calibration", "copies", "decode", "demo", "phash", "preprocess", "report"},
     "pillow_heif": {"decode"},
 }  # fmt: skip
 

@@ -52,7 +52,7 @@ def find_duplicates(
 
     Raises:
         StoreError: The store can't be read, or an embedding isn't finite.
-        EmbedkitError: Twenty million pairs or more are as alike as that.
+        EmbedkitError: More than ten million pairs are as alike as that.
         ValueError: An argument is out of its range.
     """
     _check_arguments(threshold, max_hamming)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PAIRS", "join_rows"]
 
-MAX_PAIRS = 20_000_000
+MAX_PAIRS = 10_000_000
 _STRIPE, _BLOCK = 512, 2048
 _CANDIDATES = 65536  # looked at together, however many a block leaves
 _GATHER_ROWS = 4096  # the gathered columns of so many pairs stay in the cache

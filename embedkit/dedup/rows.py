@@ -32,7 +32,7 @@ class UnitRows:
             embeddings: ``(N, D)`` array or array-like of a store, finite.
             numbers: ``(n,)`` the rows to take; None for all.
         """
-        self._embeddings = embeddings
+        self.embeddings = embeddings
         self._lock = Lock()
         count, self.dim = embeddings.shape
         self.numbers = np.arange(count) if numbers is None else numbers
@@ -43,7 +43,7 @@ class UnitRows:
     def take(self, at: NDArray[np.int64] | slice) -> NDArray[np.float64]:
         """The rows at some places among ``numbers``, ``(m, D)``; a row of zeros stays one."""
         with self._lock:  # a store of many shards opens and closes them as it reads
-            found = np.asarray(self._embeddings[self.numbers[at]])
+            found = np.asarray(self.embeddings[self.numbers[at]])
         rows = found.astype(np.float64)
         norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
         rows /= np.where(norms > 0, norms, 1)[:, None]

@@ -65,7 +65,9 @@ def compare(first: LocalFeatures, second: LocalFeatures) -> Evidence:
     if found.inliers >= _FEWEST:
         how = _describe(found.matrix, found.flip, first, second)
         return Evidence(found.inliers, found.share, found.covered, found.correlation, whole, how)
-    return Evidence(found.inliers, found.share, 0.0, 0.0, whole, _describe_turn(turned, first, second))
+    return Evidence(
+        found.inliers, found.share, 0.0, 0.0, whole, _describe_turn(turned, first, second)
+    )
 
 
 @dataclass(frozen=True, slots=True)

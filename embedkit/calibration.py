@@ -1,0 +1,179 @@
+"""Finding out, on edited copies of the user's own images, what a score means."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from embedkit.backbones import load_backbone
+from embedkit.copies import EDITS, make_copy
+from embedkit.decode import DecodePolicy, decode_image
+from embedkit.dedup.calibrating import fit_calibration
+from embedkit.dedup.distinct import Side
+from embedkit.engines import usable_cores
+from embedkit.errors import DecodeError, EmbedkitError, StoreMismatchError
+from embedkit.extraction import extract
+from embedkit.originals import OriginalImages
+from embedkit.preprocess import Preprocessing
+from embedkit.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.calibrating import CalibrationReport
+    from embedkit.store import StoreMeta
+
+__all__ = ["calibrate"]
+
+_FEWEST = 4
+
+
+def calibrate(
+    store: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    originals: int = 150,
+    precision: float = 0.99,
+    seed: int = 0,
+    weights: str | os.PathLike[str] = "auto",
+    device: str = "auto",
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> CalibrationReport:
+    """Makes edited copies of some images, and learns to tell them from all other images.
+
+    Of each image one copy of every kind of edit is made (``embedkit.copies``), embedded as the
+    store was, and compared with every image of the store. Images that the store holds twice don't
+    count as a mistake. What the report says of a threshold was measured on images that the models
+    hadn't seen: each half of the images by models of the other half.
+
+    Args:
+        store: A store file or folder.
+        images: The source that it was embedded from.
+        originals: How many of its images copies are made of.
+        precision: What the thresholds are chosen for.
+        seed: Draws the images and the edits.
+        weights: Of the backbone: ``auto``, or the file that the store was made with.
+        device: That the copies are embedded on.
+        on_progress: Told what is done, how much of how much.
+
+    Returns:
+        The calibration, and what was measured on the way.
+
+    Raises:
+        StoreError: The store can't be read.
+        SourceError: The source can't be listed, or has none of the store's images.
+        BackboneError: The backbone or its weights can't be had.
+        StoreMismatchError: The weights here aren't those of the store.
+        MissingExtraError: OpenCV isn't installed.
+        EmbedkitError: Fewer than four images can be edited.
+        ValueError: An argument is out of its range.
+    """
+    if originals < _FEWEST or not 0 < precision <= 1:
+        raise ValueError(
+            f"originals must be at least {_FEWEST} and precision above 0 and at most 1, not "
+            f"{originals} and {precision}"
+        )
+    tell = on_progress or (lambda what, done, total: None)
+    with EmbeddingStore.open(store) as opened, tempfile.TemporaryDirectory() as folder:
+        policy = _policy_of(opened.meta)
+        ids = list(opened.ids)
+        with OriginalImages(images, set(ids), policy) as pixels:
+            files = Path(folder) / "copies"
+            made = _make_copies(files, ids, pixels, originals, seed, tell)
+            copies = Path(folder) / "copies.h5"
+            tell("embedding the copies", 0, len(made))
+            _embed_like(opened.meta, files, copies, weights, device)
+            with EmbeddingStore.open(copies) as edited:
+                rows, kinds = zip(*(made[Path(name).name] for name in edited.ids), strict=True)
+                return fit_calibration(
+                    Side.of(opened), Side.of(edited), np.array(rows), kinds,
+                    _either(files, policy, pixels), precision=precision, seed=seed,
+                    threads=usable_cores(), tell=tell,
+                )  # fmt: skip
+
+
+def _policy_of(meta: StoreMeta) -> DecodePolicy:
+    settings = {name: value for name, value in meta.decode.items() if name != "decoder"}
+    return DecodePolicy.from_config(settings)
+
+
+def _make_copies(
+    folder: Path,
+    ids: Sequence[str],
+    pixels: OriginalImages,
+    originals: int,
+    seed: int,
+    tell: Callable[[str, int, int], None],
+) -> dict[str, tuple[int, str]]:
+    """Writes the copies; gives each file's name, the row that it was made of, and the kind.
+
+    Raises:
+        EmbedkitError: Fewer than four images can be had.
+    """
+    folder.mkdir()
+    made: dict[str, tuple[int, str]] = {}
+    used = 0
+    for row in np.random.default_rng(seed).permutation(len(ids)).tolist():
+        if used == min(originals, len(ids)):
+            break
+        try:
+            image = Image.fromarray(pixels(ids[row]))
+        except DecodeError:  # moved or damaged since; there are others
+            continue
+        for kind in EDITS:
+            name = f"{row}-{kind}.jpg"
+            (folder / name).write_bytes(make_copy(image, kind, seed + row))
+            made[name] = row, kind
+        used += 1
+        tell("making copies", used, min(originals, len(ids)))
+    if used < _FEWEST:
+        raise EmbedkitError(f"only {used} of the store's images can be read, {_FEWEST} are needed")
+    return made
+
+
+def _embed_like(
+    meta: StoreMeta, folder: Path, output: Path, weights: str | os.PathLike[str], device: str
+) -> None:
+    """Embeds a folder of images as a store was.
+
+    Raises:
+        StoreMismatchError: The weights here are others.
+    """
+    kind, _, seed = meta.weights.partition(":")
+    settings = {name: value for name, value in meta.pooling.items() if value is not None}
+    if weights == "auto" and kind == "random":
+        weights, settings["seed"] = "random", int(seed)
+    backbone = load_backbone(
+        meta.backbone,
+        weights=weights,
+        preprocessing=Preprocessing.from_config(meta.preprocessing),
+        **settings,
+    )
+    if backbone.fingerprint != meta.weights_fingerprint:
+        differences = {"weights_fingerprint": (meta.weights_fingerprint, backbone.fingerprint)}
+        raise StoreMismatchError(str(meta.backbone), differences)
+    extract(
+        folder, output, backbone=backbone, device=device, labels="none", precision="fp32",
+        dtype="float32" if meta.dtype == "float32" else "float16", normalize=meta.normalized,
+        decoder=meta.decode["decoder"], policy=_policy_of(meta),
+    )  # fmt: skip
+
+
+def _either(
+    folder: Path, policy: DecodePolicy, pixels: OriginalImages
+) -> Callable[[str], NDArray[np.uint8]]:
+    """Pixels of the copies in a folder, and of the images."""
+
+    def load(name: str) -> NDArray[np.uint8]:
+        if Path(name).parent != folder:
+            return pixels(name)
+        return np.asarray(decode_image(Path(name).read_bytes(), name, policy).image)
+
+    return load

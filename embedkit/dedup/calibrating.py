@@ -1,0 +1,199 @@
+"""Fitting a calibration on edited copies of a store's images, and measuring it on the other half."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.dedup.calibration import CHECKED_FEATURES, Calibration, evidence_columns
+from embedkit.dedup.features import FEATURES, PairFeatures
+from embedkit.dedup.logistic import fit_logistic, probability
+from embedkit.dedup.looking import compare_images
+from embedkit.dedup.sampling import sample_pairs
+from embedkit.metrics import precision_recall, recall_at_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.distinct import Side
+    from embedkit.dedup.logistic import LogisticModel
+    from embedkit.dedup.sampling import SampledPairs
+
+__all__ = ["CalibrationReport", "Curve", "fit_calibration"]
+
+_RISING = ("cosine", "whitened", "plain", "inliers", "correlation", "whole")
+_Columns = dict[str, "NDArray[np.float64]"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How good the scores of one model are.
+
+    Attributes:
+        thresholds: ``(t,)`` scores, descending.
+        precision: ``(t,)`` of all pairs that score at least that.
+        recall: ``(t,)``.
+        threshold: The one that was chosen; infinite if none is precise enough.
+        kinds: Kind of edit to the share of its copies that reach it.
+    """
+
+    thresholds: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    threshold: float
+    kinds: Mapping[str, float]
+
+    @property
+    def recall_there(self) -> float:
+        """At the chosen threshold."""
+        return float(self.recall[self.thresholds >= self.threshold].max(initial=0))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "threshold": self.threshold if np.isfinite(self.threshold) else None,
+            "recall": self.recall_there,
+            "kinds": dict(self.kinds),
+        }
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """A calibration, and what was measured of it.
+
+    The curves are of images that the models hadn't seen: each half scored by the other's.
+
+    Attributes:
+        calibration: Fitted on all.
+        images: Of the store.
+        copies: That were compared with them.
+        plain: Without pixels.
+        checked: With pixels.
+    """
+
+    calibration: Calibration
+    images: int
+    copies: int
+    plain: Curve
+    checked: Curve
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "calibration": self.calibration.to_config(),
+            "images": self.images,
+            "copies": self.copies,
+            "plain": self.plain.to_config(),
+            "checked": self.checked.to_config(),
+        }
+
+
+def fit_calibration(
+    store: Side,
+    copies: Side,
+    origins: NDArray[np.int64],
+    kinds: Sequence[str],
+    pixels: Callable[[str], NDArray[np.uint8]],
+    *,
+    precision: float,
+    seed: int,
+    threads: int,
+    tell: Callable[[str, int, int], None],
+) -> CalibrationReport:
+    """Fits both models.
+
+    Args:
+        store: The images.
+        copies: Edited copies of some of them, embedded likewise.
+        origins: ``(n,)`` the row of the store that each copy was made of.
+        kinds: n kinds of edit.
+        pixels: Gives pixels by the ids of both stores.
+        precision: What the thresholds are chosen for.
+        seed: Draws halves and pairs.
+        threads: That look at pixels.
+        tell: Told what is done, how much of how much.
+    """
+    pairs = sample_pairs(store, copies, origins, seed)
+    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes)
+    columns = features.columns(pairs.copy, pairs.row)
+    names, others = list(copies.store.ids), list(store.store.ids)
+    evidence = compare_images(
+        [(others[row], names[copy]) for copy, row in zip(pairs.copy, pairs.row, strict=True)],
+        pixels, threads=threads,
+        on_progress=lambda done, total: tell("looking at pixels", done, total),
+    )  # fmt: skip
+    seen = np.array([one is not None for one in evidence])
+    pairs, columns = pairs.where(seen), {name: column[seen] for name, column in columns.items()}
+    looks = evidence_columns([one for one in evidence if one is not None])
+    fitted = _Fitted(pairs, columns, looks, origins, kinds, precision)
+    return fitted.report(store, copies, seed)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Pairs with all their features."""
+
+    pairs: SampledPairs
+    columns: _Columns
+    looks: _Columns
+    origins: NDArray[np.int64]
+    kinds: Sequence[str]
+    precision: float
+
+    def report(self, store: Side, copies: Side, seed: int) -> CalibrationReport:
+        curves = [self._curve(odds) for odds in self._odds_of_halves(seed)]
+        meta, rows = store.store.meta, len(store)
+        plain, checked = self._models(np.ones(len(self.pairs), bool))
+        calibration = Calibration(
+            name=f"{meta.backbone}, {len(set(self.origins.tolist()))} of {rows} images",
+            backbone=meta.backbone,
+            weights_fingerprint=meta.weights_fingerprint,
+            pooling=dict(meta.pooling),
+            rows=rows,
+            plain=plain,
+            checked=checked,
+            precision=self.precision,
+            threshold=min(curves[0].threshold, 1.0),
+            checked_threshold=min(curves[1].threshold, 1.0),
+            tail=self.pairs.tail,
+        )
+        return CalibrationReport(calibration, rows, len(copies), *curves)
+
+    def _odds_of_halves(self, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log-odds of all pairs without and with pixels, by models that hadn't seen the images."""
+        drawn = np.random.default_rng(seed).permutation(np.unique(self.origins))
+        first_half = np.isin(self.origins[self.pairs.copy], drawn[: len(drawn) // 2])
+        plain_odds, checked_odds = np.empty((2, len(self.pairs)))
+        for half in (first_half, ~first_half):
+            plain, checked = self._models(half)
+            plain_odds[~half] = plain.log_odds(self.columns)[~half]
+            checked_odds[~half] = checked.log_odds({"plain": plain_odds, **self.looks})[~half]
+        return plain_odds, checked_odds
+
+    def _models(self, of: NDArray[np.bool_]) -> tuple[LogisticModel, LogisticModel]:
+        """Both models, fitted on some of the pairs."""
+        wanted, weights = self.pairs.wanted[of], self.pairs.weight[of]
+        columns = {name: self.columns[name][of] for name in FEATURES}
+        plain = fit_logistic(columns, wanted, weights, rising=_RISING)
+        looks = {"plain": plain.log_odds(columns), **{k: v[of] for k, v in self.looks.items()}}
+        looks = {name: looks[name] for name in CHECKED_FEATURES}
+        return plain, fit_logistic(looks, wanted, weights, rising=_RISING)
+
+    def _curve(self, odds: NDArray[np.float64]) -> Curve:
+        scores, wanted = probability(odds), self.pairs.wanted
+        _, threshold = recall_at_precision(
+            scores, wanted, self.precision, weights=self.pairs.weight
+        )
+        kinds = np.array(self.kinds)[self.pairs.copy]
+        return Curve(
+            *precision_recall(scores, wanted, weights=self.pairs.weight),
+            threshold,
+            {
+                str(kind): float((scores[wanted & (kinds == kind)] >= threshold).mean())
+                for kind in dict.fromkeys(self.kinds)
+            },
+        )

@@ -1,0 +1,224 @@
+"""What turns the features of a pair into the probability that it is a copy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from embedkit.dedup.features import FEATURES
+from embedkit.dedup.logistic import LogisticModel
+from embedkit.errors import EmbedkitError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.verification import Evidence
+    from embedkit.store import StoreMeta
+
+__all__ = [
+    "CHECKED_FEATURES",
+    "Calibration",
+    "default_calibration",
+    "evidence_columns",
+    "guessed_calibration",
+]
+
+CHECKED_FEATURES = ("plain", "inliers", "correlation", "whole")
+"""The features of a pair that was looked at: the log-odds without looking, and the evidence."""
+
+_FORMAT = "embedkit-calibration-1"
+_FEWEST_ROWS = 100
+_LOOKED_AT = 20  # pairs of an image
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Probabilities for one backbone.
+
+    A probability needs a frequency: here one image in the store is a copy of the other one, so
+    that a pair is a copy with odds of 1 to ``rows`` before anything is known of it. For a store of
+    another size the odds are changed accordingly.
+
+    Attributes:
+        name: What a result says that it was scored by.
+        backbone: The backbone's name.
+        weights_fingerprint: Of its weights.
+        pooling: Of the store that was calibrated on.
+        rows: Of that store; 0 leaves the odds alone whatever the size.
+        plain: The model without pixels.
+        checked: The model with pixels.
+        precision: What the thresholds were chosen for.
+        threshold: The least score that reaches it without pixels.
+        checked_threshold: The least score that reaches it with pixels.
+        tail: Shares of pairs that are no copies, descending, and the cosine that as many of them
+            reach.
+    """
+
+    name: str
+    backbone: str
+    weights_fingerprint: str
+    pooling: Mapping[str, Any]
+    rows: int
+    plain: LogisticModel
+    checked: LogisticModel
+    precision: float
+    threshold: float
+    checked_threshold: float
+    tail: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        if set(self.plain.features) != {*FEATURES}:
+            raise ValueError(f"the model's features are {self.plain.features}")
+        if set(self.checked.features) != {*CHECKED_FEATURES}:
+            raise ValueError(f"the checking model's features are {self.checked.features}")
+        if not self.tail or list(self.tail) != sorted(self.tail, reverse=True):
+            raise ValueError("the tail isn't in order")
+        if self.rows < 0:
+            raise ValueError(f"rows must not be negative: {self.rows}")
+
+    def floor(self, rows: int) -> float:
+        """The least cosine of a pair that is looked at in a store of ``rows`` rows.
+
+        Chosen so that each image has about 20 such pairs that are no copies.
+        """
+        shares, cosines = zip(*self.tail[::-1], strict=True)
+        wanted = min(_LOOKED_AT / max(rows, 1), 1.0)
+        return float(np.interp(np.log(wanted), np.log(shares), cosines))
+
+    def plain_odds(
+        self, columns: Mapping[str, NDArray[np.floating]], rows: int
+    ) -> NDArray[np.float64]:
+        """Log-odds of pairs in a store of ``rows`` rows, without pixels."""
+        odds = self.plain.log_odds(columns)
+        if self.rows == 0:
+            return odds
+        return odds + np.log(max(self.rows, _FEWEST_ROWS) / max(rows, _FEWEST_ROWS))
+
+    def checked_odds(
+        self, odds: NDArray[np.float64], evidence: Mapping[str, NDArray[np.floating]]
+    ) -> NDArray[np.float64]:
+        """Log-odds of pairs with pixels, from those without.
+
+        Args:
+            odds: As ``plain_odds`` gives.
+            evidence: As ``evidence_columns`` gives.
+        """
+        return self.checked.log_odds({"plain": odds, **evidence})
+
+    def refuse_other(self, meta: StoreMeta, path: object) -> None:
+        """Refuses a store of another backbone.
+
+        Raises:
+            EmbedkitError: The embeddings were made otherwise.
+        """
+        mine = self.backbone, self.weights_fingerprint, dict(self.pooling)
+        if mine != (meta.backbone, meta.weights_fingerprint, dict(meta.pooling)):
+            raise EmbedkitError(
+                f"{path}: embedded with {meta.backbone}, but the calibration {self.name!r} is for "
+                f"{self.backbone} with other weights or pooling: 'embedkit dedup calibrate' makes "
+                "one for this store"
+            )
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "format": _FORMAT,
+            "name": self.name,
+            "backbone": self.backbone,
+            "weights_fingerprint": self.weights_fingerprint,
+            "pooling": dict(self.pooling),
+            "rows": self.rows,
+            "plain": self.plain.to_config(),
+            "checked": self.checked.to_config(),
+            "precision": self.precision,
+            "threshold": self.threshold,
+            "checked_threshold": self.checked_threshold,
+            "tail": [list(point) for point in self.tail],
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """What ``to_config`` gave.
+
+        Raises:
+            ValueError: It doesn't describe a calibration.
+        """
+        values = dict(config)
+        if values.pop("format", None) != _FORMAT:
+            raise ValueError(f"not of the format {_FORMAT}")
+        try:
+            models = {k: LogisticModel.from_config(values.pop(k)) for k in ("plain", "checked")}
+            tail = tuple((float(share), float(cosine)) for share, cosine in values.pop("tail"))
+            return cls(**values, **models, tail=tail)
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise ValueError(f"not a calibration: {exc!r}") from exc
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a JSON file."""
+        text = json.dumps(self.to_config(), indent=1, allow_nan=False) + "\n"
+        Path(path).write_text(text, "utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads what ``save`` wrote.
+
+        Raises:
+            EmbedkitError: The file can't be read, or is no calibration.
+        """
+        try:
+            return cls.from_config(json.loads(Path(path).read_text("utf-8")))
+        except OSError as exc:
+            raise EmbedkitError(f"{path}: can't be read: {exc.strerror or exc}") from exc
+        except (ValueError, RecursionError) as exc:
+            raise EmbedkitError(f"{path}: is no calibration: {exc}") from exc
+
+
+def default_calibration(meta: StoreMeta) -> Calibration | None:
+    """The calibration that comes with embedkit for a store's backbone, if there is one."""
+    folder = resources.files("embedkit.dedup") / "calibrations"
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".json"):
+            found = Calibration.from_config(json.loads(file.read_text("utf-8")))
+            if found.weights_fingerprint == meta.weights_fingerprint and dict(
+                found.pooling
+            ) == dict(meta.pooling):
+                return found
+    return None
+
+
+def guessed_calibration(meta: StoreMeta) -> Calibration:
+    """A guess, named ``none``, for a backbone that there is no calibration for.
+
+    Of images whose perceptual hashes say nothing, a cosine of 0.94 is as likely a copy's as not;
+    of images with equal hashes, one of 0.86; whatever the number of images.
+    """
+    plain = LogisticModel(
+        FEATURES, (0.92, 0.0, 0.0, 24.0), (0.02, 1.0, 1.0, 8.0), (1.0, 0.0, 0.0, -1.0), 0.0
+    )
+    checked = LogisticModel(
+        CHECKED_FEATURES, (0.0, 2.3, 0.5, 0.5), (1.0, 0.3, 0.1, 0.1), (0.5, 1.0, 1.0, 1.0), 0.0
+    )
+    return Calibration(
+        "none", meta.backbone, meta.weights_fingerprint, meta.pooling, 0, plain,
+        checked, 0.0, 0.5, 0.5, ((1.0, 0.85),),
+    )  # fmt: skip
+
+
+def evidence_columns(evidence: list[Evidence]) -> dict[str, NDArray[np.float64]]:
+    """What pixels tell, as features: ``(n,)`` each."""
+    # A map of few keypoints may be chance, so its correlation counts by how many there are.
+    inliers = np.array([one.inliers for one in evidence], np.float64)
+    correlation = np.array([one.correlation for one in evidence], np.float64)
+    return {
+        "inliers": np.log1p(np.minimum(inliers, 100)),
+        "correlation": np.maximum(correlation, 0) * np.minimum(inliers / 12, 1),
+        "whole": np.maximum(np.array([one.whole for one in evidence], np.float64), 0) ** 2,
+    }

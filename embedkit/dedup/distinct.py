@@ -1,0 +1,129 @@
+"""The rows of a store that are worth comparing: the first of each that are equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from embedkit.dedup.equal import as_keys, digest_rows, equal_keys
+from embedkit.dedup.hashes import is_telling
+from embedkit.dedup.rows import UnitRows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.store import EmbeddingStore
+
+__all__ = ["Origins", "Side", "spread"]
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Which rows stand for which others.
+
+    Attributes:
+        origin: ``(N,)`` the first row that each row equals; itself, if there is none before it.
+        rows: ``(n,)`` the rows that are compared, ascending.
+        copies: ``(P, 2)`` pairs of a row that is compared and one that equals it.
+    """
+
+    origin: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    copies: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, keys: NDArray[Any], rows: NDArray[np.int64], before: NDArray[np.int64] | None = None
+    ) -> Self:
+        """From the rows' keys.
+
+        Args:
+            keys: ``(N,)``, of all rows.
+            rows: ``(m,)`` the rows that have a key worth comparing, ascending.
+            before: ``(N,)`` origins that were found by other keys, of which ``rows`` are some.
+        """
+        copies, kept = equal_keys(keys[rows], rows)
+        origin = np.arange(len(keys))
+        origin[copies[:, 1]] = copies[:, 0]
+        return cls(origin if before is None else origin[before], kept, copies)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One store of a search.
+
+    Attributes:
+        store: The store, open.
+        rows: All of its rows, of unit length.
+        contents: ``(N,)`` content hashes, one value each, that sorts.
+        hashes: ``(N,)`` uint64 perceptual hashes.
+        by_bytes: Rows of equal bytes.
+        by_embedding: Of what that leaves, rows of equal embedding; zero ones aren't compared.
+        by_hash: Of what bytes leave, rows of equal perceptual hash, where it says something.
+    """
+
+    store: EmbeddingStore
+    rows: UnitRows
+    contents: NDArray[np.void]
+    hashes: NDArray[np.uint64]
+    by_bytes: Origins
+    by_embedding: Origins
+    by_hash: Origins
+
+    @classmethod
+    def of(cls, store: EmbeddingStore) -> Self:
+        """Looks at every row once.
+
+        Raises:
+            StoreError: An embedding isn't finite.
+        """
+        digests, nonzero = digest_rows(store)
+        contents = as_keys(store.images("content_hash"))
+        hashes = store.images("phash").astype(np.uint64)
+        by_bytes = Origins.of(contents, np.arange(len(store)))
+        rows = by_bytes.rows
+        return cls(
+            store,
+            UnitRows(store.embeddings),
+            contents,
+            hashes,
+            by_bytes,
+            Origins.of(digests, rows[nonzero[rows]], by_bytes.origin),
+            Origins.of(hashes, rows[is_telling(hashes[rows])], by_bytes.origin),
+        )
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+
+def spread(pairs: NDArray[np.int64], left: Origins, right: Origins) -> NDArray[np.int64]:
+    """Pairs of rows that stand for others, between two stores, to pairs that name all of them.
+
+    n rows that equal the first of a pair and m that equal the second are n + m - 1 pairs: each
+    with the row that stands for those of the other store.
+
+    Args:
+        pairs: ``(P, 2)`` of compared rows.
+        left: Of the first store.
+        right: Of the second store.
+    """
+    firsts = _members(pairs[:, 0], left.origin)
+    seconds = _members(pairs[:, 1], right.origin)
+    out = [
+        np.stack([firsts[1], pairs[firsts[0], 1]], axis=1),
+        np.stack([pairs[seconds[0], 0], seconds[1]], axis=1),
+    ]
+    return np.unique(np.concatenate(out), axis=0)
+
+
+def _members(
+    rows: NDArray[np.int64], origin: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows that each of ``rows`` stands for: its place in ``rows``, and the member."""
+    order = np.argsort(origin, kind="stable")
+    begin, end = (np.searchsorted(origin[order], rows, side) for side in ("left", "right"))
+    many = end - begin
+    step = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+    return np.repeat(np.arange(len(rows)), many), order[np.repeat(begin, many) + step]

@@ -1,0 +1,87 @@
+"""Looking at the images of pairs, each image read once while it is needed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from threadpoolctl import threadpool_limits
+
+from embedkit.errors import EmbedkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.local_features import LocalFeatures
+    from embedkit.dedup.verification import Evidence
+
+__all__ = ["compare_images"]
+
+_IMAGES_KEPT = 512  # about 300 KiB each
+_PAIRS_AT_ONCE = 256
+
+
+def compare_images(
+    pairs: Sequence[tuple[str, str]],
+    pixels: Callable[[str], NDArray[np.uint8]],
+    *,
+    threads: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Evidence | None]:
+    """Looks at pairs of images; None where one of the two can't be had.
+
+    Args:
+        pairs: Ids, those of the same image near each other, as it is then read once.
+        pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id.
+        threads: How many.
+        on_progress: Told how many of how many pairs are done.
+
+    Raises:
+        MissingExtraError: OpenCV isn't installed.
+    """
+    from embedkit.dedup.verification import compare
+
+    kept: OrderedDict[str, LocalFeatures | None] = OrderedDict()
+    out: list[Evidence | None] = []
+
+    def evidence(pair: tuple[str, str]) -> Evidence | None:
+        first, second = kept[pair[0]], kept[pair[1]]
+        return None if first is None or second is None else compare(first, second)
+
+    # One thread of BLAS a product: they are small, and the threads are ours.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            part = pairs[start : start + _PAIRS_AT_ONCE]
+            _look_at(part, kept, pixels, pool)
+            out += pool.map(evidence, part)
+            while len(kept) > _IMAGES_KEPT:
+                kept.popitem(last=False)
+            on_progress(len(out), len(pairs))
+    return out
+
+
+def _look_at(
+    pairs: Sequence[tuple[str, str]],
+    kept: OrderedDict[str, LocalFeatures | None],
+    pixels: Callable[[str], NDArray[np.uint8]],
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Finds the local features of the images of some pairs that aren't kept yet."""
+    from embedkit.dedup.local_features import find_features
+
+    def features(name: str) -> LocalFeatures | None:
+        try:
+            return find_features(pixels(name))
+        except EmbedkitError:  # told by the pair: it stays unchecked
+            return None
+
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    for name in names:
+        if name in kept:
+            kept.move_to_end(name)
+    missing = [name for name in names if name not in kept]
+    kept.update(zip(missing, pool.map(features, missing), strict=True))

@@ -1,0 +1,121 @@
+"""Pairs of an edited copy and an image, to fit a calibration on: all true ones, and some others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.dedup.features import hamming_distances
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.distinct import Side
+
+__all__ = ["SampledPairs", "sample_pairs"]
+
+# Of the images that a copy wasn't made of, by cosine: how many of the nearest, of the next ones,
+# and of all the rest are drawn. Each drawn one stands for as many as its stratum has.
+_STRATA = ((3, 3), (47, 1), (None, 1))
+_TWIN_COSINE, _TWIN_HAMMING = 0.9, 6
+_BINS = 4000
+_SHARES = tuple(10.0**-power for power in range(8))
+_FEWEST_PAIRS = 10  # that a share of the tail is read from
+
+
+@dataclass(frozen=True)
+class SampledPairs:
+    """Pairs to fit on.
+
+    Attributes:
+        copy: ``(P,)`` rows of the copies' store.
+        row: ``(P,)`` rows of the images' store.
+        wanted: ``(P,)`` bool, whether the copy was made of that image.
+        weight: ``(P,)`` float64, how many pairs each stands for.
+        tail: As ``Calibration.tail``.
+    """
+
+    copy: NDArray[np.int64]
+    row: NDArray[np.int64]
+    wanted: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    tail: tuple[tuple[float, float], ...]
+
+    def __len__(self) -> int:
+        return len(self.copy)
+
+    def where(self, kept: NDArray[np.bool_]) -> SampledPairs:
+        """Some of the pairs."""
+        columns = (self.copy[kept], self.row[kept], self.wanted[kept], self.weight[kept])
+        return replace(self, **dict(zip(("copy", "row", "wanted", "weight"), columns, strict=True)))
+
+
+def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: int) -> SampledPairs:
+    """Draws the pairs.
+
+    An image that looks like the one a copy was made of (a cosine of 0.9, or six differing bits)
+    may well be a copy too, and isn't counted as another image.
+
+    Args:
+        store: The images.
+        copies: The copies.
+        origins: ``(n,)`` the row that each copy was made of.
+        seed: Of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    parts, counts = [], np.zeros(_BINS, np.int64)
+    for origin in np.unique(origins).tolist():
+        mine = np.flatnonzero(origins == origin)
+        others = _others(store, origin)
+        cosines = copies.rows.take(mine) @ store.rows.take(others).T
+        counts += np.histogram(cosines, _BINS, (-1, 1 + 1e-9))[0]
+        parts.append(np.column_stack([mine, np.full((len(mine), 3), (origin, 1, 1))]))
+        for copy, similar in zip(mine.tolist(), cosines, strict=True):
+            parts += _draw(copy, others[np.argsort(-similar, kind="stable")], rng)
+    table = np.concatenate(parts)
+    copy, row, wanted, weight = table.T
+    return SampledPairs(
+        copy.astype(np.int64), row.astype(np.int64), wanted.astype(bool), weight, _tail(counts)
+    )
+
+
+def _others(store: Side, origin: int) -> NDArray[np.int64]:
+    """The rows that are no likely copies of a row."""
+    every = np.arange(len(store))
+    cosines = np.concatenate(
+        [part @ store.rows.take(np.array([origin]))[0] for _, part in store.rows.parts()]
+    )
+    twin = hamming_distances(store.hashes, store.hashes[[origin]]) <= _TWIN_HAMMING
+    twin |= (cosines >= _TWIN_COSINE) | (store.contents == store.contents[origin])
+    twin[origin] = True
+    return every[~twin]
+
+
+def _draw(
+    copy: int, ranked: NDArray[np.int64], rng: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """Some of the other images of each stratum: copy, row, 0, weight."""
+    out = []
+    for size, count in _STRATA:
+        stratum, ranked = ranked[:size], ranked[len(ranked[:size]) :]
+        if len(stratum):
+            drawn = rng.choice(stratum, min(count, len(stratum)), replace=False)
+            ones = np.ones(len(drawn))
+            out.append(
+                np.column_stack([ones * copy, drawn, ones * 0, ones * len(stratum) / len(drawn)])
+            )
+    return out
+
+
+def _tail(counts: NDArray[np.int64]) -> tuple[tuple[float, float], ...]:
+    """The cosines that some shares of all the other pairs reach, from their histogram."""
+    edges = np.linspace(-1, 1, _BINS + 1)
+    reached = np.append(np.cumsum(counts[::-1])[::-1], 0)
+    points = []
+    for share in _SHARES:
+        if share * reached[0] >= _FEWEST_PAIRS or not points:
+            place = int(np.flatnonzero(reached >= share * reached[0])[-1])
+            points.append((share, float(edges[min(place, _BINS)])))
+    return tuple(points)

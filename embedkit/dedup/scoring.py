@@ -1,0 +1,137 @@
+"""From candidates to scored pairs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.dedup.calibration import evidence_columns
+from embedkit.dedup.features import PairFeatures, hamming_distances
+from embedkit.dedup.logistic import probability
+from embedkit.dedup.looking import compare_images
+from embedkit.dedup.pairs import Pairs
+from embedkit.dedup.rows import UnitRows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.calibration import Calibration
+    from embedkit.dedup.candidates import Candidates
+    from embedkit.dedup.distinct import Side
+    from embedkit.dedup.pairs import PairsInfo
+    from embedkit.store import EmbeddingStore
+
+__all__ = ["Scorer"]
+
+_LOOKED_AT = -12.0, 12.0  # log-odds between which pixels can change what a pair is taken for
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores the pairs of two stores, or of one.
+
+    Attributes:
+        left: The store.
+        right: The other one, if any.
+        calibration: The models.
+        views: Of the left store's images.
+        tell: Told what is done, how much of how much.
+    """
+
+    left: Side
+    right: Side | None
+    calibration: Calibration
+    views: Mapping[str, NDArray[np.floating]]
+    tell: Callable[[str, int, int], None]
+
+    def score(
+        self,
+        candidates: Candidates,
+        info: PairsInfo,
+        pixels: Callable[[str], NDArray[np.uint8]] | None = None,
+    ) -> Pairs:
+        """Scores all candidates, each pair by its best view."""
+        other = self.right or self.left
+        columns = self.columns(candidates)
+        odds = self.calibration.plain_odds(columns, len(other))
+        best = _best(candidates, odds, len(other))
+        first, second, odds = candidates.first[best], candidates.second[best], odds[best]
+        cosine = np.clip(columns["cosine"][best], -1, 1).astype(np.float32)
+        exact = self.left.contents[first] == other.contents[second]
+        verified, how = np.full(len(best), -1, np.int8), list[dict[str, Any]]()
+        if pixels is not None:
+            doubtful = (odds > _LOOKED_AT[0]) & (odds < _LOOKED_AT[1]) & ~exact
+            odds, verified, how = self._look(first, second, odds, doubtful, pixels)
+        score = np.where(exact, 1, probability(odds)).astype(np.float32)
+        hamming = hamming_distances(self.left.hashes[first], other.hashes[second])
+        return Pairs(first, second, score, cosine, hamming, exact, verified, info, how)
+
+    def columns(self, candidates: Candidates) -> dict[str, NDArray[np.float64]]:
+        """The features of the candidates, ``(P,)`` each, with the view that each was found by."""
+        other = self.right or self.left
+        features = PairFeatures(self.left.rows, other.rows, self.left.hashes, other.hashes)
+        views = [UnitRows(view) for view in self.views.values()]
+        out: dict[str, NDArray[np.float64]] = {}
+        for view in np.unique(candidates.view).tolist() or [0]:
+            mine = np.flatnonzero(candidates.view == view)
+            first, second = candidates.first[mine], candidates.second[mine]
+            if view < 0:
+                first, second = second, first
+            seen = views[abs(view) - 1] if view else None
+            for name, column in features.columns(first, second, seen).items():
+                out.setdefault(name, np.empty(len(candidates)))[mine] = column
+        return out
+
+    def _look(
+        self,
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+        odds: NDArray[np.float64],
+        doubtful: NDArray[np.bool_],
+        pixels: Callable[[str], NDArray[np.uint8]],
+    ) -> tuple[NDArray[np.float64], NDArray[np.int8], list[dict[str, Any]]]:
+        """The odds of those in doubt after a look, what was decided, and how they were made."""
+        at = np.flatnonzero(doubtful)
+        names = _names(self.left.store, first[at])
+        others = names if self.right is None else {}
+        others = {**others, **_names((self.right or self.left).store, second[at])}
+        pairs = [
+            (names[int(i)], others[int(j)]) for i, j in zip(first[at], second[at], strict=True)
+        ]
+        evidence = compare_images(
+            pairs, pixels, threads=_cores(),
+            on_progress=lambda done, total: self.tell("looking at pixels", done, total),
+        )  # fmt: skip
+        seen = [n for n, one in enumerate(evidence) if one is not None]
+        found = [one for one in evidence if one is not None]
+        odds, verified = odds.copy(), np.full(len(odds), -1, np.int8)
+        odds[at[seen]] = self.calibration.checked_odds(odds[at[seen]], evidence_columns(found))
+        verified[at[seen]] = odds[at[seen]] > 0
+        how: list[dict[str, Any]] = [{} for _ in range(len(odds))]
+        for place, one in zip(at[seen].tolist(), found, strict=True):
+            how[place] = dict(one.how) if odds[place] > 0 else {}
+        return odds, verified, how
+
+
+def _best(candidates: Candidates, odds: NDArray[np.float64], width: int) -> NDArray[np.int64]:
+    """Of the candidates that are the same pair, the likeliest; in order of the pairs."""
+    keys = candidates.first * max(width, 1) + candidates.second
+    order = np.lexsort((-odds, keys))
+    return (
+        order[np.flatnonzero(np.append(True, np.diff(keys[order]) != 0))] if len(order) else order
+    )
+
+
+def _names(store: EmbeddingStore, rows: NDArray[np.int64]) -> dict[int, str]:
+    """The ids of some rows, in one pass: an id alone costs as much to read as thousands."""
+    wanted = set(rows.tolist())
+    return {row: name for row, name in enumerate(store.ids) if row in wanted} if wanted else {}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,153 @@
+"""Finding the pairs of copies: candidates, one score for each, and a look at those in doubt."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from embedkit.dedup.calibration import default_calibration, guessed_calibration
+from embedkit.dedup.candidates import find_candidates
+from embedkit.dedup.distinct import Side
+from embedkit.dedup.join import MAX_PAIRS
+from embedkit.dedup.joiners import CellJoiner, ExactJoiner
+from embedkit.dedup.pairs import PairsInfo
+from embedkit.dedup.scoring import Scorer
+from embedkit.errors import StoreMismatchError
+from embedkit.store import EmbeddingStore
+from embedkit.vectors import first_not_finite
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.calibration import Calibration
+    from embedkit.dedup.pairs import Pairs
+
+__all__ = ["find_pairs"]
+
+Mode = Literal["auto", "exact", "approximate"]
+
+_EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
+
+
+def find_pairs(
+    store: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | None = None,
+    threshold: float | None = None,
+    mode: Mode = "auto",
+    calibration: Calibration | None = None,
+    min_cosine: float | None = None,
+    max_hamming: int | None = 7,
+    verify: Callable[[str], NDArray[np.uint8]] | None = None,
+    views: Mapping[str, NDArray[np.floating]] | None = None,
+    max_pairs: int = MAX_PAIRS,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Pairs:
+    """Finds the pairs of images that are copies of each other.
+
+    A pair is looked at if the bytes are equal, if the cosine of the embeddings is at least
+    ``min_cosine``, or if the perceptual hashes differ in at most ``max_hamming`` bits; it is then
+    scored by all of these together, and returned if the score is at least ``threshold``. Rows that
+    are equal (in bytes, in embedding, in perceptual hash) are paired with the first of them, and
+    only that one with the others: n equal images are n - 1 pairs.
+
+    Args:
+        store: A store file or folder.
+        against: Another store of the same backbone: pairs between the two instead of within one.
+        threshold: The least score; None takes what the calibration found for its precision.
+        mode: ``exact`` misses no pair that is to be looked at; ``approximate`` compares the
+            embeddings within cells only, and measures what it misses; ``auto`` is exact up to a
+            million images or so.
+        calibration: What scores; None takes the one that comes for the backbone, else a guess.
+        min_cosine: None takes the calibration's.
+        max_hamming: None leaves the perceptual hashes out of the search (not out of the score).
+        verify: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id; pairs in doubt are
+            then looked at. An `EmbedkitError` of it leaves a pair unchecked.
+        views: By name, ``(N, D)`` embeddings of the store's images mirrored or turned, to find
+            copies of that kind by.
+        max_pairs: More to look at are refused.
+        on_progress: Told what is done, how much of how much.
+
+    Returns:
+        The pairs. A score is the probability that a pair is a copy if one in as many pairs is as
+        there are images, see `Calibration`; 1 for equal bytes.
+
+    Raises:
+        StoreError: A store can't be read, or an embedding isn't finite.
+        StoreMismatchError: The two stores were embedded otherwise.
+        EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
+        MissingExtraError: ``verify`` needs OpenCV.
+        ValueError: An argument is out of its range.
+    """
+    _check_arguments(threshold, mode, min_cosine, max_hamming)
+    tell = on_progress or (lambda what, done, total: None)
+    views = views or {}
+    with ExitStack() as stack:
+        opened = stack.enter_context(EmbeddingStore.open(store))
+        other = None
+        if against is not None:
+            other = stack.enter_context(EmbeddingStore.open(against))
+            _refuse_mixed(opened, other)
+        _check_views(opened, views)
+        used = _calibration_for(opened, calibration)
+        left, right = Side.of(opened), None if other is None else Side.of(other)
+        floor = used.floor(len(right or left)) if min_cosine is None else min_cosine
+        exact = mode == "exact" or (
+            mode == "auto" and len(left) * len(right or left) <= _EXACT_PAIRS
+        )
+        joiner = (ExactJoiner if exact else CellJoiner)(floor, max_pairs, tell)
+        candidates = find_candidates(left, right, joiner, max_hamming, list(views.values()))
+        if threshold is None:
+            threshold = used.threshold if verify is None else used.checked_threshold
+        info = PairsInfo(
+            threshold=threshold,
+            mode="exact" if exact else "approximate",
+            recall=joiner.recall,
+            calibration=used.name,
+            rows=len(left),
+            against_rows=None if right is None else len(right),
+        )
+        scorer = Scorer(left, right, used, views, tell)
+        found = scorer.score(candidates, info, verify)
+        return found.where(found.score >= np.float32(threshold))
+
+
+def _check_arguments(
+    threshold: float | None, mode: Mode, min_cosine: float | None, max_hamming: int | None
+) -> None:
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+    if min_cosine is not None and not -1 <= min_cosine <= 1:
+        raise ValueError(f"min_cosine must be from -1 to 1, not {min_cosine}")
+    if max_hamming is not None and not 0 <= max_hamming <= 64:
+        raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
+
+
+def _refuse_mixed(store: EmbeddingStore, other: EmbeddingStore) -> None:
+    differences = store.meta.differences(other.meta)
+    if differences:
+        raise StoreMismatchError(str(other.path), differences)
+
+
+def _check_views(store: EmbeddingStore, views: Mapping[str, NDArray[np.floating]]) -> None:
+    shape = len(store), store.meta.feature_dim
+    for name, rows in views.items():
+        if rows.shape != shape:
+            raise ValueError(f"the view {name!r} is {rows.shape}, the store {shape}")
+        bad = first_not_finite(rows)
+        if bad is not None:
+            raise ValueError(f"row {bad} of the view {name!r} isn't finite")
+
+
+def _calibration_for(store: EmbeddingStore, given: Calibration | None) -> Calibration:
+    if given is None:
+        return default_calibration(store.meta) or guessed_calibration(store.meta)
+    given.refuse_other(store.meta, store.path)
+    return given
