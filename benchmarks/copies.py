@@ -13,8 +13,9 @@ micro-AP, and the recall at the threshold where its precision is 0.99. One run c
     embedkit     ``find_pairs`` without pixels
     embedkit, verified   ``find_pairs`` with pixels
 
-embedkit's calibrations come from ``embedkit.calibration.calibrate``, whose edits are others, on half of the
-photographs and of the distractors; it scores the queries that were made of the other half.
+embedkit's calibrations come from ``embedkit.calibration.calibrate``, whose edits are others, on
+half of the photographs and of the distractors; each scores the queries that were made of the other
+half.
 """
 
 import argparse

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from PIL import Image
 
 DIM = 512
 
@@ -67,8 +68,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def embed_views(images: list[Path], count: int) -> Path:
     """Embeds random crops, half of them with a crop of another image beside them."""
-    from PIL import Image
-
     from embedkit.backbones import load_backbone
     from embedkit.engines import open_engine
 
@@ -86,7 +85,7 @@ def embed_views(images: list[Path], count: int) -> Path:
     return output
 
 
-def draw_view(photos: list, rng: np.random.Generator) -> NDArray[np.uint8]:
+def draw_view(photos: list[Image.Image], rng: np.random.Generator) -> NDArray[np.uint8]:
     view = draw_crop(photos[rng.integers(len(photos))], (224, 224), rng)
     if rng.random() < 0.5:
         part = int(rng.integers(60, 164))
@@ -95,7 +94,7 @@ def draw_view(photos: list, rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.asarray(view)
 
 
-def draw_crop(photo: "Image.Image", size: tuple[int, int], rng: np.random.Generator) -> object:
+def draw_crop(photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     area = rng.uniform(0.1, 0.7) * photo.width * photo.height
     ratio = np.exp(rng.uniform(-0.4, 0.4))
     width = min(photo.width, int(np.sqrt(area * ratio)))

@@ -4,6 +4,7 @@ They are apart from those that ``embedkit.copies`` calibrates with: other streng
 fonts and shapes, and three kinds (perspective, pasted into another photo, mosaic of noise) that
 calibration doesn't know.
 """
+# ruff: noqa: ARG001, ARG005  # all edits take the same arguments
 
 import io
 from collections.abc import Callable

@@ -14,6 +14,7 @@ from embedkit.copies import EDITS, make_copy
 from embedkit.decode import DecodePolicy, decode_image
 from embedkit.dedup.calibrating import fit_calibration
 from embedkit.dedup.distinct import Side
+from embedkit.dedup.joiners import say_nothing
 from embedkit.engines import usable_cores
 from embedkit.errors import DecodeError, EmbedkitError, StoreMismatchError
 from embedkit.extraction import extract
@@ -80,7 +81,7 @@ def calibrate(
             f"originals must be at least {_FEWEST} and precision above 0 and at most 1, not "
             f"{originals} and {precision}"
         )
-    tell = on_progress or (lambda what, done, total: None)
+    tell = on_progress or say_nothing
     with EmbeddingStore.open(store) as opened, tempfile.TemporaryDirectory() as folder:
         policy = _policy_of(opened.meta)
         ids = list(opened.ids)

@@ -1,4 +1,4 @@
-"""Fitting a calibration on edited copies of a store's images, and measuring it on the other half."""
+"""Fitting a calibration on edited copies of a store's images, measured on the other half."""
 
 from __future__ import annotations
 

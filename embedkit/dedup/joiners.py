@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
-__all__ = ["CellJoiner", "ExactJoiner"]
+__all__ = ["CellJoiner", "ExactJoiner", "say_nothing"]
+
+
+def say_nothing(what: str, done: int, total: int) -> None:
+    """A listener to progress that isn't interested."""
 
 
 class ExactJoiner:

@@ -30,7 +30,7 @@ def compare_images(
     pixels: Callable[[str], NDArray[np.uint8]],
     *,
     threads: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Evidence | None]:
     """Looks at pairs of images; None where one of the two can't be had.
 
@@ -60,7 +60,8 @@ def compare_images(
             out += pool.map(evidence, part)
             while len(kept) > _IMAGES_KEPT:
                 kept.popitem(last=False)
-            on_progress(len(out), len(pairs))
+            if on_progress is not None:
+                on_progress(len(out), len(pairs))
     return out
 
 

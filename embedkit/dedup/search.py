@@ -11,7 +11,7 @@ from embedkit.dedup.calibration import default_calibration, guessed_calibration
 from embedkit.dedup.candidates import find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.join import MAX_PAIRS
-from embedkit.dedup.joiners import CellJoiner, ExactJoiner
+from embedkit.dedup.joiners import CellJoiner, ExactJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring import Scorer
 from embedkit.errors import StoreMismatchError
@@ -85,7 +85,7 @@ def find_pairs(
         ValueError: An argument is out of its range.
     """
     _check_arguments(threshold, mode, min_cosine, max_hamming)
-    tell = on_progress or (lambda what, done, total: None)
+    tell = on_progress or say_nothing
     views = views or {}
     with ExitStack() as stack:
         opened = stack.enter_context(EmbeddingStore.open(store))
