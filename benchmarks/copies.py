@@ -57,13 +57,15 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:
-    photos = images_of(args.photos)[: args.originals]
+    photos = images_of(args.photos)
+    # What copies are pasted into isn't among the references, of which it would be a copy too.
+    photos, apart = photos[: args.originals], photos[args.originals :]
     others = images_of(args.distractors)
     print(f"{len(photos)} photographs x {len(EDITS)} edits, {len(others)} distractors")
     references = link([*photos, *others], folder / "references")
     halves = [link([*photos[h::2], *others[h::2]], folder / f"half-{h}") for h in (0, 1)]
     for half in (0, 1):
-        edit(photos[half::2], others[half::2], folder / f"queries-{half}")
+        edit(photos[half::2], apart, folder / f"queries-{half}")
     stores = {
         name: embed(folder / name, folder / f"{name}.h5")
         for name in ("references", "half-0", "half-1", "queries-0", "queries-1")
@@ -96,16 +98,16 @@ def link(files: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def edit(photos: Sequence[Path], others: Sequence[Path], folder: Path) -> None:
+def edit(photos: Sequence[Path], apart: Sequence[Path], folder: Path) -> None:
     folder.mkdir()
+    others = [Image.open(path).convert("RGB") for path in apart]
     for photo in photos:
         image = Image.open(photo).convert("RGB")
-        for number, (name, change) in enumerate(EDITS.items()):
+        for number, change in enumerate(EDITS.values()):
             rng = np.random.default_rng([number, *photo.stem.encode()])
-            other = Image.open(others[int(rng.integers(len(others)))]).convert("RGB")
+            other = others[int(rng.integers(len(others)))]
             target = folder / f"{number:02d}-{photo.parent.name}-{photo.stem}.jpg"
             target.write_bytes(encode(change(image, rng, other)))
-            assert name
 
 
 def embed(folder: Path, output: Path) -> Path:

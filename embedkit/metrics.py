@@ -40,7 +40,7 @@ def precision_recall(
         raise ValueError(f"{positives} positives in all, but {given:g} are given")
     order = np.argsort(-values, kind="stable")
     values, wanted, each = values[order], wanted[order], each[order]
-    last = np.flatnonzero(np.append(np.diff(values) != 0, True)) if len(values) else []
+    last = np.flatnonzero(np.append(values[1:] != values[:-1], True)[: len(values)])
     hits, taken = np.cumsum(each * wanted)[last], np.cumsum(each)[last]
     return values[last], hits / taken, hits / max(given if positives is None else positives, 1e-9)
 

@@ -100,7 +100,8 @@ class Calibration:
         odds = self.plain.log_odds(columns)
         if self.rows == 0:
             return odds
-        return odds + np.log(max(self.rows, _FEWEST_ROWS) / max(rows, _FEWEST_ROWS))
+        prior = float(np.log(max(self.rows, _FEWEST_ROWS) / max(rows, _FEWEST_ROWS)))
+        return odds + prior
 
     def checked_odds(
         self, odds: NDArray[np.float64], evidence: Mapping[str, NDArray[np.floating]]
@@ -151,13 +152,14 @@ class Calibration:
         Raises:
             ValueError: It doesn't describe a calibration.
         """
-        values = dict(config)
+        values: dict[str, Any] = dict(config)
         if values.pop("format", None) != _FORMAT:
             raise ValueError(f"not of the format {_FORMAT}")
         try:
-            models = {k: LogisticModel.from_config(values.pop(k)) for k in ("plain", "checked")}
-            tail = tuple((float(share), float(cosine)) for share, cosine in values.pop("tail"))
-            return cls(**values, **models, tail=tail)
+            for name in ("plain", "checked"):
+                values[name] = LogisticModel.from_config(values[name])
+            values["tail"] = tuple((float(a), float(b)) for a, b in values["tail"])
+            return cls(**values)
         except (KeyError, TypeError, AttributeError) as exc:
             raise ValueError(f"not a calibration: {exc!r}") from exc
 

@@ -51,6 +51,8 @@ def join_cells(
         on_progress: Told how many of how many cells are done.
     """
     other = rows if against is None else against
+    if not len(rows) or not len(other):
+        return join_rows(rows, threshold, against=against)
     count = max(len(other) // rows_a_cell, 1)
     centroids = _centroids(other, count)
     mine = _nearest(rows, centroids, 1)[:, 0]

@@ -126,6 +126,6 @@ class PairFeatures:
 
 def hamming_distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Differing bits, ``(P,)``; 255 where one of the two says nothing."""
-    distance = np.bitwise_count(left ^ right)
+    distance: NDArray[np.uint8] = np.bitwise_count(left ^ right)
     distance[~(is_telling(left) & is_telling(right))] = 255
     return distance

@@ -68,7 +68,7 @@ def find_features(pixels: NDArray[np.uint8]) -> LocalFeatures:
     if factor < 1:
         size = max(round(width * factor), 1), max(round(height * factor), 1)
         gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    detector = cv2.SIFT_create(nfeatures=_KEYPOINTS, contrastThreshold=_CONTRAST)
+    detector = cv2.SIFT.create(nfeatures=_KEYPOINTS, contrastThreshold=_CONTRAST)
     keypoints, descriptors = detector.detectAndCompute(gray, None)
     points = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)
     if descriptors is None:

@@ -116,10 +116,8 @@ def fit_logistic(
         if not falling:
             break
         kept[falling] = False
-    return LogisticModel(
-        tuple(columns), *(tuple(map(float, row)) for row in (mean, scale, weights[:-1])),
-        float(weights[-1]),
-    )  # fmt: skip
+    mean_, scale_, weights_ = (tuple(map(float, row)) for row in (mean, scale, weights[:-1]))
+    return LogisticModel(tuple(columns), mean_, scale_, weights_, float(weights[-1]))
 
 
 def _newton(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,8 +48,8 @@ class SampledPairs:
 
     def where(self, kept: NDArray[np.bool_]) -> SampledPairs:
         """Some of the pairs."""
-        columns = (self.copy[kept], self.row[kept], self.wanted[kept], self.weight[kept])
-        return replace(self, **dict(zip(("copy", "row", "wanted", "weight"), columns, strict=True)))
+        columns = self.copy[kept], self.row[kept], self.wanted[kept], self.weight[kept]
+        return SampledPairs(*columns, self.tail)
 
 
 def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: int) -> SampledPairs:
@@ -113,7 +113,7 @@ def _tail(counts: NDArray[np.int64]) -> tuple[tuple[float, float], ...]:
     """The cosines that some shares of all the other pairs reach, from their histogram."""
     edges = np.linspace(-1, 1, _BINS + 1)
     reached = np.append(np.cumsum(counts[::-1])[::-1], 0)
-    points = []
+    points: list[tuple[float, float]] = []
     for share in _SHARES:
         if share * reached[0] >= _FEWEST_PAIRS or not points:
             place = int(np.flatnonzero(reached >= share * reached[0])[-1])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.dedup.calibration import evidence_columns
-from embedkit.dedup.features import PairFeatures, hamming_distances
+from embedkit.dedup.features import FEATURES, PairFeatures, hamming_distances
 from embedkit.dedup.logistic import probability
 from embedkit.dedup.looking import compare_images
 from embedkit.dedup.pairs import Pairs
@@ -74,10 +74,12 @@ class Scorer:
     def columns(self, candidates: Candidates) -> dict[str, NDArray[np.float64]]:
         """The features of the candidates, ``(P,)`` each, with the view that each was found by."""
         other = self.right or self.left
+        if not len(candidates):  # perhaps not even a row to learn whitening from
+            return {name: np.empty(0) for name in FEATURES}
         features = PairFeatures(self.left.rows, other.rows, self.left.hashes, other.hashes)
         views = [UnitRows(view) for view in self.views.values()]
         out: dict[str, NDArray[np.float64]] = {}
-        for view in np.unique(candidates.view).tolist() or [0]:
+        for view in np.unique(candidates.view).tolist():
             mine = np.flatnonzero(candidates.view == view)
             first, second = candidates.first[mine], candidates.second[mine]
             if view < 0:

@@ -169,7 +169,7 @@ def _details(image: NDArray[np.uint8], weight: NDArray[np.float32]) -> NDArray[n
         _smooth(values, sigma * side) / np.maximum(_smooth(weight, sigma * side), 1e-3)
         for sigma in (_FINE, _COARSE)
     )
-    return (fine - coarse) * weight
+    return np.asarray((fine - coarse) * weight, np.float32)
 
 
 def _smooth(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
