@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from embedkit.engines.base import Engine, usable_cores
+from embedkit.engines.driver import may_have_gpu
 from embedkit.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ def open_engine(
 
 
 def _best_device() -> str:
+    """CUDA if there is one; PyTorch, which takes seconds to import, is asked only if in doubt."""
+    if "torch" not in sys.modules and not may_have_gpu():
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
-import torch
 
-from embedkit.backbones import features
+from embedkit.backbones.memory import maker
 from embedkit.backbones.table import cache_folder
 from embedkit.engines.base import Engine, usable_cores
 from embedkit.engines.model_cache import cached_model
 from embedkit.errors import BackboneError
+from embedkit.filecache import hash_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,12 +58,6 @@ class OpenVinoEngine(Engine):
             },
         )
         self._requests = threading.local()
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)  # for what the callers do beside: they are as many as the cores
-
-    def close(self) -> None:
-        """Gives PyTorch its threads back."""
-        torch.set_num_threads(self._threads_before)
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = getattr(self._requests, "request", None)
@@ -76,17 +69,19 @@ class OpenVinoEngine(Engine):
 
 def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
     """All that decides the converted network, the code that makes it included."""
-    code = b"".join(Path(path).read_bytes() for path in (features.__file__, __file__))
     return {
         **backbone.to_config(),
+        **maker(),
         "batch_size": batch_size,
-        "code": hashlib.sha256(code).hexdigest(),
-        "versions": [ov.__version__, torch.__version__],
+        "conversion": hash_code([Path(__file__)]),
+        "openvino": ov.__version__,
     }
 
 
 def _convert(backbone: Backbone, batch_size: int) -> Any:
     """The network with its normalisation, from uint8 NHWC to float32 features."""
+    import torch  # only here: a network that was converted before needs none
+
     size = backbone.preprocessing.crop
     example = torch.zeros(batch_size, 3, size, size)
     try:
