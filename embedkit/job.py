@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from embedkit._version import __version__
 from embedkit.backbones import load_backbone
 from embedkit.decode import DecodePolicy
+from embedkit.decode.loading import ImageLoader
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.store.format import StoreMeta
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from embedkit.records import ImageRecord
     from embedkit.sources import Source
 
-__all__ = ["Job", "JobOptions", "prepare"]
+__all__ = ["Job", "JobOptions", "loader_of", "prepare"]
 
 _log = logging.getLogger("embedkit")
 
@@ -79,6 +80,13 @@ class Job:
                 if mine in {path, path.parent} or folder in {path, path.parent}:
                     continue
             yield record
+
+
+def loader_of(meta: StoreMeta, backbone: Backbone) -> ImageLoader:
+    """What decodes and scales images as a store says."""
+    settings = dict(meta.decode)
+    decoder = settings.pop("decoder")
+    return ImageLoader(DecodePolicy.from_config(settings), backbone.preprocessing, decoder)
 
 
 def prepare(

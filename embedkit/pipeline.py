@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from embedkit.decode import has_image_name, sniff_format
+from embedkit.decode import sniff_format
 from embedkit.errors import DecodeError
+from embedkit.image_names import has_image_name
 from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block
 from embedkit.vectors import unit_rows

@@ -13,27 +13,36 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "_version": set(),
     "errors": set(),
+    "image_names": set(),
     "records": set(),
     "filecache": set(),
     "preprocess": set(),
     "phash": set(),
     "decode": {"errors", "phash", "preprocess"},
-    "sources": {"errors", "records"},
+    "sources": {"errors", "image_names", "records"},
     "backbones": {"errors", "filecache", "preprocess", "records"},
     "engines": {"backbones", "errors", "filecache"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "records", "sources", "store", "vectors",
+        "decode", "engines", "errors", "image_names", "records", "sources", "store", "vectors",
+    },
+    "fidelity": {"vectors"},
+    "precision": {
+        "backbones", "decode", "engines", "errors", "fidelity", "pipeline", "records", "sources",
     },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {
-        "backbones", "checkpoints", "decode", "engines", "pipeline", "records",
-        "sources", "store",
+        "checkpoints", "decode", "engines", "pipeline", "records", "sources", "store",
     },
     "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
+    "fleet": {
+        "backbones", "checkpoints", "engines", "errors", "job", "loop", "precision", "preprocess",
+        "records", "sources", "store",
+    },
     "extraction": {
-        "backbones", "decode", "engines", "errors", "job", "loop", "sources", "store",
+        "backbones", "decode", "engines", "errors", "fleet", "job", "loop", "precision", "sources",
+        "store",
     },
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},
@@ -42,8 +51,8 @@ ALLOWED = {
     "dedup": {"errors", "records", "store", "vectors"},
     "report": {"errors", "records"},
     "demo": {
-        "backbones", "classification", "decode", "dedup", "errors", "extraction", "index", "loop",
-        "records", "report", "store",
+        "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
+        "index", "loop", "records", "report", "store",
     },
 }  # fmt: skip
 
@@ -54,6 +63,7 @@ HOMES = {
     "timm": {"backbones"},
     "torch": {"backbones", "decode", "engines"},
     "simplejpeg": {"decode"},
+    "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},

@@ -86,7 +86,7 @@ class Engine(ABC):
         return {
             "name": self.name,
             "version": self.version,
-            "device": self.device,
+            "device": self.device.split(":")[0],
             "precision": self.precision,
             "batch_size": self.batch_size,
         }
