@@ -37,8 +37,8 @@ ALLOWED = {
     "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
     "fleet": {
-        "backbones", "checkpoints", "engines", "errors", "job", "loop", "precision", "preprocess",
-        "records", "sources", "store",
+        "backbones", "checkpoints", "decode", "engines", "errors", "job", "loop", "precision",
+        "preprocess", "records", "sources", "store",
     },
     "extraction": {
         "backbones", "decode", "engines", "errors", "fleet", "job", "loop", "precision", "sources",
