@@ -15,12 +15,13 @@ ALLOWED = {
     "errors": set(),
     "image_names": set(),
     "records": set(),
+    "filecache": set(),
     "preprocess": set(),
     "phash": set(),
     "decode": {"errors", "phash", "preprocess"},
     "sources": {"errors", "image_names", "records"},
-    "backbones": {"errors", "preprocess", "records"},
-    "engines": {"backbones", "errors"},
+    "backbones": {"errors", "filecache", "preprocess", "records"},
+    "engines": {"backbones", "errors", "filecache"},
     "store": {"errors", "records"},
     "pipeline": {
         "decode", "engines", "errors", "image_names", "phash", "records", "sources", "store",
@@ -37,8 +38,8 @@ ALLOWED = {
     "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
     "fleet": {
-        "backbones", "checkpoints", "engines", "errors", "job", "loop", "precision", "preprocess",
-        "records", "sources", "store",
+        "backbones", "checkpoints", "decode", "engines", "errors", "job", "loop", "precision",
+        "preprocess", "records", "sources", "store",
     },
     "extraction": {
         "backbones", "decode", "engines", "errors", "fleet", "job", "loop", "precision", "sources",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+from embedkit.engines.driver import may_have_gpu
 from embedkit.errors import MissingExtraError
 
 __all__ = ["EngineChoice", "EngineName", "Precision", "choose_engine"]
@@ -132,6 +134,9 @@ def _has_bf16(name: str, device: str) -> bool:
 
 
 def _best_devices() -> tuple[str, ...]:
+    """All GPUs; PyTorch, which takes seconds to import, is asked only where there may be one."""
+    if "torch" not in sys.modules and not may_have_gpu():
+        return ("cpu",)
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
