@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import demo, export, extract, info, merge, models, verify
+from . import demo, export, extract, info, merge, models, search, verify
 from ._output import ExitCode, plain
 from ._quick import QuickCommand, QuickGroup
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EMBEDKIT"},
 )
-for _command in (models, extract, info, verify, merge, export, demo):
+for _command in (models, extract, info, verify, merge, export, search, demo):
     app.command(_command.NAME, cls=QuickCommand)(_command.command)
 
 

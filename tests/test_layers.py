@@ -25,7 +25,8 @@ ALLOWED = {
     "engines": {"backbones", "errors", "filecache"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "image_names", "records", "sources", "store", "vectors",
+        "decode", "engines", "errors", "image_names", "phash", "records", "sources", "store",
+        "vectors",
     },
     "fidelity": {"vectors"},
     "precision": {
@@ -51,6 +52,10 @@ ALLOWED = {
     "index": {"_version", "errors", "records", "store", "vectors"},
     "dedup": {"errors", "records", "store", "vectors"},
     "report": {"errors", "records"},
+    "searching": {
+        "backbones", "decode", "engines", "errors", "index", "pipeline", "preprocess", "records",
+        "report", "sources", "store", "vectors",
+    },
     "demo": {
         "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
         "index", "loop", "records", "report", "store",
@@ -69,7 +74,7 @@ HOMES = {
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},
     "fsspec": {"sources"},
-    "pyarrow": {"exporting", "sources"},
+    "pyarrow": {"exporting", "searching", "sources"},
     "scipy": {"dedup"},
     "jinja2": {"report"},
     "skimage": {"demo"},

@@ -74,14 +74,6 @@ def test_large_images_are_scaled_in_pieces_to_the_same_bits(width, height, mode)
         )
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_photos_of_any_memory_layout(mode):
-    pixels = np.array(draw_photo(3, (300, 200)))
-    for view in (pixels, pixels[::-1, ::-1], pixels[10:, 20:], pixels.transpose(1, 0, 2)):
-        expected = oracle(view.copy(), (91, 64), mode)
-        np.testing.assert_array_equal(scale_in_numpy(view, (91, 64), mode), expected)
-
-
 @pytest.mark.parametrize("scale", [scale_in_numpy, scale_in_torch, Scaler()])
 def test_an_image_of_the_right_size_stays_as_it_is(scale):
     pixels = noise(2, 40, 30)

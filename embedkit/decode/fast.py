@@ -80,7 +80,7 @@ def scale_and_crop(
     """What ``Preprocessing.apply`` gives, to within one level.
 
     Args:
-        pixels: ``(H, W, 3) uint8``, upright, writable.
+        pixels: ``(H, W, 3) uint8``, upright, C-contiguous, writable.
         preprocessing: One that ``can_scale``.
         scale: Scales.
 

@@ -62,7 +62,7 @@ class Scaler:
         """Scales an image.
 
         Args:
-            pixels: ``(H, W, 3) uint8``, writable.
+            pixels: ``(H, W, 3) uint8``, C-contiguous, writable.
             size: (width, height) of the result, pixels.
             mode: The filter.
 
@@ -114,7 +114,12 @@ def scale_in_torch(
     import torch
     from torch.nn.functional import interpolate
 
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # channels last in memory: no copy
+    height, width = pixels.shape[:2]
+    # With these strides, the first one too, PyTorch takes and gives the colours side by side; a
+    # batch of one made by indexing counts as planar, which costs two transpositions.
+    image = torch.from_numpy(pixels).as_strided(
+        (1, 3, height, width), (3 * height * width, 1, 3 * width, 3)
+    )
     scaled = interpolate(image, size=(size[1], size[0]), mode=mode, antialias=True)
     return scaled[0].permute(1, 2, 0).numpy()
 

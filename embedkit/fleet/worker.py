@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.backbones import load_backbone
 from embedkit.decode.resample import Scaler
-from embedkit.engines import usable_cores
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
 from embedkit.fleet.share import Share
 from embedkit.job import loader_of
@@ -61,8 +60,7 @@ def work(share: Share, stop: threading.Event, tell: Callable[[dict[str, Any]], N
             def on_progress(progress: Progress) -> None:
                 tell({"progress": asdict(progress)})
 
-            workers = share.workers or usable_cores()
-            run = Run(partial, plan, meta, backbone.head, load, engine, workers, share.shards)
+            run = Run(partial, plan, meta, backbone.head, load, engine, share.workers, share.shards)
             run.go(stop, on_progress)
 
 
