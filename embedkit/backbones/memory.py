@@ -66,8 +66,8 @@ class Memory:
             return None
         told, tensors = read
         names, ids = told.pop("class_names"), told.pop("class_ids")
-        head = Head(tensors["weight"], tensors["bias"], tuple(names), tuple(ids))
-        return Findings(**told, head=head if tensors else None)
+        head = Head(**tensors, class_names=tuple(names), class_ids=tuple(ids)) if tensors else None
+        return Findings(**told, head=head)
 
     def remember(self, recipe: Recipe, path: Path | None, sha256: str, findings: Findings) -> None:
         """Keeps what loading this backbone found out; the arguments are those of ``recall``."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.resample import Scale
     from embedkit.preprocess import Preprocessing
 
 __all__ = ["Decoder", "ImageLoader", "LoadedImage"]
@@ -62,7 +63,7 @@ class ImageLoader:
     policy: DecodePolicy
     preprocessing: Preprocessing
     decoder: Decoder
-    scale: Scaler = field(default_factory=Scaler)
+    scale: Scale = field(default_factory=Scaler)
 
     def __call__(self, data: bytes, image_id: str) -> LoadedImage:
         """Loads one image.
@@ -94,7 +95,8 @@ class ImageLoader:
         height, width = pixels.shape[:2]
         self._check((width, height), image_id)
         cropped = fast.scale_and_crop(pixels, self.preprocessing, self.scale)
-        return LoadedImage(cropped, width, height, "JPEG", fast.thumbnail(pixels, self.scale))
+        thumbnail = fast.thumbnail(pixels, self.scale)
+        return LoadedImage(cropped, width, height, "JPEG", thumbnail)
 
     def _check(self, size: tuple[int, int], image_id: str) -> None:
         try:

@@ -114,9 +114,9 @@ def scale_in_torch(
     import torch
     from torch.nn.functional import interpolate
 
+    height, width = pixels.shape[:2]
     # With these strides, the first one too, PyTorch takes and gives the colours side by side; a
     # batch of one made by indexing counts as planar, which costs two transpositions.
-    height, width = pixels.shape[:2]
     image = torch.from_numpy(pixels).as_strided(
         (1, 3, height, width), (3 * height * width, 1, 3 * width, 3)
     )
