@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embedkit.decode import DecodePolicy
     from embedkit.loop import ExtractResult, Progress
 
-__all__ = ["NAME", "Decode", "Dtype", "EngineName", "Pooling", "command"]
+__all__ = ["NAME", "Decode", "Dtype", "EngineName", "Pooling", "Precision", "command"]
 
 NAME = "extract"
 
@@ -38,6 +38,15 @@ class EngineName(StrEnum):
     AUTO = "auto"
     OPENVINO = "openvino"
     TORCH = "torch"
+
+
+class Precision(StrEnum):
+    """Of the backbone's arithmetic."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
 
 
 class Decode(StrEnum):
@@ -118,6 +127,13 @@ def command(
         EngineName, typer.Option(help="auto: OpenVINO on a CPU, PyTorch on CUDA.")
     ] = EngineName.AUTO,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="auto: bf16 where the device has it and a trial on your images shows that it is "
+            "faithful, else fp32. int8: OpenVINO only, less exact."
+        ),
+    ] = Precision.AUTO,
     batch_size: Annotated[
         str, typer.Option(help="Images a batch; auto goes by the device.")
     ] = "auto",
@@ -159,6 +175,7 @@ def command(
         "backbone": backbone,
         "engine": engine.value,
         "device": device,
+        "precision": precision.value,
         "batch_size": _batch_size(batch_size),
         "dtype": dtype.value,
         "normalize": normalize,

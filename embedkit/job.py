@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from embedkit._version import __version__
 from embedkit.backbones import load_backbone
 from embedkit.decode import DecodePolicy
+from embedkit.decode.loading import ImageLoader
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.store.format import StoreMeta
@@ -68,6 +69,13 @@ class Job:
     backbone: Backbone
     meta: StoreMeta
     listed_by: Mapping[str, str | None]
+
+    def loader(self) -> ImageLoader:
+        """What decodes and scales the images."""
+        settings = dict(self.meta.decode)
+        decoder = settings.pop("decoder")
+        policy = DecodePolicy.from_config(settings)
+        return ImageLoader(policy, self.backbone.preprocessing, decoder)
 
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedkit.checkpoints import Checkpoints
-from embedkit.decode import DecodePolicy
-from embedkit.decode.loading import ImageLoader
 from embedkit.pipeline import BatchProcessor, in_order
 from embedkit.sources import ImageReader
 
@@ -18,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from embedkit.backbones import Backbone
+    from embedkit.decode.loading import ImageLoader
     from embedkit.engines import Engine
-    from embedkit.records import ImageRecord
+    from embedkit.records import Head, ImageRecord
     from embedkit.sources.plan import Plan
     from embedkit.store.format import StoreCounts, StoreMeta
     from embedkit.store.partial import PartialStore
@@ -113,15 +111,17 @@ class Run:
         partial: Where the shards go.
         plan: What to embed.
         meta: How the rows are made.
-        backbone: What embeds.
-        engine: What runs it.
+        head: The classifier that is stored beside them.
+        load: Decodes and scales.
+        engine: Embeds.
         workers: Threads.
     """
 
     partial: PartialStore
     plan: Plan
     meta: StoreMeta
-    backbone: Backbone
+    head: Head | None
+    load: ImageLoader
     engine: Engine
     workers: int
 
@@ -132,15 +132,12 @@ class Run:
 
         Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
         """
-        work = Checkpoints(self.partial, self.plan, self.meta, self.backbone.head)
-        settings = dict(self.meta.decode)
-        decoder = settings.pop("decoder")
-        policy = DecodePolicy.from_config(settings)
+        work = Checkpoints(self.partial, self.plan, self.meta, self.head)
         began = time.monotonic()
-        with ImageReader(max_bytes=policy.max_bytes) as reader:
+        with ImageReader(max_bytes=self.load.policy.max_bytes) as reader:
             process = BatchProcessor(
                 reader,
-                ImageLoader(policy, self.backbone.preprocessing, decoder),
+                self.load,
                 self.engine,
                 self.meta.dtype,
                 self.meta.normalized,

@@ -24,15 +24,18 @@ ALLOWED = {
     "pipeline": {
         "decode", "engines", "errors", "records", "sources", "store", "vectors",
     },
+    "fidelity": {"vectors"},
+    "precision": {
+        "backbones", "decode", "engines", "errors", "fidelity", "pipeline", "records", "sources",
+    },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {
-        "backbones", "checkpoints", "decode", "engines", "pipeline", "records",
-        "sources", "store",
+        "checkpoints", "decode", "engines", "pipeline", "records", "sources", "store",
     },
     "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
     "extraction": {
-        "backbones", "decode", "engines", "errors", "job", "loop", "sources", "store",
+        "backbones", "decode", "engines", "errors", "job", "loop", "precision", "sources", "store",
     },
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},
@@ -53,6 +56,7 @@ HOMES = {
     "timm": {"backbones"},
     "torch": {"backbones", "decode", "engines"},
     "simplejpeg": {"decode"},
+    "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},

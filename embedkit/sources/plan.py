@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan"]
 
 _HEADER, _LINES = "plan.json", "plan.jsonl"
+_SAMPLED_SHARDS = 16  # a shard is read whole for the sake of some of its lines
 _DEFAULTS = {
     field.name: field.default
     for field in dataclasses.fields(ImageRecord)
@@ -145,6 +146,23 @@ class Plan:
         with (self.folder / "plan.jsonl").open("rb") as lines:
             lines.seek(self.offsets[number])
             return [_from_line(lines.readline()) for _ in range(self.rows(number))]
+
+    def sample(self, count: int) -> list[ImageRecord]:
+        """Up to ``count`` images spread evenly over at most 16 shards; always the same ones."""
+        shards = _spread(self.num_shards, _SAMPLED_SHARDS)
+        found = []
+        for place, number in enumerate(shards):
+            share = (place + 1) * count // len(shards) - place * count // len(shards)
+            records = self.shard(number)
+            found += [records[index] for index in _spread(len(records), share)]
+        return found
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Up to ``count`` of the numbers below ``length``, evenly spaced."""
+    if count >= length:
+        return list(range(length))
+    return [(2 * index + 1) * length // (2 * count) for index in range(count)]
 
 
 def _write_header(plan: Plan) -> None:
