@@ -3,13 +3,14 @@
     python benchmarks/decode.py --images photos/ [--count 640] [--sizes]
 
 One table a scaling filter: images/s on one thread and on all cores, each as a ratio to Pillow's in
-the same run, for Pillow, embedkit's two decoders, and what else users take: torchvision, simplejpeg
-or OpenCV with Pillow's scaling, OpenCV's own scaling. Then how far the pixels are from Pillow's, and
-what that does to the features of a trained network (fp32, PyTorch eager, on those pixels): cosine,
-nearest other image, class. Below it, decoding alone: the ceiling of any scaling.
+the same run, for Pillow, embedkit's two decoders, and what else users take: torchvision,
+simplejpeg or OpenCV with Pillow's scaling, OpenCV's own scaling. Then how far the pixels are from
+Pillow's, and what that does to the features of a trained network (fp32, PyTorch eager, on those
+pixels): cosine, nearest other image, class. Below it, decoding alone: the ceiling of any scaling.
 
-The table takes the files that plain Pillow code reads right: RGB JPEGs, upright, sRGB. What the rest
-costs (profiles, gray, CMYK), and what the pipeline does beside decoding, is in lines below.
+The tables take the files that plain Pillow code reads right: RGB JPEGs, upright, sRGB. What the
+rest costs (profiles, gray, CMYK), and what the pipeline does beside decoding, is in a table of its
+own.
 
 ``--sizes`` does the same for photos scaled up to 1, 3 and 12 megapixels, with grain, and adds
 decoding at a reduced size in the DCT, which embedkit doesn't do.
@@ -43,8 +44,6 @@ Method = Callable[[bytes], Pixels]
 
 def main() -> None:
     args = parse_arguments()
-    import torch
-
     from embedkit.backbones import load_backbone
 
     print_facts()
@@ -55,9 +54,10 @@ def main() -> None:
     for interpolation in args.interpolations.split(","):
         preprocessing = replace(backbone.preprocessing, interpolation=interpolation)
         methods = {**whole_methods(preprocessing), **opencv_methods(preprocessing)}
-        print(f"\nscaled by {interpolation} to {preprocessing.resize}, cropped {preprocessing.crop}")
+        print(
+            f"\nscaled by {interpolation} to {preprocessing.resize}, cropped {preprocessing.crop}"
+        )
         compare(methods, ordinary, args, backbone)
-    torch.set_num_threads(1)
     show_ceilings(ordinary, args)
     show_pipeline(files, backbone.preprocessing, args)
     if args.sizes:
@@ -186,7 +186,9 @@ def opencv_methods(preprocessing: "Preprocessing") -> dict[str, Method]:
             size = preprocessing.resized_size((pixels.shape[1], pixels.shape[0]))
             left, top = preprocessing.crop_origin(size)
             side = preprocessing.crop
-            return cv2.resize(pixels, size, interpolation=flag)[top : top + side, left : left + side]
+            return cv2.resize(pixels, size, interpolation=flag)[
+                top : top + side, left : left + side
+            ]
 
         return method
 
@@ -226,9 +228,7 @@ class Difference:
 
     @classmethod
     def between(cls, exact: Sequence[Pixels], other: Sequence[Pixels]) -> "Difference":
-        gaps = [
-            np.abs(one.astype(np.int16) - two) for one, two in zip(exact, other, strict=True)
-        ]
+        gaps = [np.abs(one.astype(np.int16) - two) for one, two in zip(exact, other, strict=True)]
         most = [int(gap.max()) for gap in gaps]
         equal = sum(value == 0 for value in most) / len(most)
         return cls(max(most), float(np.mean([gap.mean() for gap in gaps])), equal)
@@ -260,9 +260,6 @@ def compare(
 def compare_results(
     methods: Mapping[str, Method], files: Sequence[bytes], backbone: "Backbone"
 ) -> dict[str, tuple[Difference, Agreement]]:
-    import torch
-
-    torch.set_num_threads(usable_cores())
     pixels = {name: [method(data) for data in files] for name, method in methods.items()}
     exact = pixels[next(iter(methods))]
     rows = eager_features(backbone, exact)

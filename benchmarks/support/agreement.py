@@ -1,11 +1,14 @@
 """How near features are to exact ones, and the exact ones: Pillow's pixels, PyTorch eager, fp32."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from support.machine import usable_cores
 
 if TYPE_CHECKING:
     from embedkit.backbones import Backbone, Head
@@ -80,9 +83,12 @@ def eager_features(
         torch.tensor(values).view(1, 3, 1, 1)
         for values in (backbone.preprocessing.mean, backbone.preprocessing.std)
     )
-    rows = []
-    with torch.inference_mode():
-        for one in pixels:
-            image = torch.from_numpy(np.ascontiguousarray(one)).permute(2, 0, 1)[None]
-            rows.append(backbone.module((image / 255 - mean) / std)[0].numpy())
-    return np.stack(rows)
+
+    def features(one: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            image = torch.from_numpy(one.copy()).permute(2, 0, 1)[None]
+            return backbone.module((image / 255 - mean) / std)[0].numpy()
+
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return np.stack(list(pool.map(features, pixels)))

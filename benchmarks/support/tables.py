@@ -7,7 +7,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table; the first column is flush left, the others flush right."""
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     _print_row(header, widths)
-    print("|" + "|".join("-" * (width + 1) + (":" if k else "-") for k, width in enumerate(widths)) + "|")
+    print(
+        "|"
+        + "|".join("-" * (width + 1) + (":" if k else "-") for k, width in enumerate(widths))
+        + "|"
+    )
     for row in rows:
         _print_row(row, widths)
 
