@@ -3,12 +3,13 @@
     python benchmarks/growth.py --images photos/ [--sizes 1000,10000,100000] [--plot growth.svg]
 
 Extracts 1,000, 10,000 and 100,000 images (links to the given ones, over and over), each in a
-process of its own, and prints images/s of the loop, images/s of the whole call (listing, planning,
-opening the engine, writing the store), the same for the slowest and the median tenth of the run,
-the peak memory, and each as a ratio to the first size. The work is real, photos through the whole
-pipeline, but for the network: the default is ``tiny``, since what may grow is listing, planning,
-reading, collecting and writing, and a large network would only hide it behind arithmetic.
-``--backbone efficientnet_lite0`` takes a real one.
+process of its own. Prints images/s of the loop, of the whole call (listing, planning, opening the
+engine and writing the store too), and of the slowest and the median tenth of the loop; and the peak
+memory. Rate and memory stand beside their ratio to the first size.
+
+The work is real, photos through the whole pipeline, but for the network: the default is ``tiny``,
+since what may grow is listing, planning, reading, collecting and writing, and a large network would
+only hide it behind arithmetic. ``--backbone efficientnet_lite0`` takes a real one.
 """
 
 import argparse
@@ -158,7 +159,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     along.plot(places, largest.tenths, "o-")
     along.set(xlabel=f"image of {largest.images:,}", ylabel="images/s", xlim=(0, largest.images))
     for axes in (by_size, memory, along):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * axes.dataLim.ymax)
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
