@@ -2,11 +2,12 @@
 
     python benchmarks/decode.py --images photos/ [--count 640] [--sizes]
 
-One table a scaling filter: images/s on one thread and on all cores, each as a ratio to Pillow's in
-the same run, for Pillow, embedkit's two decoders, and what else users take: torchvision,
-simplejpeg or OpenCV with Pillow's scaling, OpenCV's own scaling. Then how far the pixels are from
-Pillow's, and what that does to the features of a trained network (fp32, PyTorch eager, on those
-pixels): cosine, nearest other image, class. Below it, decoding alone: the ceiling of any scaling.
+One table a scaling filter: images per second of one core's CPU time, and per second with a thread
+on each core, each as a ratio to Pillow's in the same run, for Pillow, embedkit's two decoders, and
+what else users take: torchvision, simplejpeg or OpenCV with Pillow's scaling, OpenCV's own
+scaling. Then how far the pixels are from Pillow's, and what that does to the features of a trained
+network (fp32, PyTorch eager, on those pixels): cosine, nearest other image, class. Below it,
+decoding alone: the ceiling of any scaling.
 
 The tables take the files that plain Pillow code reads right: RGB JPEGs, upright, sRGB. What the
 rest costs (profiles, gray, CMYK), and what the pipeline does beside decoding, is in a table of its
@@ -32,7 +33,7 @@ from support.agreement import AGREEMENT_HEADER, Agreement, agreement, eager_feat
 from support.machine import print_facts, usable_cores
 from support.photos import enlarge, image_files
 from support.tables import print_table
-from support.timing import rate
+from support.timing import core_rate, rate
 
 if TYPE_CHECKING:
     from embedkit.backbones import Backbone
@@ -253,7 +254,7 @@ def compare(
         alone, together = rates[name]
         cells = [f"{alone:.0f}", f"{alone / one:.2f}", f"{together:.0f}", f"{together / every:.2f}"]
         rows.append([name, *cells, *difference.cells(), *features.cells()])
-    speed = ["1 thread/s", "x Pillow", f"{usable_cores()} threads/s", "x Pillow"]
+    speed = ["one core/s", "x Pillow", f"{usable_cores()} threads/s", "x Pillow"]
     print_table(["", *speed, "max", "mean", "bit-exact", *AGREEMENT_HEADER], rows)
 
 
@@ -275,14 +276,14 @@ def compare_results(
 def measure_rates(
     methods: Mapping[str, Callable[[bytes], object]], files: Sequence[bytes], rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """Images a second on one thread and on all cores; all methods in turn, the best of rounds."""
+    """Images a second of one core and of all; all methods in turn, the best of rounds."""
     import torch
 
     torch.set_num_threads(1)  # the callers are as many as the cores
     best = dict.fromkeys(methods, (0.0, 0.0))
     for _ in range(rounds):
         for name, method in methods.items():
-            one, every = rate(method, files), rate(method, files, usable_cores())
+            one, every = core_rate(method, files), rate(method, files, usable_cores())
             best[name] = (max(one, best[name][0]), max(every, best[name][1]))
     return best
 
@@ -349,7 +350,7 @@ def show_rates(
         [name, f"{a:.0f}", f"{a / one:.2f}", f"{b:.0f}", f"{b / every:.2f}"]
         for name, (a, b) in rates.items()
     ]
-    print_table(["", "1 thread/s", "x first", f"{usable_cores()} threads/s", "x first"], rows)
+    print_table(["", "one core/s", "x first", f"{usable_cores()} threads/s", "x first"], rows)
 
 
 def show_sizes(files: Sequence[bytes], args: argparse.Namespace, backbone: "Backbone") -> None:

@@ -8,8 +8,8 @@ rounds. The limit of an overlapping pipeline is 1 / (1/d + 1/c) on a CPU, where 
 cores, and min(d, c) on a GPU. d is reading, decoding, scaling and cropping; hashing, the
 perceptual hash and writing the store are embedkit's to hide. Rates are images/s of the loop alone,
 without loading libraries and models, nor a precision's trial; files are read once before. The
-spread is that of the rounds. Memory is the peak of the process with its children, pages that they
-share once.
+spread is that of the rounds. Memory is the peak of the process; of those with children, sampled,
+the peak of all together, pages that they share counted once.
 
 Backbones whose weights aren't on this machine run on random ones: speed only.
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
 
 PEERS = Path(__file__).parent / "peers"
-_SAMPLE_SECONDS = 0.5  # of memory; reading it takes a few milliseconds
+_SAMPLE_SECONDS = 2.0  # of memory; reading it takes tens of milliseconds
 _COMPUTE_SECONDS = 5.0
 
 
@@ -67,6 +67,11 @@ class Part:
     name: str
     images: Path
     precision: str = "fp32"
+
+    @property
+    def has_children(self) -> bool:
+        """Whether a process's own account of its peak memory leaves something out."""
+        return self.name not in PARTS
 
     def command(self, backbone: str, device: str) -> list[str]:
         options = ["--images", str(self.images), "--backbones", backbone, "--device", device]
@@ -145,11 +150,8 @@ def run_part(part: Part, figures: Figures, backbone: str, device: str) -> bool:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         command = [sys.executable, *part.command(backbone, device)]
         process = subprocess.Popen(command, stdout=out, stderr=err, text=True)
-        while True:
-            try:
-                process.wait(_SAMPLE_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
+        while not ended(process):
+            if part.has_children:
                 figures.peak_mib = max(figures.peak_mib, tree_memory(process.pid))
         if process.returncode:
             print(f"{part.name} {part.precision}: not measured: {last_line(err)[:160]}", flush=True)
@@ -158,6 +160,15 @@ def run_part(part: Part, figures: Figures, backbone: str, device: str) -> bool:
     figures.rates.append(told["rate"])
     figures.peak_mib = max(figures.peak_mib, told["peak_mib"])
     figures.note = told.get("note", "")
+    return True
+
+
+def ended(process: subprocess.Popen[str]) -> bool:
+    """Whether it ended within a while."""
+    try:
+        process.wait(_SAMPLE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
     return True
 
 

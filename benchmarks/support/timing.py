@@ -30,6 +30,19 @@ def rate(
                 return done / taken
 
 
+def core_rate(function: Callable[[_Item], object], items: Sequence[_Item]) -> float:
+    """Items a second of CPU time of this one thread, so that other work doesn't slow the clock.
+
+    Only for what runs in the calling thread and waits for nothing.
+    """
+    for item in items[:4]:
+        function(item)
+    began = time.thread_time()
+    for item in items:
+        function(item)
+    return len(items) / (time.thread_time() - began)
+
+
 def tree_memory(pid: int) -> float:
     """MiB that a process and its descendants hold now, shared pages once; 0 where it can't be told.
 
