@@ -91,8 +91,8 @@ class Scaler:
 
     def __enter__(self) -> Self:
         self._is_open = True
-        if "torch" in sys.modules:
-            self._take_threads()
+        if "torch" in sys.modules or not self._left:
+            self._take_threads()  # imports it now, rather than while the callers wait
         return self
 
     def __exit__(self, *exc: object) -> None:
