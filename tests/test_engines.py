@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -159,3 +161,30 @@ def test_cuda_gives_the_networks_features(tiny, images):
         np.testing.assert_allclose(
             engine.embed(images), expected(tiny, images), rtol=1e-3, atol=1e-4
         )
+
+
+FIRST_CALLS = """
+import sys, threading
+import numpy as np
+from embedkit.backbones import load_backbone
+from embedkit.engines import open_engine
+
+sys.setswitchinterval(1e-6)
+engine = open_engine(load_backbone("tiny"), engine="openvino", device="cpu")
+barrier = threading.Barrier(8)
+
+def call():
+    barrier.wait()
+    engine.embed(np.zeros((1, 32, 32, 3), np.uint8))
+
+threads = [threading.Thread(target=call) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_first_calls_of_many_threads_do_not_wait_for_each_other(attempt):
+    subprocess.run([sys.executable, "-c", FIRST_CALLS], check=True, timeout=120)

@@ -72,6 +72,7 @@ class OpenVinoEngine(Engine):
             },
         )
         self._requests = threading.local()
+        _fill_tables(self._compiled.create_infer_request())
 
     def to_config(self) -> dict[str, Any]:
         """What a store records of the engine; of int8 also a hash of the images it is made by."""
@@ -84,6 +85,17 @@ class OpenVinoEngine(Engine):
             request = self._requests.request = self._compiled.create_infer_request()
         request.infer([images], share_inputs=True)
         return np.array(request.get_output_tensor(0).data)  # the next call reuses the tensor
+
+
+def _fill_tables(request: Any) -> None:
+    """Has OpenVINO fill its tables of types in one thread.
+
+    Each is filled when it is first used, under a lock and with Python's global lock let go in
+    between; two threads that use one for the first time can wait for each other for ever.
+    """
+    for tensor in (request.get_input_tensor(0), request.get_output_tensor(0)):
+        values = np.zeros(tensor.shape, tensor.element_type.to_dtype())
+        ov.Tensor(values, shared_memory=True).data.dtype  # noqa: B018
 
 
 def _digest(precision: str, calibration: NDArray[np.uint8] | None) -> str | None:
