@@ -39,7 +39,7 @@ def expected(backbone, images):
 
 @pytest.mark.parametrize("name", ["openvino", "torch"])
 def test_features_are_the_networks(tiny, images, name):
-    with open_engine(tiny, engine=name, device="cpu") as engine:
+    with open_engine(tiny, engine=name, device="cpu", batch_size=16) as engine:
         found = engine.embed(images)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected(tiny, images), rtol=1e-5, atol=1e-6)
@@ -57,7 +57,7 @@ def test_features_of_a_trained_network(name):
 
 @pytest.mark.parametrize("name", ["openvino", "torch"])
 def test_a_row_does_not_depend_on_the_others(tiny, images, name):
-    with open_engine(tiny, engine=name, device="cpu") as engine:
+    with open_engine(tiny, engine=name, device="cpu", batch_size=16) as engine:
         whole = engine.embed(images)
         for count in (1, 5, 15):
             np.testing.assert_array_equal(engine.embed(images[:count]), whole[:count])
@@ -67,7 +67,7 @@ def test_a_row_does_not_depend_on_the_others(tiny, images, name):
 def test_threads_get_their_own_results(tiny, name):
     random = np.random.default_rng(2)
     batches = [random.integers(0, 256, (16, 32, 32, 3), np.uint8) for _ in range(24)]
-    with open_engine(tiny, engine=name, device="cpu") as engine:
+    with open_engine(tiny, engine=name, device="cpu", batch_size=16) as engine:
         one_by_one = [engine.embed(batch) for batch in batches]
         with ThreadPoolExecutor(6) as pool:
             together = list(pool.map(engine.embed, batches))
@@ -84,7 +84,7 @@ def test_pytorch_gets_its_threads_back(tiny):
 @pytest.mark.parametrize("shape", [(17, 32, 32, 3), (0, 32, 32, 3), (2, 32, 31, 3), (2, 3, 32, 32)])
 def test_wrong_shapes_are_refused(tiny, shape):
     with (
-        open_engine(tiny, device="cpu") as engine,
+        open_engine(tiny, device="cpu", batch_size=16) as engine,
         pytest.raises(ValueError, match="expected 1 to"),
     ):
         engine.embed(np.zeros(shape, np.uint8))
@@ -101,23 +101,23 @@ def test_wrong_choices_are_refused(tiny):
 
 def test_converted_network_is_kept_and_gives_the_same_bits(tiny, images, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path))
-    with open_engine(tiny, engine="openvino", device="cpu") as engine:
+    with open_engine(tiny, engine="openvino", device="cpu", batch_size=16) as engine:
         first = engine.embed(images)
     kept = sorted((tmp_path / "engines").iterdir())
     assert [path.suffix for path in kept] == [".bin", ".json", ".xml"]
     monkeypatch.setattr("embedkit.engines.openvino._convert", lambda *_: pytest.fail("converted"))
-    with open_engine(tiny, engine="openvino", device="cpu") as engine:
+    with open_engine(tiny, engine="openvino", device="cpu", batch_size=16) as engine:
         np.testing.assert_array_equal(engine.embed(images), first)
 
 
 @pytest.mark.parametrize("suffix", ["bin", "xml", "json"])
 def test_damaged_cache_is_made_anew(tiny, images, tmp_path, monkeypatch, suffix):
     monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path))
-    with open_engine(tiny, engine="openvino", device="cpu") as engine:
+    with open_engine(tiny, engine="openvino", device="cpu", batch_size=16) as engine:
         first = engine.embed(images)
     (damaged,) = (tmp_path / "engines").glob(f"*.{suffix}")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
-    with open_engine(tiny, engine="openvino", device="cpu") as engine:
+    with open_engine(tiny, engine="openvino", device="cpu", batch_size=16) as engine:
         np.testing.assert_array_equal(engine.embed(images), first)
     for path in (tmp_path / "engines").glob("*.json"):
         assert set(json.loads(path.read_bytes())) == {"bin", "xml"}
@@ -126,7 +126,7 @@ def test_damaged_cache_is_made_anew(tiny, images, tmp_path, monkeypatch, suffix)
 def test_cache_that_cannot_be_written_costs_only_time(tiny, images, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "file"))
-    with open_engine(tiny, engine="openvino", device="cpu") as engine:
+    with open_engine(tiny, engine="openvino", device="cpu", batch_size=16) as engine:
         np.testing.assert_allclose(
             engine.embed(images), expected(tiny, images), rtol=1e-5, atol=1e-6
         )
@@ -137,7 +137,7 @@ def test_other_settings_are_other_networks(images, tmp_path, monkeypatch):
     found = []
     for settings in ({}, {"seed": 1}, {"flip": True}, {"pooling": "max"}):
         backbone = load_backbone("tiny", **settings)
-        with open_engine(backbone, engine="openvino", device="cpu") as engine:
+        with open_engine(backbone, engine="openvino", device="cpu", batch_size=16) as engine:
             found.append(engine.embed(images))
         np.testing.assert_allclose(found[-1], expected(backbone, images), rtol=1e-4, atol=1e-5)
     assert len({row.tobytes() for row in found}) == 4
@@ -151,7 +151,7 @@ def test_a_network_that_openvino_can_not_run_is_told(tiny, tmp_path, monkeypatch
 
     monkeypatch.setattr("torch.export.export", broken)
     with pytest.raises(BackboneError, match=r"no such operation.*--engine torch"):
-        open_engine(tiny, engine="openvino", device="cpu")
+        open_engine(tiny, engine="openvino", device="cpu", batch_size=16)
 
 
 @pytest.mark.gpu

@@ -183,7 +183,8 @@ def test_a_store_is_described_without_what_made_it():
     assert loaded_by(command("info", store)) == "['numpy', 'h5py']"
 
 
-def test_a_second_extraction_needs_no_torch_and_gives_the_same_bytes(tmp_path):
+def test_a_second_extraction_needs_no_torch_and_gives_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
     write_photos(tmp_path / "photos", 5)
     stores = [tmp_path / "first.h5", tmp_path / "second.h5"]
     wanted = ("torch", "timm", "openvino")

@@ -17,7 +17,7 @@ EngineName = Literal["auto", "openvino", "torch", "torch-compiled"]
 _Chosen = Literal["openvino", "torch", "torch-compiled"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
-_CPU_BATCH, _CUDA_BATCH = 16, 256
+_CPU_BATCH, _CUDA_BATCH = 4, 256
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -58,7 +58,7 @@ def choose_engine(
             commas between.
         precision: ``auto`` stays ``auto`` where the device computes in bf16 natively, and is
             ``fp32`` elsewhere.
-        batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
+        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
 
     Raises:
         ValueError: No such device, or it or the engine can't do the precision.

@@ -41,7 +41,7 @@ class OpenVinoEngine(Engine):
         self,
         backbone: Backbone,
         *,
-        batch_size: int = 16,
+        batch_size: int = 4,
         precision: str = "fp32",
         calibration: NDArray[np.uint8] | None = None,
     ) -> None:
