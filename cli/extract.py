@@ -38,6 +38,7 @@ class EngineName(StrEnum):
     AUTO = "auto"
     OPENVINO = "openvino"
     TORCH = "torch"
+    TORCH_COMPILED = "torch-compiled"
 
 
 class Precision(StrEnum):
@@ -126,7 +127,10 @@ def command(
     engine: Annotated[
         EngineName, typer.Option(help="auto: OpenVINO on a CPU, PyTorch on CUDA.")
     ] = EngineName.AUTO,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(help="auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1."),
+    ] = "auto",
     precision: Annotated[
         Precision,
         typer.Option(

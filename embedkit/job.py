@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
     from embedkit.decode.loading import Decoder
+    from embedkit.decode.resample import Scaler
     from embedkit.records import ImageRecord
     from embedkit.sources import Source
 
-__all__ = ["Job", "JobOptions", "prepare"]
+__all__ = ["Job", "JobOptions", "loader_of", "prepare"]
 
 _log = logging.getLogger("embedkit")
 
@@ -70,13 +71,6 @@ class Job:
     meta: StoreMeta
     listed_by: Mapping[str, str | None]
 
-    def loader(self) -> ImageLoader:
-        """What decodes and scales the images."""
-        settings = dict(self.meta.decode)
-        decoder = settings.pop("decoder")
-        policy = DecodePolicy.from_config(settings)
-        return ImageLoader(policy, self.backbone.preprocessing, decoder)
-
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""
         mine = Path.cwd() / self.output
@@ -87,6 +81,14 @@ class Job:
                 if mine in {path, path.parent} or folder in {path, path.parent}:
                     continue
             yield record
+
+
+def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader:
+    """What decodes and scales images as a store says."""
+    settings = dict(meta.decode)
+    decoder = settings.pop("decoder")
+    policy = DecodePolicy.from_config(settings)
+    return ImageLoader(policy, backbone.preprocessing, decoder, scale)
 
 
 def prepare(

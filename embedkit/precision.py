@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embedkit.records import ImageRecord
     from embedkit.sources.plan import Plan
 
-__all__ = ["PROBE_IMAGES", "open_precise"]
+__all__ = ["PROBE_IMAGES", "engine_differences", "open_precise"]
 
 PROBE_IMAGES = 128
 _WORTH_A_TRIAL = 20 * PROBE_IMAGES  # for less, the trial costs about what bf16 would save
@@ -66,6 +66,21 @@ def open_precise(
         engine = _open(backbone, choice, "fp32")
         return engine, engine.to_config()
     return _try(backbone, choice, _probe(plan, load))
+
+
+def engine_differences(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, tuple[object, object]]:
+    """What of an engine's description would change the rows of a run that is gone on with.
+
+    What may differ between two days is told, not held: the version, and into how many parts a
+    batch is cut, which goes by the memory that other programs leave.
+    """
+    return {
+        f"engine.{key}": (before.get(key), now.get(key))
+        for key in sorted({*before, *now} - {"version", "fidelity", "part"})
+        if before.get(key) != now.get(key)
+    }
 
 
 def _kept_fidelity(frozen: Mapping[str, Any]) -> dict[str, Any]:

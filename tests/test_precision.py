@@ -190,9 +190,10 @@ def test_bf16_is_refused_where_the_cpu_has_none(tiny, photos, tmp_path):
 
 
 def test_choices():
-    assert choose_engine("auto", "cpu", "fp32") == EngineChoice("openvino", "cpu", "fp32", 16)
-    assert choose_engine("torch", "cpu", "bf16", 3) == EngineChoice("torch", "cpu", "bf16", 3)
-    assert choose_engine("auto", "cuda:1", "fp32") == EngineChoice("torch", "cuda:1", "fp32", 256)
+    assert choose_engine("auto", "cpu", "fp32") == EngineChoice("openvino", ("cpu",), "fp32", 16)
+    assert choose_engine("torch", "cpu", "bf16", 3) == EngineChoice("torch", ("cpu",), "bf16", 3)
+    two = ("cuda:0", "cuda:1")
+    assert choose_engine("auto", "cuda:0,cuda:1", "fp32") == EngineChoice("torch", two, "fp32", 256)
     assert choose_engine("torch", "cpu", "auto").precision == "fp32"
 
 
@@ -202,6 +203,8 @@ def test_choices():
         ({"precision": "fp16"}, "precision 'fp16' is none of"),
         ({"engine": "tensorrt"}, "engine 'tensorrt' is none of"),
         ({"device": "gpu"}, "no device 'gpu'"),
+        ({"device": "cpu,cuda:0"}, "all CPUs or all GPUs"),
+        ({"device": "cuda:0,"}, "no device ''"),
         ({"batch_size": 0}, "batch size"),
         ({"engine": "openvino", "device": "cuda"}, "openvino runs on the cpu"),
         ({"engine": "torch", "device": "cpu", "precision": "int8"}, "int8 is for"),

@@ -38,7 +38,8 @@ def open_engine(
     Args:
         backbone: What to run.
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
-        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
+            ``torch-compiled`` compiles first, for a minute or more.
+        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda:1``; of several the first.
         precision: ``fp32``, ``bf16`` or ``int8``. ``auto`` is for ``extract``, which tries bf16 on
             the images themselves.
         batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
@@ -63,4 +64,10 @@ def open_engine(
         )
     from embedkit.engines.torch import TorchEngine
 
-    return TorchEngine(backbone, device=chosen.device, batch_size=chosen.batch_size)
+    return TorchEngine(
+        backbone,
+        device=chosen.device,
+        batch_size=chosen.batch_size,
+        precision=chosen.precision,
+        compiled=chosen.name == "torch-compiled",
+    )

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
-import torch
 
-from embedkit.backbones import features
+from embedkit.backbones.memory import maker
 from embedkit.backbones.table import cache_folder
 from embedkit.engines.base import Engine, usable_cores
 from embedkit.engines.model_cache import cached_model
 from embedkit.engines.quantize import quantize
 from embedkit.errors import BackboneError
+from embedkit.filecache import hash_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,12 +72,6 @@ class OpenVinoEngine(Engine):
             },
         )
         self._requests = threading.local()
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)  # for what the callers do beside: they are as many as the cores
-
-    def close(self) -> None:
-        """Gives PyTorch its threads back."""
-        torch.set_num_threads(self._threads_before)
 
     def to_config(self) -> dict[str, Any]:
         """What a store records of the engine; of int8 also a hash of the images it is made by."""
@@ -119,18 +113,20 @@ def _network(backbone: Backbone, batch_size: int, calibration: NDArray[np.uint8]
 
 def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
     """All that decides the converted network, the code that makes it included."""
-    files = (features.__file__, Path(__file__).with_name("quantize.py"), __file__)
-    code = b"".join(Path(path).read_bytes() for path in files)
+    mine = Path(__file__)
     return {
         **backbone.to_config(),
+        **maker(),
         "batch_size": batch_size,
-        "code": hashlib.sha256(code).hexdigest(),
-        "versions": [ov.__version__, torch.__version__],
+        "conversion": hash_code([mine, mine.with_name("quantize.py")]),
+        "openvino": ov.__version__,
     }
 
 
 def _convert(backbone: Backbone, batch_size: int) -> Any:
     """The network with its normalisation, from uint8 NHWC to float32 features."""
+    import torch  # only here: a network that was converted before needs none
+
     size = backbone.preprocessing.crop
     example = torch.zeros(batch_size, 3, size, size)
     try:
