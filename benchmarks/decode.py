@@ -1,6 +1,6 @@
 """How fast are JPEGs decoded, scaled and cropped, and how near to Pillow's pixels?
 
-    python benchmarks/decode.py --images photos/ [--count 640] [--sizes]
+    python benchmarks/decode.py --images photos/ [--count 320] [--sizes]
 
 One table a scaling filter: images per second of one core's CPU time, and per second with a thread
 on each core, each as a ratio to Pillow's in the same run, for Pillow, embedkit's two decoders, and
@@ -68,12 +68,12 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=640, help="images a timing, repeated")
-    parser.add_argument("--rounds", type=int, default=3, help="each rate is the best of these")
+    parser.add_argument("--count", type=int, default=320, help="images a timing, repeated")
+    parser.add_argument("--rounds", type=int, default=6, help="each rate is the best of these")
     parser.add_argument("--backbone", default="efficientnet_lite0", help="of the features")
     parser.add_argument("--interpolations", default="bilinear,bicubic")
     parser.add_argument("--sizes", action="store_true", help="photos of 1, 3 and 12 megapixels too")
-    parser.add_argument("--large-count", type=int, default=24, help="photos a size")
+    parser.add_argument("--large-count", type=int, default=16, help="photos a size")
     return parser.parse_args()
 
 
@@ -359,10 +359,11 @@ def show_sizes(files: Sequence[bytes], args: argparse.Namespace, backbone: "Back
     chosen = files[::step][: args.large_count]
     preprocessing = replace(backbone.preprocessing, interpolation="bilinear")
     methods = {**whole_methods(preprocessing), **reduced_methods(preprocessing)}
-    kinds = [("1", 1, False), ("3", 3, False), ("12", 12, False), ("12, progressive", 12, True)]
-    for title, megapixels, progressive in kinds:
+    kinds = [(1, False), (3, False), (12, False), (12, True)]
+    for megapixels, progressive in kinds:
         large = enlarge(chosen, megapixels, progressive=progressive)
-        print(f"\n{title} megapixels: {len(large)} photos scaled up, {describe(large)}; bilinear")
+        title = f"{megapixels} megapixels{', progressive' if progressive else ''}"
+        print(f"\n{title}: {len(large)} photos scaled up, {describe(large)}; bilinear")
         compare(methods, large, args, backbone, count=len(large))
 
 
