@@ -317,16 +317,20 @@ def show_pipeline(
     """All files, and all that an extraction does to an image before the engine."""
     from embedkit.decode import DecodePolicy
     from embedkit.decode.loading import ImageLoader
+    from embedkit.decode.resample import scale_in_torch
 
-    exact, fast = (ImageLoader(DecodePolicy(), preprocessing, kind) for kind in ("exact", "fast"))
+    exact, fast = (
+        ImageLoader(DecodePolicy(), preprocessing, kind, scale_in_torch)
+        for kind in ("exact", "fast")
+    )
     decoders = embedkit_methods(preprocessing)
     print("\nall files: profiles, gray and CMYK too")
     show_rates(
         {
             "embedkit exact": decoders["embedkit exact"],
             "embedkit fast": decoders["embedkit fast"],
-            "fast + perceptual hash": lambda data: fast(data, ""),
-            "fast + perceptual hash + SHA-256": lambda data: (fast(data, ""), sha256(data)),
+            "fast + perceptual hash": lambda data: fast(data, "").phash,
+            "fast + perceptual hash + SHA-256": lambda data: (fast(data, "").phash, sha256(data)),
         },
         files,
         args,

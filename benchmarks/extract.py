@@ -73,14 +73,15 @@ class Part:
         """Whether a process's own account of its peak memory leaves something out."""
         return self.name not in PARTS
 
-    def command(self, backbone: str, device: str) -> list[str]:
+    def command(self, backbone: str, device: str, engine: str) -> list[str]:
+        own = ["--engine", engine]
         options = ["--images", str(self.images), "--backbones", backbone, "--device", device]
         if self.name == "imagededup":
             return [str(PEERS / "imagededup_cnn.py"), *options]
         if self.name.startswith("timm"):
             how = [f"--{word}" for word in self.name.split()[1:]]
             return [str(PEERS / "timm_features.py"), *how, *options]
-        return [__file__, "--part", self.name, "--precisions", self.precision, *options]
+        return [__file__, "--part", self.name, "--precisions", self.precision, *own, *options]
 
 
 def main() -> None:
@@ -107,6 +108,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--backbones", default="efficientnet_lite0,resnet18_swsl,resnet50_swsl")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--engine", default="auto", help="of embedkit")
     parser.add_argument("--precisions", default="fp32,bf16", help="of embedkit: fp32,bf16,int8")
     parser.add_argument("--rounds", type=int, default=2, help="each rate is the best of these")
     parser.add_argument(
@@ -140,15 +142,15 @@ def measure(parts: list[Part], backbone: str, args: argparse.Namespace) -> dict[
     figures = {part: Figures() for part in parts}
     for _ in range(args.rounds):
         for part in list(figures):
-            if not run_part(part, figures[part], backbone, args.device):
+            if not run_part(part, figures[part], backbone, args):
                 del figures[part]
     return figures
 
 
-def run_part(part: Part, figures: Figures, backbone: str, device: str) -> bool:
+def run_part(part: Part, figures: Figures, backbone: str, args: argparse.Namespace) -> bool:
     """One measurement in a process of its own; False if it can't be had here."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        command = [sys.executable, *part.command(backbone, device)]
+        command = [sys.executable, *part.command(backbone, args.device, args.engine)]
         process = subprocess.Popen(command, stdout=out, stderr=err, text=True)
         while not ended(process):
             if part.has_children:
@@ -214,14 +216,14 @@ def limit_of(decode: float, compute: float, device: str) -> tuple[float, str]:
 
 def run_part_here(args: argparse.Namespace) -> None:
     """In a child: measures one part and prints it as JSON."""
-    measured = PARTS[args.part](args.backbones, args.images, args.device, args.precisions)
+    measured = PARTS[args.part](args.backbones, args.images, args)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"rate": measured, "peak_mib": peak}))
 
 
-def decode_rate(backbone: str, images: Path, device: str, precision: str) -> float:
+def decode_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
     """Read, decode, scale, crop, on as many threads as embedkit's: nothing else of what it does."""
-    del device, precision
+    del args
     import torch
 
     from embedkit.backbones import find_spec
@@ -240,17 +242,23 @@ def decode_rate(backbone: str, images: Path, device: str, precision: str) -> flo
     return rate(decode, image_files(images), usable_cores())
 
 
-def compute_rate(backbone: str, images: Path, device: str, precision: str) -> float:
+def compute_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
     """The engine alone, on batches that lie ready, called as embedkit calls it."""
     from embedkit.engines import open_engine
 
     loaded = load(backbone)
     pixels = some_pixels(loaded, images, 128)
-    calibration = pixels if precision == "int8" else None
-    with open_engine(loaded, device=device, precision=precision, calibration=calibration) as engine:
-        chosen = np.arange(engine.batch_size) % len(pixels)
-        batches = [pixels[chosen]] * (4 * usable_cores())
-        done = rate(engine.embed, batches, usable_cores(), seconds=_COMPUTE_SECONDS)
+    with open_engine(
+        loaded,
+        engine=args.engine,
+        device=args.device,
+        precision=args.precisions,
+        calibration=pixels if args.precisions == "int8" else None,
+    ) as engine:
+        callers = usable_cores() + engine.lanes
+        batch = engine.new_buffer()
+        batch[:] = pixels[np.arange(engine.batch_size) % len(pixels)]
+        done = rate(engine.embed, [batch] * (4 * callers), callers, seconds=_COMPUTE_SECONDS)
         return engine.batch_size * done
 
 
@@ -258,13 +266,14 @@ def some_pixels(backbone: "Backbone", images: Path, count: int) -> np.ndarray:
     """``(count, S, S, 3)`` pixels of the first images."""
     from embedkit.decode import DecodePolicy
     from embedkit.decode.loading import ImageLoader
+    from embedkit.decode.resample import scale_in_torch
 
-    load = ImageLoader(DecodePolicy(), backbone.preprocessing, "fast")
+    load = ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
     files = image_files(images)[:count]
     return np.stack([load(path.read_bytes(), str(path)).pixels for path in files])
 
 
-def embedkit_rate(backbone: str, images: Path, device: str, precision: str) -> float:
+def embedkit_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
     """The whole of ``embedkit.extract``'s loop, store and all."""
     import embedkit
 
@@ -273,8 +282,9 @@ def embedkit_rate(backbone: str, images: Path, device: str, precision: str) -> f
             images,
             Path(folder) / "photos.h5",
             backbone=load(backbone),
-            device=device,
-            precision=precision,
+            engine=args.engine,
+            device=args.device,
+            precision=args.precisions,
         )
         return result.images_per_second
 

@@ -56,7 +56,7 @@ def main() -> None:
     oracle = eager_features(backbone, exact_pixels(files, backbone))
     print(f"{args.backbone}, {len(files)} images from {args.images}")
     rows = []
-    for way in ways(["cpu", "cuda"] if has_cuda() else ["cpu"]):
+    for way in ways(["cpu", "cuda"] if has_cuda() else ["cpu"], compiled=args.compiled):
         found = embedded(way, files, backbone)
         if isinstance(found, str):
             print(f"{way}: not measured: {found}", flush=True)
@@ -71,13 +71,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--backbone", default="efficientnet_lite0", help="a trained one")
+    parser.add_argument("--compiled", action="store_true", help="the engine torch-compiled too")
     return parser.parse_args()
 
 
-def ways(devices: list[str]) -> Iterator[Way]:
+def ways(devices: list[str], *, compiled: bool) -> Iterator[Way]:
     """Every decoder, engine and precision; exact fp32 comes first."""
     for device in devices:
-        for engine in ("openvino", "torch") if device == "cpu" else ("torch",):
+        engines = ["openvino"] * (device == "cpu") + ["torch"] + ["torch-compiled"] * compiled
+        for engine in engines:
             for precision in ("fp32", "bf16", "int8") if engine == "openvino" else ("fp32", "bf16"):
                 for decoder in ("exact", "fast"):
                     yield Way(decoder, engine, device, precision)
