@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from embedkit.decode.resample import Scaler
 from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.fleet import Fleet
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
     from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import Decoder
+    from embedkit.decode.loading import Decoder, ImageLoader
     from embedkit.engines import EngineChoice, EngineName, Precision
     from embedkit.loop import Progress
     from embedkit.store.format import StoreMeta
@@ -186,8 +187,16 @@ class _Work:
     def go(
         self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
     ) -> ExtractResult:
+        with Scaler(self.plan.count) as scale:
+            return self._go(loader_of(self.job.meta, self.job.backbone, scale), stop, on_progress)
+
+    def _go(
+        self,
+        load: ImageLoader,
+        stop: threading.Event | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> ExtractResult:
         backbone = self.job.backbone
-        load = loader_of(self.job.meta, backbone)
         kept = None if self.frozen is None else self.frozen[0].engine
         engine, described = open_precise(backbone, self.choice, self.plan, load, kept)
         with engine:

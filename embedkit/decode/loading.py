@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from embedkit.decode import fast
 from embedkit.decode.pillow import decode_image
+from embedkit.decode.resample import Scaler
 from embedkit.errors import DecodeError
 from embedkit.phash import perceptual_hash, thumbnail
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.resample import Scale
     from embedkit.preprocess import Preprocessing
 
 __all__ = ["Decoder", "ImageLoader", "LoadedImage"]
@@ -55,11 +57,13 @@ class ImageLoader:
         preprocessing: Scale and crop.
         decoder: ``exact``: Pillow to the bit. ``fast``: ordinary JPEGs by libjpeg-turbo and
             PyTorch, at most two levels away from that; all else exactly.
+        scale: Scales for the fast decoder.
     """
 
     policy: DecodePolicy
     preprocessing: Preprocessing
     decoder: Decoder
+    scale: Scale = field(default_factory=Scaler)
 
     def __call__(self, data: bytes, image_id: str) -> LoadedImage:
         """Loads one image.
@@ -90,8 +94,9 @@ class ImageLoader:
             return None
         height, width = pixels.shape[:2]
         self._check((width, height), image_id)
-        cropped = fast.scale_and_crop(pixels, self.preprocessing)
-        return LoadedImage(cropped, width, height, "JPEG", fast.thumbnail(pixels))
+        cropped = fast.scale_and_crop(pixels, self.preprocessing, self.scale)
+        thumbnail = fast.thumbnail(pixels, self.scale)
+        return LoadedImage(cropped, width, height, "JPEG", thumbnail)
 
     def _check(self, size: tuple[int, int], image_id: str) -> None:
         try:

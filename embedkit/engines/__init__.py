@@ -42,7 +42,7 @@ def open_engine(
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda:1``; of several the first.
         precision: ``fp32``, ``bf16`` or ``int8``. ``auto`` is for ``extract``, which tries bf16 on
             the images themselves.
-        batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
+        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
         calibration: For int8: ``(n, S, S, 3) uint8`` images by which it is quantized.
 
     Raises:

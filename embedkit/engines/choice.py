@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+from embedkit.engines.driver import may_have_gpu
 from embedkit.errors import MissingExtraError
 
 __all__ = ["EngineChoice", "EngineName", "Precision", "choose_engine"]
@@ -15,7 +17,7 @@ EngineName = Literal["auto", "openvino", "torch", "torch-compiled"]
 _Chosen = Literal["openvino", "torch", "torch-compiled"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
-_CPU_BATCH, _CUDA_BATCH = 16, 256
+_CPU_BATCH, _CUDA_BATCH = 4, 256
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -56,7 +58,7 @@ def choose_engine(
             commas between.
         precision: ``auto`` stays ``auto`` where the device computes in bf16 natively, and is
             ``fp32`` elsewhere.
-        batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
+        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
 
     Raises:
         ValueError: No such device, or it or the engine can't do the precision.
@@ -132,6 +134,9 @@ def _has_bf16(name: str, device: str) -> bool:
 
 
 def _best_devices() -> tuple[str, ...]:
+    """All GPUs; PyTorch, which takes seconds to import, is asked only where there may be one."""
+    if "torch" not in sys.modules and not may_have_gpu():
+        return ("cpu",)
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

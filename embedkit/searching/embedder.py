@@ -10,6 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from embedkit.decode import DecodePolicy
+from embedkit.decode.loading import ImageLoader
+from embedkit.decode.resample import Scaler
 from embedkit.engines import open_engine, usable_cores
 from embedkit.errors import IndexFileError, IndexMismatchError
 from embedkit.pipeline import BatchProcessor, in_order
@@ -99,15 +101,13 @@ class QueryEmbedder:
 
     @cached_property
     def _processor(self) -> BatchProcessor:
-        # Here, as it loads torch, which stores and ids as queries don't need.
-        from embedkit.decode.loading import ImageLoader
-
         meta, policy = self._index.meta, policy_of(self._index)
         with _known_settings(self._index):
             decoder = meta.decode["decoder"]
         backbone = _backbone_of(self._index, self._options)
         _log.debug("queries are embedded with %s (%s)", meta.backbone, backbone.weights)
-        loader = ImageLoader(policy, backbone.preprocessing, decoder)
+        scale = self._stack.enter_context(Scaler())
+        loader = ImageLoader(policy, backbone.preprocessing, decoder, scale)
         reader = self._stack.enter_context(ImageReader(max_bytes=policy.max_bytes))
         engine = self._stack.enter_context(_engine_of(meta, backbone, self._options))
         return BatchProcessor(reader, loader, engine, meta.dtype, meta.normalized)
