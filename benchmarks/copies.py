@@ -1,6 +1,6 @@
 """How well are edited copies found, from mild edits to brutal ones?
 
-    python benchmarks/copies.py --photos photos/ --distractors caltech20/
+    python benchmarks/copies.py --images photos/ --distractors caltech20/
 
 150 photographs are edited in 25 ways each (benchmarks/edits.py) and 600 others are put beside them:
 3,750 queries, each a copy of one of 750 images. All pairs of a query and an image make one ranking:
@@ -49,7 +49,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--distractors", type=Path, required=True)
     parser.add_argument("--originals", type=int, default=150)
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")
@@ -57,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:
-    photos = images_of(args.photos)
+    photos = images_of(args.images)
     # What copies are pasted into isn't among the references, of which it would be a copy too.
     photos, apart = photos[: args.originals], photos[args.originals :]
     others = images_of(args.distractors)
@@ -120,7 +120,7 @@ def score(
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_], list[str]]:
     """Each ranking's scores of all pairs, ``(Q, N)``, which pairs are true, and the edits."""
     with EmbeddingStore.open(queries) as asked, EmbeddingStore.open(references) as known:
-        left, right = Side.of(asked), Side.of(known)
+        left, right = Side(asked), Side(known)
         names = [Path(name).name for name in known.ids]
         asked_ids = list(asked.ids)
         kinds = [list(EDITS)[int(Path(name).name[:2])] for name in asked_ids]
@@ -140,7 +140,7 @@ def score(
     for name, verify in (("embedkit", False), ("embedkit, verified", True)):
         out[name] = np.full(truth.shape, -1.0)
         began = time.perf_counter()
-        with OriginalImages([folder / queries.stem, folder / references.stem], ids) as pixels:
+        with OriginalImages.of_source([folder / queries.stem, folder / references.stem], ids) as pixels:
             found = find_pairs(
                 queries, against=references, threshold=0.0, calibration=report.calibration,
                 verify=pixels if verify else None,

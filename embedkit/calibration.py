@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from embedkit.backbones import load_backbone
 from embedkit.copies import EDITS, make_copy
-from embedkit.decode import DecodePolicy, decode_image
+from embedkit.decode import decode_image
 from embedkit.dedup.calibrating import fit_calibration
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.joiners import say_nothing
 from embedkit.engines import usable_cores
-from embedkit.errors import DecodeError, EmbedkitError, StoreMismatchError
-from embedkit.extraction import extract
+from embedkit.errors import DecodeError, EmbedkitError
+from embedkit.likewise import embed_likewise, policy_of
 from embedkit.originals import OriginalImages
-from embedkit.preprocess import Preprocessing
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.decode import DecodePolicy
     from embedkit.dedup.calibrating import CalibrationReport
-    from embedkit.store import StoreMeta
 
 __all__ = ["calibrate"]
 
@@ -83,26 +81,21 @@ def calibrate(
         )
     tell = on_progress or say_nothing
     with EmbeddingStore.open(store) as opened, tempfile.TemporaryDirectory() as folder:
-        policy = _policy_of(opened.meta)
+        policy = policy_of(opened.meta)
         ids = list(opened.ids)
-        with OriginalImages(images, set(ids), policy) as pixels:
+        with OriginalImages.of_source(images, ids, policy) as pixels:
             files = Path(folder) / "copies"
             made = _make_copies(files, ids, pixels, originals, seed, tell)
             copies = Path(folder) / "copies.h5"
             tell("embedding the copies", 0, len(made))
-            _embed_like(opened.meta, files, copies, weights, device)
+            embed_likewise(opened.meta, files, copies, weights=weights, device=device)
             with EmbeddingStore.open(copies) as edited:
                 rows, kinds = zip(*(made[Path(name).name] for name in edited.ids), strict=True)
                 return fit_calibration(
-                    Side.of(opened), Side.of(edited), np.array(rows), kinds,
+                    Side(opened), Side(edited), np.array(rows), kinds,
                     _either(files, policy, pixels), precision=precision, seed=seed,
                     threads=usable_cores(), tell=tell,
                 )  # fmt: skip
-
-
-def _policy_of(meta: StoreMeta) -> DecodePolicy:
-    settings = {name: value for name, value in meta.decode.items() if name != "decoder"}
-    return DecodePolicy.from_config(settings)
 
 
 def _make_copies(
@@ -137,34 +130,6 @@ def _make_copies(
     if used < _FEWEST:
         raise EmbedkitError(f"only {used} of the store's images can be read, {_FEWEST} are needed")
     return made
-
-
-def _embed_like(
-    meta: StoreMeta, folder: Path, output: Path, weights: str | os.PathLike[str], device: str
-) -> None:
-    """Embeds a folder of images as a store was.
-
-    Raises:
-        StoreMismatchError: The weights here are others.
-    """
-    kind, _, seed = meta.weights.partition(":")
-    settings = {name: value for name, value in meta.pooling.items() if value is not None}
-    if weights == "auto" and kind == "random":
-        weights, settings["seed"] = "random", int(seed)
-    backbone = load_backbone(
-        meta.backbone,
-        weights=weights,
-        preprocessing=Preprocessing.from_config(meta.preprocessing),
-        **settings,
-    )
-    if backbone.fingerprint != meta.weights_fingerprint:
-        differences = {"weights_fingerprint": (meta.weights_fingerprint, backbone.fingerprint)}
-        raise StoreMismatchError(str(meta.backbone), differences)
-    extract(
-        folder, output, backbone=backbone, device=device, labels="none", precision="fp32",
-        dtype="float32" if meta.dtype == "float32" else "float16", normalize=meta.normalized,
-        decoder=meta.decode["decoder"], policy=_policy_of(meta),
-    )  # fmt: skip
 
 
 def _either(

@@ -1,7 +1,9 @@
-"""The pixels of a store's images, by their ids, from the source that they were embedded from."""
+"""The files and pixels of a store's images, by their ids."""
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -9,10 +11,11 @@ import numpy as np
 from embedkit.decode import DecodePolicy, decode_image
 from embedkit.errors import DecodeError, SourceError
 from embedkit.sources import ImageReader, open_source
+from embedkit.sources.originals import find_originals
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Container, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -25,37 +28,68 @@ class OriginalImages:
     """Reads and decodes images by id, in many threads; use it as a context manager.
 
     Args:
-        source: What ``extract`` was given, by the same path: ids are compared as they are.
-        ids: Those that are wanted; others are not remembered.
+        records: Where each id's image lies.
         policy: Decoding limits and background; None is the default policy.
-
-    Raises:
-        SourceError: The source can't be listed, or has none of the images.
     """
 
     def __init__(
-        self,
-        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        ids: Container[str],
-        policy: DecodePolicy | None = None,
+        self, records: Mapping[str, ImageRecord], policy: DecodePolicy | None = None
     ) -> None:
         self._policy = policy or DecodePolicy()
-        self._records: dict[str, ImageRecord] = {
-            record.id: record
-            for record in open_source(source, labels="none").scan()
-            if record.id in ids
-        }
-        if not self._records:
-            raise SourceError(
-                f"{source}: none of its images is in the store; name it as it was embedded"
-            )
-        self._reader = ImageReader(max_bytes=self._policy.max_bytes)
+        self._records = records
+        self._stack = ExitStack()
+        self._reader = self._stack.enter_context(ImageReader(max_bytes=self._policy.max_bytes))
+
+    @classmethod
+    def by_ids(cls, ids: Iterable[str], root: Path, policy: DecodePolicy | None = None) -> Self:
+        """Takes each id for the path that it was.
+
+        Args:
+            ids: Of a store, each once.
+            root: The folder that relative ids are below.
+            policy: As the class's.
+        """
+        return cls(dict(find_originals(ids, root)), policy)
+
+    @classmethod
+    def of_source(
+        cls,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        ids: Iterable[str],
+        policy: DecodePolicy | None = None,
+    ) -> Self:
+        """Looks the ids up in a source, be it where it was or elsewhere by now.
+
+        If none of its images has one of the ids as they are, what all the ids begin with and what
+        all the source's begin with is left away, and the rest is compared.
+
+        Args:
+            source: What ``extract`` was given, or where that lies now.
+            ids: Of a store, each once.
+            policy: As the class's.
+
+        Raises:
+            SourceError: The source can't be listed, or has none of the images.
+        """
+        wanted = list(ids)
+        there = {record.id: record for record in open_source(source, labels="none").scan()}
+        found = {name: there[name] for name in wanted if name in there}
+        if not found and wanted and there:
+            mine, theirs = _folder_of(wanted), _folder_of(list(there))
+            found = {
+                name: there[theirs + name[len(mine) :]]
+                for name in wanted
+                if theirs + name[len(mine) :] in there
+            }
+        if not found:
+            raise SourceError(f"{source}: none of its images is one of the store's")
+        return cls(found, policy)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._reader.close()
+        self._stack.close()
 
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._records
@@ -78,3 +112,9 @@ class OriginalImages:
             DecodeError: It isn't in the source, or can't be read or decoded.
         """
         return np.asarray(decode_image(self.read(image_id), image_id, self._policy).image)
+
+
+def _folder_of(ids: Sequence[str]) -> str:
+    """What all ids begin with, up to a slash."""
+    common = os.path.commonprefix([min(ids), max(ids)])
+    return common[: common.rfind("/") + 1]

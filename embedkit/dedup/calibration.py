@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.verification import Evidence
-    from embedkit.store import StoreMeta
+    from embedkit.store import EmbeddingStore, StoreMeta
 
 __all__ = [
     "CHECKED_FEATURES",
     "Calibration",
+    "calibration_for",
     "default_calibration",
     "evidence_columns",
     "guessed_calibration",
@@ -181,6 +182,18 @@ class Calibration:
             raise EmbedkitError(f"{path}: can't be read: {exc.strerror or exc}") from exc
         except (ValueError, RecursionError) as exc:
             raise EmbedkitError(f"{path}: is no calibration: {exc}") from exc
+
+
+def calibration_for(store: EmbeddingStore, given: Calibration | None = None) -> Calibration:
+    """The calibration that scores the pairs of a store: the one given, the one shipped, a guess.
+
+    Raises:
+        EmbedkitError: The one given is for other embeddings.
+    """
+    if given is None:
+        return default_calibration(store.meta) or guessed_calibration(store.meta)
+    given.refuse_other(store.meta, store.path)
+    return given
 
 
 def default_calibration(meta: StoreMeta) -> Calibration | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -50,52 +51,52 @@ class Origins:
         return cls(origin if before is None else origin[before], kept, copies)
 
 
-@dataclass(frozen=True)
 class Side:
-    """One store of a search.
+    """One store of a search; what takes a look at every row is found out when it is asked for.
 
     Attributes:
         store: The store, open.
         rows: All of its rows, of unit length.
-        contents: ``(N,)`` content hashes, one value each, that sorts.
-        hashes: ``(N,)`` uint64 perceptual hashes.
-        by_bytes: Rows of equal bytes.
-        by_embedding: Of what that leaves, rows of equal embedding; zero ones aren't compared.
-        by_hash: Of what bytes leave, rows of equal perceptual hash, where it says something.
     """
 
-    store: EmbeddingStore
-    rows: UnitRows
-    contents: NDArray[np.void]
-    hashes: NDArray[np.uint64]
-    by_bytes: Origins
-    by_embedding: Origins
-    by_hash: Origins
+    def __init__(self, store: EmbeddingStore) -> None:
+        self.store = store
+        self.rows = UnitRows(store.embeddings)
 
-    @classmethod
-    def of(cls, store: EmbeddingStore) -> Self:
-        """Looks at every row once.
+    def __len__(self) -> int:
+        return len(self.store)
+
+    @cached_property
+    def contents(self) -> NDArray[np.void]:
+        """``(N,)`` content hashes, one value each, that sorts."""
+        return as_keys(self.store.images("content_hash"))
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """``(N,)`` perceptual hashes."""
+        return self.store.images("phash").astype(np.uint64)
+
+    @cached_property
+    def by_bytes(self) -> Origins:
+        """Rows of equal bytes."""
+        return Origins.of(self.contents, np.arange(len(self)))
+
+    @cached_property
+    def by_embedding(self) -> Origins:
+        """Of what bytes leave, rows of equal embedding; zero ones aren't compared.
 
         Raises:
             StoreError: An embedding isn't finite.
         """
-        digests, nonzero = digest_rows(store)
-        contents = as_keys(store.images("content_hash"))
-        hashes = store.images("phash").astype(np.uint64)
-        by_bytes = Origins.of(contents, np.arange(len(store)))
-        rows = by_bytes.rows
-        return cls(
-            store,
-            UnitRows(store.embeddings),
-            contents,
-            hashes,
-            by_bytes,
-            Origins.of(digests, rows[nonzero[rows]], by_bytes.origin),
-            Origins.of(hashes, rows[is_telling(hashes[rows])], by_bytes.origin),
-        )
+        digests, nonzero = digest_rows(self.store)
+        rows = self.by_bytes.rows
+        return Origins.of(digests, rows[nonzero[rows]], self.by_bytes.origin)
 
-    def __len__(self) -> int:
-        return len(self.store)
+    @cached_property
+    def by_hash(self) -> Origins:
+        """Of what bytes leave, rows of equal perceptual hash, where it says something."""
+        rows = self.by_bytes.rows
+        return Origins.of(self.hashes, rows[is_telling(self.hashes[rows])], self.by_bytes.origin)
 
 
 def spread(pairs: NDArray[np.int64], left: Origins, right: Origins) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from embedkit.dedup.calibration import default_calibration, guessed_calibration
+from embedkit.dedup.calibration import calibration_for
 from embedkit.dedup.candidates import find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.join import MAX_PAIRS
@@ -94,8 +94,8 @@ def find_pairs(
             other = stack.enter_context(EmbeddingStore.open(against))
             _refuse_mixed(opened, other)
         _check_views(opened, views)
-        used = _calibration_for(opened, calibration)
-        left, right = Side.of(opened), None if other is None else Side.of(other)
+        used = calibration_for(opened, calibration)
+        left, right = Side(opened), None if other is None else Side(other)
         floor = used.floor(len(right or left)) if min_cosine is None else min_cosine
         exact = mode == "exact" or (
             mode == "auto" and len(left) * len(right or left) <= _EXACT_PAIRS
@@ -144,10 +144,3 @@ def _check_views(store: EmbeddingStore, views: Mapping[str, NDArray[np.floating]
         bad = first_not_finite(rows)
         if bad is not None:
             raise ValueError(f"row {bad} of the view {name!r} isn't finite")
-
-
-def _calibration_for(store: EmbeddingStore, given: Calibration | None) -> Calibration:
-    if given is None:
-        return default_calibration(store.meta) or guessed_calibration(store.meta)
-    given.refuse_other(store.meta, store.path)
-    return given

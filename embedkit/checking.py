@@ -1,0 +1,234 @@
+"""Checking new images against what is known: is there a copy of them already?"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.dedup.calibration import calibration_for
+from embedkit.dedup.candidates import Candidates
+from embedkit.dedup.distinct import Side
+from embedkit.dedup.features import hamming_distances
+from embedkit.dedup.joiners import say_nothing
+from embedkit.dedup.pairs import PairsInfo
+from embedkit.dedup.scoring import Scorer
+from embedkit.dedup.search import find_pairs
+from embedkit.errors import StoreError
+from embedkit.index import Index
+from embedkit.likewise import embed_likewise, policy_of
+from embedkit.originals import OriginalImages
+from embedkit.searching.catalog import Catalog
+from embedkit.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.calibration import Calibration
+    from embedkit.dedup.pairs import Pairs
+    from embedkit.records import ImageFailure
+
+    Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+__all__ = ["Checked", "Match", "check_images"]
+
+_NEAREST = 50  # of the index, that are scored
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A known image that a new one is a copy of.
+
+    Attributes:
+        image: The new image's id.
+        id: The known image's id.
+        store: The known image's store.
+        score: As ``Pairs.score``.
+        cosine: Of the embeddings.
+        hamming: Differing bits of the perceptual hashes; None where one of them says nothing.
+        exact: Whether the contents have the same hash.
+        verified: Whether the pixels say so; None if they weren't looked at.
+        how: How the second was made from the first, if that was seen.
+    """
+
+    image: str
+    id: str
+    store: str
+    score: float
+    cosine: float
+    hamming: int | None
+    exact: bool
+    verified: bool | None
+    how: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found of some new images.
+
+    Attributes:
+        images: Ids of those that could be embedded.
+        matches: By new image in order, the best first.
+        failures: New images that couldn't be embedded.
+        threshold: The least score.
+        calibration: The name of what scored.
+    """
+
+    images: tuple[str, ...]
+    matches: tuple[Match, ...]
+    failures: tuple[ImageFailure, ...]
+    threshold: float
+    calibration: str
+
+
+def check_images(
+    known: str | os.PathLike[str],
+    images: Paths,
+    *,
+    stores: Sequence[str | os.PathLike[str]] | None = None,
+    threshold: float | None = None,
+    calibration: Calibration | None = None,
+    max_hamming: int = 7,
+    verify: bool = False,
+    root: str | os.PathLike[str] = ".",
+    weights: str | os.PathLike[str] = "auto",
+    device: str = "auto",
+) -> Checked:
+    """Finds what new images are copies of.
+
+    Of an index, the 50 nearest images of each new one are scored, and those of equal bytes or of a
+    near perceptual hash; of a store, all that ``find_pairs`` looks at.
+
+    Args:
+        known: An index or a store.
+        images: An image, folder, list, archive or URL, or several.
+        stores: What the index was built of; None takes ``photos.h5`` beside ``photos.index``.
+        threshold: The least score; None takes the calibration's.
+        calibration: What scores; None takes the one that comes for the backbone, else a guess.
+        max_hamming: The most bits that perceptual hashes may differ in.
+        verify: Whether to look at the pixels too.
+        root: The folder that relative ids of known images are below.
+        weights: Of the backbone: ``auto``, or the file that the known images were embedded with.
+        device: That the new images are embedded on.
+
+    Raises:
+        SourceError: There is no such image, or none.
+        IndexFileError: The index can't be read.
+        StoreError: A store can't be read, or is needed and not there.
+        BackboneError: The backbone or its weights can't be had.
+        StoreMismatchError: The weights here are others.
+        MissingExtraError: ``verify`` needs OpenCV.
+        ValueError: An argument is out of its range.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        index, opened = _open(Path(known), stores, stack)
+        fresh = folder / "new.h5"
+        embed_likewise(opened[0].meta, images, fresh, weights=weights, device=device)
+        new = stack.enter_context(EmbeddingStore.open(fresh))
+        used = calibration_for(opened[0], calibration)
+        if threshold is None:
+            threshold = used.checked_threshold if verify else used.threshold
+        pixels = _pixels(new, opened, Path(root), stack) if verify else None
+        found: list[tuple[EmbeddingStore, Pairs]] = []
+        for store in opened:
+            if index is None:
+                pairs = find_pairs(
+                    fresh, against=store.path, threshold=threshold, calibration=used,
+                    max_hamming=max_hamming, verify=pixels,
+                )  # fmt: skip
+            else:
+                pairs = _score(index, new, store, used, threshold, max_hamming, pixels)
+            found.append((store, pairs))
+        names = list(new.ids)
+        matches = [match for store, pairs in found for match in _matches(names, store, pairs)]
+        order = {name: place for place, name in enumerate(names)}
+        matches.sort(key=lambda match: (order[match.image], -match.score, match.id))
+        failures = tuple(new.failures())
+        return Checked(tuple(names), tuple(matches), failures, threshold, used.name)
+
+
+def _open(
+    known: Path, stores: Sequence[str | os.PathLike[str]] | None, stack: ExitStack
+) -> tuple[Index | None, Sequence[EmbeddingStore]]:
+    """The index, if it is one, and the stores of what is known."""
+    if not (known / "index.faiss").exists():
+        if stores is not None:
+            raise ValueError(f"{known}: no index, so that other stores say nothing of it")
+        return None, [stack.enter_context(EmbeddingStore.open(known))]
+    index = Index.open(known)
+    catalog = Catalog.open(index, stores)
+    if catalog is None:
+        raise StoreError(f"{known}: the store that it was built of is needed: --store FILE")
+    return index, stack.enter_context(catalog).stores
+
+
+def _score(
+    index: Index,
+    new: EmbeddingStore,
+    store: EmbeddingStore,
+    calibration: Calibration,
+    threshold: float,
+    max_hamming: int,
+    pixels: Callable[[str], NDArray[np.uint8]] | None,
+) -> Pairs:
+    """The pairs of new images with those of one store of an index."""
+    left, right = Side(new), Side(store)
+    parts = [_near(index, left, store)]
+    for row in range(len(left)):
+        near = hamming_distances(right.hashes, left.hashes[[row]]) <= max_hamming
+        same = np.flatnonzero(near | (right.contents == left.contents[row]))
+        parts.append(np.column_stack([np.full(len(same), row), same]))
+    first, second = np.unique(np.concatenate(parts), axis=0).T.copy()
+    candidates = Candidates(first, second, np.zeros(len(first), np.int64))
+    info = PairsInfo(
+        threshold, "approximate", calibration=calibration.name, rows=len(left),
+        against_rows=len(right),
+    )  # fmt: skip
+    scored = Scorer(left, right, calibration, {}, say_nothing).score(candidates, info, pixels)
+    return scored.where(scored.score >= np.float32(threshold))
+
+
+def _near(index: Index, new: Side, store: EmbeddingStore) -> NDArray[np.int64]:
+    """Pairs of a new row and a row of the store that is among its nearest in the index."""
+    found = index.search(np.asarray(new.store.embeddings[: len(new)]), _NEAREST)
+    known = {name for names in found.ids for name in names}
+    rows = {name: row for row, name in enumerate(store.ids) if name in known}
+    pairs = [(n, rows[name]) for n, names in enumerate(found.ids) for name in names if name in rows]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _pixels(
+    new: EmbeddingStore, known: Sequence[EmbeddingStore], root: Path, stack: ExitStack
+) -> Callable[[str], NDArray[np.uint8]]:
+    """The pixels of new images, and of known ones."""
+    mine = stack.enter_context(OriginalImages.by_ids(new.ids, Path(), policy_of(new.meta)))
+    others = {name for store in known for name in store.ids}
+    theirs = stack.enter_context(OriginalImages.by_ids(others, root, policy_of(new.meta)))
+    return lambda name: mine(name) if name in mine else theirs(name)
+
+
+def _matches(names: Sequence[str], store: EmbeddingStore, pairs: Pairs) -> list[Match]:
+    wanted = set(pairs.second.tolist())
+    known = {row: name for row, name in enumerate(store.ids) if row in wanted} if wanted else {}
+    return [
+        Match(
+            image=names[int(pairs.first[n])],
+            id=known[int(pairs.second[n])],
+            store=str(store.path),
+            score=float(pairs.score[n]),
+            cosine=float(pairs.cosine[n]),
+            hamming=None if pairs.hamming[n] == 255 else int(pairs.hamming[n]),
+            exact=bool(pairs.exact[n]),
+            verified=None if pairs.verified[n] < 0 else bool(pairs.verified[n]),
+            how=pairs.how[n] if pairs.how else {},
+        )
+        for n in range(len(pairs))
+    ]
