@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
     from embedkit.report.content import Gallery
 
-__all__ = ["thumbnail", "write_gallery"]
+__all__ = ["thumbnail", "write_gallery", "write_html"]
 
 _SIDE = 160  # pixels
 _QUALITY = 80
 
 
-def thumbnail(image: Image.Image) -> str:
+def thumbnail(image: Image.Image, side: int = _SIDE) -> str:
     """A small copy of an image that can stand in a page itself.
 
     Args:
         image: Any size and mode that converts to RGB.
+        side: The longer side is at most this, pixels.
 
     Returns:
-        A ``data:`` URI of a JPEG of at most 160 x 160 pixels.
+        A ``data:`` URI of a JPEG.
     """
     small = image.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
@@ -53,7 +54,25 @@ def write_gallery(path: Path, gallery: Gallery) -> Path:
         MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
-    page = _environment().get_template("gallery.html").render(gallery=gallery)
+    return write_html(path, "gallery.html", gallery=gallery)
+
+
+def write_html(path: Path, template: str, **content: object) -> Path:
+    """Writes a page from one of the templates.
+
+    Args:
+        path: The file; it is replaced when the new one is whole.
+        template: The template's file name.
+        **content: What it shows. Names may be any text: they are escaped.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
+        EmbedkitError: The file can't be written.
+    """
+    page = _environment().get_template(template).render(content)
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text(page, "utf-8")
@@ -78,6 +97,7 @@ def _environment() -> Environment:
         finalize=_printable,
     )
     environment.filters["percent"] = _percent
+    environment.filters["count"] = "{:,}".format
     return environment
 
 
