@@ -47,7 +47,9 @@ ALLOWED = {
     "classification": {"errors", "records", "store"},
     "vectors": set(),
     "index": {"_version", "errors", "records", "store", "vectors"},
-    "dedup": {"errors", "records", "store", "vectors"},
+    "dedup": {
+        "_version", "decode", "errors", "records", "report", "sources", "store", "vectors",
+    },
     "report": {"errors", "records"},
     "demo": {
         "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
@@ -65,9 +67,9 @@ HOMES = {
     "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
-    "filelock": {"backbones", "store"},
+    "filelock": {"backbones", "dedup", "store"},
     "fsspec": {"sources"},
-    "pyarrow": {"exporting", "sources"},
+    "pyarrow": {"dedup", "exporting", "sources"},
     "scipy": {"dedup"},
     "jinja2": {"report"},
     "skimage": {"demo"},

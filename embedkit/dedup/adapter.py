@@ -49,7 +49,7 @@ def pairs_between(
             wanted = left @ right.T >= threshold
             for row, digest in enumerate(hashes[0][start : start + _ROWS]):
                 wanted[row] |= (hashes[1] == digest).all(axis=1)
-            found.append(np.argwhere(wanted) + [start, 0])
+            found.append(np.argwhere(wanted) + np.array([start, 0]))
         first, second = np.concatenate(found).T.copy()
         left = unit_rows(one.embeddings[first])
         cosine = np.minimum(np.einsum("nd,nd->n", left, right[second]), 1)

@@ -129,7 +129,7 @@ def _quality(candidate: Candidate) -> tuple[float, ...]:
 
 _FIRST: dict[str, Callable[[KeepPolicy, Candidate], tuple[float, ...]]] = {
     "largest": lambda _, c: (-c.pixels, -c.nbytes),
-    "best-quality": lambda _, c: (),
+    "best-quality": lambda *_: (),
     "newest": lambda _, c: (-c.modified,),
     "oldest": lambda _, c: (c.modified,),
     "first": lambda _, c: (c.order,),

@@ -111,16 +111,15 @@ def _figure(found: Duplicates, verdict: Verdict, pictures: dict[str, str]) -> Co
     reason = verdict.why
     if verdict.copy_of is not None:
         reason += f"; copy of {images.ids[verdict.copy_of].rpartition('/')[2]}"
-    size = images.nbytes[image] / 1000
-    facts = f"{images.width[image]} x {images.height[image]}, {size:,.0f} kB, {images.formats[image]}"
-    badge = "" if found.against is None or found.is_of_store()[image] else "against"
+    size = f"{images.width[image]} x {images.height[image]}, {images.nbytes[image] / 1000:,.0f} kB"
+    is_other = found.groups.node[image] >= found.store.rows
     return CopyFigure(
         Picture(name, pictures.get(name, "")),
-        facts,
+        f"{size}, {images.formats[image]}",
         verdict.copy_of is None,
         verdict.score,
         reason,
-        badge,
+        "against" if is_other else "",
     )
 
 
@@ -193,6 +192,4 @@ def _leak_tables(found: Duplicates) -> list[LeakTable]:
 
 def _leak_table(path: str, side: StoreLeaks) -> LeakTable:
     rows = [(c.label, c.leaking, c.images) for c in side.classes[:_MAX_CLASSES]]
-    return LeakTable(
-        f"Classes of {path} with images in both", rows, len(side.classes) - len(rows)
-    )
+    return LeakTable(f"Classes of {path} with images in both", rows, len(side.classes) - len(rows))

@@ -102,7 +102,7 @@ class Pairs:
             threshold: What the info then states as threshold; None leaves it.
         """
         columns = {name: getattr(self, name)[wanted] for name in PAIR_DTYPES}
-        how = [self.how[i] for i in np.flatnonzero(wanted)] if self.how else ()
+        how = [self.how[i] for i in np.flatnonzero(wanted).tolist()] if self.how else ()
         info = self.info if threshold is None else replace(self.info, threshold=threshold)
         return Pairs(**columns, info=info, how=how)
 

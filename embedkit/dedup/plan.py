@@ -141,7 +141,7 @@ class _Planner:
         return (
             self._found.against is not None
             and verdict.copy_of is None
-            and bool(self._found.is_of_store()[verdict.image])
+            and bool(self._found.groups.node[verdict.image] < self._found.store.rows)
         )
 
     def _row(self, verdict: Verdict, files: Mapping[int, PlainFile]) -> PlanRow:

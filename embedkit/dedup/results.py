@@ -72,9 +72,15 @@ class FoundImages:
     def take(self, rows: NDArray[np.int64]) -> FoundImages:
         """Some of the images."""
         chosen = rows.tolist()
-        texts = (tuple(text[i] for i in chosen) for text in (self.ids, self.labels, self.formats))
-        columns = (self.width, self.height, self.nbytes, self.content_hash)
-        return FoundImages(*texts, *(column[rows] for column in columns))
+        return FoundImages(
+            tuple(self.ids[i] for i in chosen),
+            tuple(self.labels[i] for i in chosen),
+            tuple(self.formats[i] for i in chosen),
+            self.width[rows],
+            self.height[rows],
+            self.nbytes[rows],
+            self.content_hash[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,6 @@ class Duplicates:
 
     def is_of_store(self) -> NDArray[np.bool_]:
         """``(M,)`` which images are the store's own, not of ``against``."""
-        if self.against is None:
-            return np.ones(len(self.images), bool)
         return self.groups.node < self.store.rows
 
     def row(self) -> NDArray[np.int64]:

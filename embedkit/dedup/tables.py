@@ -112,7 +112,7 @@ def read_pairs(path: Path, info: PairsInfo) -> Pairs:
 def _description(text: str | None) -> dict[str, Any]:
     told = json.loads(text) if text else {}
     if not isinstance(told, dict):
-        raise ValueError("how is no JSON table")  # noqa: TRY004 - the file's fault, not a caller's
+        raise ValueError("how is no JSON table")
     return told
 
 
@@ -172,7 +172,9 @@ def read_groups(path: Path, pairs: Pairs) -> tuple[Groups, FoundImages]:
         tuple(map(_id, table["id"].to_pylist(), table["id_bytes"].to_pylist())),
         tuple(label or "" for label in table["label"].to_pylist()),
         tuple(table["format"].cast(pa.string()).to_pylist()),
-        *(table[name].to_numpy() for name in ("width", "height", "nbytes")),
+        table["width"].to_numpy(),
+        table["height"].to_numpy(),
+        table["nbytes"].to_numpy(),
         np.frombuffer(b"".join(table["content_hash"].to_pylist()), np.uint8).reshape(-1, 32),
     )
     return describe_groups(pairs, group), images.take(order)
