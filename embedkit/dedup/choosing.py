@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.dedup.evidence import Evidence, describe_pair
+from embedkit.dedup.keep import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from embedkit.dedup.keep import Candidate, KeepPolicy
+    from embedkit.dedup.keep import KeepPolicy
     from embedkit.dedup.results import Duplicates
 
-__all__ = ["Chooser", "Verdict", "members_of"]
+__all__ = ["Chooser", "Verdict", "candidate_of", "members_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,20 @@ class Chooser:
             return describe_pair(self._found.pairs, pair)
         hashes = self._found.images.content_hash
         return "same bytes" if (hashes[image] == hashes[kept]).all() else "same embedding"
+
+
+def candidate_of(found: Duplicates, image: int, modified: int = 0) -> Candidate:
+    """What the stores know of an image that may be kept."""
+    images = found.images
+    return Candidate(
+        images.ids[image],
+        int(found.groups.node[image]),
+        int(images.width[image]),
+        int(images.height[image]),
+        int(images.nbytes[image]),
+        images.formats[image],
+        modified,
+    )
 
 
 def members_of(found: Duplicates) -> list[list[int]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.decode import decode_image
-from embedkit.dedup.choosing import Chooser, members_of
-from embedkit.dedup.keep import Candidate, KeepPolicy
+from embedkit.dedup.choosing import Chooser, candidate_of, members_of
+from embedkit.dedup.keep import KeepPolicy
 from embedkit.errors import DecodeError
 from embedkit.report import Picture, thumbnail
 from embedkit.report.duplicates import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
@@ -74,20 +74,6 @@ def write_page(found: Duplicates, path: Path, root: Path) -> Path:
     return write_copies(path, page)
 
 
-def candidate_of(found: Duplicates, image: int, modified: int = 0) -> Candidate:
-    """What the stores know of an image that may be kept."""
-    images = found.images
-    return Candidate(
-        images.ids[image],
-        int(found.groups.node[image]),
-        int(images.width[image]),
-        int(images.height[image]),
-        int(images.nbytes[image]),
-        images.formats[image],
-        modified,
-    )
-
-
 def _card(
     found: Duplicates, number: int, verdicts: Sequence[Verdict], pictures: dict[str, str]
 ) -> CopyGroup:
@@ -138,9 +124,9 @@ def _pictures(ids: Iterable[str], root: Path) -> dict[str, str]:
 
         while left and nbytes < _MAX_PICTURE_BYTES:
             part, left = left[:_PICTURES_AT_ONCE], left[_PICTURES_AT_ONCE:]
-            records = list(find_originals(part, root))
-            for record, picture in zip(records, pool.map(make, records), strict=True):
-                made[record.id] = picture
+            found = dict(find_originals(part, root))
+            for name, picture in zip(found, pool.map(make, found.values()), strict=True):
+                made[name] = picture
                 nbytes += len(picture)
             made |= dict.fromkeys(set(part) - made.keys(), "")
     return made

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from embedkit.dedup.choosing import Chooser, members_of
+from embedkit.dedup.choosing import Chooser, candidate_of, members_of
 from embedkit.dedup.keep import KeepPolicy
-from embedkit.dedup.page import candidate_of
 from embedkit.dedup.paths import PlainFile, find_file
 
 if TYPE_CHECKING:

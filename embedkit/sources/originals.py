@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["archive_of", "find_originals"]
 
 
-def find_originals(ids: Iterable[str], root: Path) -> Iterator[ImageRecord]:
+def find_originals(ids: Iterable[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
     """Where the images of some ids lie: files by their path, members by listing their archive.
 
     What isn't found in its archive is left out; whether a file is there, its reader finds out.
@@ -27,13 +27,13 @@ def find_originals(ids: Iterable[str], root: Path) -> Iterator[ImageRecord]:
         root: The folder that relative ids are below.
 
     Returns:
-        Records with these ids, the members of an archive in its own order.
+        Ids and their records, the members of an archive in its own order.
     """
     members: dict[str, set[str]] = defaultdict(set)
     for name in ids:
         archive = archive_of(name, root)
         if archive is None:
-            yield ImageRecord(id=name, path=_below(root, name))
+            yield name, ImageRecord(id=name, path=_below(root, name))
         else:
             members[archive].add(name)
     for archive, wanted in members.items():
@@ -59,14 +59,13 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _find_members(archive: str, wanted: set[str], root: Path) -> Iterator[ImageRecord]:
+def _find_members(archive: str, wanted: set[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
     prefix = _below(root, archive)
     left = {prefix + name[len(archive) :]: name for name in wanted}
     try:
         for record in open_source(prefix, labels="none").scan():
             if record.id in left:
-                yield record
-                del left[record.id]
+                yield left.pop(record.id), record
             if not left:
                 return
     except EmbedkitError:  # it is gone or damaged; a page is as good as what it can show

@@ -35,7 +35,10 @@ def test_from_find_to_undo(embedkit, copies, dups, tmp_path):
     ended = embedkit("dedup", "plan", dups, "-o", plan, "--keep", "path-priority",
                      "--prefer", "*/x.jpg")  # fmt: skip
     assert ended.code == 0, ended.err
-    rows = {row["path"].rpartition("/")[2]: row["action"] for row in csv.DictReader(plan.open())}
+    rows = {
+        row["path"].rpartition("/")[2]: row["action"]
+        for row in csv.DictReader(plan.read_text().splitlines())
+    }
     assert rows["x.jpg"] == "keep"
     assert rows["photo_0000.jpg"] == rows["y.jpg"] == "remove"
     gone = {name for name, action in rows.items() if action == "remove"}
