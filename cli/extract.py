@@ -38,6 +38,7 @@ class EngineName(StrEnum):
     AUTO = "auto"
     OPENVINO = "openvino"
     TORCH = "torch"
+    TORCH_COMPILED = "torch-compiled"
 
 
 class Precision(StrEnum):

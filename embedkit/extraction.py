@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from embedkit.engines import choose_engine, usable_cores
+from embedkit.decode.resample import Scaler
+from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.fleet import Fleet
 from embedkit.job import Job, JobOptions, loader_of, prepare
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
     from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import Decoder
+    from embedkit.decode.loading import Decoder, ImageLoader
     from embedkit.engines import EngineChoice, EngineName, Precision
     from embedkit.loop import Progress
     from embedkit.store.format import StoreMeta
@@ -74,7 +75,8 @@ def extract(
         source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
         output: The store to write; ``<output>.partial/`` holds the work until it is done.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
-        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA.
+        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
+            ``torch-compiled`` compiles first, which pays for large jobs.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, or several with commas between: a process
             runs on each, on whole shards. ``auto`` takes every GPU, if the backbone is given by
             its name, and the CPU where there is none.
@@ -82,7 +84,8 @@ def extract(
             natively and it is faithful enough on these images, else fp32. What a precision costs
             is measured on 128 of the images and stored.
         batch_size: Images a batch; None chooses by device, or takes an interrupted run's.
-        workers: Threads that decode and embed; None is one a core. Doesn't change the result.
+        workers: Threads that decode and embed; None is one a core, and one for each batch that
+            may wait for a GPU. Doesn't change the result.
         dtype: Of the stored rows.
         normalize: Whether the stored rows get unit L2 norm (the stored head won't apply then).
         decoder: ``exact`` is Pillow to the bit; ``fast`` takes about half the time for ordinary
@@ -184,16 +187,23 @@ class _Work:
     def go(
         self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
     ) -> ExtractResult:
+        with Scaler(self.plan.count) as scale:
+            return self._go(loader_of(self.job.meta, self.job.backbone, scale), stop, on_progress)
+
+    def _go(
+        self,
+        load: ImageLoader,
+        stop: threading.Event | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> ExtractResult:
         backbone = self.job.backbone
-        load = loader_of(self.job.meta, backbone)
         kept = None if self.frozen is None else self.frozen[0].engine
         engine, described = open_precise(backbone, self.choice, self.plan, load, kept)
         with engine:
             meta = self._freeze(described)
             common = (self.partial, self.plan, meta, backbone.head)
             if len(self.choice.devices) == 1:
-                workers = self.workers or usable_cores()
-                return Run(*common, load, engine, workers).go(stop, on_progress)
+                return Run(*common, load, engine, self.workers).go(stop, on_progress)
         choice = replace(self.choice, precision=meta.engine["precision"])
         name = backbone.spec.name
         return Fleet(*common, name, self.loading, choice, self.workers).go(stop, on_progress)

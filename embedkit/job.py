@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
     from embedkit.decode.loading import Decoder
+    from embedkit.decode.resample import Scaler
     from embedkit.records import ImageRecord
     from embedkit.sources import Source
 
@@ -82,11 +83,12 @@ class Job:
             yield record
 
 
-def loader_of(meta: StoreMeta, backbone: Backbone) -> ImageLoader:
+def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader:
     """What decodes and scales images as a store says."""
     settings = dict(meta.decode)
     decoder = settings.pop("decoder")
-    return ImageLoader(DecodePolicy.from_config(settings), backbone.preprocessing, decoder)
+    policy = DecodePolicy.from_config(settings)
+    return ImageLoader(policy, backbone.preprocessing, decoder, scale)
 
 
 def prepare(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedkit.checkpoints import Checkpoints
+from embedkit.engines import usable_cores
 from embedkit.pipeline import BatchProcessor, in_order
 from embedkit.sources import ImageReader
 
@@ -114,7 +115,8 @@ class Run:
         head: The classifier that is stored beside them.
         load: Decodes and scales.
         engine: Embeds.
-        workers: Threads.
+        workers: Threads; None is one a core, and one for each of the engine's lanes, so that all
+            cores decode while some threads wait for the device.
         shards: The numbers of the shards to do; None for all of the plan.
     """
 
@@ -124,7 +126,7 @@ class Run:
     head: Head | None
     load: ImageLoader
     engine: Engine
-    workers: int
+    workers: int | None
     shards: Sequence[int] | None = None
 
     def go(
@@ -146,7 +148,8 @@ class Run:
                 self.meta.normalized,
             )
             tasks = self._tasks(work)
-            results = in_order(lambda task: process(task.records), tasks, self.workers)
+            workers = self.workers or usable_cores() + self.engine.lanes
+            results = in_order(lambda task: process(task.records), tasks, workers)
             try:
                 with closing(results):
                     for task, part in results:

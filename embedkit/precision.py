@@ -73,11 +73,12 @@ def engine_differences(
 ) -> dict[str, tuple[object, object]]:
     """What of an engine's description would change the rows of a run that is gone on with.
 
-    The version may differ, as it may between two days: it is told, not held.
+    What may differ between two days is told, not held: the version, and into how many parts a
+    batch is cut, which goes by the memory that other programs leave.
     """
     return {
         f"engine.{key}": (before.get(key), now.get(key))
-        for key in sorted({*before, *now} - {"version", "fidelity"})
+        for key in sorted({*before, *now} - {"version", "fidelity", "part"})
         if before.get(key) != now.get(key)
     }
 

@@ -85,11 +85,13 @@ def preview(
     """
     choice = choose_engine(engine, device, precision, batch_size)
     job = prepare(source, output, backbone, options, loading or {})
+    # Not compiled, which would take longer than a preview may.
+    engine = "torch" if choice.name == "torch-compiled" else choice.name
     with open_engine(
-        job.backbone, engine=choice.name, device=choice.device, batch_size=choice.batch_size
+        job.backbone, engine=engine, device=choice.device, batch_size=choice.batch_size
     ) as ready:
         asked = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
-        runs = f"{ready.name} on {ready.device}, {asked}, batches of {ready.batch_size}"
+        runs = f"{choice.name} on {ready.device}, {asked}, batches of {ready.batch_size}"
     found = sidecars = 0
     for record in job.scan():
         found += 1

@@ -190,7 +190,7 @@ def test_bf16_is_refused_where_the_cpu_has_none(tiny, photos, tmp_path):
 
 
 def test_choices():
-    assert choose_engine("auto", "cpu", "fp32") == EngineChoice("openvino", ("cpu",), "fp32", 16)
+    assert choose_engine("auto", "cpu", "fp32") == EngineChoice("openvino", ("cpu",), "fp32", 4)
     assert choose_engine("torch", "cpu", "bf16", 3) == EngineChoice("torch", ("cpu",), "bf16", 3)
     two = ("cuda:0", "cuda:1")
     assert choose_engine("auto", "cuda:0,cuda:1", "fp32") == EngineChoice("torch", two, "fp32", 256)

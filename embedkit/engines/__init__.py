@@ -38,10 +38,11 @@ def open_engine(
     Args:
         backbone: What to run.
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
+            ``torch-compiled`` compiles first, for a minute or more.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda:1``; of several the first.
         precision: ``fp32``, ``bf16`` or ``int8``. ``auto`` is for ``extract``, which tries bf16 on
             the images themselves.
-        batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
+        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
         calibration: For int8: ``(n, S, S, 3) uint8`` images by which it is quantized.
 
     Raises:
@@ -63,4 +64,10 @@ def open_engine(
         )
     from embedkit.engines.torch import TorchEngine
 
-    return TorchEngine(backbone, device=chosen.device, batch_size=chosen.batch_size)
+    return TorchEngine(
+        backbone,
+        device=chosen.device,
+        batch_size=chosen.batch_size,
+        precision=chosen.precision,
+        compiled=chosen.name == "torch-compiled",
+    )

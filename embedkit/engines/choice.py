@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+from embedkit.engines.driver import may_have_gpu
 from embedkit.errors import MissingExtraError
 
 __all__ = ["EngineChoice", "EngineName", "Precision", "choose_engine"]
 
-EngineName = Literal["auto", "openvino", "torch"]
+EngineName = Literal["auto", "openvino", "torch", "torch-compiled"]
+_Chosen = Literal["openvino", "torch", "torch-compiled"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
-_CPU_BATCH, _CUDA_BATCH = 16, 256
+_CPU_BATCH, _CUDA_BATCH = 4, 256
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -23,13 +26,13 @@ class EngineChoice:
     """An engine that this machine can run.
 
     Attributes:
-        name: ``openvino`` or ``torch``.
+        name: ``openvino``, ``torch`` or ``torch-compiled``.
         devices: ``cpu``, ``cuda``, ``cuda:1``, all of one kind; a process runs on each.
         precision: ``fp32``, ``bf16`` or ``int8``; ``auto`` where bf16 is worth a trial.
         batch_size: Images a batch.
     """
 
-    name: Literal["openvino", "torch"]
+    name: _Chosen
     devices: tuple[str, ...]
     precision: Precision
     batch_size: int
@@ -50,11 +53,12 @@ def choose_engine(
 
     Args:
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
+            ``torch-compiled`` only by word: it compiles first, for a minute or more.
         device: ``auto`` (all GPUs if there is one), ``cpu``, ``cuda``, ``cuda:1``, or several with
             commas between.
         precision: ``auto`` stays ``auto`` where the device computes in bf16 natively, and is
             ``fp32`` elsewhere.
-        batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
+        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
 
     Raises:
         ValueError: No such device, or it or the engine can't do the precision.
@@ -95,10 +99,12 @@ def _devices(text: str) -> tuple[str, ...]:
     return devices
 
 
-def _name(engine: EngineName, device: str) -> Literal["openvino", "torch"]:
+def _name(engine: EngineName, device: str) -> _Chosen:
     if engine == "openvino" and device != "cpu":
         raise ValueError(f"the engine openvino runs on the cpu, not on {device}")
-    if device != "cpu" or engine == "torch":
+    if engine in {"torch", "torch-compiled"}:
+        return engine
+    if device != "cpu":
         return "torch"
     if find_spec("openvino") is not None:
         return "openvino"
@@ -128,6 +134,9 @@ def _has_bf16(name: str, device: str) -> bool:
 
 
 def _best_devices() -> tuple[str, ...]:
+    """All GPUs; PyTorch, which takes seconds to import, is asked only where there may be one."""
+    if "torch" not in sys.modules and not may_have_gpu():
+        return ("cpu",)
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

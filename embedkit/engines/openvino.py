@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
-import torch
 
-from embedkit.backbones import features
+from embedkit.backbones.memory import maker
 from embedkit.backbones.table import cache_folder
 from embedkit.engines.base import Engine, usable_cores
 from embedkit.engines.model_cache import cached_model
 from embedkit.engines.quantize import quantize
 from embedkit.errors import BackboneError
+from embedkit.filecache import hash_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class OpenVinoEngine(Engine):
         self,
         backbone: Backbone,
         *,
-        batch_size: int = 16,
+        batch_size: int = 4,
         precision: str = "fp32",
         calibration: NDArray[np.uint8] | None = None,
     ) -> None:
@@ -72,12 +72,7 @@ class OpenVinoEngine(Engine):
             },
         )
         self._requests = threading.local()
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)  # for what the callers do beside: they are as many as the cores
-
-    def close(self) -> None:
-        """Gives PyTorch its threads back."""
-        torch.set_num_threads(self._threads_before)
+        _fill_tables(self._compiled.create_infer_request())
 
     def to_config(self) -> dict[str, Any]:
         """What a store records of the engine; of int8 also a hash of the images it is made by."""
@@ -90,6 +85,17 @@ class OpenVinoEngine(Engine):
             request = self._requests.request = self._compiled.create_infer_request()
         request.infer([images], share_inputs=True)
         return np.array(request.get_output_tensor(0).data)  # the next call reuses the tensor
+
+
+def _fill_tables(request: Any) -> None:
+    """Has OpenVINO fill its tables of types in one thread.
+
+    Each is filled when it is first used, under a lock and with Python's global lock let go in
+    between; two threads that use one for the first time can wait for each other for ever.
+    """
+    for tensor in (request.get_input_tensor(0), request.get_output_tensor(0)):
+        values = np.zeros(tensor.shape, tensor.element_type.to_dtype())
+        ov.Tensor(values, shared_memory=True).data.dtype  # noqa: B018
 
 
 def _digest(precision: str, calibration: NDArray[np.uint8] | None) -> str | None:
@@ -119,18 +125,20 @@ def _network(backbone: Backbone, batch_size: int, calibration: NDArray[np.uint8]
 
 def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
     """All that decides the converted network, the code that makes it included."""
-    files = (features.__file__, Path(__file__).with_name("quantize.py"), __file__)
-    code = b"".join(Path(path).read_bytes() for path in files)
+    mine = Path(__file__)
     return {
         **backbone.to_config(),
+        **maker(),
         "batch_size": batch_size,
-        "code": hashlib.sha256(code).hexdigest(),
-        "versions": [ov.__version__, torch.__version__],
+        "conversion": hash_code([mine, mine.with_name("quantize.py")]),
+        "openvino": ov.__version__,
     }
 
 
 def _convert(backbone: Backbone, batch_size: int) -> Any:
     """The network with its normalisation, from uint8 NHWC to float32 features."""
+    import torch  # only here: a network that was converted before needs none
+
     size = backbone.preprocessing.crop
     example = torch.zeros(batch_size, 3, size, size)
     try:

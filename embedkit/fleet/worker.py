@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from embedkit.backbones import load_backbone
-from embedkit.engines import usable_cores
+from embedkit.decode.resample import Scaler
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
 from embedkit.fleet.share import Share
 from embedkit.job import loader_of
@@ -47,21 +47,21 @@ def work(share: Share, stop: threading.Event, tell: Callable[[dict[str, Any]], N
         raise StoreError(f"{partial.folder}: no run was begun there")
     meta = frozen[0]
     backbone = load_backbone(share.backbone, **share.loading)
-    load = loader_of(meta, backbone)
-    engine, described = open_precise(backbone, share.choice, plan, load, meta.engine)
-    with engine:
-        differences = engine_differences(meta.engine, described)
-        if backbone.fingerprint != meta.weights_fingerprint:
-            differences["weights"] = (meta.weights_fingerprint, backbone.fingerprint)
-        if differences:
-            raise StoreMismatchError(str(partial.folder), differences)
+    with Scaler(plan.count) as scale:
+        load = loader_of(meta, backbone, scale)
+        engine, described = open_precise(backbone, share.choice, plan, load, meta.engine)
+        with engine:
+            differences = engine_differences(meta.engine, described)
+            if backbone.fingerprint != meta.weights_fingerprint:
+                differences["weights"] = (meta.weights_fingerprint, backbone.fingerprint)
+            if differences:
+                raise StoreMismatchError(str(partial.folder), differences)
 
-        def on_progress(progress: Progress) -> None:
-            tell({"progress": asdict(progress)})
+            def on_progress(progress: Progress) -> None:
+                tell({"progress": asdict(progress)})
 
-        workers = share.workers or usable_cores()
-        run = Run(partial, plan, meta, backbone.head, load, engine, workers, share.shards)
-        run.go(stop, on_progress)
+            run = Run(partial, plan, meta, backbone.head, load, engine, share.workers, share.shards)
+            run.go(stop, on_progress)
 
 
 def _main() -> None:

@@ -21,7 +21,7 @@ from embedkit.records import ImageRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "storable"]
 
 _HEADER, _LINES = "plan.json", "plan.jsonl"
 _SAMPLED_SHARDS = 16  # a shard is read whole for the sake of some of its lines
@@ -106,7 +106,7 @@ class Plan:
                 continue
             if count % shard_rows == 0:
                 offsets.append(position)
-            line = _to_line(_storable(record))
+            line = _to_line(storable(record))
             digest.update(line)
             position += write(line)
             has_labels = has_labels or record.label is not None
@@ -176,8 +176,8 @@ def _write_header(plan: Plan) -> None:
     temporary.replace(plan.folder / _HEADER)
 
 
-def _storable(record: ImageRecord) -> ImageRecord:
-    """A record whose id and label can be stored; one with a hostile id will fail."""
+def storable(record: ImageRecord) -> ImageRecord:
+    """The record, with an id and a label that can be stored; one with a hostile id will fail."""
     if record.label is not None and not _is_storable(record.label):
         record = dataclasses.replace(record, label=_escaped(record.label))
     if _is_storable(record.id):
