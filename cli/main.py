@@ -6,11 +6,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.main
 
-from . import demo, export, extract, info, merge, models, search, verify
+from . import dedup, demo, export, extract, info, merge, models, search, verify
 from ._output import ExitCode, plain
 from ._quick import QuickCommand, QuickGroup
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for _command in (models, extract, info, verify, merge, export, search, demo):
     app.command(_command.NAME, cls=QuickCommand)(_command.command)
+app.add_typer(dedup.group, name=dedup.NAME)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -74,25 +76,32 @@ def _common(
         context.default_map = _read_config(config)
 
 
-def _read_config(path: Path) -> dict[str, dict[str, object]]:
+def _read_config(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except ValueError as exc:
         raise typer.BadParameter(f"{path}: not valid TOML: {exc}") from exc
-    commands = {command.name: command.callback for command in app.registered_commands}
+    return _read_tables(path, "", tables, typer.main.get_command(app))
+
+
+def _read_tables(path: Path, prefix: str, tables: dict[str, Any], group: Any) -> dict[str, Any]:
+    """The defaults of a group's commands: ``[extract]``, and in a group ``[dedup.find]``."""
+    defaults: dict[str, Any] = {}
     for name, table in tables.items():
-        if name not in commands or not isinstance(table, dict):
-            raise typer.BadParameter(f"{path}: [{name}] is no command of embedkit")
-        known = set(commands[name].__annotations__) if commands[name] else set()
-        unknown = {key.replace("-", "_") for key in table} - known
+        command = group.commands.get(name)
+        if command is None or not isinstance(table, dict):
+            raise typer.BadParameter(f"{path}: [{prefix}{name}] is no command of embedkit")
+        if hasattr(command, "commands"):
+            defaults[name] = _read_tables(path, f"{prefix}{name}.", table, command)
+            continue
+        defaults[name] = {key.replace("-", "_"): value for key, value in table.items()}
+        unknown = set(defaults[name]) - {parameter.name for parameter in command.params}
         if unknown:
-            raise typer.BadParameter(f"{path}: [{name}] has no option {', '.join(sorted(unknown))}")
-    return {
-        name: {key.replace("-", "_"): value for key, value in table.items()}
-        for name, table in tables.items()
-    }
+            told = ", ".join(sorted(unknown))
+            raise typer.BadParameter(f"{path}: [{prefix}{name}] has no option {told}")
+    return defaults
 
 
 def run() -> None:

@@ -16,6 +16,7 @@
     ├─ IndexFileError
     │  ├─ IndexMismatchError       the query was embedded otherwise than the index
     │  └─ IndexCorruptError        the index's hash is wrong
+    ├─ DedupError                  a folder of duplicates, a plan or a journal can't be used
     ├─ WorkerError                 a process of a run on several devices failed
     └─ MissingExtraError           also an ImportError; names the pip command
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackboneError",
     "DecodeError",
+    "DedupError",
     "EmbedkitError",
     "IndexCorruptError",
     "IndexFileError",
@@ -146,6 +148,10 @@ class IndexMismatchError(IndexFileError):
 
 class IndexCorruptError(IndexFileError):
     """The index's files don't have the hashes that its manifest states."""
+
+
+class DedupError(EmbedkitError):
+    """A folder of duplicates, a plan or a journal can't be read, written or carried out."""
 
 
 class MissingExtraError(EmbedkitError, ImportError):

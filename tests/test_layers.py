@@ -51,12 +51,23 @@ ALLOWED = {
     "vectors": set(),
     "index": {"_version", "errors", "records", "store", "vectors"},
     "metrics": set(),
-    "dedup": {"errors", "metrics", "records", "store", "vectors"},
+    "dedup": {
+        "_version", "decode", "errors", "metrics", "records", "report", "sources", "store",
+        "vectors",
+    },
     "copies": set(),
     "originals": {"decode", "errors", "records", "sources"},
+    "likewise": {
+        "backbones", "decode", "errors", "extraction", "loop", "preprocess", "store",
+    },
+    "views": {
+        "decode", "dedup", "engines", "errors", "likewise", "pipeline", "store",
+    },
     "calibration": {
-        "backbones", "copies", "decode", "dedup", "engines", "errors", "extraction", "originals",
-        "preprocess", "store",
+        "copies", "decode", "dedup", "engines", "errors", "likewise", "originals", "store",
+    },
+    "checking": {
+        "dedup", "errors", "index", "likewise", "originals", "records", "searching", "store",
     },
     "report": {"errors", "records"},
     "searching": {
@@ -80,9 +91,9 @@ HOMES = {
     "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
-    "filelock": {"backbones", "store"},
+    "filelock": {"backbones", "dedup", "store"},
     "fsspec": {"sources"},
-    "pyarrow": {"exporting", "searching", "sources"},
+    "pyarrow": {"dedup", "exporting", "searching", "sources"},
     "scipy": {"dedup"},
     "threadpoolctl": {"dedup"},
     "jinja2": {"report"},

@@ -1,0 +1,257 @@
+"""What a search for copies found, with all that deciding about it needs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.dedup.grouping import group_pairs, nodes_of
+from embedkit.dedup.leaks import Leaks, count_leaks
+from embedkit.store import EmbeddingStore
+from embedkit.store.manifest import MANIFEST
+from embedkit.store.seal import SEAL_BYTES
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.grouping import Groups, Linkage
+    from embedkit.dedup.pairs import Pairs
+
+__all__ = ["Duplicates", "FoundImages", "StoreName", "collect", "rethreshold"]
+
+_IDS_AT_ONCE = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class StoreName:
+    """Which store was searched.
+
+    Attributes:
+        path: As it was given.
+        digest: SHA-256 (hex) of its seal or manifest, which stand for all that is in it.
+        rows: Its rows.
+    """
+
+    path: str
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImages:
+    """What is known of the images that are in pairs, one row an image.
+
+    Attributes:
+        ids: M ids.
+        labels: M labels, empty where an image has none.
+        formats: M formats, as found in the content.
+        width: ``(M,)`` int32, pixels.
+        height: ``(M,)`` int32, pixels.
+        nbytes: ``(M,)`` int64.
+        content_hash: ``(M, 32)`` uint8, SHA-256.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    formats: tuple[str, ...]
+    width: NDArray[np.int32]
+    height: NDArray[np.int32]
+    nbytes: NDArray[np.int64]
+    content_hash: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.int64]) -> FoundImages:
+        """Some of the images."""
+        chosen = rows.tolist()
+        return FoundImages(
+            tuple(self.ids[i] for i in chosen),
+            tuple(self.labels[i] for i in chosen),
+            tuple(self.formats[i] for i in chosen),
+            self.width[rows],
+            self.height[rows],
+            self.nbytes[rows],
+            self.content_hash[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Copies that were found.
+
+    Attributes:
+        pairs: The pairs.
+        groups: The groups; its nodes are the images.
+        images: What is known of each node of ``groups``.
+        linkage: How the pairs were grouped.
+        store: What was searched.
+        against: What it was compared with; None within one store.
+        leaks: For two stores: how much of each is in the other.
+        settings: Of the search, as JSON holds them.
+    """
+
+    pairs: Pairs
+    groups: Groups
+    images: FoundImages
+    linkage: Linkage
+    store: StoreName
+    against: StoreName | None
+    leaks: Leaks | None
+    settings: Mapping[str, Any]
+
+    def is_of_store(self) -> NDArray[np.bool_]:
+        """``(M,)`` which images are the store's own, not of ``against``."""
+        return self.groups.node < self.store.rows
+
+    def row(self) -> NDArray[np.int64]:
+        """``(M,)`` the row of each image in its own store."""
+        return np.where(self.is_of_store(), self.groups.node, self.groups.node - self.store.rows)
+
+    def surplus(self) -> int:
+        """How many images there are beyond one of each group."""
+        return int((self.groups.group >= 0).sum()) - len(self.groups)
+
+
+def collect(
+    pairs: Pairs,
+    store: str | os.PathLike[str],
+    against: str | os.PathLike[str] | None = None,
+    *,
+    linkage: Linkage = "single",
+    settings: Mapping[str, Any] | None = None,
+) -> Duplicates:
+    """Groups pairs, and reads from the stores what deciding about them needs.
+
+    Args:
+        pairs: Of ``store``, or between ``store`` and ``against``.
+        store: A store file or folder.
+        against: The other one, if the pairs are between two.
+        linkage: How to group; see ``group_pairs``.
+        settings: Of the search, to be kept with what it found.
+
+    Raises:
+        StoreError: A store can't be read.
+        ValueError: The pairs aren't those stores', or there is no such linkage.
+    """
+    groups = group_pairs(pairs, linkage)
+    with EmbeddingStore.open(store) as opened:
+        name = _name(opened)
+        mine = groups.node[groups.node < len(opened)]
+        images, totals = _read_images(opened, mine)
+    other, parts, all_totals = None, [images], [totals]
+    if against is not None:
+        with EmbeddingStore.open(against) as opened:
+            other = _name(opened)
+            images, totals = _read_images(opened, groups.node[len(mine) :] - name.rows)
+        parts.append(images)
+        all_totals.append(totals)
+    if (name.rows, other and other.rows) != (pairs.info.rows, pairs.info.against_rows):
+        raise ValueError(f"the pairs aren't those of {store}: other numbers of rows")
+    found = Duplicates(
+        pairs, groups, _join(parts), linkage, name, other, None, dict(settings or {})
+    )
+    return found if other is None else replace(found, leaks=_leaks(found, all_totals))
+
+
+def rethreshold(found: Duplicates, threshold: float, linkage: Linkage | None = None) -> Duplicates:
+    """Tightens the threshold, and groups anew; nothing is embedded or searched again.
+
+    Args:
+        found: What was found.
+        threshold: The least score; not below the one of ``found``.
+        linkage: How to group; None as before.
+
+    Raises:
+        ValueError: The threshold is lower: pairs below the old one were never kept.
+    """
+    if not found.pairs.info.threshold <= threshold <= 1:
+        raise ValueError(
+            f"threshold must be from {found.pairs.info.threshold} (what was searched with) to 1, "
+            f"not {threshold}; search again for less"
+        )
+    pairs = found.pairs.where(found.pairs.score >= threshold, threshold)
+    groups = group_pairs(pairs, linkage or found.linkage)
+    kept = np.searchsorted(found.groups.node, groups.node)
+    tightened = replace(
+        found,
+        pairs=pairs,
+        groups=groups,
+        images=found.images.take(kept),
+        linkage=linkage or found.linkage,
+    )
+    if found.leaks is None:
+        return tightened
+    sides = (found.leaks.store, found.leaks.against)
+    totals = [{c.label: c.images for c in side.classes} for side in sides]
+    return replace(tightened, leaks=_leaks(tightened, totals))
+
+
+def _name(store: EmbeddingStore) -> StoreName:
+    if store.path.is_dir():
+        data = (store.path / MANIFEST).read_bytes()
+    else:
+        with store.path.open("rb") as file:
+            data = file.read(SEAL_BYTES)
+    return StoreName(str(store.path), hashlib.sha256(data).hexdigest(), len(store))
+
+
+def _read_images(
+    store: EmbeddingStore, rows: NDArray[np.int64]
+) -> tuple[FoundImages, Mapping[str, int]]:
+    """What is known of some rows, ascending, and how many images each label has."""
+    ids: list[str] = []
+    for start in range(0, len(store), _IDS_AT_ONCE):
+        part = rows[slice(*np.searchsorted(rows, [start, start + _IDS_AT_ONCE]))]
+        if len(part):
+            names = store.ids[start : start + _IDS_AT_ONCE]
+            ids += [names[row] for row in (part - start).tolist()]
+    labels = store.labels or [""] * len(store)
+    formats = store.images("format")[rows]
+    columns = (store.images(name)[rows] for name in ("width", "height", "nbytes", "content_hash"))
+    images = FoundImages(
+        tuple(ids),
+        tuple(labels[row] for row in rows.tolist()),
+        tuple(map(_text, formats.tolist())),
+        *columns,
+    )
+    return images, Counter(labels)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _join(parts: Sequence[FoundImages]) -> FoundImages:
+    if len(parts) == 1:
+        return parts[0]
+    a, b = parts
+    return FoundImages(
+        a.ids + b.ids,
+        a.labels + b.labels,
+        a.formats + b.formats,
+        np.concatenate([a.width, b.width]),
+        np.concatenate([a.height, b.height]),
+        np.concatenate([a.nbytes, b.nbytes]),
+        np.concatenate([a.content_hash, b.content_hash]),
+    )
+
+
+def _leaks(found: Duplicates, totals: Sequence[Mapping[str, int]]) -> Leaks:
+    assert found.against is not None
+    mine, labels = found.is_of_store(), found.images.labels
+    sides = [[labels[i] for i in np.flatnonzero(side).tolist()] for side in (mine, ~mine)]
+    ends = nodes_of(found.pairs)[1].tolist()
+    other = sum(labels[i] != labels[j] for i, j in ends if labels[i] and labels[j])
+    return Leaks(
+        count_leaks(sides[0], found.store.rows, totals[0]),
+        count_leaks(sides[1], found.against.rows, totals[1]),
+        other,
+    )
