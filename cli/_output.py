@@ -97,6 +97,11 @@ class ProgressLine:
         if self._shown:
             self._write(f"{done:,} queries")
 
+    def step(self, what: str, done: int, total: int) -> None:
+        """Shows how far a step of several is."""
+        if self._shown:
+            self._write(f"{plain(what)}: {done:,}/{total:,}")
+
     def download(self, name: str, done: int, total: int | None) -> None:
         """Shows how far a download is."""
         if self._shown:

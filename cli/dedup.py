@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import dedup_plan
-from ._output import count_of, plain, print_json, print_table
+from . import dedup_calibrate, dedup_plan
+from ._output import ProgressLine, count_of, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from embedkit.dedup import Duplicates
 
-__all__ = ["NAME", "Linkage", "group"]
+__all__ = ["NAME", "Linkage", "Mode", "group"]
 
 NAME = "dedup"
 
@@ -23,6 +23,14 @@ group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+class Mode(StrEnum):
+    """How embeddings are searched."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    APPROXIMATE = "approximate"
 
 
 class Linkage(StrEnum):
@@ -40,6 +48,7 @@ _ClassesOption = Annotated[int, typer.Option(help="Classes to list of each store
 
 @group.command("find")
 def _find(
+    context: typer.Context,
     store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     against: Annotated[
@@ -47,8 +56,54 @@ def _find(
         typer.Option(help="Another store: find which of its images are in this one too (leaks)."),
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="The least score of a pair, above 0 and at most 1.")
-    ] = 0.95,
+        float | None,
+        typer.Option(help="The least score of a pair, 0 to 1. [default: what --precision needs]"),
+    ] = None,
+    precision: Annotated[
+        float, typer.Option(help="The share of the pairs that shall be copies, by the calibration.")
+    ] = 0.99,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="What 'dedup calibrate' wrote. [default: the one that comes for the backbone]"
+        ),
+    ] = None,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="exact: no pair is missed; approximate: quicker, and the recall is measured; "
+            "auto: exact up to 1.4 million images."
+        ),
+    ] = Mode.AUTO,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look at the pixels of pairs in doubt.")
+    ] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Find mirrored copies by embedding mirrored images.")
+    ] = False,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Find copies turned by quarters likewise.")
+    ] = False,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder (or other source) of the images, for --verify, --flip and --rotate; "
+            "repeat it for several. [default: where their ids say]"
+        ),
+    ] = None,
+    max_hamming: Annotated[
+        int, typer.Option(help="Bits in which perceptual hashes may differ; -1 leaves them out.")
+    ] = 7,
+    min_cosine: Annotated[
+        float | None,
+        typer.Option(help="Least cosine of what is scored. [default: about 20 pairs an image]"),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="For --flip and --rotate: auto, or the file of the weights.")
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="For --flip and --rotate: auto, cpu, cuda or cuda:N.")
+    ] = "auto",
     linkage: Annotated[
         Linkage,
         typer.Option(
@@ -69,17 +124,20 @@ def _find(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find copies in a store, or between two, and write them as tables and a report."""
-    from embedkit.dedup import collect, write_duplicates
-    from embedkit.dedup.adapter import pairs_between, pairs_within
+    from embedkit.dedup import Calibration, write_duplicates
     from embedkit.dedup.files import check_output
+    from embedkit.deduplication import find_copies
 
     check_output(output, overwrite=overwrite)
-    if against is None:
-        pairs = pairs_within(store, threshold)
-    else:
-        pairs = pairs_between(store, against, threshold)
-    settings = {"threshold": threshold, "linkage": linkage.value}
-    found = collect(pairs, store, against, linkage=linkage.value, settings=settings)
+    with ProgressLine(quiet=context.obj["quiet"]) as line:
+        found = find_copies(
+            store, against=against, images=images or (), root=root, verify=verify, flip=flip,
+            rotate=rotate, linkage=linkage.value, weights=weights, device=device,
+            threshold=threshold, precision=precision, mode=mode.value,
+            calibration=None if calibration is None else Calibration.load(calibration),
+            min_cosine=min_cosine, max_hamming=None if max_hamming < 0 else max_hamming,
+            on_progress=line.step,
+        )  # fmt: skip
     write_duplicates(found, output, overwrite=overwrite, report=report, root=root)
     _tell(found, output, classes, json)
 
@@ -128,7 +186,8 @@ def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
     counts = count(found)
     if json:
         leaks = None if found.leaks is None else asdict(found.leaks)
-        print_json({"output": str(output), **counts, "leaks": leaks})
+        info = asdict(found.pairs.info)
+        print_json({"output": str(output), **counts, "search": info, "leaks": leaks})
         return
     typer.echo(
         f"{plain(output)}: {count_of(counts['pairs'], 'pair')} "
@@ -136,6 +195,7 @@ def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
         f"{count_of(counts['grouped_images'], 'image')}, {counts['surplus_images']:,} beyond one "
         "of each"
     )
+    typer.echo(_search_in_words(found))
     if found.leaks is None or found.against is None:
         return
     for name, side in ((found.store, found.leaks.store), (found.against, found.leaks.against)):
@@ -145,5 +205,16 @@ def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
             print_table(("class", "in both", "images"), rows)
 
 
-for _name, _command in dedup_plan.COMMANDS.items():
+def _search_in_words(found: Duplicates) -> str:
+    """How the pairs were found."""
+    info, looked = found.pairs.info, int((found.pairs.verified >= 0).sum())
+    words = [f"score at least {info.threshold:.4g}", f"calibration: {plain(info.calibration)}"]
+    if info.recall is not None:
+        words.append(f"approximate: {100 * info.recall:.1f}% of near pairs found, by a sample")
+    if looked:
+        words.append(f"{count_of(looked, 'pair')} looked at")
+    return "; ".join(words)
+
+
+for _name, _command in {**dedup_calibrate.COMMANDS, **dedup_plan.COMMANDS}.items():
     group.command(_name)(_command)

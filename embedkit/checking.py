@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.dedup.calibration import calibration_for
+from embedkit.dedup.calibration import PRECISION, calibration_for
 from embedkit.dedup.candidates import Candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.features import hamming_distances
@@ -94,6 +94,7 @@ def check_images(
     *,
     stores: Sequence[str | os.PathLike[str]] | None = None,
     threshold: float | None = None,
+    precision: float = PRECISION,
     calibration: Calibration | None = None,
     max_hamming: int = 7,
     verify: bool = False,
@@ -110,7 +111,8 @@ def check_images(
         known: An index or a store.
         images: An image, folder, list, archive or URL, or several.
         stores: What the index was built of; None takes ``photos.h5`` beside ``photos.index``.
-        threshold: The least score; None takes the calibration's.
+        threshold: The least score; None takes what the calibration found for ``precision``.
+        precision: The share of what is found that shall be copies.
         calibration: What scores; None takes the one that comes for the backbone, else a guess.
         max_hamming: The most bits that perceptual hashes may differ in.
         verify: Whether to look at the pixels too.
@@ -135,7 +137,7 @@ def check_images(
         new = stack.enter_context(EmbeddingStore.open(fresh))
         used = calibration_for(opened[0], calibration)
         if threshold is None:
-            threshold = used.checked_threshold if verify else used.threshold
+            threshold = used.threshold_for(precision, checked=verify)
         pixels = _pixels(new, opened, Path(root), stack) if verify else None
         found: list[tuple[EmbeddingStore, Pairs]] = []
         for store in opened:

@@ -60,11 +60,12 @@ class OriginalImages:
     ) -> Self:
         """Looks the ids up in a source, be it where it was or elsewhere by now.
 
-        If none of its images has one of the ids as they are, what all the ids begin with and what
-        all the source's begin with is left away, and the rest is compared.
+        If it is one source and none of its images has one of the ids as they are, the folder that
+        all the ids are in and the one that all the source's are in are left away, and the rest is
+        compared.
 
         Args:
-            source: What ``extract`` was given, or where that lies now.
+            source: What ``extract`` was given, or where that lies now; or several.
             ids: Of a store, each once.
             policy: As the class's.
 
@@ -74,7 +75,8 @@ class OriginalImages:
         wanted = list(ids)
         there = {record.id: record for record in open_source(source, labels="none").scan()}
         found = {name: there[name] for name in wanted if name in there}
-        if not found and wanted and there:
+        moved = isinstance(source, str | os.PathLike) or len(source) == 1
+        if not found and wanted and there and moved:
             mine, theirs = _folder_of(wanted), _folder_of(list(there))
             found = {
                 name: there[theirs + name[len(mine) :]]
@@ -82,7 +84,9 @@ class OriginalImages:
                 if theirs + name[len(mine) :] in there
             }
         if not found:
-            raise SourceError(f"{source}: none of its images is one of the store's")
+            raise SourceError(
+                f"{source}: has none of the store's images; their ids are like {wanted[:1]}"
+            )
         return cls(found, policy)
 
     def __enter__(self) -> Self:

@@ -12,8 +12,13 @@ import pytest
 from duplicates import make_found, make_pairs
 from stores import write_store
 
-from embedkit.dedup import collect, read_duplicates, rethreshold, write_duplicates
-from embedkit.dedup.adapter import pairs_between, pairs_within
+from embedkit.dedup import (
+    collect,
+    find_pairs,
+    read_duplicates,
+    rethreshold,
+    write_duplicates,
+)
 from embedkit.dedup.files import check_output
 from embedkit.dedup.leaks import ClassLeaks
 from embedkit.errors import DedupError, EmbedkitError
@@ -85,13 +90,16 @@ def test_rethreshold_is_a_search_with_that_threshold(tmp_path):
     rows = (rng.standard_normal((6, 16))[rng.integers(0, 6, 60)] * 3).astype("f4")
     rows += rng.standard_normal(rows.shape).astype("f4")
     store = write_store(tmp_path / "s.h5", rows)
-    low, high = (collect(pairs_within(store, t), store, linkage="complete") for t in (0.8, 0.9))
-    tightened = rethreshold(low, 0.9)
+    low, high = (
+        collect(find_pairs(store, threshold=t, min_cosine=0.6), store, linkage="complete")
+        for t in (0.02, 0.2)
+    )
+    tightened = rethreshold(low, 0.2)
     assert 20 < len(high.pairs) < len(low.pairs)
     assert_same(tightened, high)
-    assert rethreshold(low, 0.8, "single").linkage == "single"
+    assert rethreshold(low, 0.02, "single").linkage == "single"
     with pytest.raises(ValueError, match="search again"):
-        rethreshold(low, 0.7)
+        rethreshold(low, 0.01)
 
 
 def test_leaks_by_class_are_counted_as_by_hand(tmp_path):
@@ -103,7 +111,7 @@ def test_leaks_by_class_are_counted_as_by_hand(tmp_path):
         content_hash=[hashlib.sha256(b"t%d" % i).digest() for i in range(5)],
         phash=list(range(5)),
     )  # fmt: skip
-    found = collect(pairs_between(train, test, 0.9), train, test)
+    found = collect(find_pairs(train, against=test), train, test)
     leaks = found.leaks
     assert (leaks.store.leaking, leaks.store.images) == (3, 6)
     assert leaks.store.classes == (ClassLeaks("a", 1, 2), ClassLeaks("b", 1, 2))
@@ -117,7 +125,7 @@ def test_leaks_by_class_are_counted_as_by_hand(tmp_path):
     page = (folder / "report.html").read_text("utf-8")
     assert "3 of 6" in page
     assert "against" in page
-    assert rethreshold(found, 1.0).leaks == leaks
+    assert rethreshold(found, 0.9).leaks == leaks
 
 
 def test_a_store_with_copies_of_its_own_bytes(tmp_path):
@@ -126,14 +134,14 @@ def test_a_store_with_copies_of_its_own_bytes(tmp_path):
         tmp_path / "s.h5", np.eye(4, dtype=np.float32), content_hash=[one, b"y" * 32, one, one],
         labels=["l", "m", "n", "o"],
     )  # fmt: skip
-    found = collect(pairs_within(store), store)
+    found = collect(find_pairs(store), store)
     assert found.images.ids == ("0.jpg", "2.jpg", "3.jpg")
     assert found.images.labels == ("l", "n", "o")
     assert found.surplus() == 2
     assert found.pairs.exact.all()
     with pytest.raises(ValueError, match="other numbers of rows"):
         other = write_store(tmp_path / "t.h5", np.eye(5, dtype=np.float32))
-        collect(pairs_within(store), other)
+        collect(find_pairs(store), other)
 
 
 def test_older_results_are_replaced_only_when_told(found, folder):

@@ -66,6 +66,7 @@ ALLOWED = {
     "calibration": {
         "copies", "decode", "dedup", "engines", "errors", "likewise", "originals", "store",
     },
+    "deduplication": {"dedup", "errors", "likewise", "originals", "store", "views"},
     "checking": {
         "dedup", "errors", "index", "likewise", "originals", "records", "searching", "store",
     },

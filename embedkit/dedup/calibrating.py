@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CalibrationReport", "Curve", "fit_calibration"]
 
 _RISING = ("cosine", "whitened", "plain", "inliers", "correlation", "whole")
+_PRECISIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 _Columns = dict[str, "NDArray[np.float64]"]
 
 
@@ -46,6 +47,11 @@ class Curve:
     recall: NDArray[np.float64]
     threshold: float
     kinds: Mapping[str, float]
+
+    def threshold_for(self, precision: float) -> float:
+        """The least score that reaches a precision, 1 where none does."""
+        enough = np.flatnonzero(self.precision >= precision)
+        return float(self.thresholds[enough[-1]]) if len(enough) else 1.0
 
     @property
     def recall_there(self) -> float:
@@ -156,9 +162,10 @@ class _Fitted:
             rows=rows,
             plain=plain,
             checked=checked,
-            precision=self.precision,
-            threshold=min(curves[0].threshold, 1.0),
-            checked_threshold=min(curves[1].threshold, 1.0),
+            thresholds=tuple(
+                (precision, *(curve.threshold_for(precision) for curve in curves))
+                for precision in _PRECISIONS
+            ),
             tail=self.pairs.tail,
         )
         return CalibrationReport(calibration, rows, len(copies), *curves)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHECKED_FEATURES",
+    "PRECISION",
     "Calibration",
     "calibration_for",
     "default_calibration",
@@ -34,6 +35,9 @@ __all__ = [
 
 CHECKED_FEATURES = ("plain", "inliers", "correlation", "whole")
 """The features of a pair that was looked at: the log-odds without looking, and the evidence."""
+
+PRECISION = 0.99
+"""Of what a search finds, unless something else is asked for."""
 
 _FORMAT = "embedkit-calibration-1"
 _FEWEST_ROWS = 100
@@ -56,9 +60,8 @@ class Calibration:
         rows: Of that store; 0 leaves the odds alone whatever the size.
         plain: The model without pixels.
         checked: The model with pixels.
-        precision: What the thresholds were chosen for.
-        threshold: The least score that reaches it without pixels.
-        checked_threshold: The least score that reaches it with pixels.
+        thresholds: Precisions, ascending, and the least score that reaches each: without pixels,
+            and with pixels; 1 where none does.
         tail: Shares of pairs that are no copies, descending, and the cosine that as many of them
             reach.
     """
@@ -70,9 +73,7 @@ class Calibration:
     rows: int
     plain: LogisticModel
     checked: LogisticModel
-    precision: float
-    threshold: float
-    checked_threshold: float
+    thresholds: tuple[tuple[float, float, float], ...]
     tail: tuple[tuple[float, float], ...]
 
     def __post_init__(self) -> None:
@@ -82,8 +83,27 @@ class Calibration:
             raise ValueError(f"the checking model's features are {self.checked.features}")
         if not self.tail or list(self.tail) != sorted(self.tail, reverse=True):
             raise ValueError("the tail isn't in order")
+        if not self.thresholds or list(self.thresholds) != sorted(self.thresholds):
+            raise ValueError("the thresholds aren't in order")
         if self.rows < 0:
             raise ValueError(f"rows must not be negative: {self.rows}")
+
+    def threshold_for(self, precision: float, *, checked: bool) -> float:
+        """The least score of pairs of which at least this share are copies.
+
+        Args:
+            precision: Above 0 and at most 1; the next higher one that was measured is taken, or
+                the highest.
+            checked: Whether pixels are looked at.
+
+        Raises:
+            ValueError: The precision is out of its range.
+        """
+        if not 0 < precision <= 1:
+            raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
+        enough = [row for row in self.thresholds if row[0] >= precision - 1e-9]
+        _, plain, looked = enough[0] if enough else self.thresholds[-1]
+        return looked if checked else plain
 
     def floor(self, rows: int) -> float:
         """The least cosine of a pair that is looked at in a store of ``rows`` rows.
@@ -140,9 +160,7 @@ class Calibration:
             "rows": self.rows,
             "plain": self.plain.to_config(),
             "checked": self.checked.to_config(),
-            "precision": self.precision,
-            "threshold": self.threshold,
-            "checked_threshold": self.checked_threshold,
+            "thresholds": [list(row) for row in self.thresholds],
             "tail": [list(point) for point in self.tail],
         }
 
@@ -160,6 +178,9 @@ class Calibration:
             for name in ("plain", "checked"):
                 values[name] = LogisticModel.from_config(values[name])
             values["tail"] = tuple((float(a), float(b)) for a, b in values["tail"])
+            values["thresholds"] = tuple(
+                (float(a), float(b), float(c)) for a, b, c in values["thresholds"]
+            )
             return cls(**values)
         except (KeyError, TypeError, AttributeError) as exc:
             raise ValueError(f"not a calibration: {exc!r}") from exc
@@ -223,7 +244,7 @@ def guessed_calibration(meta: StoreMeta) -> Calibration:
     )
     return Calibration(
         "none", meta.backbone, meta.weights_fingerprint, meta.pooling, 0, plain,
-        checked, 0.0, 0.5, 0.5, ((1.0, 0.85),),
+        checked, ((1.0, 0.5, 0.5),), ((1.0, 0.85),),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from embedkit.dedup.calibration import calibration_for
+from embedkit.dedup.calibration import PRECISION, calibration_for
 from embedkit.dedup.candidates import find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.join import MAX_PAIRS
@@ -39,6 +39,7 @@ def find_pairs(
     *,
     against: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
+    precision: float = PRECISION,
     mode: Mode = "auto",
     calibration: Calibration | None = None,
     min_cosine: float | None = None,
@@ -59,7 +60,8 @@ def find_pairs(
     Args:
         store: A store file or folder.
         against: Another store of the same backbone: pairs between the two instead of within one.
-        threshold: The least score; None takes what the calibration found for its precision.
+        threshold: The least score; None takes what the calibration found for ``precision``.
+        precision: The share of what is found that shall be copies.
         mode: ``exact`` misses no pair that is to be looked at; ``approximate`` compares the
             embeddings within cells only, and measures what it misses; ``auto`` is exact up to a
             million images or so.
@@ -103,7 +105,7 @@ def find_pairs(
         joiner = (ExactJoiner if exact else CellJoiner)(floor, max_pairs, tell)
         candidates = find_candidates(left, right, joiner, max_hamming, list(views.values()))
         if threshold is None:
-            threshold = used.threshold if verify is None else used.checked_threshold
+            threshold = used.threshold_for(precision, checked=verify is not None)
         info = PairsInfo(
             threshold=threshold,
             mode="exact" if exact else "approximate",

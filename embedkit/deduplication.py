@@ -1,0 +1,144 @@
+"""The whole search for copies: stores, their images where pixels are asked for, pairs, groups."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from embedkit.dedup import collect, find_pairs
+from embedkit.dedup.joiners import say_nothing
+from embedkit.errors import DecodeError
+from embedkit.likewise import policy_of
+from embedkit.originals import OriginalImages
+from embedkit.store import EmbeddingStore
+from embedkit.views import embed_views
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embedkit.dedup import Calibration, Duplicates
+    from embedkit.dedup.grouping import Linkage
+    from embedkit.dedup.search import Mode
+
+__all__ = ["PairOptions", "find_copies"]
+
+
+class PairOptions(TypedDict, total=False):
+    """How pairs are found; all may be left out. See ``find_pairs``."""
+
+    threshold: float | None
+    precision: float
+    mode: Mode
+    calibration: Calibration | None
+    min_cosine: float | None
+    max_hamming: int | None
+    max_pairs: int
+
+
+def find_copies(
+    store: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | None = None,
+    images: Sequence[str | os.PathLike[str]] = (),
+    root: str | os.PathLike[str] = ".",
+    verify: bool = False,
+    flip: bool = False,
+    rotate: bool = False,
+    linkage: Linkage = "single",
+    weights: str | os.PathLike[str] = "auto",
+    device: str = "auto",
+    on_progress: Callable[[str, int, int], None] | None = None,
+    **options: Unpack[PairOptions],
+) -> Duplicates:
+    """Finds copies in a store, or between two, and groups them.
+
+    Args:
+        store: A store file or folder.
+        against: Another store of the same backbone: pairs between the two instead of within one.
+        images: The sources that the stores were embedded from, where pixels are needed. None: the
+            ids are taken for paths.
+        root: The folder that ids are below that are relative paths.
+        verify: Whether pairs in doubt are looked at, on the pixels.
+        flip: Whether mirrored copies are searched by embeddings of the mirrored images.
+        rotate: Whether turned copies are searched by embeddings of the images turned by quarters.
+        linkage: How pairs become groups; see ``group_pairs``.
+        weights: Of the backbone, for ``flip`` and ``rotate``: ``auto``, or the store's file.
+        device: That mirrored and turned images are embedded on.
+        on_progress: Told what is done, how much of how much.
+        **options: As ``find_pairs``'s: threshold, precision, mode, calibration, min_cosine,
+            max_hamming, max_pairs.
+
+    Raises:
+        StoreError: A store can't be read, or an embedding isn't finite.
+        StoreMismatchError: The stores were embedded otherwise, or the weights here are others.
+        SourceError: None of the images is one of a store's.
+        BackboneError: The backbone or its weights can't be had.
+        MissingExtraError: ``verify`` needs OpenCV.
+        EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
+        ValueError: An argument is out of its range.
+    """
+    tell = on_progress or say_nothing
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(EmbeddingStore.open(path))
+            for path in (store, against)
+            if path is not None
+        ]
+        asked = opened if verify else opened[:1]
+        sources = (
+            [stack.enter_context(_images_of(one, images, Path(root))) for one in asked]
+            if verify or flip or rotate
+            else []
+        )
+        views = {}
+        if flip or rotate:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            views = embed_views(
+                opened[0], sources[0].read, folder, flip=flip, rotate=rotate, weights=weights,
+                device=device, on_progress=tell,
+            )  # fmt: skip
+        pairs = find_pairs(
+            store, against=against, verify=_pixels(sources) if verify else None, views=views,
+            on_progress=tell, **options,
+        )  # fmt: skip
+    settings = _settings(options, linkage, verify=verify, flip=flip, rotate=rotate)
+    return collect(pairs, store, against, linkage=linkage, settings=settings)
+
+
+def _images_of(
+    store: EmbeddingStore, images: Sequence[str | os.PathLike[str]], root: Path
+) -> OriginalImages:
+    policy = policy_of(store.meta)
+    if not images:
+        return OriginalImages.by_ids(store.ids, root, policy)
+    return OriginalImages.of_source(images, store.ids, policy)
+
+
+def _pixels(sources: Sequence[OriginalImages]) -> Callable[[str], NDArray[np.uint8]]:
+    """Pixels by id, from the first source that has it."""
+
+    def load(name: str) -> NDArray[np.uint8]:
+        for source in sources:
+            if name in source:
+                return source(name)
+        raise DecodeError(name, "isn't in the source")
+
+    return load
+
+
+def _settings(options: PairOptions, linkage: str, **asked: bool) -> dict[str, Any]:
+    """What was asked for, as JSON holds it."""
+    calibration = options.get("calibration")
+    plain = {name: value for name, value in options.items() if name != "calibration"}
+    return {
+        **plain,
+        **asked,
+        "linkage": linkage,
+        "calibration": None if calibration is None else calibration.name,
+    }
