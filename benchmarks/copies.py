@@ -140,7 +140,8 @@ def score(
     for name, verify in (("embedkit", False), ("embedkit, verified", True)):
         out[name] = np.full(truth.shape, -1.0)
         began = time.perf_counter()
-        with OriginalImages.of_source([folder / queries.stem, folder / references.stem], ids) as pixels:
+        sources = [folder / queries.stem, folder / references.stem]
+        with OriginalImages.of_source(sources, ids) as pixels:
             found = find_pairs(
                 queries, against=references, threshold=0.0, calibration=report.calibration,
                 verify=pixels if verify else None,

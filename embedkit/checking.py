@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.dedup.calibration import PRECISION, calibration_for
-from embedkit.dedup.candidates import Candidates
+from embedkit.dedup.candidates import Candidates, find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.features import hamming_distances
-from embedkit.dedup.joiners import say_nothing
+from embedkit.dedup.join import MAX_PAIRS
+from embedkit.dedup.joiners import ExactJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring import Scorer
-from embedkit.dedup.search import find_pairs
 from embedkit.errors import StoreError
 from embedkit.index import Index
 from embedkit.likewise import embed_likewise, policy_of
@@ -55,7 +55,7 @@ class Match:
         hamming: Differing bits of the perceptual hashes; None where one of them says nothing.
         exact: Whether the contents have the same hash.
         verified: Whether the pixels say so; None if they weren't looked at.
-        how: How the second was made from the first, if that was seen.
+        how: How the new image was made from the known one, if that was seen.
     """
 
     image: str
@@ -139,16 +139,11 @@ def check_images(
         if threshold is None:
             threshold = used.threshold_for(precision, checked=verify)
         pixels = _pixels(new, opened, Path(root), stack) if verify else None
-        found: list[tuple[EmbeddingStore, Pairs]] = []
-        for store in opened:
-            if index is None:
-                pairs = find_pairs(
-                    fresh, against=store.path, threshold=threshold, calibration=used,
-                    max_hamming=max_hamming, verify=pixels,
-                )  # fmt: skip
-            else:
-                pairs = _score(index, new, store, used, threshold, max_hamming, pixels)
-            found.append((store, pairs))
+        side = Side(new)
+        found = [
+            (store, _score(index, side, Side(store), used, threshold, max_hamming, pixels))
+            for store in opened
+        ]
         names = list(new.ids)
         matches = [match for store, pairs in found for match in _matches(names, store, pairs)]
         order = {name: place for place, name in enumerate(names)}
@@ -173,29 +168,38 @@ def _open(
 
 
 def _score(
-    index: Index,
-    new: EmbeddingStore,
-    store: EmbeddingStore,
+    index: Index | None,
+    new: Side,
+    known: Side,
     calibration: Calibration,
     threshold: float,
     max_hamming: int,
     pixels: Callable[[str], NDArray[np.uint8]] | None,
 ) -> Pairs:
-    """The pairs of new images with those of one store of an index."""
-    left, right = Side(new), Side(store)
-    parts = [_near(index, left, store)]
-    for row in range(len(left)):
-        near = hamming_distances(right.hashes, left.hashes[[row]]) <= max_hamming
-        same = np.flatnonzero(near | (right.contents == left.contents[row]))
+    """The pairs of new images with those of one store."""
+    if index is None:
+        join = ExactJoiner(calibration.floor(len(known)), MAX_PAIRS, say_nothing)
+        candidates = find_candidates(new, known, join, max_hamming)
+    else:
+        candidates = _candidates(index, new, known, max_hamming)
+    info = PairsInfo(
+        threshold, "exact" if index is None else "approximate", calibration=calibration.name,
+        rows=len(new), against_rows=len(known),
+    )  # fmt: skip
+    scorer = Scorer(new, known, calibration, {}, say_nothing, backwards=True)
+    scored = scorer.score(candidates, info, pixels)
+    return scored.where(scored.score >= np.float32(threshold))
+
+
+def _candidates(index: Index, new: Side, known: Side, max_hamming: int) -> Candidates:
+    """What is near in the index, and what has the same bytes or a near perceptual hash."""
+    parts = [_near(index, new, known.store)]
+    for row in range(len(new)):
+        near = hamming_distances(known.hashes, new.hashes[[row]]) <= max_hamming
+        same = np.flatnonzero(near | (known.contents == new.contents[row]))
         parts.append(np.column_stack([np.full(len(same), row), same]))
     first, second = np.unique(np.concatenate(parts), axis=0).T.copy()
-    candidates = Candidates(first, second, np.zeros(len(first), np.int64))
-    info = PairsInfo(
-        threshold, "approximate", calibration=calibration.name, rows=len(left),
-        against_rows=len(right),
-    )  # fmt: skip
-    scored = Scorer(left, right, calibration, {}, say_nothing).score(candidates, info, pixels)
-    return scored.where(scored.score >= np.float32(threshold))
+    return Candidates(first, second, np.zeros(len(first), np.int64))
 
 
 def _near(index: Index, new: Side, store: EmbeddingStore) -> NDArray[np.int64]:

@@ -120,5 +120,5 @@ class OriginalImages:
 
 def _folder_of(ids: Sequence[str]) -> str:
     """What all ids begin with, up to a slash."""
-    common = os.path.commonprefix([min(ids), max(ids)])
+    common = os.path.commonprefix([min(ids), max(ids)])  # noqa: RUF071  # cut at a slash below
     return common[: common.rfind("/") + 1]

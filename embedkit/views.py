@@ -114,15 +114,16 @@ def _embed(
     turns: dict[str, _Turn],
 ) -> tuple[list[int], dict[str, NDArray[np.float32]]]:
     """The rows of a batch that could be embedded, and their views."""
-    rows, images = [], []
+    rows, images = list[int](), list["NDArray[np.uint8]"]()
     for row, name in batch:
         try:
             images.append(load(encoded(name), name).pixels)
         except DecodeError:  # moved or damaged since; it keeps its rows of zeros
             continue
         rows.append(row)
-    found: dict[str, NDArray[np.float32]] = {}
+    nothing = np.empty((0, engine.feature_dim), np.float32)
+    found = {}
     for name, (quarters, mirror) in turns.items():
         seen = [np.rot90(image[:, ::-1] if mirror else image, quarters) for image in images]
-        found[name] = engine.embed(np.stack(seen)) if seen else np.empty((0, engine.feature_dim))
+        found[name] = engine.embed(np.stack(seen)) if seen else nothing
     return rows, found

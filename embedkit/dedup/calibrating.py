@@ -163,8 +163,8 @@ class _Fitted:
             plain=plain,
             checked=checked,
             thresholds=tuple(
-                (precision, *(curve.threshold_for(precision) for curve in curves))
-                for precision in _PRECISIONS
+                (one, curves[0].threshold_for(one), curves[1].threshold_for(one))
+                for one in _PRECISIONS
             ),
             tail=self.pairs.tail,
         )

@@ -41,6 +41,7 @@ class Scorer:
         calibration: The models.
         views: Of the left store's images.
         tell: Told what is done, how much of how much.
+        backwards: Whether ``Pairs.how`` tells how the first was made from the second instead.
     """
 
     left: Side
@@ -48,6 +49,7 @@ class Scorer:
     calibration: Calibration
     views: Mapping[str, NDArray[np.floating]]
     tell: Callable[[str, int, int], None]
+    backwards: bool = False
 
     def score(
         self,
@@ -105,6 +107,8 @@ class Scorer:
         pairs = [
             (names[int(i)], others[int(j)]) for i, j in zip(first[at], second[at], strict=True)
         ]
+        if self.backwards:
+            pairs = [(second, first) for first, second in pairs]
         evidence = compare_images(
             pairs, pixels, threads=_cores(),
             on_progress=lambda done, total: self.tell("looking at pixels", done, total),

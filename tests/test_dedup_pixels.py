@@ -1,0 +1,181 @@
+"""Searches that look at the images: views, verification, calibration, new images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from images import draw_photo, encode
+from PIL import Image
+
+import embedkit
+from embedkit.calibration import calibrate
+from embedkit.checking import check_images
+from embedkit.dedup.calibration import Calibration
+from embedkit.deduplication import find_copies
+from embedkit.errors import DecodeError, EmbedkitError, SourceError, StoreError
+from embedkit.index import Index
+from embedkit.originals import OriginalImages
+from embedkit.store import EmbeddingStore
+from embedkit.views import embed_views
+
+SIZE = (320, 320)  # square, so that a turned image is cropped as the image is
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve drawn photos, one of them mirrored, another one turned, a third one twice."""
+    path = tmp_path_factory.mktemp("images")
+    for number in range(12):
+        draw_photo(number, SIZE).save(path / f"{number:02d}.png")
+    draw_photo(1, SIZE).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path / "mirrored.png")
+    draw_photo(2, SIZE).transpose(Image.Transpose.ROTATE_90).save(path / "turned.png")
+    shutil.copy(path / "03.png", path / "twice.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "photos.h5"
+    embedkit.extract(folder, path, backbone="tiny", weights="random", labels="none")
+    return path
+
+
+def named(found: object) -> set[frozenset[str]]:
+    """The pairs of a search, by the images' names."""
+    ids = [Path(name).stem for name in found.images.ids]
+    place = {int(node): n for n, node in enumerate(found.groups.node)}
+    return {
+        frozenset((ids[place[int(i)]], ids[place[int(j)]]))
+        for i, j in zip(found.pairs.first, found.pairs.second, strict=True)
+    }
+
+
+def test_views_are_the_embeddings_of_turned_images(
+    folder: Path, store: Path, tmp_path: Path
+) -> None:
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    for file in folder.iterdir():
+        image = Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image.transpose(Image.Transpose.ROTATE_90).save(turned / file.name)
+    expected = tmp_path / "turned.h5"
+    embedkit.extract(turned, expected, backbone="tiny", weights="random", labels="none")
+    with EmbeddingStore.open(store) as opened, EmbeddingStore.open(expected) as other:
+        images = OriginalImages.by_ids(opened.ids, Path())
+        with images:
+            views = embed_views(opened, images.read, tmp_path, flip=True, rotate=True)
+        assert len(views) == 7
+        rows = np.array(other.embeddings[:], np.float64)
+        found = np.array(views["mirrored-90"], np.float64)
+    cosines = (rows * found).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(found, axis=1)
+    assert cosines.min() > 0.999
+
+
+def test_mirrored_and_turned_copies_are_found_when_asked(store: Path) -> None:
+    mirrored, turned = frozenset(("01", "mirrored")), frozenset(("02", "turned"))
+    options = {"threshold": 0.9, "min_cosine": 0.999, "max_hamming": 0}
+    plain = named(find_copies(store, **options))
+    assert not plain & {mirrored, turned}
+    assert mirrored in named(find_copies(store, flip=True, **options))
+    assert turned in named(find_copies(store, rotate=True, **options))
+
+
+def test_images_that_are_gone_have_no_views(folder: Path, store: Path, tmp_path: Path) -> None:
+    def encoded(name: str) -> bytes:
+        if name.endswith("01.png"):
+            raise DecodeError(name, "is gone")
+        return Path(name).read_bytes()
+
+    with EmbeddingStore.open(store) as opened:
+        views = embed_views(opened, encoded, tmp_path, flip=True, rotate=False)
+        gone = [Path(name).name for name in opened.ids].index("01.png")
+    (view,) = views.values()
+    assert not view[gone].any()
+    assert view[gone + 1].any()
+
+
+def test_verification_tells_how_a_copy_was_made(store: Path) -> None:
+    found = find_copies(store, verify=True, flip=True, threshold=0.5, min_cosine=0.9)
+    ids = [Path(name).stem for name in found.images.ids]
+    names = dict(zip(found.groups.node.tolist(), ids, strict=True))
+    for n in range(len(found.pairs)):
+        pair = {names[int(found.pairs.first[n])], names[int(found.pairs.second[n])]}
+        if pair == {"01", "mirrored"}:
+            assert found.pairs.verified[n] == 1
+            assert found.pairs.how[n]["flip"] is True
+            break
+    else:
+        pytest.fail("the mirrored copy wasn't found")
+
+
+def test_images_that_were_moved(folder: Path, store: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(folder, moved)
+    with EmbeddingStore.open(store) as opened:
+        ids = list(opened.ids)
+    with OriginalImages.of_source(moved, ids) as images:
+        assert images.read(ids[4]) == (moved / Path(ids[4]).name).read_bytes()
+        assert images(ids[4]).shape == (320, 320, 3)
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "x.png").write_bytes(encode(draw_photo(50), "PNG"))
+    with pytest.raises(SourceError, match="none of the store's images"):
+        OriginalImages.of_source(tmp_path / "others", ids)
+
+
+def test_new_images_against_an_index(folder: Path, store: Path, tmp_path: Path) -> None:
+    index = Index.build(store, tmp_path / "photos.index")
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(folder / "05.png", new / "same.png")
+    draw_photo(7, SIZE).resize((120, 120)).save(new / "small.png")
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    Image.fromarray(noise).save(new / "other.png")
+    (new / "broken.png").write_bytes(b"no image")
+    with pytest.raises(StoreError, match="--store"):
+        check_images(index, new)
+    for known, stores in ((index, [store]), (store, None)):
+        found = check_images(known, new, stores=stores, threshold=0.99)
+        best = {}
+        for match in found.matches:
+            best.setdefault(Path(match.image).stem, match)
+        assert Path(best["same"].id).stem == "05"
+        assert (best["same"].exact, best["same"].score) == (True, 1.0)
+        assert Path(best["small"].id).stem == "07"
+        assert "other" not in best
+        assert [Path(one.id).name for one in found.failures] == ["broken.png"]
+        assert len(found.images) == 3
+
+
+def test_new_images_are_looked_at(folder: Path, store: Path, tmp_path: Path) -> None:
+    draw_photo(4, SIZE).crop((40, 40, 300, 300)).save(tmp_path / "part.png")
+    found = check_images(store, tmp_path / "part.png", verify=True, threshold=0.0)
+    match = next(m for m in found.matches if Path(m.id).stem == "04")
+    assert match.verified
+    np.testing.assert_allclose(match.how["crop"], [40 / 320, 40 / 320, 300 / 320, 300 / 320],
+                               atol=0.03)  # fmt: skip
+
+
+def test_a_calibration_is_made_saved_and_used(folder: Path, store: Path, tmp_path: Path) -> None:
+    report = calibrate(store, folder, originals=6)
+    assert report.copies == 6 * 12
+    assert 0 < report.plain.recall_there <= report.checked.recall_there <= 1
+    path = tmp_path / "calibration.json"
+    report.calibration.save(path)
+    loaded = Calibration.load(path)
+    assert loaded == report.calibration
+    low, high = (loaded.threshold_for(p, checked=True) for p in (0.5, 0.99))
+    assert low <= high
+    found = find_copies(store, calibration=loaded, verify=True)
+    assert frozenset(("03", "twice")) in named(found)
+    assert found.pairs.info.calibration == loaded.name
+    assert found.settings["calibration"] == loaded.name
+    with pytest.raises(ValueError, match="at least 4"):
+        calibrate(store, folder, originals=3)
+    with pytest.raises(ValueError, match="precision"):
+        loaded.threshold_for(0.0, checked=False)
+    path.write_text('{"format": "embedkit-calibration-1"}')
+    with pytest.raises(EmbedkitError, match="is no calibration"):
+        Calibration.load(path)
