@@ -33,8 +33,6 @@ from PIL import Image
 from embedkit import EmbeddingStore, extract
 from embedkit.calibration import calibrate
 from embedkit.dedup import find_pairs
-from embedkit.dedup.distinct import Side
-from embedkit.dedup.features import PairFeatures
 from embedkit.metrics import micro_ap, recall_at_precision
 from embedkit.originals import OriginalImages
 
@@ -120,22 +118,21 @@ def score(
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_], list[str]]:
     """Each ranking's scores of all pairs, ``(Q, N)``, which pairs are true, and the edits."""
     with EmbeddingStore.open(queries) as asked, EmbeddingStore.open(references) as known:
-        left, right = Side(asked), Side(known)
+        left, right = (unit(store.to_numpy(np.float64)) for store in (asked, known))
+        mine, theirs = (store.images("phash").astype(np.uint64) for store in (asked, known))
         names = [Path(name).name for name in known.ids]
-        asked_ids = list(asked.ids)
-        kinds = [list(EDITS)[int(Path(name).name[:2])] for name in asked_ids]
+        ids = list(asked.ids)
+        kinds = [list(EDITS)[int(Path(name).name[:2])] for name in ids]
         truth = np.zeros((len(left), len(right)), bool)
-        for row, name in enumerate(asked_ids):
+        for row, name in enumerate(ids):
             truth[row, names.index(Path(name).name[3:])] = True
-        pairs = np.indices(truth.shape).reshape(2, -1)
-        columns = PairFeatures(left.rows, right.rows, left.hashes, right.hashes).columns(*pairs)
-        ids = {*asked_ids, *known.ids}
-    columns = {name: column.reshape(truth.shape) for name, column in columns.items()}
-    distance = np.bitwise_count(left.hashes[:, None] ^ right.hashes[None]).astype(float)
+        ids += known.ids
+    whiten = whitening(right, 256)
+    distance = np.bitwise_count(mine[:, None] ^ theirs[None])
     out = {
-        "cosine": columns["cosine"],
-        "whitened": columns["whitened"],
-        "sum": columns["cosine"] + 1 - distance / 64,
+        "cosine": left @ right.T,
+        "whitened": whiten(left) @ whiten(right).T,
+        "sum": left @ right.T + 1 - distance / 64,
     }
     for name, verify in (("embedkit", False), ("embedkit, verified", True)):
         out[name] = np.full(truth.shape, -1.0)
@@ -151,6 +148,19 @@ def score(
         print(f"{name}: {time.perf_counter() - began:.0f} s, {len(found):,} candidates, "
               f"{looked:,} looked at")  # fmt: skip
     return out, truth, kinds
+
+
+def unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def whitening(
+    rows: NDArray[np.float64], dim: int
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    mean = rows.mean(0)
+    _, values, vectors = np.linalg.svd(rows - mean, full_matrices=False)
+    matrix = vectors[:dim].T / values[:dim]
+    return lambda some: unit((some - mean) @ matrix)
 
 
 def peers(folder: Path, references: Path) -> dict[str, NDArray[np.float64]]:

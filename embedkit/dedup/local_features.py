@@ -39,14 +39,19 @@ class LocalFeatures:
     Attributes:
         gray: ``(h, w)`` uint8, at most 320 pixels on the longer side.
         points: ``(n, 2)`` float32, x and y in ``gray``.
-        descriptors: ``(n, 128)`` float32 of unit length.
+        descriptors: ``(n, 128)`` uint8, as SIFT makes them.
         size: Width and height of the image itself, pixels.
     """
 
     gray: NDArray[np.uint8]
     points: NDArray[np.float32]
-    descriptors: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
     size: tuple[int, int]
+
+    def unit_descriptors(self) -> NDArray[np.float32]:
+        """Square roots of the descriptors, ``(n, 128)``, of unit length."""
+        values = self.descriptors.astype(np.float32)
+        return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
 
     def mirrored(self) -> LocalFeatures:
         """Of the image mirrored left to right."""
@@ -73,5 +78,4 @@ def find_features(pixels: NDArray[np.uint8]) -> LocalFeatures:
     points = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)
     if descriptors is None:
         descriptors = np.empty((0, 128), np.float32)
-    total = np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9)
-    return LocalFeatures(gray, points, np.sqrt(descriptors / total), (width, height))
+    return LocalFeatures(gray, points, descriptors.astype(np.uint8), (width, height))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_images"]
 
-_IMAGES_KEPT = 512  # about 300 KiB each
+_IMAGES_KEPT = 4096  # about 130 KiB each; what is found again costs as much as ten comparisons
 _PAIRS_AT_ONCE = 256
 
 

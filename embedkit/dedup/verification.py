@@ -89,7 +89,7 @@ def _strength(found: _Registered) -> float:
 def _register(first: LocalFeatures, second: LocalFeatures, *, flip: bool) -> _Registered:
     source = first.mirrored() if flip else first
     nothing = _Registered(flip, np.eye(2, 3), 0, 0.0, 0.0, 0.0)
-    left, right = _match(source.descriptors, second.descriptors)
+    left, right = _match(source.unit_descriptors(), second.unit_descriptors())
     if len(left) < _FEWEST:
         return nothing
     points, targets = source.points[left], second.points[right]

@@ -1,6 +1,6 @@
 """How fast is every pair above a threshold found, and in how much memory?
 
-    python benchmarks/dedup.py --images photos/ caltech20/ --sizes 20000,100000,500000 --million
+    python benchmarks/joins.py --images photos/ caltech20/ --sizes 20000,100000,500000 --million
 
 The vectors: real EfficientNet-Lite0 embeddings of random crops and collages of the images (10,000
 of them, 512 of their 1280 features), and for larger sets e + (f - g) / 2 of three of these drawn at
@@ -56,11 +56,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", default="20000,100000,500000")
     parser.add_argument("--threshold", type=float, default=0.9)
     parser.add_argument("--queries", type=int, default=8192, help="faiss asks for so many at most")
+    parser.add_argument("--full", action="store_true", help="ask faiss for every row: hours")
     parser.add_argument("--million", action="store_true", help="a store of 1,000,000 rows too")
     parser.add_argument("--scratch", type=Path, help="folder for a few GB")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.full:
+        args.queries = sys.maxsize
     if not args.part and not args.views and not args.images:
         parser.error("give --images or --views")
     return args
