@@ -96,8 +96,11 @@ def _find(
     ] = 7,
     min_cosine: Annotated[
         float | None,
-        typer.Option(help="Least cosine of what is scored. [default: about 20 pairs an image]"),
+        typer.Option(help="Least cosine of what is scored. [default: by --looks]"),
     ] = None,
+    looks: Annotated[
+        float, typer.Option(help="How many others each image is scored with, beside its copies.")
+    ] = 40.0,
     weights: Annotated[
         str, typer.Option(help="For --flip and --rotate: auto, or the file of the weights.")
     ] = "auto",
@@ -135,7 +138,8 @@ def _find(
             rotate=rotate, linkage=linkage.value, weights=weights, device=device,
             threshold=threshold, precision=precision, mode=mode.value,
             calibration=None if calibration is None else Calibration.load(calibration),
-            min_cosine=min_cosine, max_hamming=None if max_hamming < 0 else max_hamming,
+            min_cosine=min_cosine, looks=looks,
+            max_hamming=None if max_hamming < 0 else max_hamming,
             on_progress=line.step,
         )  # fmt: skip
     write_duplicates(found, output, overwrite=overwrite, report=report, root=root)

@@ -15,9 +15,10 @@ from embedkit.dedup.candidates import Candidates, find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.features import hamming_distances
 from embedkit.dedup.join import MAX_PAIRS
-from embedkit.dedup.joiners import ExactJoiner, say_nothing
+from embedkit.dedup.joiners import ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring import Scorer
+from embedkit.dedup.search import LOOKS
 from embedkit.errors import StoreError
 from embedkit.index import Index
 from embedkit.likewise import embed_likewise, policy_of
@@ -178,8 +179,9 @@ def _score(
 ) -> Pairs:
     """The pairs of new images with those of one store."""
     if index is None:
-        join = ExactJoiner(calibration.floor(len(known)), MAX_PAIRS, say_nothing)
-        candidates = find_candidates(new, known, join, max_hamming)
+        joiner = ExactJoiner(None, MAX_PAIRS, say_nothing, LOOKS)
+        wide = WhitenedJoiner(ExactJoiner(None, MAX_PAIRS, say_nothing, LOOKS))
+        candidates = find_candidates(new, known, [joiner, wide], max_hamming)
     else:
         candidates = _candidates(index, new, known, max_hamming)
     info = PairsInfo(

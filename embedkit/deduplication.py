@@ -38,6 +38,7 @@ class PairOptions(TypedDict, total=False):
     calibration: Calibration | None
     min_cosine: float | None
     max_hamming: int | None
+    looks: float
     max_pairs: int
 
 
@@ -72,7 +73,7 @@ def find_copies(
         device: That mirrored and turned images are embedded on.
         on_progress: Told what is done, how much of how much.
         **options: As ``find_pairs``'s: threshold, precision, mode, calibration, min_cosine,
-            max_hamming, max_pairs.
+            max_hamming, looks, max_pairs.
 
     Raises:
         StoreError: A store can't be read, or an embedding isn't finite.

@@ -15,18 +15,22 @@ from embedkit.dedup.sampling import sample_pairs
 from embedkit.metrics import precision_recall, recall_at_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.dedup.distinct import Side
     from embedkit.dedup.logistic import LogisticModel
     from embedkit.dedup.sampling import SampledPairs
+    from embedkit.dedup.verification import Evidence
 
 __all__ = ["CalibrationReport", "Curve", "fit_calibration"]
 
 _RISING = ("cosine", "whitened", "plain", "inliers", "correlation", "whole")
 _PRECISIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+# Of another image whose pixels agree so with a copy's, and with its original's: a twin of that,
+# which the user has unknowingly, and no mistake.
+_TWIN_INLIERS, _TWIN_CORRELATION, _TWIN_WHOLE = 15, 0.5, 0.75
 _Columns = dict[str, "NDArray[np.float64]"]
 
 
@@ -112,6 +116,8 @@ def fit_calibration(
 ) -> CalibrationReport:
     """Fits both models.
 
+    An image that by its pixels is the same as the original of a copy isn't counted as another one.
+
     Args:
         store: The images.
         copies: Edited copies of some of them, embedded likewise.
@@ -127,16 +133,39 @@ def fit_calibration(
     features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes)
     columns = features.columns(pairs.copy, pairs.row)
     names, others = list(copies.store.ids), list(store.store.ids)
-    evidence = compare_images(
-        [(others[row], names[copy]) for copy, row in zip(pairs.copy, pairs.row, strict=True)],
-        pixels, threads=threads,
-        on_progress=lambda done, total: tell("looking at pixels", done, total),
+
+    def look(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
+        return compare_images(
+            list(these), pixels, threads=threads,
+            on_progress=lambda done, total: tell(what, done, total),
+        )  # fmt: skip
+
+    ends = zip(pairs.copy.tolist(), pairs.row.tolist(), strict=True)
+    evidence = look(((others[row], names[copy]) for copy, row in ends), "looking at pixels")
+    doubtful = np.flatnonzero(
+        [not w and _agree(e) for w, e in zip(pairs.wanted, evidence, strict=True)]
+    )
+    twins = look(
+        ((others[row], others[origin]) for row, origin in
+         zip(pairs.row[doubtful], origins[pairs.copy[doubtful]], strict=True)),
+        "looking for twins",
     )  # fmt: skip
     seen = np.array([one is not None for one in evidence])
+    seen[doubtful[np.array([_agree(one) for one in twins], bool)]] = False
     pairs, columns = pairs.where(seen), {name: column[seen] for name, column in columns.items()}
-    looks = evidence_columns([one for one in evidence if one is not None])
+    looks = evidence_columns(
+        [one for one, kept in zip(evidence, seen, strict=True) if one and kept]
+    )
     fitted = _Fitted(pairs, columns, looks, origins, kinds, precision)
     return fitted.report(store, copies, seed)
+
+
+def _agree(evidence: Evidence | None) -> bool:
+    """Whether pixels alone say that two images are one."""
+    if evidence is None:
+        return False
+    mapped = evidence.inliers >= _TWIN_INLIERS and evidence.correlation >= _TWIN_CORRELATION
+    return mapped or evidence.whole >= _TWIN_WHOLE
 
 
 @dataclass(frozen=True)
@@ -166,7 +195,6 @@ class _Fitted:
                 (one, curves[0].threshold_for(one), curves[1].threshold_for(one))
                 for one in _PRECISIONS
             ),
-            tail=self.pairs.tail,
         )
         return CalibrationReport(calibration, rows, len(copies), *curves)
 

@@ -41,7 +41,6 @@ PRECISION = 0.99
 
 _FORMAT = "embedkit-calibration-1"
 _FEWEST_ROWS = 100
-_LOOKED_AT = 20  # pairs of an image
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,9 @@ class Calibration:
         pooling: Of the store that was calibrated on.
         rows: Of that store; 0 leaves the odds alone whatever the size.
         plain: The model without pixels.
-        checked: The model with pixels.
+        checked: The model with pixels; its feature ``plain`` is what the other one gives.
         thresholds: Precisions, ascending, and the least score that reaches each: without pixels,
             and with pixels; 1 where none does.
-        tail: Shares of pairs that are no copies, descending, and the cosine that as many of them
-            reach.
     """
 
     name: str
@@ -74,15 +71,12 @@ class Calibration:
     plain: LogisticModel
     checked: LogisticModel
     thresholds: tuple[tuple[float, float, float], ...]
-    tail: tuple[tuple[float, float], ...]
 
     def __post_init__(self) -> None:
         if set(self.plain.features) != {*FEATURES}:
             raise ValueError(f"the model's features are {self.plain.features}")
         if set(self.checked.features) != {*CHECKED_FEATURES}:
             raise ValueError(f"the checking model's features are {self.checked.features}")
-        if not self.tail or list(self.tail) != sorted(self.tail, reverse=True):
-            raise ValueError("the tail isn't in order")
         if not self.thresholds or list(self.thresholds) != sorted(self.thresholds):
             raise ValueError("the thresholds aren't in order")
         if self.rows < 0:
@@ -105,35 +99,11 @@ class Calibration:
         _, plain, looked = enough[0] if enough else self.thresholds[-1]
         return looked if checked else plain
 
-    def floor(self, rows: int) -> float:
-        """The least cosine of a pair that is looked at in a store of ``rows`` rows.
-
-        Chosen so that each image has about 20 such pairs that are no copies.
-        """
-        shares, cosines = zip(*self.tail[::-1], strict=True)
-        wanted = min(_LOOKED_AT / max(rows, 1), 1.0)
-        return float(np.interp(np.log(wanted), np.log(shares), cosines))
-
-    def plain_odds(
-        self, columns: Mapping[str, NDArray[np.floating]], rows: int
-    ) -> NDArray[np.float64]:
-        """Log-odds of pairs in a store of ``rows`` rows, without pixels."""
-        odds = self.plain.log_odds(columns)
+    def prior(self, rows: int) -> float:
+        """What a store of ``rows`` rows adds to the log-odds that the models give."""
         if self.rows == 0:
-            return odds
-        prior = float(np.log(max(self.rows, _FEWEST_ROWS) / max(rows, _FEWEST_ROWS)))
-        return odds + prior
-
-    def checked_odds(
-        self, odds: NDArray[np.float64], evidence: Mapping[str, NDArray[np.floating]]
-    ) -> NDArray[np.float64]:
-        """Log-odds of pairs with pixels, from those without.
-
-        Args:
-            odds: As ``plain_odds`` gives.
-            evidence: As ``evidence_columns`` gives.
-        """
-        return self.checked.log_odds({"plain": odds, **evidence})
+            return 0.0
+        return float(np.log(max(self.rows, _FEWEST_ROWS) / max(rows, _FEWEST_ROWS)))
 
     def refuse_other(self, meta: StoreMeta, path: object) -> None:
         """Refuses a store of another backbone.
@@ -161,7 +131,6 @@ class Calibration:
             "plain": self.plain.to_config(),
             "checked": self.checked.to_config(),
             "thresholds": [list(row) for row in self.thresholds],
-            "tail": [list(point) for point in self.tail],
         }
 
     @classmethod
@@ -177,7 +146,6 @@ class Calibration:
         try:
             for name in ("plain", "checked"):
                 values[name] = LogisticModel.from_config(values[name])
-            values["tail"] = tuple((float(a), float(b)) for a, b in values["tail"])
             values["thresholds"] = tuple(
                 (float(a), float(b), float(c)) for a, b, c in values["thresholds"]
             )
@@ -244,7 +212,7 @@ def guessed_calibration(meta: StoreMeta) -> Calibration:
     )
     return Calibration(
         "none", meta.backbone, meta.weights_fingerprint, meta.pooling, 0, plain,
-        checked, ((1.0, 0.5, 0.5),), ((1.0, 0.85),),
+        checked, ((1.0, 0.5, 0.5),),
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class Candidates:
 def find_candidates(
     left: Side,
     right: Side | None,
-    join: Joiner,
+    joins: Sequence[Joiner],
     max_hamming: int | None,
     views: Sequence[NDArray[np.floating]] = (),
 ) -> Candidates:
@@ -61,17 +61,19 @@ def find_candidates(
     Args:
         left: The store.
         right: The store that it is compared with; None compares it with itself.
-        join: Finds pairs of near embeddings.
+        joins: Find pairs of near embeddings; what one of them finds is looked at.
         max_hamming: The most differing bits; None leaves the perceptual hashes out.
         views: ``(N, D)`` embeddings of the store's images, mirrored or turned.
     """
     parts = [_table(pairs, 0) for pairs in _equal(left, right)]
     rows = UnitRows(left.store.embeddings, left.by_embedding.rows)
     other = None if right is None else UnitRows(right.store.embeddings, right.by_embedding.rows)
-    parts.append(_table(_spread(_pairs(join(rows, against=other)), left, right, "by_embedding"), 0))
-    for number, view in enumerate(views, 1):
-        seen = _pairs(join(UnitRows(view, rows.numbers), against=other or rows))
-        parts += _seen(seen, left, right, number)
+    for join in joins:
+        found = _pairs(join(rows, against=other))
+        parts.append(_table(_spread(found, left, right, "by_embedding"), 0))
+        for number, view in enumerate(views, 1):
+            seen = _pairs(join(UnitRows(view, rows.numbers), against=other or rows))
+            parts += _seen(seen, left, right, number)
     if max_hamming is not None:
         parts.append(_table(_close(left, right, max_hamming), 0))
     table = np.unique(np.concatenate(parts), axis=0)

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.rows import UnitRows
 
-__all__ = ["FEATURES", "PairFeatures", "hamming_distances"]
+__all__ = ["FEATURES", "WHITENED", "PairFeatures", "Whitening", "hamming_distances"]
 
 FEATURES = ("cosine", "whitened", "normalised", "hamming")
 """The features of a pair: the cosine; the cosine after whitening; the cosine less what both images
 have with others; the differing bits of the perceptual hashes, at most 32, which is chance."""
 
-_WHITENED = 256
+WHITENED = 256
+"""Dimensions that are left after whitening, at most."""
+
 _LEARNED_ROWS, _BACKGROUND_ROWS = 8192, 2048
 _RANKS = slice(4, 20)  # of the nearest in the background; the first few may be copies themselves
 _SHRINKAGE = 0.1  # of the mean eigenvalue, added to each
@@ -36,8 +38,13 @@ _PAIRS_AT_ONCE = 16384
 
 
 @dataclass(frozen=True, slots=True)
-class _Whitening:
-    """Subtracts the mean and makes all directions vary alike."""
+class Whitening:
+    """Subtracts the mean and makes all directions vary alike.
+
+    Attributes:
+        mean: ``(D,)``.
+        matrix: ``(D, d)``.
+    """
 
     mean: NDArray[np.float64]
     matrix: NDArray[np.float64]
@@ -47,7 +54,7 @@ class _Whitening:
         """From ``(n, D)`` rows; the eigenvalues shrunk towards their mean, as rows may be few."""
         mean = rows.mean(0)
         dim = rows.shape[1]
-        kept = min(_WHITENED, dim)
+        kept = min(WHITENED, dim)
         covariance = (rows - mean).T @ (rows - mean) / max(len(rows), 1)
         values, vectors = eigh(covariance, subset_by_index=[dim - kept, dim - 1])
         floor = _SHRINKAGE * np.trace(covariance) / kept + 1e-12
@@ -75,7 +82,7 @@ class PairFeatures:
     ) -> None:
         self._sides = rows, other
         self._hashes = hashes, other_hashes
-        self._whitening = _Whitening.learn(other.sample(_LEARNED_ROWS))
+        self._whitening = Whitening.learn(other.sample(_LEARNED_ROWS))
         self._background = other.sample(_BACKGROUND_ROWS)
 
     def columns(

@@ -1,26 +1,52 @@
-"""How near embeddings are searched: every pair, or within cells with a measured recall."""
+"""How near embeddings are searched: every pair, or within cells; as they are, or whitened."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from embedkit.dedup.features import WHITENED, Whitening
 from embedkit.dedup.join import join_rows
+from embedkit.dedup.rows import UnitRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
-
-    from embedkit.dedup.rows import UnitRows
 
     Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
-__all__ = ["CellJoiner", "ExactJoiner", "say_nothing"]
+__all__ = ["CellJoiner", "ExactJoiner", "WhitenedJoiner", "find_floor", "say_nothing"]
+
+_SAMPLED = 2048, 8192  # 17 million pairs
+_MOST_PAIRS = 4e6  # a quarter of a gigabyte, and a few minutes to score
+_LEARNED_ROWS = 8192
 
 
 def say_nothing(what: str, done: int, total: int) -> None:
     """A listener to progress that isn't interested."""
+
+
+def find_floor(rows: UnitRows, other: UnitRows, each: float) -> float:
+    """The cosine that about ``each`` of the other rows reach with a row, by a sample.
+
+    Fewer than ``each`` where that would make more than four million pairs.
+
+    Args:
+        rows: One side.
+        other: The other side; may be the same.
+        each: How many.
+
+    Returns:
+        -1 to 1; -1 if a row has no more others than that.
+    """
+    share = min(each / max(len(other), 1), _MOST_PAIRS / max(len(rows) * len(other), 1))
+    if share >= 1 or not len(rows):
+        return -1.0
+    cosines = rows.sample(_SAMPLED[0]) @ other.sample(_SAMPLED[1]).T
+    different = cosines[cosines < 1 - 1e-9]  # neither a row with itself nor equal ones
+    return float(np.quantile(different, 1 - share)) if len(different) else -1.0
 
 
 class ExactJoiner:
@@ -33,16 +59,31 @@ class ExactJoiner:
     recall: float | None = None
 
     def __init__(
-        self, threshold: float, max_pairs: int, tell: Callable[[str, int, int], None]
-    ) -> None:
+        self, threshold: float | None, max_pairs: int, tell: Callable[[str, int, int], None],
+        each: float = 20.0,
+    ) -> None:  # fmt: skip
+        """Takes what is to be found.
+
+        Args:
+            threshold: The least cosine; None finds one that ``each`` pairs a row reach.
+            max_pairs: More are refused.
+            tell: Told what is done, how much of how much.
+            each: Pairs a row.
+        """
         self._threshold, self._max_pairs, self._tell = threshold, max_pairs, tell
+        self._each = each
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
         """Joins; see ``join_rows``."""
         return join_rows(
-            rows, self._threshold, against=against, max_pairs=self._max_pairs,
+            rows, self._floor(rows, against), against=against, max_pairs=self._max_pairs,
             on_progress=lambda done, total: self._tell("comparing embeddings", done, total),
         )  # fmt: skip
+
+    def _floor(self, rows: UnitRows, against: UnitRows | None) -> float:
+        if self._threshold is None:  # the same for all views
+            self._threshold = find_floor(rows, against or rows, self._each)
+        return self._threshold
 
 
 class CellJoiner(ExactJoiner):
@@ -56,12 +97,41 @@ class CellJoiner(ExactJoiner):
         """Joins; see ``join_cells``."""
         from embedkit.dedup.cells import join_cells, measure_recall
 
+        floor = self._floor(rows, against)
         found = join_cells(
-            rows, self._threshold, against=against, max_pairs=self._max_pairs,
+            rows, floor, against=against, max_pairs=self._max_pairs,
             on_progress=lambda done, total: self._tell("comparing cells", done, total),
         )  # fmt: skip
-        share = measure_recall(
-            found, rows, self._threshold, against=against, max_pairs=self._max_pairs
-        )
+        share = measure_recall(found, rows, floor, against=against, max_pairs=self._max_pairs)
         self.recall = share if self.recall is None else min(self.recall, share)
         return found
+
+
+class WhitenedJoiner:
+    """Finds pairs that are near after whitening, which tells copies from what merely looks alike.
+
+    Args:
+        joiner: Joins the whitened rows.
+    """
+
+    def __init__(self, joiner: ExactJoiner) -> None:
+        self._joiner = joiner
+        self._whitening: Whitening | None = None
+
+    def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
+        """Joins; the cosines are those after whitening."""
+        if not len(rows) or (against is not None and not len(against)):
+            return self._joiner(rows, against=against)  # nothing to learn from, nor to find
+        if self._whitening is None:  # the same for all views
+            self._whitening = Whitening.learn((against or rows).sample(_LEARNED_ROWS))
+        left = self._whiten(rows)
+        right = None if against is None else self._whiten(against)
+        first, second, cosines = self._joiner(left, against=right)
+        return rows.numbers[first], (against or rows).numbers[second], cosines
+
+    def _whiten(self, rows: UnitRows) -> UnitRows:
+        assert self._whitening is not None
+        out = np.empty((len(rows), min(WHITENED, rows.dim)), np.float32)
+        for where, part in rows.parts():
+            out[where] = self._whitening.apply(part)
+        return UnitRows(out)

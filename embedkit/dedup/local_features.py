@@ -51,7 +51,8 @@ class LocalFeatures:
     def unit_descriptors(self) -> NDArray[np.float32]:
         """Square roots of the descriptors, ``(n, 128)``, of unit length."""
         values = self.descriptors.astype(np.float32)
-        return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
+        total = np.maximum(values.sum(axis=1, keepdims=True), 1e-9)
+        return np.asarray(np.sqrt(values / total))
 
     def mirrored(self) -> LocalFeatures:
         """Of the image mirrored left to right."""

@@ -20,9 +20,6 @@ __all__ = ["SampledPairs", "sample_pairs"]
 # and of all the rest are drawn. Each drawn one stands for as many as its stratum has.
 _STRATA = ((3, 3), (47, 1), (None, 1))
 _TWIN_COSINE, _TWIN_HAMMING = 0.9, 6
-_BINS = 4000
-_SHARES = tuple(10.0**-power for power in range(8))
-_FEWEST_PAIRS = 10  # that a share of the tail is read from
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,12 @@ class SampledPairs:
         row: ``(P,)`` rows of the images' store.
         wanted: ``(P,)`` bool, whether the copy was made of that image.
         weight: ``(P,)`` float64, how many pairs each stands for.
-        tail: As ``Calibration.tail``.
     """
 
     copy: NDArray[np.int64]
     row: NDArray[np.int64]
     wanted: NDArray[np.bool_]
     weight: NDArray[np.float64]
-    tail: tuple[tuple[float, float], ...]
 
     def __len__(self) -> int:
         return len(self.copy)
@@ -49,7 +44,7 @@ class SampledPairs:
     def where(self, kept: NDArray[np.bool_]) -> SampledPairs:
         """Some of the pairs."""
         columns = self.copy[kept], self.row[kept], self.wanted[kept], self.weight[kept]
-        return SampledPairs(*columns, self.tail)
+        return SampledPairs(*columns)
 
 
 def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: int) -> SampledPairs:
@@ -65,20 +60,17 @@ def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: in
         seed: Of the draw.
     """
     rng = np.random.default_rng(seed)
-    parts, counts = [], np.zeros(_BINS, np.int64)
+    parts = []
     for origin in np.unique(origins).tolist():
         mine = np.flatnonzero(origins == origin)
         others = _others(store, origin)
         cosines = copies.rows.take(mine) @ store.rows.take(others).T
-        counts += np.histogram(cosines, _BINS, (-1, 1 + 1e-9))[0]
         parts.append(np.column_stack([mine, np.full((len(mine), 3), (origin, 1, 1))]))
         for copy, similar in zip(mine.tolist(), cosines, strict=True):
             parts += _draw(copy, others[np.argsort(-similar, kind="stable")], rng)
     table = np.concatenate(parts)
     copy, row, wanted, weight = table.T
-    return SampledPairs(
-        copy.astype(np.int64), row.astype(np.int64), wanted.astype(bool), weight, _tail(counts)
-    )
+    return SampledPairs(copy.astype(np.int64), row.astype(np.int64), wanted.astype(bool), weight)
 
 
 def _others(store: Side, origin: int) -> NDArray[np.int64]:
@@ -107,15 +99,3 @@ def _draw(
                 np.column_stack([ones * copy, drawn, ones * 0, ones * len(stratum) / len(drawn)])
             )
     return out
-
-
-def _tail(counts: NDArray[np.int64]) -> tuple[tuple[float, float], ...]:
-    """The cosines that some shares of all the other pairs reach, from their histogram."""
-    edges = np.linspace(-1, 1, _BINS + 1)
-    reached = np.append(np.cumsum(counts[::-1])[::-1], 0)
-    points: list[tuple[float, float]] = []
-    for share in _SHARES:
-        if share * reached[0] >= _FEWEST_PAIRS or not points:
-            place = int(np.flatnonzero(reached >= share * reached[0])[-1])
-            points.append((share, float(edges[min(place, _BINS)])))
-    return tuple(points)

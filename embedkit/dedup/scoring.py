@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scorer"]
 
-_LOOKED_AT = -12.0, 12.0  # log-odds between which pixels can change what a pair is taken for
+_SURE = 12.0  # log-odds above which pixels can't change what a pair is taken for
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,16 @@ class Scorer:
         """Scores all candidates, each pair by its best view."""
         other = self.right or self.left
         columns = self.columns(candidates)
-        odds = self.calibration.plain_odds(columns, len(other))
+        odds = self.calibration.plain.log_odds(columns)
         best = _best(candidates, odds, len(other))
         first, second, odds = candidates.first[best], candidates.second[best], odds[best]
         cosine = np.clip(columns["cosine"][best], -1, 1).astype(np.float32)
         exact = self.left.contents[first] == other.contents[second]
         verified, how = np.full(len(best), -1, np.int8), list[dict[str, Any]]()
         if pixels is not None:
-            doubtful = (odds > _LOOKED_AT[0]) & (odds < _LOOKED_AT[1]) & ~exact
+            doubtful = (odds < _SURE) & ~exact
             odds, verified, how = self._look(first, second, odds, doubtful, pixels)
+        odds = odds + self.calibration.prior(len(other))
         score = np.where(exact, 1, probability(odds)).astype(np.float32)
         hamming = hamming_distances(self.left.hashes[first], other.hashes[second])
         return Pairs(first, second, score, cosine, hamming, exact, verified, info, how)
@@ -116,7 +117,9 @@ class Scorer:
         seen = [n for n, one in enumerate(evidence) if one is not None]
         found = [one for one in evidence if one is not None]
         odds, verified = odds.copy(), np.full(len(odds), -1, np.int8)
-        odds[at[seen]] = self.calibration.checked_odds(odds[at[seen]], evidence_columns(found))
+        odds[at[seen]] = self.calibration.checked.log_odds(
+            {"plain": odds[at[seen]], **evidence_columns(found)}
+        )
         verified[at[seen]] = odds[at[seen]] > 0
         how: list[dict[str, Any]] = [{} for _ in range(len(odds))]
         for place, one in zip(at[seen].tolist(), found, strict=True):

@@ -11,7 +11,7 @@ from embedkit.dedup.calibration import PRECISION, calibration_for
 from embedkit.dedup.candidates import find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.join import MAX_PAIRS
-from embedkit.dedup.joiners import CellJoiner, ExactJoiner, say_nothing
+from embedkit.dedup.joiners import CellJoiner, ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring import Scorer
 from embedkit.errors import StoreMismatchError
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.calibration import Calibration
+    from embedkit.dedup.candidates import Joiner
     from embedkit.dedup.pairs import Pairs
 
-__all__ = ["find_pairs"]
+__all__ = ["LOOKS", "Mode", "find_pairs"]
 
 Mode = Literal["auto", "exact", "approximate"]
+
+LOOKS = 40.0
+"""How many others each image is scored with."""
 
 _EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
 
@@ -46,13 +50,15 @@ def find_pairs(
     max_hamming: int | None = 7,
     verify: Callable[[str], NDArray[np.uint8]] | None = None,
     views: Mapping[str, NDArray[np.floating]] | None = None,
+    looks: float = LOOKS,
     max_pairs: int = MAX_PAIRS,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Pairs:
     """Finds the pairs of images that are copies of each other.
 
-    A pair is looked at if the bytes are equal, if the cosine of the embeddings is at least
-    ``min_cosine``, or if the perceptual hashes differ in at most ``max_hamming`` bits; it is then
+    A pair is a candidate if the bytes are equal, if the cosine of the embeddings is at least
+    ``min_cosine``, or if the perceptual hashes differ in at most ``max_hamming`` bits; with
+    ``verify`` also if the embeddings are as near after whitening. It is then
     scored by all of these together, and returned if the score is at least ``threshold``. Rows that
     are equal (in bytes, in embedding, in perceptual hash) are paired with the first of them, and
     only that one with the others: n equal images are n - 1 pairs.
@@ -66,13 +72,15 @@ def find_pairs(
             embeddings within cells only, and measures what it misses; ``auto`` is exact up to a
             million images or so.
         calibration: What scores; None takes the one that comes for the backbone, else a guess.
-        min_cosine: None takes the calibration's.
+        min_cosine: None takes a cosine that each image has with about ``looks`` others.
         max_hamming: None leaves the perceptual hashes out of the search (not out of the score).
         verify: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id; pairs in doubt are
             then looked at. An `EmbedkitError` of it leaves a pair unchecked.
         views: By name, ``(N, D)`` embeddings of the store's images mirrored or turned, to find
             copies of that kind by.
-        max_pairs: More to look at are refused.
+        looks: How many other images each one is scored with, on average, beside its copies; fewer
+            where that would make more than four million pairs.
+        max_pairs: More candidates are refused.
         on_progress: Told what is done, how much of how much.
 
     Returns:
@@ -98,18 +106,22 @@ def find_pairs(
         _check_views(opened, views)
         used = calibration_for(opened, calibration)
         left, right = Side(opened), None if other is None else Side(other)
-        floor = used.floor(len(right or left)) if min_cosine is None else min_cosine
         exact = mode == "exact" or (
             mode == "auto" and len(left) * len(right or left) <= _EXACT_PAIRS
         )
-        joiner = (ExactJoiner if exact else CellJoiner)(floor, max_pairs, tell)
-        candidates = find_candidates(left, right, joiner, max_hamming, list(views.values()))
+        join = ExactJoiner if exact else CellJoiner
+        joiners = [join(min_cosine, max_pairs, tell, looks)]
+        joins: list[Joiner] = [*joiners]
+        if verify is not None:  # what only pixels can tell must be found to be looked at
+            joiners.append(join(None, max_pairs, tell, looks))
+            joins.append(WhitenedJoiner(joiners[-1]))
+        candidates = find_candidates(left, right, joins, max_hamming, list(views.values()))
         if threshold is None:
             threshold = used.threshold_for(precision, checked=verify is not None)
         info = PairsInfo(
             threshold=threshold,
             mode="exact" if exact else "approximate",
-            recall=joiner.recall,
+            recall=min((j.recall for j in joiners if j.recall is not None), default=None),
             calibration=used.name,
             rows=len(left),
             against_rows=None if right is None else len(right),
