@@ -48,9 +48,10 @@ def calibrate(
     """Makes edited copies of some images, and learns to tell them from all other images.
 
     Of each image one copy of every kind of edit is made (``embedkit.copies``), embedded as the
-    store was, and compared with every image of the store. Images that the store holds twice don't
-    count as a mistake. What the report says of a threshold was measured on images that the models
-    hadn't seen: each half of the images by models of the other half.
+    store was, and compared with every image of the store, or with 20,000 of a larger one. Images
+    that the store holds twice, by their perceptual hash or their pixels, don't count as a mistake.
+    What the report says of a threshold was measured on images that the models hadn't seen: each
+    half of the images by models of the other half.
 
     Args:
         store: A store file or folder.

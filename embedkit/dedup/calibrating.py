@@ -11,7 +11,7 @@ from embedkit.dedup.calibration import CHECKED_FEATURES, Calibration, evidence_c
 from embedkit.dedup.features import FEATURES, PairFeatures
 from embedkit.dedup.logistic import fit_logistic, probability
 from embedkit.dedup.looking import compare_images
-from embedkit.dedup.sampling import sample_pairs
+from embedkit.dedup.sampling import MOST_ROWS, sample_pairs
 from embedkit.metrics import precision_recall, recall_at_precision
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class _Fitted:
 
     def report(self, store: Side, copies: Side, seed: int) -> CalibrationReport:
         curves = [self._curve(odds) for odds in self._odds_of_halves(seed)]
-        meta, rows = store.store.meta, len(store)
+        meta, rows = store.store.meta, min(len(store), MOST_ROWS)
         plain, checked = self._models(np.ones(len(self.pairs), bool))
         calibration = Calibration(
             name=f"{meta.backbone}, {len(set(self.origins.tolist()))} of {rows} images",

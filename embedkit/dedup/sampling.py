@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.distinct import Side
 
-__all__ = ["SampledPairs", "sample_pairs"]
+__all__ = ["MOST_ROWS", "SampledPairs", "sample_pairs"]
+
+MOST_ROWS = 20_000
+"""Of a store, that copies are compared with: 200 MB of 1280 dimensions."""
 
 # Of the images that a copy wasn't made of, by cosine: how many of the nearest, of the next ones,
 # and of all the rest are drawn. Each drawn one stands for as many as its stratum has.
 _STRATA = ((3, 3), (47, 1), (None, 1))
-_TWIN_COSINE, _TWIN_HAMMING = 0.9, 6
+_TWIN_HAMMING = 6
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class SampledPairs:
 def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: int) -> SampledPairs:
     """Draws the pairs.
 
-    An image that looks like the one a copy was made of (a cosine of 0.9, or six differing bits)
-    may well be a copy too, and isn't counted as another image.
+    An image that looks like the one a copy was made of (at most six differing bits) may well be a
+    copy too, and isn't counted as another image.
 
     Args:
         store: The images.
@@ -60,10 +63,11 @@ def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: in
         seed: Of the draw.
     """
     rng = np.random.default_rng(seed)
+    known = np.sort(rng.permutation(len(store))[:MOST_ROWS])
     parts = []
     for origin in np.unique(origins).tolist():
         mine = np.flatnonzero(origins == origin)
-        others = _others(store, origin)
+        others = _others(store, known, origin)
         cosines = copies.rows.take(mine) @ store.rows.take(others).T
         parts.append(np.column_stack([mine, np.full((len(mine), 3), (origin, 1, 1))]))
         for copy, similar in zip(mine.tolist(), cosines, strict=True):
@@ -73,16 +77,11 @@ def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: in
     return SampledPairs(copy.astype(np.int64), row.astype(np.int64), wanted.astype(bool), weight)
 
 
-def _others(store: Side, origin: int) -> NDArray[np.int64]:
-    """The rows that are no likely copies of a row."""
-    every = np.arange(len(store))
-    cosines = np.concatenate(
-        [part @ store.rows.take(np.array([origin]))[0] for _, part in store.rows.parts()]
-    )
-    twin = hamming_distances(store.hashes, store.hashes[[origin]]) <= _TWIN_HAMMING
-    twin |= (cosines >= _TWIN_COSINE) | (store.contents == store.contents[origin])
-    twin[origin] = True
-    return every[~twin]
+def _others(store: Side, known: NDArray[np.int64], origin: int) -> NDArray[np.int64]:
+    """Of some rows those that are no likely copies of a row."""
+    twin = hamming_distances(store.hashes[known], store.hashes[[origin]]) <= _TWIN_HAMMING
+    twin |= store.contents[known] == store.contents[origin]
+    return known[~twin & (known != origin)]
 
 
 def _draw(

@@ -1,0 +1,58 @@
+import json
+import shutil
+
+import pytest
+from images import draw_photo
+
+
+@pytest.fixture
+def calibration(embedkit, photos, store, tmp_path):
+    ended = embedkit("dedup", "calibrate", store, "--images", photos, "--originals", "4",
+                     "--plot", tmp_path / "plot.png", "--precision", "0.9")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "at precision 0.9" in ended.out
+    assert "recall, rotation" in ended.out
+    path = tmp_path / "photos.calibration.json"
+    assert json.loads(path.read_text())["backbone"] == "tiny"
+    return path
+
+
+def test_a_calibration_is_used(embedkit, photos, store, calibration, tmp_path):
+    again = embedkit("dedup", "calibrate", store, "--images", photos)
+    assert (again.code, "--overwrite" in again.err) == (1, True)
+    ended = embedkit("dedup", "find", store, "-o", tmp_path / "d", "--calibration", calibration,
+                     "--verify", "--images", photos, "--flip", "--json")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert ended.json["search"]["calibration"].startswith("tiny, 4 of 8")
+    summary = json.loads((tmp_path / "d" / "summary.json").read_text())
+    assert summary["settings"]["verify"] is True
+    assert summary["settings"]["flip"] is True
+    calibration.write_text("{}")
+    ended = embedkit("dedup", "find", store, "-o", tmp_path / "e", "--calibration", calibration)
+    assert (ended.code, "is no calibration" in ended.err) == (1, True)
+
+
+def test_an_approximate_search_says_what_it_finds(embedkit, store, tmp_path):
+    ended = embedkit("dedup", "find", store, "-o", tmp_path / "d", "--mode", "approximate")
+    assert ended.code == 0, ended.err
+    assert "approximate: 100.0% of near pairs found" in ended.out
+
+
+def test_check(embedkit, photos, store, tmp_path):
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(photos / "photo_0003.jpg", new / "again.jpg")
+    (new / "broken.jpg").write_bytes(b"no image")
+    draw_photo(3).save(tmp_path / "same.png")
+    ended = embedkit("dedup", "check", store, new)
+    assert ended.code == 3
+    assert "same bytes" in ended.out
+    assert "photo_0003.jpg" in ended.out
+    assert "0 of 1 image new" in ended.out
+    assert "broken.jpg" in ended.err
+    ended = embedkit("dedup", "check", store, tmp_path / "same.png", "--verify", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["matches"][0]["id"].endswith("photo_0003.jpg")
+    missing = embedkit("dedup", "check", tmp_path / "none.index", new)
+    assert (missing.code, len(missing.err.splitlines())) == (1, 1)
