@@ -81,7 +81,7 @@ def _others(store: Side, known: NDArray[np.int64], origin: int) -> NDArray[np.in
     """Of some rows those that are no likely copies of a row."""
     twin = hamming_distances(store.hashes[known], store.hashes[[origin]]) <= _TWIN_HAMMING
     twin |= store.contents[known] == store.contents[origin]
-    return known[~twin & (known != origin)]
+    return np.asarray(known[~twin & (known != origin)])
 
 
 def _draw(
