@@ -97,6 +97,11 @@ class ProgressLine:
         if self._shown:
             self._write(f"{done:,} queries")
 
+    def files(self, done: int) -> None:
+        """Shows how many files were looked at."""
+        if self._shown:
+            self._write(f"{done:,} files")
+
     def download(self, name: str, done: int, total: int | None) -> None:
         """Shows how far a download is."""
         if self._shown:

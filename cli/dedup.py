@@ -10,6 +10,7 @@ import typer
 
 from . import dedup_plan
 from ._output import count_of, plain, print_json, print_table
+from ._quick import QuickCommand, QuickGroup
 
 if TYPE_CHECKING:
     from embedkit.dedup import Duplicates
@@ -22,6 +23,7 @@ group = typer.Typer(
     help="Find copies of images, and decide what becomes of them.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    cls=QuickGroup,
 )
 
 
@@ -38,7 +40,7 @@ class Linkage(StrEnum):
 _ClassesOption = Annotated[int, typer.Option(help="Classes to list of each store that leaks.")]
 
 
-@group.command("find")
+@group.command("find", cls=QuickCommand)
 def _find(
     store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
@@ -47,8 +49,9 @@ def _find(
         typer.Option(help="Another store: find which of its images are in this one too (leaks)."),
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="The least score of a pair, above 0 and at most 1.")
-    ] = 0.95,
+        float | None,
+        typer.Option(help="The least score of a pair, above 0 and at most 1. [default: 0.95]"),
+    ] = None,
     linkage: Annotated[
         Linkage,
         typer.Option(
@@ -69,22 +72,18 @@ def _find(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find copies in a store, or between two, and write them as tables and a report."""
-    from embedkit.dedup import collect, write_duplicates
-    from embedkit.dedup.adapter import pairs_between, pairs_within
+    from embedkit.dedup import collect, find_pairs, write_duplicates
     from embedkit.dedup.files import check_output
 
     check_output(output, overwrite=overwrite)
-    if against is None:
-        pairs = pairs_within(store, threshold)
-    else:
-        pairs = pairs_between(store, against, threshold)
-    settings = {"threshold": threshold, "linkage": linkage.value}
+    pairs = find_pairs(store, against=against, threshold=threshold)
+    settings = {"threshold": pairs.info.threshold, "linkage": linkage.value}
     found = collect(pairs, store, against, linkage=linkage.value, settings=settings)
     write_duplicates(found, output, overwrite=overwrite, report=report, root=root)
     _tell(found, output, classes, json)
 
 
-@group.command("rethreshold")
+@group.command("rethreshold", cls=QuickCommand)
 def _rethreshold(
     folder: Annotated[Path, typer.Argument(help="What 'dedup find' wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
@@ -146,4 +145,4 @@ def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
 
 
 for _name, _command in dedup_plan.COMMANDS.items():
-    group.command(_name)(_command)
+    group.command(_name, cls=QuickCommand)(_command)

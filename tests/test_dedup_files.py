@@ -12,11 +12,17 @@ import pytest
 from duplicates import make_found, make_pairs
 from stores import write_store
 
-from embedkit.dedup import collect, read_duplicates, rethreshold, write_duplicates
-from embedkit.dedup.adapter import pairs_between, pairs_within
+from embedkit.dedup import (
+    collect,
+    find_pairs,
+    make_plan,
+    read_duplicates,
+    rethreshold,
+    write_duplicates,
+)
 from embedkit.dedup.files import check_output
 from embedkit.dedup.leaks import ClassLeaks
-from embedkit.errors import DedupError, EmbedkitError
+from embedkit.errors import DedupError, EmbedkitError, StoreError, StoreMismatchError
 
 NAMES = ["a.jpg", "caf\udce9.jpg", "b\\xe9.jpg", "tar.tar#ü.png", "=1+1.jpg", "new\nline.jpg"]
 
@@ -85,7 +91,8 @@ def test_rethreshold_is_a_search_with_that_threshold(tmp_path):
     rows = (rng.standard_normal((6, 16))[rng.integers(0, 6, 60)] * 3).astype("f4")
     rows += rng.standard_normal(rows.shape).astype("f4")
     store = write_store(tmp_path / "s.h5", rows)
-    low, high = (collect(pairs_within(store, t), store, linkage="complete") for t in (0.8, 0.9))
+    pairs = [find_pairs(store, threshold=t) for t in (0.8, 0.9)]
+    low, high = (collect(p, store, linkage="complete") for p in pairs)
     tightened = rethreshold(low, 0.9)
     assert 20 < len(high.pairs) < len(low.pairs)
     assert_same(tightened, high)
@@ -103,7 +110,7 @@ def test_leaks_by_class_are_counted_as_by_hand(tmp_path):
         content_hash=[hashlib.sha256(b"t%d" % i).digest() for i in range(5)],
         phash=list(range(5)),
     )  # fmt: skip
-    found = collect(pairs_between(train, test, 0.9), train, test)
+    found = collect(find_pairs(train, against=test, threshold=0.9), train, test)
     leaks = found.leaks
     assert (leaks.store.leaking, leaks.store.images) == (3, 6)
     assert leaks.store.classes == (ClassLeaks("a", 1, 2), ClassLeaks("b", 1, 2))
@@ -126,14 +133,76 @@ def test_a_store_with_copies_of_its_own_bytes(tmp_path):
         tmp_path / "s.h5", np.eye(4, dtype=np.float32), content_hash=[one, b"y" * 32, one, one],
         labels=["l", "m", "n", "o"],
     )  # fmt: skip
-    found = collect(pairs_within(store), store)
+    found = collect(find_pairs(store), store)
     assert found.images.ids == ("0.jpg", "2.jpg", "3.jpg")
     assert found.images.labels == ("l", "n", "o")
     assert found.surplus() == 2
     assert found.pairs.exact.all()
     with pytest.raises(ValueError, match="other numbers of rows"):
         other = write_store(tmp_path / "t.h5", np.eye(5, dtype=np.float32))
-        collect(pairs_within(store), other)
+        collect(find_pairs(store), other)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pairs_between_two_stores_are_those_of_brute_force(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    base = rng.standard_normal((5, 6))[rng.integers(0, 5, 40)] * 2
+    base = (base + rng.standard_normal(base.shape)).astype("f4")
+    images = [rng.integers(0, 40, 60), rng.integers(0, 40, 50)]  # some are there several times
+    one, other = (
+        write_store(
+            tmp_path / f"{side}.h5", base[chosen],
+            content_hash=[hashlib.sha256(b"%d" % image).digest() for image in chosen],
+        )
+        for side, chosen in enumerate(images)
+    )  # fmt: skip
+    unit = base / np.linalg.norm(base, axis=1, keepdims=True)
+    is_copy = unit @ unit.T >= 0.9
+    heads = [{int(np.flatnonzero(chosen == image)[0]) for image in chosen} for chosen in images]
+    expected = [
+        (i, j)
+        for i in range(60)
+        for j in range(50)
+        if is_copy[images[0][i], images[1][j]] and (i in heads[0] or j in heads[1])
+    ]
+    found = find_pairs(one, against=other, threshold=0.9)
+    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == expected
+    np.testing.assert_array_equal(found.exact, images[0][found.first] == images[1][found.second])
+    assert len(expected) > 60
+
+
+def test_two_stores_that_can_not_be_compared(tmp_path):
+    rows = np.eye(3, dtype=np.float32)
+    store = write_store(tmp_path / "s.h5", rows)
+    with pytest.raises(StoreMismatchError, match="backbone"):
+        find_pairs(store, against=write_store(tmp_path / "t.h5", rows, backbone="other"))
+    rows[1, 1] = np.nan
+    with pytest.raises(StoreError, match=r"1\.jpg isn't finite"):
+        find_pairs(store, against=write_store(tmp_path / "u.h5", rows))
+    with pytest.raises(ValueError, match="threshold"):
+        find_pairs(store, against=store, threshold=0)
+
+
+@pytest.mark.parametrize("linkage", ["single", "average", "complete", "star"])
+@pytest.mark.parametrize("is_between", [False, True])
+def test_ten_thousand_equal_images_stay_cheap_to_the_end(tmp_path, linkage, is_between):
+    count = 10_000
+    store = write_store(
+        tmp_path / "s.h5", np.ones((count, 4), np.float32), content_hash=[b"x" * 32] * count,
+        phash=[2**40 - 1] * count,
+    )  # fmt: skip
+    if is_between and linkage in {"average", "complete"}:
+        pytest.skip("needs the pairs within a store")
+    against = store if is_between else None
+    found = collect(find_pairs(store, against=against), store, against, linkage=linkage)
+    folder = write_duplicates(found, tmp_path / "dups", root=tmp_path)
+    again = read_duplicates(folder)
+    images = 2 * count if is_between else count
+    assert (len(again.pairs), len(again.groups), again.surplus()) == (images - 1, 1, images - 1)
+    assert again.groups.weakest.tolist() == [1]
+    assert (folder / "report.html").stat().st_size < 50_000
+    keep = "split-priority" if is_between else "largest"
+    assert {row.action for row in make_plan(again, keep, root=tmp_path)} == {"none"}
 
 
 def test_older_results_are_replaced_only_when_told(found, folder):

@@ -8,6 +8,7 @@ from embedkit.dedup.pairs import Pairs, PairsInfo
 from embedkit.dedup.plan import make_plan
 from embedkit.dedup.plan_file import read_plan, write_plan
 from embedkit.dedup.results import Duplicates, collect, rethreshold
+from embedkit.dedup.search import find_pairs
 
 __all__ = [
     "Duplicates",
@@ -16,6 +17,7 @@ __all__ = [
     "apply_plan",
     "collect",
     "find_duplicates",
+    "find_pairs",
     "group_pairs",
     "make_plan",
     "purge_journal",
