@@ -97,16 +97,16 @@ class ProgressLine:
         if self._shown:
             self._write(f"{done:,} queries")
 
-    def files(self, done: int) -> None:
-        """Shows how many files were looked at."""
-        if self._shown:
-            self._write(f"{done:,} files")
-
     def download(self, name: str, done: int, total: int | None) -> None:
         """Shows how far a download is."""
         if self._shown:
             of = f" of {total / 1e6:.1f}" if total else ""
             self._write(f"downloading {plain(name)}: {done / 1e6:.1f}{of} MB")
+
+    def files(self, done: int) -> None:
+        """Shows how many files were looked at."""
+        if self._shown:
+            self._write(f"{done:,} files")
 
     def __enter__(self) -> Self:
         return self

@@ -103,15 +103,12 @@ def is_telling(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return np.bitwise_count(hashes) >= _FEWEST_BITS
 
 
-def cosines(
-    store: EmbeddingStore, pairs: NDArray[np.int64], other: EmbeddingStore | None = None
-) -> NDArray[np.float32]:
-    """The cosine of each pair of rows, ``(P, 2)`` to ``(P,)``; the second ones of ``other``."""
+def cosines(store: EmbeddingStore, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The cosine of each pair of rows, ``(P, 2)`` to ``(P,)``."""
     out = np.empty(len(pairs), np.float32)
     for start in range(0, len(pairs), _GATHER_ROWS):
         part = pairs[start : start + _GATHER_ROWS]
-        left = unit_rows(store.embeddings[part[:, 0]])
-        right = unit_rows((store if other is None else other).embeddings[part[:, 1]])
+        left, right = (unit_rows(store.embeddings[part[:, side]]) for side in (0, 1))
         out[start : start + len(part)] = np.einsum("nd,nd->n", left, right)
     return out
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.candidates import cosines, equal_keys
+from embedkit.dedup.candidates import equal_keys
 from embedkit.dedup.find import find_duplicates
 from embedkit.dedup.pairs import Pairs, PairsInfo
 from embedkit.errors import StoreError, StoreMismatchError
@@ -118,6 +118,21 @@ def _repeat(pairs: NDArray[np.int64], copies: NDArray[np.int64]) -> NDArray[np.i
     return np.stack([np.repeat(copies[:, 1], many), seconds], axis=1)
 
 
+def _cosines(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    one: EmbeddingStore,
+    other: EmbeddingStore,
+) -> NDArray[np.float32]:
+    out = np.empty(len(first), np.float32)
+    for start in range(0, len(first), _ROWS):
+        part = slice(start, start + _ROWS)
+        left = unit_rows(one.embeddings[first[part]])
+        right = unit_rows(other.embeddings[second[part]])
+        out[part] = np.einsum("nd,nd->n", left, right)
+    return out
+
+
 def _score(
     rows: NDArray[np.int64], one: EmbeddingStore, other: EmbeddingStore, info: PairsInfo
 ) -> Pairs:
@@ -127,7 +142,7 @@ def _score(
         ^ other.images("phash").astype(np.uint64)[second]
     )
     exact = _contents(one)[first] == _contents(other)[second]
-    cosine = np.minimum(cosines(one, rows, other), 1)
+    cosine = np.minimum(_cosines(first, second, one, other), 1)
     score = np.where(exact, 1, np.maximum(cosine, 1 - hamming / 64)).astype(np.float32)
     pairs = Pairs(
         first,
