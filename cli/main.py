@@ -6,15 +6,28 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, cast
 
 import typer
 
-from . import demo, export, extract, info, merge, models, search, verify
+from ._lazy import LazyGroup
 from ._output import ExitCode, plain
-from ._quick import QuickCommand, QuickGroup
 
 __all__ = ["app", "run"]
+
+
+class _Embedkit(LazyGroup):
+    summaries: ClassVar = {
+        "models": "List the backbones: size, accuracy, licence.",
+        "extract": "Embed images into a store; go on where it stopped.",
+        "info": "Tell what a store is, and what failed and why.",
+        "verify": "Check every byte and count of stores.",
+        "merge": "Merge stores of one backbone into one file.",
+        "export": "Write a store as Parquet, npy or one HDF5 file.",
+        "search": "Find the images that are nearest to each query.",
+        "demo": "Embed, search, classify, find copies: a first look.",
+    }
+
 
 app = typer.Typer(
     name="embedkit",
@@ -24,8 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EMBEDKIT"},
 )
-for _command in (models, extract, info, verify, merge, export, search, demo):
-    app.command(_command.NAME, cls=QuickCommand)(_command.command)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -43,7 +54,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(cls=QuickGroup)
+@app.callback(cls=_Embedkit)
 def _common(
     context: typer.Context,
     quiet: Annotated[
@@ -71,28 +82,9 @@ def _common(
     logger.setLevel(level)
     context.obj = {"quiet": quiet}
     if config is not None:
-        context.default_map = _read_config(config)
+        from ._defaults import read_defaults
 
-
-def _read_config(path: Path) -> dict[str, dict[str, object]]:
-    import tomllib
-
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except ValueError as exc:
-        raise typer.BadParameter(f"{path}: not valid TOML: {exc}") from exc
-    commands = {command.name: command.callback for command in app.registered_commands}
-    for name, table in tables.items():
-        if name not in commands or not isinstance(table, dict):
-            raise typer.BadParameter(f"{path}: [{name}] is no command of embedkit")
-        known = set(commands[name].__annotations__) if commands[name] else set()
-        unknown = {key.replace("-", "_") for key in table} - known
-        if unknown:
-            raise typer.BadParameter(f"{path}: [{name}] has no option {', '.join(sorted(unknown))}")
-    return {
-        name: {key.replace("-", "_"): value for key, value in table.items()}
-        for name, table in tables.items()
-    }
+        context.default_map = read_defaults(config, cast(LazyGroup, context.command).commands)
 
 
 def run() -> None:
