@@ -71,7 +71,7 @@ def _find(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find copies in a store, or between two, and write them as tables and a report."""
+    """Find copies in a store or between two: tables and a report."""
     from embedkit.dedup import collect, find_pairs, write_duplicates
     from embedkit.dedup.files import check_output
 
@@ -106,7 +106,7 @@ def _rethreshold(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tighten the threshold or group otherwise, without embedding or searching again."""
+    """Tighten the threshold or group otherwise; nothing is searched."""
     from embedkit.dedup import read_duplicates, rethreshold, write_duplicates
     from embedkit.dedup.files import check_output
 

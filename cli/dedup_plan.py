@@ -58,7 +58,10 @@ def _plan(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write which images to keep and which to remove, to review and edit; touches nothing."""
+    """Write what to keep and what to remove, a CSV file to review.
+
+    No image is touched.
+    """
     from collections import Counter
 
     from embedkit.dedup import make_plan, read_duplicates, write_plan
@@ -101,7 +104,10 @@ def _apply(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Carry out a plan: a dry run unless told to; journalled, and undo takes it back."""
+    """Carry out a plan: a dry run unless told, journalled.
+
+    Undo takes it back. Killed at any moment, the same command goes on.
+    """
     from embedkit.dedup import apply_plan
 
     with ProgressLine(quiet=context.obj["quiet"]) as line:
@@ -130,7 +136,7 @@ def _undo(
     journal: Annotated[Path, typer.Argument(help="The journal of 'dedup apply'.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Take back all that a journal tells of: every file returns to its place."""
+    """Take back all that a journal tells of."""
     from embedkit.dedup import undo_journal
 
     with ProgressLine(quiet=context.obj["quiet"]) as line:
@@ -147,7 +153,10 @@ def _purge(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Delete for good what apply put into the trash; it can't be undone. A dry run unless told."""
+    """Delete what apply put into the trash: it can't be undone.
+
+    A dry run unless told.
+    """
     from embedkit.dedup import purge_journal
 
     with ProgressLine(quiet=context.obj["quiet"]) as line:
