@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import os
 import random
 import subprocess
@@ -65,7 +66,7 @@ class Trial:
         self.before = snapshot(folder / "images")
 
     def cycle(self, most: int) -> None:
-        """One action, killed until it is through, and its undo likewise."""
+        """One action, killed a few times and then let through, and its undo likewise."""
         action = ACTIONS[self._cycles % len(ACTIONS)]
         to = self._folder / "away"
         if self._other_disk is not None and self._cycles // len(ACTIONS) % 2 == 0:
@@ -78,6 +79,8 @@ class Trial:
         self._journal.unlink()
 
     def _until_through(self, command: list[str], most: int, to: Path) -> None:
+        # So that every action and every undo has its share of the kills.
+        most = min(most, self.kills + math.ceil(most / (2 * len(ACTIONS))))
         while True:
             self.runs += 1
             killed = run_and_kill(command, self._journal, self._chooser, kill=self.kills < most)

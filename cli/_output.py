@@ -108,6 +108,11 @@ class ProgressLine:
             of = f" of {total / 1e6:.1f}" if total else ""
             self._write(f"downloading {plain(name)}: {done / 1e6:.1f}{of} MB")
 
+    def files(self, done: int) -> None:
+        """Shows how many files were looked at."""
+        if self._shown:
+            self._write(f"{done:,} files")
+
     def __enter__(self) -> Self:
         return self
 

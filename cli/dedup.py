@@ -10,6 +10,7 @@ import typer
 
 from . import dedup_calibrate, dedup_plan
 from ._output import ProgressLine, count_of, plain, print_json, print_table
+from ._quick import QuickCommand, QuickGroup
 
 if TYPE_CHECKING:
     from embedkit.dedup import Duplicates
@@ -22,6 +23,7 @@ group = typer.Typer(
     help="Find copies of images, and decide what becomes of them.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    cls=QuickGroup,
 )
 
 
@@ -46,7 +48,7 @@ class Linkage(StrEnum):
 _ClassesOption = Annotated[int, typer.Option(help="Classes to list of each store that leaks.")]
 
 
-@group.command("find")
+@group.command("find", cls=QuickCommand)
 def _find(
     context: typer.Context,
     store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
@@ -126,7 +128,7 @@ def _find(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find copies in a store, or between two, and write them as tables and a report."""
+    """Find copies in a store or between two: tables and a report."""
     from embedkit.dedup import Calibration, write_duplicates
     from embedkit.dedup.files import check_output
     from embedkit.deduplication import find_copies
@@ -146,7 +148,7 @@ def _find(
     _tell(found, output, classes, json)
 
 
-@group.command("rethreshold")
+@group.command("rethreshold", cls=QuickCommand)
 def _rethreshold(
     folder: Annotated[Path, typer.Argument(help="What 'dedup find' wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
@@ -169,7 +171,7 @@ def _rethreshold(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tighten the threshold or group otherwise, without embedding or searching again."""
+    """Tighten the threshold or group otherwise; nothing is searched."""
     from embedkit.dedup import read_duplicates, rethreshold, write_duplicates
     from embedkit.dedup.files import check_output
 
@@ -221,4 +223,4 @@ def _search_in_words(found: Duplicates) -> str:
 
 
 for _name, _command in {**dedup_calibrate.COMMANDS, **dedup_plan.COMMANDS}.items():
-    group.command(_name)(_command)
+    group.command(_name, cls=QuickCommand)(_command)

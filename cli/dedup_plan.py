@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._output import ExitCode, count_of, plain, print_json
+from ._output import ExitCode, ProgressLine, count_of, plain, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from embedkit.dedup.applying import Applied
+    from embedkit.dedup.applying import Applied, Outcome
 
 __all__ = ["COMMANDS", "Action", "Keep"]
 
@@ -57,7 +58,10 @@ def _plan(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write which images to keep and which to remove, to review and edit; touches nothing."""
+    """Write what to keep and what to remove, a CSV file to review.
+
+    No image is touched.
+    """
     from collections import Counter
 
     from embedkit.dedup import make_plan, read_duplicates, write_plan
@@ -78,6 +82,7 @@ def _plan(
 
 
 def _apply(
+    context: typer.Context,
     plan: Annotated[Path, typer.Argument(help="The plan, a CSV file.")],
     action: Annotated[
         Action,
@@ -99,10 +104,21 @@ def _apply(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Carry out a plan: a dry run unless told to; journalled, and undo takes it back."""
+    """Carry out a plan: a dry run unless told, journalled.
+
+    Undo takes it back. Killed at any moment, the same command goes on.
+    """
     from embedkit.dedup import apply_plan
 
-    done = apply_plan(plan, action.value, to=to, journal=journal, execute=execute)
+    with ProgressLine(quiet=context.obj["quiet"]) as line:
+        done = apply_plan(
+            plan,
+            action.value,
+            to=to,
+            journal=journal,
+            execute=execute,
+            on_outcome=_count_on(line),
+        )
     if action is Action.LIST and not json:
         for outcome in done.outcomes:
             if outcome.result != "refused":
@@ -116,28 +132,35 @@ def _apply(
 
 
 def _undo(
+    context: typer.Context,
     journal: Annotated[Path, typer.Argument(help="The journal of 'dedup apply'.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Take back all that a journal tells of: every file returns to its place."""
+    """Take back all that a journal tells of."""
     from embedkit.dedup import undo_journal
 
-    done = undo_journal(journal)
+    with ProgressLine(quiet=context.obj["quiet"]) as line:
+        done = undo_journal(journal, on_outcome=_count_on(line))
     _tell(done, "undo", json)
     _exit(done)
 
 
 def _purge(
+    context: typer.Context,
     journal: Annotated[Path, typer.Argument(help="The journal of 'dedup apply'.")],
     execute: Annotated[
         bool, typer.Option("--execute", help="Do it. Without, nothing is touched.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Delete for good what apply put into the trash; it can't be undone. A dry run unless told."""
+    """Delete what apply put into the trash: it can't be undone.
+
+    A dry run unless told.
+    """
     from embedkit.dedup import purge_journal
 
-    done = purge_journal(journal, execute=execute)
+    with ProgressLine(quiet=context.obj["quiet"]) as line:
+        done = purge_journal(journal, execute=execute, on_outcome=_count_on(line))
     _tell(done, "purge", json)
     if not execute and not json:
         typer.echo("nothing was touched: a dry run; --execute does it")
@@ -150,6 +173,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "undo": _undo,
     "purge": _purge,
 }
+
+
+def _count_on(line: ProgressLine) -> Callable[[Outcome], None]:
+    """Shows on a line how many files are through."""
+    numbers = count(1)
+    return lambda _: line.files(next(numbers))
 
 
 def _tell(done: Applied, word: str, json: bool) -> None:

@@ -13,9 +13,7 @@ from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_
 if TYPE_CHECKING:
     from embedkit.demo import DemoResult
 
-__all__ = ["NAME", "command"]
-
-NAME = "demo"
+__all__ = ["command"]
 
 _SHOWN = 8
 

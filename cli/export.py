@@ -10,9 +10,7 @@ import typer
 
 from ._output import plain, print_json
 
-__all__ = ["NAME", "Format", "command"]
-
-NAME = "export"
+__all__ = ["Format", "command"]
 
 
 class Format(StrEnum):

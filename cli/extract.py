@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from embedkit.decode import DecodePolicy
     from embedkit.loop import ExtractResult, Progress
 
-__all__ = ["NAME", "Decode", "Dtype", "EngineName", "Pooling", "Precision", "command"]
-
-NAME = "extract"
+__all__ = ["Decode", "Dtype", "EngineName", "Pooling", "Precision", "command"]
 
 
 class Pooling(StrEnum):

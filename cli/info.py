@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from embedkit.store import EmbeddingStore
 
-__all__ = ["NAME", "command"]
-
-NAME = "info"
+__all__ = ["command"]
 
 _NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
 

@@ -6,16 +6,29 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar, cast
 
 import typer
-import typer.main
 
-from . import dedup, demo, export, extract, info, merge, models, search, verify
+from ._lazy import LazyGroup
 from ._output import ExitCode, plain
-from ._quick import QuickCommand, QuickGroup
 
 __all__ = ["app", "run"]
+
+
+class _Embedkit(LazyGroup):
+    summaries: ClassVar = {
+        "models": "List the backbones: size, accuracy, licence.",
+        "extract": "Embed images into a store; go on where it stopped.",
+        "info": "Tell what a store is, and what failed and why.",
+        "verify": "Check every byte and count of stores.",
+        "merge": "Merge stores of one backbone into one file.",
+        "export": "Write a store as Parquet, npy or one HDF5 file.",
+        "search": "Find the images that are nearest to each query.",
+        "dedup": "Find copies of images, and decide what becomes of them.",
+        "demo": "Embed, search, classify, find copies: a first look.",
+    }
+
 
 app = typer.Typer(
     name="embedkit",
@@ -25,9 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EMBEDKIT"},
 )
-for _command in (models, extract, info, verify, merge, export, search, demo):
-    app.command(_command.NAME, cls=QuickCommand)(_command.command)
-app.add_typer(dedup.group, name=dedup.NAME)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -45,7 +55,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(cls=QuickGroup)
+@app.callback(cls=_Embedkit)
 def _common(
     context: typer.Context,
     quiet: Annotated[
@@ -73,35 +83,9 @@ def _common(
     logger.setLevel(level)
     context.obj = {"quiet": quiet}
     if config is not None:
-        context.default_map = _read_config(config)
+        from ._defaults import read_defaults
 
-
-def _read_config(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except ValueError as exc:
-        raise typer.BadParameter(f"{path}: not valid TOML: {exc}") from exc
-    return _read_tables(path, "", tables, typer.main.get_command(app))
-
-
-def _read_tables(path: Path, prefix: str, tables: dict[str, Any], group: Any) -> dict[str, Any]:
-    """The defaults of a group's commands: ``[extract]``, and in a group ``[dedup.find]``."""
-    defaults: dict[str, Any] = {}
-    for name, table in tables.items():
-        command = group.commands.get(name)
-        if command is None or not isinstance(table, dict):
-            raise typer.BadParameter(f"{path}: [{prefix}{name}] is no command of embedkit")
-        if hasattr(command, "commands"):
-            defaults[name] = _read_tables(path, f"{prefix}{name}.", table, command)
-            continue
-        defaults[name] = {key.replace("-", "_"): value for key, value in table.items()}
-        unknown = set(defaults[name]) - {parameter.name for parameter in command.params}
-        if unknown:
-            told = ", ".join(sorted(unknown))
-            raise typer.BadParameter(f"{path}: [{prefix}{name}] has no option {told}")
-    return defaults
+        context.default_map = read_defaults(config, cast(LazyGroup, context.command).commands)
 
 
 def run() -> None:

@@ -9,9 +9,7 @@ import typer
 
 from ._output import count_of, plain, print_json
 
-__all__ = ["NAME", "command"]
-
-NAME = "merge"
+__all__ = ["command"]
 
 
 def command(

@@ -12,9 +12,7 @@ from ._output import print_json, print_table
 if TYPE_CHECKING:
     from embedkit.backbones import BackboneSpec
 
-__all__ = ["NAME", "command"]
-
-NAME = "models"
+__all__ = ["command"]
 
 _HEADER = (
     "name",

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from embedkit.records import ImageFailure, SearchResult
     from embedkit.searching import SearchOptions, SearchPage, SearchSummary
 
-__all__ = ["NAME", "command"]
-
-NAME = "search"
+__all__ = ["command"]
 
 _TOLD = 20  # failures
 

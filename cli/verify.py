@@ -9,9 +9,7 @@ import typer
 
 from ._output import ExitCode, plain, print_json
 
-__all__ = ["NAME", "command"]
-
-NAME = "verify"
+__all__ = ["command"]
 
 
 def command(

@@ -15,6 +15,7 @@ from stores import write_store
 from embedkit.dedup import (
     collect,
     find_pairs,
+    make_plan,
     read_duplicates,
     rethreshold,
     write_duplicates,
@@ -142,6 +143,29 @@ def test_a_store_with_copies_of_its_own_bytes(tmp_path):
     with pytest.raises(ValueError, match="other numbers of rows"):
         other = write_store(tmp_path / "t.h5", np.eye(5, dtype=np.float32))
         collect(find_pairs(store), other)
+
+
+@pytest.mark.parametrize(
+    ("linkage", "is_between"),
+    [(name, False) for name in ("single", "average", "complete", "star")]
+    + [(name, True) for name in ("single", "star")],
+)
+def test_ten_thousand_equal_images_stay_cheap_to_the_end(tmp_path, linkage, is_between):
+    count = 10_000
+    store = write_store(
+        tmp_path / "s.h5", np.ones((count, 4), np.float32), content_hash=[b"x" * 32] * count,
+        phash=[2**40 - 1] * count,
+    )  # fmt: skip
+    against = store if is_between else None
+    found = collect(find_pairs(store, against=against), store, against, linkage=linkage)
+    folder = write_duplicates(found, tmp_path / "dups", root=tmp_path)
+    again = read_duplicates(folder)
+    images = 2 * count if is_between else count
+    assert (len(again.pairs), len(again.groups), again.surplus()) == (images - 1, 1, images - 1)
+    assert again.groups.weakest.tolist() == [1]
+    assert (folder / "report.html").stat().st_size < 50_000
+    keep = "split-priority" if is_between else "largest"
+    assert {row.action for row in make_plan(again, keep, root=tmp_path)} == {"none"}
 
 
 def test_older_results_are_replaced_only_when_told(found, folder):
