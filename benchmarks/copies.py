@@ -50,6 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--distractors", type=Path, required=True)
     parser.add_argument("--originals", type=int, default=150)
+    parser.add_argument("--copied", type=int, default=150, help="images to calibrate on copies of")
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")
     return parser.parse_args()
 
@@ -73,7 +74,9 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     for half in (0, 1):
         began = time.perf_counter()
         # Of the other half: what scores a query has seen neither it nor its original.
-        report = calibrate(stores[f"half-{1 - half}"], halves[1 - half], precision=PRECISION)
+        report = calibrate(
+            stores[f"half-{1 - half}"], halves[1 - half], originals=args.copied, precision=PRECISION
+        )
         print(f"calibrated in {time.perf_counter() - began:.0f} s on {report.copies} copies")
         found, truth, kind = score(stores[f"queries-{half}"], stores["references"], folder, report)
         truths.append(truth)

@@ -102,7 +102,7 @@ def _find(
     ] = None,
     looks: Annotated[
         float, typer.Option(help="How many others each image is scored with, beside its copies.")
-    ] = 40.0,
+    ] = 30.0,
     weights: Annotated[
         str, typer.Option(help="For --flip and --rotate: auto, or the file of the weights.")
     ] = "auto",

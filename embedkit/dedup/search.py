@@ -32,7 +32,7 @@ __all__ = ["LOOKS", "Mode", "find_pairs"]
 
 Mode = Literal["auto", "exact", "approximate"]
 
-LOOKS = 40.0
+LOOKS = 30.0
 """How many others each image is scored with."""
 
 _EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
@@ -110,7 +110,9 @@ def find_pairs(
             mode == "auto" and len(left) * len(right or left) <= _EXACT_PAIRS
         )
         join = ExactJoiner if exact else CellJoiner
-        joiners = [join(min_cosine, max_pairs, tell, looks)]
+        # Whitened embeddings rank better, so pixels leave little to those as they are.
+        plain_looks = looks if verify is None else looks / 4
+        joiners = [join(min_cosine, max_pairs, tell, plain_looks)]
         joins: list[Joiner] = [*joiners]
         if verify is not None:  # what only pixels can tell must be found to be looked at
             joiners.append(join(None, max_pairs, tell, looks))
