@@ -218,7 +218,7 @@ def _search_in_words(found: Duplicates) -> str:
     if info.recall is not None:
         words.append(f"approximate: {100 * info.recall:.1f}% of near pairs found, by a sample")
     if looked:
-        words.append(f"{count_of(looked, 'pair')} looked at")
+        words.append(f"{count_of(looked, 'pair')} of these looked at")
     return "; ".join(words)
 
 

@@ -17,7 +17,7 @@ from embedkit.dedup.features import hamming_distances
 from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.joiners import ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring import Scorer
+from embedkit.dedup.scoring import Scorer, select_pairs
 from embedkit.dedup.search import LOOKS
 from embedkit.errors import StoreError
 from embedkit.index import Index
@@ -137,20 +137,22 @@ def check_images(
         embed_likewise(opened[0].meta, images, fresh, weights=weights, device=device)
         new = stack.enter_context(EmbeddingStore.open(fresh))
         used = calibration_for(opened[0], calibration)
-        if threshold is None:
-            threshold = used.threshold_for(precision, checked=verify)
+        least = threshold
+        if least is None:
+            least = used.threshold_for(precision, checked=verify)
         pixels = _pixels(new, opened, Path(root), stack) if verify else None
         side = Side(new)
         found = [
-            (store, _score(index, side, Side(store), used, threshold, max_hamming, pixels))
+            (store, _score(index, side, Side(store), used, least, max_hamming, pixels))
             for store in opened
         ]
+        found = [(store, select_pairs(pairs, used, threshold, precision)) for store, pairs in found]
         names = list(new.ids)
         matches = [match for store, pairs in found for match in _matches(names, store, pairs)]
         order = {name: place for place, name in enumerate(names)}
         matches.sort(key=lambda match: (order[match.image], -match.score, match.id))
         failures = tuple(new.failures())
-        return Checked(tuple(names), tuple(matches), failures, threshold, used.name)
+        return Checked(tuple(names), tuple(matches), failures, least, used.name)
 
 
 def _open(
@@ -177,7 +179,7 @@ def _score(
     max_hamming: int,
     pixels: Callable[[str], NDArray[np.uint8]] | None,
 ) -> Pairs:
-    """The pairs of new images with those of one store."""
+    """All candidates of new images with those of one store, scored."""
     if index is None:
         joiner = ExactJoiner(None, MAX_PAIRS, say_nothing, LOOKS)
         wide = WhitenedJoiner(ExactJoiner(None, MAX_PAIRS, say_nothing, LOOKS))
@@ -189,8 +191,7 @@ def _score(
         rows=len(new), against_rows=len(known),
     )  # fmt: skip
     scorer = Scorer(new, known, calibration, {}, say_nothing, backwards=True)
-    scored = scorer.score(candidates, info, pixels)
-    return scored.where(scored.score >= np.float32(threshold))
+    return scorer.score(candidates, info, pixels)
 
 
 def _candidates(index: Index, new: Side, known: Side, max_hamming: int) -> Candidates:

@@ -75,8 +75,8 @@ class OriginalImages:
         wanted = list(ids)
         there = {record.id: record for record in open_source(source, labels="none").scan()}
         found = {name: there[name] for name in wanted if name in there}
-        moved = isinstance(source, str | os.PathLike) or len(source) == 1
-        if not found and wanted and there and moved:
+        sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+        if not found and wanted and there and len(sources) == 1:
             mine, theirs = _folder_of(wanted), _folder_of(list(there))
             found = {
                 name: there[theirs + name[len(mine) :]]
@@ -85,7 +85,8 @@ class OriginalImages:
             }
         if not found:
             raise SourceError(
-                f"{source}: has none of the store's images; their ids are like {wanted[:1]}"
+                f"{', '.join(map(str, sources))}: has none of the store's images, whose ids "
+                f"are like {wanted[0] if wanted else 'nothing'}"
             )
         return cls(found, policy)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 from images import draw_photo, encode
 from PIL import Image
+from stores import make_meta
 
 import embedkit
 from embedkit.calibration import calibrate
 from embedkit.checking import check_images
-from embedkit.dedup.calibration import Calibration
+from embedkit.dedup.calibration import Calibration, default_calibration
 from embedkit.deduplication import find_copies
 from embedkit.errors import DecodeError, EmbedkitError, SourceError, StoreError
 from embedkit.index import Index
@@ -179,3 +182,21 @@ def test_a_calibration_is_made_saved_and_used(folder: Path, store: Path, tmp_pat
     path.write_text('{"format": "embedkit-calibration-1"}')
     with pytest.raises(EmbedkitError, match="is no calibration"):
         Calibration.load(path)
+
+
+def test_the_calibration_that_comes_with_embedkit() -> None:
+    folder = resources.files("embedkit.dedup") / "calibrations"
+    shipped = [Calibration.from_config(json.loads(f.read_text("utf-8"))) for f in folder.iterdir()]
+    assert [one.backbone for one in shipped] == ["efficientnet_lite0"]
+    (one,) = shipped
+    meta = make_meta(
+        backbone=one.backbone, weights_fingerprint=one.weights_fingerprint, pooling=one.pooling
+    )
+    assert default_calibration(meta) == one
+    assert default_calibration(make_meta()) is None
+    same = {"cosine": 0.97, "whitened": 0.95, "normalised": 0.5, "hamming": 1.0}
+    other = {"cosine": 0.4, "whitened": 0.1, "normalised": -0.1, "hamming": 30.0}
+    odds = one.plain.log_odds({name: np.array([same[name], other[name]]) for name in same})
+    odds += one.prior(1_000_000)
+    assert odds[0] > 0 > odds[1]
+    assert one.prior(one.rows) == 0

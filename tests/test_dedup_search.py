@@ -318,3 +318,21 @@ def test_a_given_calibration_scores(tmp_path: Path) -> None:
     assert sure.info.calibration == "mine"
     odds = [np.log(p.score[0] / (1 - p.score[0])) for p in (sure, unsure)]
     assert odds[0] - odds[1] == pytest.approx(3.0, abs=1e-3)
+
+
+def test_pairs_that_can_not_be_looked_at_need_the_score_of_a_search_without(
+    tmp_path: Path, photos: dict[str, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = (1 + 0.3 * rng.standard_normal((10, 32))).astype(np.float32)
+    path = write_store(tmp_path / "s.h5", rows)
+    config = guessed_calibration(make_meta(feature_dim=32)).to_config()
+    config["thresholds"] = [[0.99, 0.9999, 1e-9]]
+    calibration = Calibration.from_config(config)
+    assert len(find_pairs(path, calibration=calibration)) == 0
+    found = find_pairs(path, calibration=calibration, verify=load_from(photos))
+    assert (found.verified >= 0).all()
+    assert len(found) > 9
+    assert found.info.threshold == 1e-9
+    assert "9 of 45 pairs can't be looked at" in caplog.text
+    assert len(find_pairs(path, calibration=calibration, verify=load_from({}))) == 0

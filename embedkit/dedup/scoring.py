@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from embedkit.dedup.pairs import PairsInfo
     from embedkit.store import EmbeddingStore
 
-__all__ = ["Scorer"]
+__all__ = ["Scorer", "select_pairs"]
+
+_log = logging.getLogger("embedkit")
 
 _SURE = 12.0  # log-odds above which pixels can't change what a pair is taken for
 
@@ -116,6 +119,11 @@ class Scorer:
         )  # fmt: skip
         seen = [n for n, one in enumerate(evidence) if one is not None]
         found = [one for one in evidence if one is not None]
+        if len(found) < len(evidence):
+            _log.warning(
+                "%s of %s pairs can't be looked at: their images can't be read",
+                f"{len(evidence) - len(found):,}", f"{len(evidence):,}",
+            )  # fmt: skip
         odds, verified = odds.copy(), np.full(len(odds), -1, np.int8)
         odds[at[seen]] = self.calibration.checked.log_odds(
             {"plain": odds[at[seen]], **evidence_columns(found)}
@@ -125,6 +133,26 @@ class Scorer:
         for place, one in zip(at[seen].tolist(), found, strict=True):
             how[place] = dict(one.how) if odds[place] > 0 else {}
         return odds, verified, how
+
+
+def select_pairs(
+    found: Pairs, calibration: Calibration, threshold: float | None, precision: float
+) -> Pairs:
+    """The pairs that score enough.
+
+    Args:
+        found: Scored pairs.
+        calibration: What scored them.
+        threshold: The least score; None takes the calibration's for ``precision``, which is one for
+            pairs that were looked at and another one for those that weren't.
+        precision: The share of the pairs that shall be copies.
+    """
+    least = np.full(len(found), 0.0 if threshold is None else threshold, np.float32)
+    if threshold is None:
+        for checked in (False, True):
+            of = (found.verified >= 0) == checked
+            least[of] = calibration.threshold_for(precision, checked=checked)
+    return found.where(found.score >= least)
 
 
 def _best(candidates: Candidates, odds: NDArray[np.float64], width: int) -> NDArray[np.int64]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from embedkit.dedup.calibration import PRECISION, calibration_for
 from embedkit.dedup.candidates import find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.joiners import CellJoiner, ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring import Scorer
+from embedkit.dedup.scoring import Scorer, select_pairs
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
 from embedkit.vectors import first_not_finite
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from embedkit.dedup.calibration import Calibration
@@ -118,10 +117,11 @@ def find_pairs(
             joiners.append(join(None, max_pairs, tell, looks))
             joins.append(WhitenedJoiner(joiners[-1]))
         candidates = find_candidates(left, right, joins, max_hamming, list(views.values()))
-        if threshold is None:
-            threshold = used.threshold_for(precision, checked=verify is not None)
+        least = threshold
+        if least is None:
+            least = used.threshold_for(precision, checked=verify is not None)
         info = PairsInfo(
-            threshold=threshold,
+            threshold=least,
             mode="exact" if exact else "approximate",
             recall=min((j.recall for j in joiners if j.recall is not None), default=None),
             calibration=used.name,
@@ -130,7 +130,7 @@ def find_pairs(
         )
         scorer = Scorer(left, right, used, views, tell)
         found = scorer.score(candidates, info, verify)
-        return found.where(found.score >= np.float32(threshold))
+        return select_pairs(found, used, threshold, precision)
 
 
 def _check_arguments(
