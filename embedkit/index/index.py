@@ -1,36 +1,35 @@
-"""The index that users open: an index is a folder of three files.
-
-::
-
-    photos.index/
-      index.faiss     the faiss index
-      ids.bin         the ids in the rows' order, each ended by a NUL byte (``xargs -0`` reads it)
-      manifest.json   format, metric, how the vectors were embedded, SHA-256 of the files
-"""
+"""The index that users open. docs/formats.md describes the folder that it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
-import faiss
 import numpy as np
 
 from embedkit.errors import IndexCorruptError, IndexMismatchError
-from embedkit.index.build import IDS_FILE, INDEX_FILE, build_index
-from embedkit.index.files import checked_file, faiss_errors
+from embedkit.index.build import build_index
+from embedkit.index.contents import ContentReader
+from embedkit.index.families import faiss_errors
 from embedkit.index.manifest import MANIFEST, IndexManifest
+from embedkit.index.rerank import Reranker
+from embedkit.index.rows import StoreRows
+from embedkit.index.searcher import Searcher
+from embedkit.index.spec import IndexSpec
+from embedkit.index.threads import respect_cores
 from embedkit.records import Neighbors
 from embedkit.store.format import StoreMeta
-from embedkit.vectors import first_not_finite, unit_rows
+from embedkit.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from embedkit.index.manifest import Metric
+    from embedkit.index.contents import Check
+    from embedkit.index.progress import IndexProgress
+    from embedkit.index.spec import Metric
 
 __all__ = ["Index"]
 
@@ -48,48 +47,73 @@ _MAY_DIFFER = (
 _LIMITS = ("decode.max_pixels", "decode.max_bytes")
 
 
+_OPENINGS = 5  # how often opening may meet a change of the index
+
+
 class Index:
-    """An index of N embeddings, in memory; get one from ``Index.open``.
+    """An index of N embeddings, open for searching; get one from ``Index.open``.
+
+    It stays what it was when it was opened, whatever is added or removed meanwhile. A context
+    manager; closing it lets go of its stores.
 
     Attributes:
         path: Its folder.
-        factory: The faiss factory string, ``Flat`` (exact).
+        manifest: What it says of itself, with what was measured.
+        factory: The faiss factory string; ``Flat`` is exact.
         metric: ``cosine``, ``ip`` (inner product) or ``l2`` (negative squared distance).
-        dim: D, the length of the vectors.
+        dim: D, the length of queries.
         meta: How the vectors were embedded.
     """
 
-    def __init__(self, path: Path, manifest: IndexManifest, index: faiss.Index, ids: bytes) -> None:
-        self.path = path
-        self.factory = manifest.factory
-        self.metric = manifest.metric
-        self.dim = manifest.dim
-        self.meta = StoreMeta.from_config(manifest.meta)
-        self._index = index
-        self._ids = ids
-        self._ends = np.flatnonzero(np.frombuffer(ids, np.uint8) == 0)
+    def __init__(self, reader: ContentReader) -> None:
+        self.path, self.manifest = reader.folder, reader.manifest
+        self.factory, self.metric = self.manifest.factory, self.manifest.metric
+        self.dim = self.manifest.dim
+        self.meta = StoreMeta.from_config(self.manifest.meta)
+        self._ids = reader.array("ids", "u1")
+        self._ends = np.flatnonzero(self._ids == 0)
+        self._rows: StoreRows | None = None
+        self._searcher = self._make_searcher(reader)
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return self.manifest.count - self.manifest.removed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the stores; the index can't be searched any more."""
+        self._searcher.close()
+        if self._rows is not None:
+            self._rows.close()
 
     @classmethod
     def build(
         cls,
         stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         output: str | os.PathLike[str],
+        spec: IndexSpec | None = None,
         *,
-        metric: Metric = "cosine",
+        metric: Metric | None = None,
         overwrite: bool = False,
+        on_progress: Callable[[IndexProgress], None] | None = None,
     ) -> Path:
-        """Builds an exact index from one store or several of the same kind of embedding.
+        """Builds an index from one store or several of the same kind of embedding.
 
-        The rows are streamed: peak memory is the index, ``4 * N * D`` bytes, and a fixed buffer.
+        The rows are streamed: peak memory is the index and at most 512 MiB. A build that was
+        killed goes on where it was when it is called again in the same way.
 
         Args:
-            stores: Store files or folders; rows keep their order, store after store.
+            stores: Store files or folders.
             output: The folder to make; it appears when it is whole.
-            metric: How closeness is measured.
-            overwrite: Whether an existing index is replaced (never a folder that is none).
+            spec: What to build; None chooses.
+            metric: How closeness is measured, where there is no ``spec``; None is ``cosine``.
+            overwrite: Whether an existing index is replaced (never a folder that is none), and a
+                build that was begun is forgotten.
+            on_progress: Called now and then.
 
         Returns:
             ``output``.
@@ -98,33 +122,40 @@ class Index:
             StoreMismatchError: Two stores were embedded in different ways.
             StoreError: A store can't be read, or holds values that aren't finite.
             IndexFileError: ``output`` exists, or can't be written.
-            ValueError: There is no such metric, or no store was given.
+            ValueError: What is asked for can't be had.
         """
+        if spec is not None and metric is not None:
+            raise ValueError("the metric is part of the spec: give one of the two")
+        spec = spec or IndexSpec(metric=metric or "cosine")
         one = isinstance(stores, str) or hasattr(stores, "__fspath__")
         paths = [cast("str", stores)] if one else list(cast("Sequence[str]", stores))
-        return build_index(paths, output, metric=metric, overwrite=overwrite)
+        return build_index(paths, output, spec, overwrite=overwrite, on_progress=on_progress)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Index:
-        """Reads an index into memory, checked.
+    def open(cls, path: str | os.PathLike[str], *, check: Check = "full") -> Index:
+        """Opens an index for searching.
 
         Args:
             path: The index's folder.
+            check: ``full`` reads every file and compares its hash, about a second for a gigabyte;
+                ``fast`` compares only sizes, so a flipped bit stays unseen.
 
         Raises:
-            IndexFileError: There is no index at ``path``, or one of another format.
+            IndexFileError: There is no index at ``path``, or one of another format, or a store
+                that it needs is missing.
             IndexCorruptError: A file isn't the one that was written.
+            IndexMismatchError: A store that it needs has changed.
         """
         path = Path(path)
-        manifest = IndexManifest.read(path / MANIFEST)
-        with checked_file(path / IDS_FILE, manifest.files) as file:
-            ids = file.read()
-        # Hashed before faiss sees a byte: its reader isn't made for hostile files.
-        with checked_file(path / INDEX_FILE, manifest.files) as file, faiss_errors(path):
-            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))  # type: ignore[attr-defined]
-        if (index.ntotal, ids.count(0), index.d) != (manifest.count, manifest.count, manifest.dim):
-            raise IndexCorruptError(f"{path}: vectors, ids and manifest don't fit together")
-        return cls(path, manifest, index, ids)
+        respect_cores()
+        for _ in range(_OPENINGS):
+            manifest = IndexManifest.read(path / MANIFEST)
+            try:
+                return cls(ContentReader(path, manifest, check))
+            except IndexCorruptError:
+                if IndexManifest.read(path / MANIFEST) == manifest:
+                    raise  # else it was changed while it was read
+        raise IndexCorruptError(f"{path}: changes all the time; open it again")
 
     def search(self, queries: NDArray[np.floating], k: int = 10) -> Neighbors:
         """Finds the nearest images of each query.
@@ -135,23 +166,24 @@ class Index:
 
         Returns:
             Ids and scores, best first. The score is the cosine, the inner product or the negative
-            squared L2 distance, to float32 precision. With fewer than ``k`` images in the index
-            there are fewer ids, and the other scores are NaN.
+            squared L2 distance, in the whitened space if there is one. It is exact, to float32
+            precision, unless the index keeps codes and doesn't compare anew. With fewer than ``k``
+            found there are fewer ids, and the other scores are NaN.
 
         Raises:
             ValueError: ``queries`` has the wrong shape or values that aren't finite, or ``k < 1``.
         """
-        vectors = self._prepare(queries)
+        queries = self._checked(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        found = min(k, len(self))
-        scores = np.full((len(vectors), k), np.nan, np.float32)
-        if found == 0 or len(vectors) == 0:
-            return Neighbors(((),) * len(vectors), scores)
+        wanted = min(k, len(self))
+        scores = np.full((len(queries), k), np.nan, np.float32)
+        if wanted == 0 or len(queries) == 0:
+            return Neighbors(((),) * len(queries), scores)
         with faiss_errors(self.path):
-            measured, rows = self._index.search(vectors, found)
-        scores[:, :found] = -measured if self.metric == "l2" else measured
-        return Neighbors(tuple(tuple(map(self._id, row)) for row in rows.tolist()), scores)
+            positions, measured = self._searcher.search(queries, wanted)
+        scores[:, :wanted] = np.where(positions < 0, np.nan, measured)
+        return Neighbors(tuple(map(self._names, positions.tolist())), scores)
 
     def check_compatible(self, meta: StoreMeta) -> None:
         """Refuses queries that were embedded otherwise than the index.
@@ -176,17 +208,35 @@ class Index:
                 "them as the index was, or build an index of their kind"
             )
 
-    def _prepare(self, queries: NDArray[np.floating]) -> NDArray[np.float32]:
+    def _make_searcher(self, reader: ContentReader) -> Searcher:
+        manifest, index = self.manifest, reader.index()
+        space, removed = reader.space(), reader.removed()
+        counts = (index.ntotal, len(self._ends), index.d, len(removed))
+        if counts != (manifest.count, manifest.count, space.dim, manifest.removed):
+            raise IndexCorruptError(f"{self.path}: vectors, ids and manifest don't fit together")
+        gone = None
+        if manifest.removed:
+            gone = np.zeros(manifest.count, np.bool_)
+            gone[removed] = True
+        reranker = None
+        if manifest.rerank:
+            self._rows = StoreRows.reopen(manifest.stores, self.path)
+            reranker = Reranker(space, self._rows, reader.order(), reader.factors(space))
+        return Searcher(index, space, manifest.params, reranker, gone)
+
+    def _checked(self, queries: NDArray[np.floating]) -> NDArray[np.floating]:
         queries = np.asarray(queries)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries must be (Q, {self.dim}), not {queries.shape}")
         bad = first_not_finite(queries)
         if bad is not None:
             raise ValueError(f"query {bad} holds values that aren't finite")
-        if self.metric == "cosine":
-            return unit_rows(queries)
-        return np.ascontiguousarray(queries, dtype=np.float32)
+        return queries
 
-    def _id(self, row: int) -> str:
-        start = int(self._ends[row - 1]) + 1 if row else 0
-        return self._ids[start : int(self._ends[row])].decode("utf-8", "surrogateescape")
+    def _names(self, positions: list[int]) -> tuple[str, ...]:
+        return tuple(self._name(position) for position in positions if position >= 0)
+
+    def _name(self, position: int) -> str:
+        start = int(self._ends[position - 1]) + 1 if position else 0
+        name = self._ids[start : int(self._ends[position])].tobytes()
+        return name.decode("utf-8", "surrogateescape")

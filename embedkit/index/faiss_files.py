@@ -1,0 +1,75 @@
+"""faiss's own files: written so that no error is lost, read within limits."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import faiss
+
+from embedkit.index.families import faiss_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["read_faiss", "read_mapped", "write_faiss"]
+
+_LEAST_LIMIT = 2**20
+_limits = threading.Lock()  # faiss's limits are the process's
+
+
+def write_faiss(index: faiss.Index, write: Callable[[bytes], int]) -> None:
+    """Writes an index to a file that is open.
+
+    Not by name: faiss ends a write to a full disk without an error.
+    """
+    writer = faiss.PyCallbackIOWriter(write)  # type: ignore[attr-defined]
+    faiss.write_index(index, writer)
+
+
+def read_faiss(file: IO[bytes], path: Path, nbytes: int) -> faiss.Index:
+    """Reads an index into memory.
+
+    Args:
+        file: The file, open at its start.
+        path: Its path, for errors.
+        nbytes: Its size: no array in it may claim to be larger.
+
+    Raises:
+        IndexCorruptError: faiss can't read it.
+        IndexFileError: There isn't enough memory.
+    """
+    reader = faiss.PyCallbackIOReader(file.read)  # type: ignore[attr-defined]
+    with faiss_errors(path), _limited(nbytes):
+        return faiss.read_index(reader)
+
+
+def read_mapped(path: Path, nbytes: int) -> faiss.Index:
+    """Opens an index whose inverted lists stay on disk, in a file beside it.
+
+    Raises:
+        IndexCorruptError: faiss can't read it.
+    """
+    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
+    with faiss_errors(path), _limited(nbytes):
+        return faiss.read_index(str(path), flags)
+
+
+@contextmanager
+def _limited(nbytes: int) -> Iterator[None]:
+    """faiss believes what a file says of its arrays' sizes, up to this limit."""
+    most = max(nbytes, _LEAST_LIMIT)
+    with _limits:
+        before = (
+            faiss.get_deserialization_vector_byte_limit(),
+            faiss.get_deserialization_loop_limit(),
+        )
+        faiss.set_deserialization_vector_byte_limit(most)
+        faiss.set_deserialization_loop_limit(most)
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before[0])
+            faiss.set_deserialization_loop_limit(before[1])

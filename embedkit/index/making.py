@@ -1,0 +1,305 @@
+"""The steps of making an index: train, add in parts, tune, write; each is kept once it is done."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+from embedkit._version import __version__
+from embedkit.index.contents import copy_into
+from embedkit.index.encode import Encoder, load_index, merge_lists, merge_on_disk
+from embedkit.index.faiss_files import write_faiss
+from embedkit.index.families import SearchParams, breadths, is_mergeable, ivf_of, make_index
+from embedkit.index.manifest import IndexManifest, OperatingPoint
+from embedkit.index.plan import held_out_last
+from embedkit.index.rerank import Reranker
+from embedkit.index.rows import RowOrder
+from embedkit.index.searcher import Searcher
+from embedkit.index.space import Space, Whitening, learn_whitening
+from embedkit.index.train import default_train_rows, sample_rows, train_index
+from embedkit.index.truth import true_scores
+from embedkit.index.tune import choose_point, exact_point, measure_frontier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embedkit.index.contents import ContentWriter
+    from embedkit.index.partial import PartialIndex
+    from embedkit.index.plan import Plan
+    from embedkit.index.progress import Reporter
+    from embedkit.index.rows import StoreRows
+
+__all__ = ["Making", "write_ids"]
+
+_TRAINED, _TUNED, _WHITENING = "trained.faiss", "tuned.json", "whitening.f4"
+_ORDER, _FACTORS, _HELD = "order.i8", "factors.f4", "held.faiss"
+_TUNING_LISTS, _LISTS = "lists-tuning.bin", "lists-final.bin"
+_K = 10
+_WHITENING_ROWS = 32768
+_UNTUNED_FACTOR = 8
+_IDS_AT_ONCE = 65536
+
+
+class Making:
+    """One index in the making, by its plan, in its working folder.
+
+    Attributes:
+        plan: What is to be done.
+        index: The faiss index; after ``run`` with all rows.
+    """
+
+    def __init__(
+        self, partial: PartialIndex, plan: Plan, rows: StoreRows, reporter: Reporter
+    ) -> None:
+        self.plan = plan
+        self.index: faiss.Index = make_index(
+            plan.factory, plan.spec.whiten or rows.dim, plan.spec.metric
+        )
+        self._partial, self._rows, self._reporter = partial, rows, reporter
+        self._first_held = plan.count - plan.held
+        self._points: tuple[OperatingPoint, ...] = ()
+
+    def run(self) -> Making:
+        """Does all that isn't done yet.
+
+        Raises:
+            StoreError: A store can't be read, or holds values that aren't finite.
+            ValueError: There are too few rows for the index.
+            OSError: Something can't be written.
+        """
+        self._order = self._make_order()
+        self._space = self._make_space()
+        self._train()
+        self._make_factors()
+        self._encoder = Encoder(
+            self._rows, self._order, self._space, self._path(_FACTORS), self._on_rows
+        )
+        self._add()
+        if self.plan.generation == 0:
+            self._tune()
+        self._add_held()
+        return self
+
+    def write(
+        self,
+        writer: ContentWriter,
+        params: SearchParams | None = None,
+        points: tuple[OperatingPoint, ...] | None = None,
+        queries: int | None = None,
+    ) -> IndexManifest:
+        """Writes the index's files.
+
+        Args:
+            writer: Where to.
+            params: The setting of searches; None takes what tuning found.
+            points: What was measured; None takes what tuning measured.
+            queries: How many queries it was measured with; None is those that were held out.
+
+        Returns:
+            The manifest, to be written last.
+        """
+        if self.plan.on_disk:
+            self._partial.move(_LISTS, writer.path("lists"))
+            writer.take_up("lists")
+            _point_to(self.index, writer.path("lists"))
+        writer.write("index", lambda write: write_faiss(self.index, write))
+        writer.write("trained", lambda write: copy_into(self._path(_TRAINED), write))
+        writer.write("ids", lambda write: self._write_ids(write))
+        for role, name, wanted in (
+            ("rows", _ORDER, not self._order.is_plain),
+            ("factors", _FACTORS, self.plan.rerank and self._space.num_factors > 0),
+            ("whitening", _WHITENING, self._space.whitening is not None),
+        ):
+            writer.files.pop(role, None)
+            if wanted:
+                writer.write(role, lambda write, name=name: copy_into(self._path(name), write))
+        writer.files.pop("removed", None)
+        return self._manifest(writer, params, points, queries)
+
+    def _manifest(
+        self,
+        writer: ContentWriter,
+        params: SearchParams | None,
+        points: tuple[OperatingPoint, ...] | None,
+        queries: int | None,
+    ) -> IndexManifest:
+        plan, spec = self.plan, self.plan.spec
+        return IndexManifest(
+            plan.factory,
+            spec.metric,
+            self._rows.dim,
+            plan.count,
+            self._rows.stores[0].meta.to_config(),
+            writer.files,
+            __version__,
+            spec,
+            plan.stores,
+            plan.rerank,
+            plan.on_disk,
+            self._params() if params is None else params,
+            self._points if points is None else points,
+            plan.held if queries is None else queries,
+            round((writer.files["index"].nbytes or 0) / max(plan.count, 1), 1),
+            0,
+            plan.generation,
+        )
+
+    def _params(self) -> SearchParams:
+        if self._points:
+            return choose_point(self._points, self.plan.spec.recall, self.plan.spec.latency).params
+        widest = breadths(self.index)[-1]
+        factor = _UNTUNED_FACTOR if self.plan.rerank else 1
+        return SearchParams(widest.nprobe, widest.ef_search, factor)
+
+    def _make_order(self) -> RowOrder:
+        """Held-out rows come last; compacting leaves its own order in the folder."""
+        count, path = self.plan.count, self._path(_ORDER)
+        if self.plan.held and not path.exists():
+            order = held_out_last(count, self.plan.held, self.plan.spec.seed)
+            self._partial.commit(_ORDER, lambda file: file.write(order.astype("<i8").data))
+        if not path.exists():
+            return RowOrder(count)
+        return RowOrder(count, np.memmap(path, "<i8", "r") if count else np.empty(0, np.int64))
+
+    def _make_space(self) -> Space:
+        spec, dim = self.plan.spec, self._rows.dim
+        if spec.whiten is None:
+            return Space(spec.metric, dim)
+        if not self._path(_WHITENING).exists():
+            sample = self._sample(max(_WHITENING_ROWS, 2 * dim))
+            whitening = learn_whitening(sample, spec.metric, spec.whiten)
+            self._partial.commit(_WHITENING, lambda file: file.write(whitening.to_bytes()))
+        whitening = Whitening.from_bytes(self._path(_WHITENING).read_bytes(), dim)
+        return Space(spec.metric, dim, whitening)
+
+    def _train(self) -> None:
+        if not self._path(_TRAINED).exists():
+            self._reporter.tell("train", 0, 1)
+            if not self.index.is_trained:
+                wanted = self.plan.spec.train_rows or default_train_rows(self.index, self._rows.dim)
+                self._learn(self._space.project(self._sample(wanted)))
+            self._partial.commit(_TRAINED, lambda file: write_faiss(self.index, file.write))
+        self._reporter.tell("train", 1, 1)
+        self.index = load_index(self._path(_TRAINED))
+
+    def _learn(self, vectors: NDArray[np.float32]) -> None:
+        try:
+            train_index(self.index, vectors, self.plan.spec.seed)
+        except RuntimeError as exc:
+            why = str(exc).rpartition("Error: ")[2].strip()
+            raise ValueError(
+                f"{self.plan.factory} can't be trained on {len(vectors)} rows: {why}"
+            ) from exc
+
+    def _sample(self, count: int) -> NDArray[np.floating]:
+        return sample_rows(self._rows, self._order, self._first_held, count, self.plan.spec.seed)
+
+    def _make_factors(self) -> None:
+        path = self._path(_FACTORS)
+        if not path.exists():
+            self._partial.commit(_FACTORS, lambda _: None)
+
+    def _add(self) -> None:
+        """Adds all but the held-out rows."""
+        if not is_mergeable(self.index):
+            self.index = self._encoder.add_growing(self._partial, self.index, self._first_held)
+            return
+        self._encoder.add_separate_parts(self._partial, self.index, self._first_held)
+        parts = [path for _, _, path in self._partial.parts()]
+        if self.plan.on_disk:
+            name = _TUNING_LISTS if self.plan.held else _LISTS
+            merge_on_disk(self.index, parts, self._path(name))
+        else:
+            merge_lists(self.index, parts)
+
+    def _add_held(self) -> None:
+        if not self.plan.held:
+            return
+        if not self.plan.on_disk:
+            self._encoder.add(self.index, self._first_held, self.plan.count)
+            return
+        self.index = load_index(self._path(_TRAINED))
+        self._encoder.add(self.index, self._first_held, self.plan.count)
+        self._partial.commit(_HELD, lambda file: write_faiss(self.index, file.write))
+        self.index.reset()
+        parts = [*(path for _, _, path in self._partial.parts()), self._path(_HELD)]
+        merge_on_disk(self.index, parts, self._path(_LISTS))
+
+    def _tune(self) -> None:
+        if not self._path(_TUNED).exists():
+            points = self._measured()
+            content = json.dumps([point.to_config() for point in points]).encode()
+            self._partial.commit(_TUNED, lambda file: file.write(content))
+        points = json.loads(self._path(_TUNED).read_bytes())
+        self._points = tuple(OperatingPoint.from_config(point) for point in points)
+
+    def _measured(self) -> list[OperatingPoint]:
+        factors = np.memmap(self._path(_FACTORS), "<f4", "r") if self._has_factors else np.empty(0)
+        factors = factors.reshape(-1, self._space.num_factors) if self._has_factors else factors
+        judge = Reranker(self._space, self._rows, self._order, factors)
+        searcher = Searcher(
+            self.index, self._space, SearchParams(), judge if self.plan.rerank else None
+        )
+        if not self.plan.held:
+            return exact_point(searcher, self._rows) if self.plan.factory == "Flat" else []
+        queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
+        vectors = self._space.project(queries)
+        self._reporter.tell("tune", 0, 1)
+        true = true_scores(
+            vectors, self._rows, self._order, self._space, _K, stop=self._first_held
+        )
+        points = measure_frontier(searcher, judge, queries, true, self._on_point)
+        searcher.close()
+        return points
+
+    @property
+    def _has_factors(self) -> bool:
+        return self._space.num_factors > 0 and self._first_held > 0
+
+    def _on_rows(self, done: int) -> None:
+        self._reporter.tell("add", done, self.plan.count)
+
+    def _on_point(self, done: int, total: int) -> None:
+        self._reporter.tell("tune", done, total)
+
+    def _write_ids(self, write: Callable[[bytes], int]) -> None:
+        write_ids(
+            self._rows,
+            self._order,
+            0,
+            self.plan.count,
+            write,
+            lambda done: self._reporter.tell("write", done, self.plan.count),
+        )
+
+    def _path(self, name: str) -> Path:
+        return self._partial.path(name)
+
+
+def write_ids(
+    rows: StoreRows,
+    order: RowOrder,
+    start: int,
+    stop: int,
+    write: Callable[[bytes], int],
+    on_rows: Callable[[int], None],
+) -> None:
+    """Writes the ids of some positions, each ended by a NUL byte."""
+    for first in range(start, stop, _IDS_AT_ONCE):
+        last = min(first + _IDS_AT_ONCE, stop)
+        names = rows.ids(order.span(first, last))
+        write(b"".join(name + b"\0" for name in names))
+        on_rows(last)
+
+
+def _point_to(index: faiss.Index, lists_file: Path) -> None:
+    """Makes an index on disk name the file in which its lists will be found."""
+    ivf = ivf_of(index)
+    assert ivf is not None
+    faiss.downcast_InvertedLists(ivf.invlists).filename = str(lists_file)

@@ -1,0 +1,132 @@
+"""Searching: candidates from faiss, those that were removed left out, exact scores, the best k."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+from embedkit.index.families import set_params
+from embedkit.index.threads import usable_cores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.index.families import SearchParams
+    from embedkit.index.rerank import Reranker
+    from embedkit.index.space import Space
+
+__all__ = ["Searcher"]
+
+_CHUNK = 32  # queries that a thread takes at once
+_LEAST_K = 10  # the k that searches are tuned for
+
+
+class Searcher:
+    """What searches a faiss index; positions in, positions out.
+
+    Attributes:
+        index: The faiss index.
+        space: The space of its vectors.
+        removed: ``(N,)`` bool, which positions are left out; None if none is.
+        reranker: What compares candidates anew; None if faiss's scores are taken.
+    """
+
+    def __init__(
+        self,
+        index: faiss.Index,
+        space: Space,
+        params: SearchParams,
+        reranker: Reranker | None = None,
+        removed: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.index, self.space, self.reranker, self.removed = index, space, reranker, removed
+        self._pool: ThreadPoolExecutor | None = None
+        self.set_params(params)
+
+    def set_params(self, params: SearchParams) -> None:
+        """Sets what a search may cost."""
+        self._params = params
+        set_params(self.index, params)
+
+    def search(
+        self, queries: NDArray[np.floating], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The nearest positions of each query.
+
+        Args:
+            queries: ``(Q, D)``, finite, Q at least 1.
+            k: From 1 to the index's size.
+
+        Returns:
+            ``(Q, k)`` positions, best first, -1 where fewer were found, and ``(Q, k)`` float32
+            scores, minus infinity there.
+        """
+        vectors = self.space.project(queries)
+        if self.reranker is None:
+            return self._best(vectors, k)
+        # A thread takes some queries from codes to exact scores by itself.
+        parts = [vectors[start : start + _CHUNK] for start in range(0, len(vectors), _CHUNK)]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(usable_cores(), "search", _use_one_core)
+        found = list(self._pool.map(lambda part: self._best(part, k), parts))
+        return np.concatenate([p for p, _ in found]), np.concatenate([s for _, s in found])
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def candidates(
+        self, vectors: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The positions that faiss finds, without those that were removed.
+
+        Args:
+            vectors: ``(Q, dim)`` queries in the space.
+            count: How many are wanted.
+
+        Returns:
+            ``(Q, count)`` positions in faiss's order, -1 for none, and its measures, higher is
+            closer.
+        """
+        total = self.index.ntotal
+        count = min(count, total)
+        if self.removed is None:
+            return self._found(vectors, count)
+        fetched = min(2 * count, total)
+        while True:
+            positions, scores = self._found(vectors, fetched)
+            gone = self.removed[np.maximum(positions, 0)] & (positions >= 0)
+            enough = (fetched - gone.sum(axis=1) >= count) | (positions[:, -1] < 0)
+            if enough.all() or fetched == total:
+                break
+            fetched = min(2 * fetched, total)
+        first = np.argsort(gone, axis=1, kind="stable")[:, :count]
+        positions = np.where(gone, -1, positions)
+        scores = np.where(gone, np.float32(-np.inf), scores)
+        return np.take_along_axis(positions, first, 1), np.take_along_axis(scores, first, 1)
+
+    def _best(
+        self, vectors: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        if self.reranker is None:
+            return self.candidates(vectors, k)
+        positions, _ = self.candidates(vectors, max(k, _LEAST_K) * self._params.k_factor)
+        scores = self.reranker.scores(vectors, positions)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(positions, best, 1), np.take_along_axis(scores, best, 1)
+
+    def _found(
+        self, vectors: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        measured, positions = self.index.search(vectors, count)
+        if self.space.metric == "l2":
+            measured = -measured
+        return positions, np.where(positions < 0, np.float32(-np.inf), measured)
+
+
+def _use_one_core() -> None:
+    faiss.omp_set_num_threads(1)

@@ -1,0 +1,88 @@
+"""Training: a random sample of the rows, and what an index learns from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+from embedkit.index.families import ivf_of, layers
+from embedkit.index.gpu import num_gpus, on_gpus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.index.rows import RowOrder, StoreRows
+
+__all__ = ["MIN_PER_CENTROID", "default_train_rows", "sample_rows", "train_index"]
+
+MIN_PER_CENTROID = 39  # with fewer rows faiss warns that the centroids are poor
+_PER_CENTROID = 64
+_LEAST = 32768
+_SAMPLE_BYTES = 160 * 2**20  # as float32; training copies parts of it
+_K_MEANS_ROUNDS = 10
+_ROTATION_ROWS = 20480
+_ROTATION_ROUNDS = 10
+
+
+def default_train_rows(index: faiss.Index, rows_dim: int) -> int:
+    """How many rows to train on, if that isn't said.
+
+    Args:
+        index: Not yet trained.
+        rows_dim: D of the rows as stored.
+    """
+    ivf = ivf_of(index)
+    wanted = max(_PER_CENTROID * ivf.nlist if ivf is not None else 0, _LEAST)
+    return min(wanted, _SAMPLE_BYTES // (4 * rows_dim))
+
+
+def sample_rows(
+    rows: StoreRows, order: RowOrder, stop: int, count: int, seed: int
+) -> NDArray[np.floating]:
+    """A random sample, each row once, over all positions before ``stop``.
+
+    Returns:
+        ``(min(count, stop), D)`` as stored.
+    """
+    chosen = np.random.default_rng(seed).choice(stop, min(count, stop), replace=False)
+    # Read in the files' order, then mixed again: learning from a part takes the first rows.
+    wanted, back = np.unique(order.at(chosen.astype(np.int64)), return_inverse=True)
+    return rows.read(wanted)[back]
+
+
+def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> None:
+    """Trains an index; k-means runs on the GPU if there is one.
+
+    Args:
+        index: Not yet trained.
+        vectors: ``(n, dim)`` a sample, in the index's space.
+        seed: Of k-means.
+
+    Raises:
+        RuntimeError: There are too few rows for the index.
+    """
+    for layer in layers(index):
+        if isinstance(layer, faiss.IndexPreTransform):
+            _quicken(layer)
+    ivf = ivf_of(index)
+    helper = None
+    if ivf is not None:
+        ivf.cp.niter, ivf.cp.seed = _K_MEANS_ROUNDS, seed
+        ivf.cp.max_points_per_centroid = max(MIN_PER_CENTROID, len(vectors) // ivf.nlist + 1)
+        ivf.cp.min_points_per_centroid = 1  # the builder has said it already
+        if num_gpus():
+            helper = on_gpus(faiss.IndexFlat(ivf.d, ivf.metric_type))
+            ivf.clustering_index = helper
+    index.train(vectors)
+    if helper is not None:
+        ivf.clustering_index = None
+
+
+def _quicken(index: faiss.IndexPreTransform) -> None:
+    """OPQ's defaults take minutes, for a gain in the fourth digit."""
+    for number in range(index.chain.size()):
+        step = faiss.downcast_VectorTransform(index.chain.at(number))
+        if isinstance(step, faiss.OPQMatrix):
+            step.niter, step.max_train_points = _ROTATION_ROUNDS, _ROTATION_ROWS
