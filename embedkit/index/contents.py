@@ -134,6 +134,12 @@ class ContentReader:
             check_size(self.folder, entry)
         return self.folder / entry.name
 
+    def content(self, role: str) -> bytes | None:
+        """A small file, whole; None if the index has none of it."""
+        if role not in self.manifest.files:
+            return None
+        return self.checked(role).read_bytes()
+
     def index(self, role: str = "index") -> faiss.Index:
         """The faiss index, in memory but for lists that stay on disk; or the ``trained`` one."""
         path = self.checked(role)

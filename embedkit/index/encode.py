@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from embedkit.index.rows import RowOrder, StoreRows
     from embedkit.index.space import Space
 
-__all__ = ["Encoder", "load_index", "merge_lists", "merge_on_disk"]
+__all__ = ["Encoder", "load_index", "merge_lists", "merge_on_disk", "point_to"]
 
 _BLOCK_BYTES = 32 * 2**20  # of float32 rows at once
 _PART_BYTES = 96 * 2**20  # of codes in a part that will be joined
@@ -221,3 +221,10 @@ def _mapped_lists(part: Path) -> tuple[faiss.InvertedLists, faiss.Index]:
 def _set_count(index: faiss.Index, count: int) -> None:
     for layer in layers(index):
         layer.ntotal = count
+
+
+def point_to(index: faiss.Index, lists_file: Path) -> None:
+    """Makes an index on disk name the file in which its lists will be found."""
+    ivf = ivf_of(index)
+    assert ivf is not None
+    faiss.downcast_InvertedLists(ivf.invlists).filename = str(lists_file)

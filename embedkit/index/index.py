@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -17,13 +18,14 @@ from embedkit.index.rows import StoreRows
 from embedkit.index.searcher import Searcher
 from embedkit.index.spec import IndexSpec
 from embedkit.index.threads import respect_cores
+from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.records import Neighbors
 from embedkit.store.format import StoreMeta
 from embedkit.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -127,9 +129,9 @@ class Index:
         if spec is not None and metric is not None:
             raise ValueError("the metric is part of the spec: give one of the two")
         spec = spec or IndexSpec(metric=metric or "cosine")
-        one = isinstance(stores, str) or hasattr(stores, "__fspath__")
-        paths = [cast("str", stores)] if one else list(cast("Sequence[str]", stores))
-        return build_index(paths, output, spec, overwrite=overwrite, on_progress=on_progress)
+        return build_index(
+            _as_list(stores), output, spec, overwrite=overwrite, on_progress=on_progress
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check: Check = "full") -> Index:
@@ -156,6 +158,74 @@ class Index:
                 if IndexManifest.read(path / MANIFEST) == manifest:
                     raise  # else it was changed while it was read
         raise IndexCorruptError(f"{path}: changes all the time; open it again")
+
+    @staticmethod
+    def add(
+        path: str | os.PathLike[str],
+        stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+    ) -> int:
+        """Adds all rows of one store or several to an index, with the training that it has.
+
+        An index that is open goes on without them; one that is opened has all of them or none.
+
+        Args:
+            path: The index's folder.
+            stores: Store files or folders, embedded as the index was.
+            on_progress: Called now and then.
+
+        Returns:
+            How many rows were added.
+
+        Raises:
+            StoreMismatchError: A store was embedded in another way.
+            StoreError: A store can't be read, or holds values that aren't finite.
+            IndexFileError: A store is in the index already, another process is changing the index,
+                or it can't be written.
+        """
+        return add_stores(Path(path), _as_list(stores), on_progress)
+
+    @staticmethod
+    def remove(path: str | os.PathLike[str], ids: Iterable[str]) -> int:
+        """Removes images from an index by their ids; ``compact`` frees their memory.
+
+        Args:
+            path: The index's folder.
+            ids: Which; every row of an id goes.
+
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            ValueError: An id isn't in the index; then none is removed.
+            IndexFileError: Another process is changing the index, or it can't be written.
+        """
+        return remove_ids(Path(path), ids)
+
+    @staticmethod
+    def compact(
+        path: str | os.PathLike[str],
+        *,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+    ) -> int:
+        """Makes an index anew without what was removed, from its stores, with the same training.
+
+        If it is killed, it goes on where it was when it is called again.
+
+        Args:
+            path: The index's folder.
+            on_progress: Called now and then.
+
+        Returns:
+            How many rows were left out for good.
+
+        Raises:
+            IndexMismatchError: A store has changed since.
+            IndexFileError: A store is missing, another process is changing the index, or it can't
+                be written.
+        """
+        return compact_index(Path(path), on_progress)
 
     def search(self, queries: NDArray[np.floating], k: int = 10) -> Neighbors:
         """Finds the nearest images of each query.
@@ -240,3 +310,9 @@ class Index:
         start = int(self._ends[position - 1]) + 1 if position else 0
         name = self._ids[start : int(self._ends[position])].tobytes()
         return name.decode("utf-8", "surrogateescape")
+
+
+def _as_list(
+    stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[str | os.PathLike[str]]:
+    return [stores] if isinstance(stores, str | PathLike) else list(stores)

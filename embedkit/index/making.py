@@ -10,9 +10,9 @@ import numpy as np
 
 from embedkit._version import __version__
 from embedkit.index.contents import copy_into
-from embedkit.index.encode import Encoder, load_index, merge_lists, merge_on_disk
+from embedkit.index.encode import Encoder, load_index, merge_lists, merge_on_disk, point_to
 from embedkit.index.faiss_files import write_faiss
-from embedkit.index.families import SearchParams, breadths, is_mergeable, ivf_of, make_index
+from embedkit.index.families import SearchParams, breadths, is_mergeable, make_index
 from embedkit.index.manifest import IndexManifest, OperatingPoint
 from embedkit.index.plan import held_out_last
 from embedkit.index.rerank import Reranker
@@ -86,20 +86,12 @@ class Making:
         self._add_held()
         return self
 
-    def write(
-        self,
-        writer: ContentWriter,
-        params: SearchParams | None = None,
-        points: tuple[OperatingPoint, ...] | None = None,
-        queries: int | None = None,
-    ) -> IndexManifest:
+    def write(self, writer: ContentWriter, before: IndexManifest | None = None) -> IndexManifest:
         """Writes the index's files.
 
         Args:
             writer: Where to.
-            params: The setting of searches; None takes what tuning found.
-            points: What was measured; None takes what tuning measured.
-            queries: How many queries it was measured with; None is those that were held out.
+            before: The index that this one is made of, whose tuning stays.
 
         Returns:
             The manifest, to be written last.
@@ -107,47 +99,38 @@ class Making:
         if self.plan.on_disk:
             self._partial.move(_LISTS, writer.path("lists"))
             writer.take_up("lists")
-            _point_to(self.index, writer.path("lists"))
+            point_to(self.index, writer.path("lists"))
         writer.write("index", lambda write: write_faiss(self.index, write))
-        writer.write("trained", lambda write: copy_into(self._path(_TRAINED), write))
-        writer.write("ids", lambda write: self._write_ids(write))
+        writer.write("ids", self._write_ids)
         for role, name, wanted in (
+            ("trained", _TRAINED, True),
             ("rows", _ORDER, not self._order.is_plain),
             ("factors", _FACTORS, self.plan.rerank and self._space.num_factors > 0),
             ("whitening", _WHITENING, self._space.whitening is not None),
         ):
-            writer.files.pop(role, None)
             if wanted:
                 writer.write(role, lambda write, name=name: copy_into(self._path(name), write))
-        writer.files.pop("removed", None)
-        return self._manifest(writer, params, points, queries)
+        return self._manifest(writer, before)
 
-    def _manifest(
-        self,
-        writer: ContentWriter,
-        params: SearchParams | None,
-        points: tuple[OperatingPoint, ...] | None,
-        queries: int | None,
-    ) -> IndexManifest:
+    def _manifest(self, writer: ContentWriter, before: IndexManifest | None) -> IndexManifest:
         plan, spec = self.plan, self.plan.spec
         return IndexManifest(
-            plan.factory,
-            spec.metric,
-            self._rows.dim,
-            plan.count,
-            self._rows.stores[0].meta.to_config(),
-            writer.files,
-            __version__,
-            spec,
-            plan.stores,
-            plan.rerank,
-            plan.on_disk,
-            self._params() if params is None else params,
-            self._points if points is None else points,
-            plan.held if queries is None else queries,
-            round((writer.files["index"].nbytes or 0) / max(plan.count, 1), 1),
-            0,
-            plan.generation,
+            factory=plan.factory,
+            metric=spec.metric,
+            dim=self._rows.dim,
+            count=plan.count,
+            meta=self._rows.stores[0].meta.to_config(),
+            files=writer.files,
+            embedkit_version=__version__,
+            spec=spec,
+            stores=plan.stores,
+            rerank=plan.rerank,
+            on_disk=plan.on_disk,
+            params=before.params if before else self._params(),
+            frontier=before.frontier if before else self._points,
+            queries=before.queries if before else plan.held,
+            bytes_per_vector=round((writer.files["index"].nbytes or 0) / max(plan.count, 1), 1),
+            generation=plan.generation,
         )
 
     def _params(self) -> SearchParams:
@@ -240,9 +223,7 @@ class Making:
         self._points = tuple(OperatingPoint.from_config(point) for point in points)
 
     def _measured(self) -> list[OperatingPoint]:
-        factors = np.memmap(self._path(_FACTORS), "<f4", "r") if self._has_factors else np.empty(0)
-        factors = factors.reshape(-1, self._space.num_factors) if self._has_factors else factors
-        judge = Reranker(self._space, self._rows, self._order, factors)
+        judge = Reranker(self._space, self._rows, self._order, self._factors())
         searcher = Searcher(
             self.index, self._space, SearchParams(), judge if self.plan.rerank else None
         )
@@ -258,9 +239,12 @@ class Making:
         searcher.close()
         return points
 
-    @property
-    def _has_factors(self) -> bool:
-        return self._space.num_factors > 0 and self._first_held > 0
+    def _factors(self) -> NDArray[np.float32]:
+        """The factors of what was added."""
+        width = self._space.num_factors
+        if not width or not self._first_held:
+            return np.empty((self._first_held, width), np.float32)
+        return np.memmap(self._path(_FACTORS), "<f4", "r").reshape(-1, width)
 
     def _on_rows(self, done: int) -> None:
         self._reporter.tell("add", done, self.plan.count)
@@ -296,10 +280,3 @@ def write_ids(
         names = rows.ids(order.span(first, last))
         write(b"".join(name + b"\0" for name in names))
         on_rows(last)
-
-
-def _point_to(index: faiss.Index, lists_file: Path) -> None:
-    """Makes an index on disk name the file in which its lists will be found."""
-    ivf = ivf_of(index)
-    assert ivf is not None
-    faiss.downcast_InvertedLists(ivf.invlists).filename = str(lists_file)

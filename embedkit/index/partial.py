@@ -88,6 +88,10 @@ class PartialIndex:
             ) from exc
         return plan if isinstance(plan, dict) else {}
 
+    def is_other(self, plan: dict[str, Any]) -> bool:
+        """Whether an earlier run was to do something else than ``plan``."""
+        return self.plan() not in (None, json.loads(json.dumps(plan)))
+
     def begin(self, plan: dict[str, Any]) -> None:
         """Freezes what is to be done."""
         self.commit(_PLAN, lambda file: file.write(json.dumps(plan, indent=1).encode()))

@@ -62,17 +62,23 @@ class Reranker:
         """Inner products (or squared distances) of queries with their rows, ``(Q, k)``."""
         count, k = positions.shape
         block, index = self._block(k)
-        found, places = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+        rows = self.order.at(positions)
+        read, places = (None, rows) if mapped else self._read(rows)
+        found, nearest = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
         out = np.empty((count, k), np.float32)
         for number in range(count):
-            wanted = self.order.at(positions[number])
-            if mapped:
-                self.rows.take(wanted, block)
+            if read is None:
+                self.rows.take(places[number], block)
             else:
-                block[:] = self.rows.read(wanted)
-            index.search(queries[number : number + 1], k, D=found, I=places)
-            out[number, places[0]] = found[0]
+                np.take(read, places[number], axis=0, out=block)
+            index.search(queries[number : number + 1], k, D=found, I=nearest)
+            out[number, nearest[0]] = found[0]
         return out
+
+    def _read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+        """Each row once, in the files' order, and where each of ``rows`` is among them."""
+        wanted, places = np.unique(rows, return_inverse=True)
+        return self.rows.read(wanted), places.reshape(rows.shape)
 
     def _block(self, k: int) -> tuple[NDArray[np.floating], faiss.Index]:
         """Room for k rows as they are stored, and an index that has just them for its content.

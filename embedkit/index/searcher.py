@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import faiss
 import numpy as np
@@ -12,6 +12,8 @@ from embedkit.index.families import set_params
 from embedkit.index.threads import usable_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from embedkit.index.families import SearchParams
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from embedkit.index.space import Space
 
 __all__ = ["Searcher"]
+
+T = TypeVar("T")
 
 _CHUNK = 32  # queries that a thread takes at once
 _LEAST_K = 10  # the k that searches are tuned for
@@ -65,14 +69,22 @@ class Searcher:
             scores, minus infinity there.
         """
         vectors = self.space.project(queries)
-        if self.reranker is None:
-            return self._best(vectors, k)
-        # A thread takes some queries from codes to exact scores by itself.
+        if self.reranker is None and isinstance(self.index, faiss.IndexFlat):
+            return self._best(vectors, k)  # one large product, which faiss spreads over the cores
+        found = self.in_parts(vectors, lambda part: self._best(part, k))
+        return np.concatenate([p for p, _ in found]), np.concatenate([s for _, s in found])
+
+    def in_parts(
+        self, vectors: NDArray[np.float32], work: Callable[[NDArray[np.float32]], T]
+    ) -> list[T]:
+        """Works on some queries at a time, on all cores: a thread sees each part to its end.
+
+        faiss spreads single searches over the cores, too, but then it waits at the end of each.
+        """
         parts = [vectors[start : start + _CHUNK] for start in range(0, len(vectors), _CHUNK)]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(usable_cores(), "search", _use_one_core)
-        found = list(self._pool.map(lambda part: self._best(part, k), parts))
-        return np.concatenate([p for p, _ in found]), np.concatenate([s for _, s in found])
+        return list(self._pool.map(work, parts))
 
     def close(self) -> None:
         """Ends the threads."""

@@ -27,7 +27,6 @@ _K = 10
 _FACTORS = (1, 2, 4, 8, 16, 32)
 _TIMED = 32  # queries whose time is measured; each brings some pages of the store into memory
 _ENOUGH = 0.999  # recall from which a wider search isn't worth measuring
-_CHUNK = 16
 
 
 def needs_tuning(index: faiss.Index, *, rerank: bool) -> bool:
@@ -103,8 +102,8 @@ def _measure_width(
 ) -> Iterator[OperatingPoint]:
     """Measures one width with every number of candidates: all are the first of the most."""
     own_refine = any(hasattr(layer, "k_factor") for layer in layers(searcher.index))
-    factors = _FACTORS if searcher.reranker is not None or own_refine else (1,)
-    scores = None
+    factors = _factors(searcher) if searcher.reranker is not None or own_refine else [1]
+    scores, last = None, -1.0
     for factor in factors:
         params = SearchParams(width.nprobe, width.ef_search, factor)
         searcher.set_params(params)
@@ -112,24 +111,30 @@ def _measure_width(
             most = _K if own_refine else _K * factors[-1]
             scores = _judged(searcher, judge, queries, most)
         best = -np.sort(-scores[:, : _K if own_refine else _K * factor], axis=1)
-        yield OperatingPoint(
-            params,
-            round(recall_at(1, best, true), 4),
-            round(recall_at(_K, best, true), 4),
-            round(_milliseconds(searcher, queries), 4),
-        )
+        recall = recall_at(_K, best, true)
+        if recall == last:
+            return  # more candidates bring nothing here
+        last = recall
+        ms = _milliseconds(searcher, queries)
+        first = recall_at(1, best, true)
+        yield OperatingPoint(params, round(first, 4), round(recall, 4), round(ms, 4))
+
+
+def _factors(searcher: Searcher) -> list[int]:
+    """Candidates a wanted neighbour, up to an eighth of all rows."""
+    most = searcher.index.ntotal // (8 * _K)
+    return [factor for factor in _FACTORS if factor <= max(most, 1)]
 
 
 def _judged(
     searcher: Searcher, judge: Reranker, queries: NDArray[np.floating], count: int
 ) -> NDArray[np.float32]:
     """Exact scores of the candidates of each query, in the order in which they were found."""
-    parts = []
-    for start in range(0, len(queries), _CHUNK):
-        vectors = searcher.space.project(queries[start : start + _CHUNK])
-        positions, _ = searcher.candidates(vectors, count)
-        parts.append(judge.scores(vectors, positions, mapped=False))
-    return np.concatenate(parts)
+
+    def work(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return judge.scores(vectors, searcher.candidates(vectors, count)[0], mapped=False)
+
+    return np.concatenate(searcher.in_parts(searcher.space.project(queries), work))
 
 
 def _milliseconds(searcher: Searcher, queries: NDArray[np.floating]) -> float:
