@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from embedkit.index.partial import PartialIndex
     from embedkit.index.rows import RowOrder, StoreRows
     from embedkit.index.space import Space

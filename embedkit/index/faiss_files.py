@@ -59,7 +59,7 @@ def read_mapped(path: Path, nbytes: int) -> faiss.Index:
 
 @contextmanager
 def _limited(nbytes: int) -> Iterator[None]:
-    """faiss believes what a file says of its arrays' sizes, up to this limit."""
+    """Bounds what faiss believes of a file's arrays and loops."""
     most = max(nbytes, _LEAST_LIMIT)
     with _limits:
         before = (

@@ -60,7 +60,8 @@ class SearchParams:
         return cls(config.get("nprobe"), config.get("ef_search"), config.get("k_factor", 1))
 
     def __str__(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in asdict(self).items() if value is not None)
+        told = ((key, value) for key, value in asdict(self).items() if value is not None)
+        return " ".join(f"{key}={value}" for key, value in told)
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def make_index(factory: str, dim: int, metric: Metric) -> faiss.Index:
         index = faiss.index_factory(dim, factory, faiss_metric(metric))
     except RuntimeError as exc:
         why = str(exc).rpartition("Error: ")[2].strip()
-        raise ValueError(f"faiss makes no {factory!r} of {dim} values with {metric}: {why}") from exc
+        raise ValueError(f"faiss makes no {factory!r} of {dim} values, {metric}: {why}") from exc
     if any(isinstance(layer, faiss.IndexIDMap | faiss.IndexIDMap2) for layer in layers(index)):
         raise ValueError(f"{factory!r}: without IDMap, the index keeps the ids itself")
     for layer in layers(index):

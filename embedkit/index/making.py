@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 
 from embedkit._version import __version__
@@ -26,6 +25,8 @@ from embedkit.index.tune import choose_point, exact_point, measure_frontier
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import faiss
 
     from numpy.typing import NDArray
 
