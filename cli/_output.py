@@ -92,6 +92,11 @@ class ProgressLine:
             f"{eta} left{failed}"
         )
 
+    def queries(self, done: int) -> None:
+        """Shows how far a search is."""
+        if self._shown:
+            self._write(f"{done:,} queries")
+
     def download(self, name: str, done: int, total: int | None) -> None:
         """Shows how far a download is."""
         if self._shown:

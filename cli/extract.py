@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embedkit.decode import DecodePolicy
     from embedkit.loop import ExtractResult, Progress
 
-__all__ = ["NAME", "Decode", "Dtype", "EngineName", "Pooling", "command"]
+__all__ = ["NAME", "Decode", "Dtype", "EngineName", "Pooling", "Precision", "command"]
 
 NAME = "extract"
 
@@ -38,6 +38,16 @@ class EngineName(StrEnum):
     AUTO = "auto"
     OPENVINO = "openvino"
     TORCH = "torch"
+    TORCH_COMPILED = "torch-compiled"
+
+
+class Precision(StrEnum):
+    """Of the backbone's arithmetic."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
 
 
 class Decode(StrEnum):
@@ -117,7 +127,17 @@ def command(
     engine: Annotated[
         EngineName, typer.Option(help="auto: OpenVINO on a CPU, PyTorch on CUDA.")
     ] = EngineName.AUTO,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(help="auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1."),
+    ] = "auto",
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="auto: bf16 where the device has it and a trial on your images shows that it is "
+            "faithful, else fp32. int8: OpenVINO only, less exact."
+        ),
+    ] = Precision.AUTO,
     batch_size: Annotated[
         str, typer.Option(help="Images a batch; auto goes by the device.")
     ] = "auto",
@@ -159,6 +179,7 @@ def command(
         "backbone": backbone,
         "engine": engine.value,
         "device": device,
+        "precision": precision.value,
         "batch_size": _batch_size(batch_size),
         "dtype": dtype.value,
         "normalize": normalize,

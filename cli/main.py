@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import demo, export, extract, info, merge, models, verify
+from . import demo, export, extract, info, merge, models, search, verify
 from ._output import ExitCode, plain
+from ._quick import QuickCommand, QuickGroup
 
 __all__ = ["app", "run"]
 
@@ -24,8 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EMBEDKIT"},
 )
-for _command in (models, extract, info, verify, merge, export, demo):
-    app.command(_command.NAME)(_command.command)
+for _command in (models, extract, info, verify, merge, export, search, demo):
+    app.command(_command.NAME, cls=QuickCommand)(_command.command)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -43,7 +43,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(cls=QuickGroup)
 def _common(
     context: typer.Context,
     quiet: Annotated[
@@ -75,6 +75,8 @@ def _common(
 
 
 def _read_config(path: Path) -> dict[str, dict[str, object]]:
+    import tomllib
+
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except ValueError as exc:

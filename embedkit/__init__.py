@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from embedkit.extraction import extract
     from embedkit.index import Index
     from embedkit.preprocess import Preprocessing
+    from embedkit.searching import search, search_to_file
     from embedkit.store import EmbeddingStore, merge, verify
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "find_duplicates",
     "load_backbone",
     "merge",
+    "search",
+    "search_to_file",
     "verify",
 ]
 
@@ -62,6 +65,8 @@ _HOMES = {
     "find_duplicates": "embedkit.dedup",
     "load_backbone": "embedkit.backbones",
     "merge": "embedkit.store",
+    "search": "embedkit.searching",
+    "search_to_file": "embedkit.searching",
     "verify": "embedkit.store",
 }
 

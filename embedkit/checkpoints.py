@@ -11,6 +11,8 @@ from embedkit.store.build import ShardBuilder
 from embedkit.store.format import StoreCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedkit.records import Head
     from embedkit.sources.plan import Plan
     from embedkit.store.build import ShardPart
@@ -28,26 +30,40 @@ class Checkpoints:
     Used by one thread.
 
     Attributes:
-        counts: Of all that is done, by earlier runs too.
+        shards: The numbers of the shards that are collected, in order.
+        counts: Of all that is done of these, by earlier runs too.
+        total: Images of these shards.
         resumed: Images that earlier runs had done.
     """
 
     def __init__(
-        self, partial: PartialStore, plan: Plan, meta: StoreMeta, head: Head | None
+        self,
+        partial: PartialStore,
+        plan: Plan,
+        meta: StoreMeta,
+        head: Head | None,
+        shards: Sequence[int],
     ) -> None:
         """Takes up what earlier runs left.
 
         Raises:
             StoreError: That was damaged since.
         """
+        self.shards = shards
+        self.total = sum(plan.rows(number) for number in shards)
         self._partial, self._plan, self._meta, self._head = partial, plan, meta, head
         self._builders: dict[int, ShardBuilder] = {}
         self._finished: set[int] = set()
         self.counts = StoreCounts(0, 0, 0)
-        for number in range(plan.num_shards):
+        for number in shards:
             self._take_up(number)
-        self.resumed = self.counts.found - plan.sidecars
+        self.resumed = self.images_done
         self._saved = time.monotonic()
+
+    @property
+    def images_done(self) -> int:
+        """Images that are done, by earlier runs too."""
+        return self.counts.found - sum(self._sidecars(number) for number in self.shards)
 
     def is_finished(self, number: int) -> bool:
         """Whether a shard is saved and whole."""

@@ -16,6 +16,7 @@
     ├─ IndexFileError
     │  ├─ IndexMismatchError       the query was embedded otherwise than the index
     │  └─ IndexCorruptError        the index's hash is wrong
+    ├─ WorkerError                 a process of a run on several devices failed
     └─ MissingExtraError           also an ImportError; names the pip command
 
 Bad arguments stay ``ValueError``. A message is one line: what is wrong with which file, and the way
@@ -45,6 +46,7 @@ __all__ = [
     "StoreMismatchError",
     "UnknownBackboneError",
     "WeightsError",
+    "WorkerError",
 ]
 
 
@@ -54,6 +56,10 @@ class EmbedkitError(Exception):
 
 class SourceError(EmbedkitError):
     """A source of images can't be listed at all."""
+
+
+class WorkerError(EmbedkitError):
+    """A process of a run on several devices failed; what all had done is kept."""
 
 
 class DecodeError(EmbedkitError):

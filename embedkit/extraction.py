@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Unpack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from embedkit.engines import open_engine, usable_cores
+from embedkit.decode.resample import Scaler
+from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
-from embedkit.job import Job, JobOptions, prepare
+from embedkit.fleet import Fleet
+from embedkit.job import Job, JobOptions, loader_of, prepare
 from embedkit.loop import ExtractResult, Run
+from embedkit.precision import engine_differences, open_precise
 from embedkit.sources.plan import Plan
 from embedkit.store.manifest import read_manifest
 from embedkit.store.partial import PartialStore
@@ -19,14 +22,14 @@ from embedkit.store.store import EmbeddingStore
 if TYPE_CHECKING:
     import os
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
     from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import Decoder
-    from embedkit.engines import Engine
+    from embedkit.decode.loading import Decoder, ImageLoader
+    from embedkit.engines import EngineChoice, EngineName, Precision
     from embedkit.loop import Progress
     from embedkit.store.format import StoreMeta
 
@@ -34,6 +37,7 @@ __all__ = ["extract"]
 
 _SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
 _DERIVED = ("plan_hash", "embedkit_version", "weights", "engine", "head_applies")
+_Frozen = tuple["StoreMeta", dict[str, str | None]]
 _log = logging.getLogger("embedkit")
 
 
@@ -42,8 +46,9 @@ def extract(
     output: str | os.PathLike[str],
     *,
     backbone: str | Backbone = "resnet50_swsl",
-    engine: Literal["auto", "openvino", "torch"] = "auto",
+    engine: EngineName = "auto",
     device: str = "auto",
+    precision: Precision = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     dtype: Literal["float16", "float32"] = "float16",
@@ -70,10 +75,17 @@ def extract(
         source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
         output: The store to write; ``<output>.partial/`` holds the work until it is done.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
-        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
+            ``torch-compiled`` compiles first, which pays for large jobs.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, or several with commas between: a process
+            runs on each, on whole shards. ``auto`` takes every GPU, if the backbone is given by
+            its name, and the CPU where there is none.
+        precision: ``fp32``, ``bf16``, ``int8``, or ``auto``: bf16 where the device computes in it
+            natively and it is faithful enough on these images, else fp32. What a precision costs
+            is measured on 128 of the images and stored.
         batch_size: Images a batch; None chooses by device, or takes an interrupted run's.
-        workers: Threads that decode and embed; None is one a core. Doesn't change the result.
+        workers: Threads that decode and embed; None is one a core, and one for each batch that
+            may wait for a GPU. Doesn't change the result.
         dtype: Of the stored rows.
         normalize: Whether the stored rows get unit L2 norm (the stored head won't apply then).
         decoder: ``exact`` is Pillow to the bit; ``fast`` takes about half the time for ordinary
@@ -98,13 +110,11 @@ def extract(
         BackboneError: The backbone or its weights can't be had.
         StoreMismatchError: An interrupted run, or the finished store, was made otherwise.
         StoreLockedError: Another process is writing this store.
+        WorkerError: A process of several failed; what all had done is kept.
         StoreError: The output can't be written, or exists and was made from another source.
         ValueError: An argument is out of its range.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    if shard_rows is not None and shard_rows < 1:
-        raise ValueError(f"shard_rows must be at least 1, not {shard_rows}")
+    _check_positive(workers=workers, shard_rows=shard_rows)
     options: JobOptions = {
         "dtype": dtype,
         "normalize": normalize,
@@ -114,6 +124,9 @@ def extract(
         "image_column": image_column,
         "label_column": label_column,
     }
+    choice = choose_engine(engine, device, precision, batch_size)
+    if not isinstance(backbone, str):
+        choice = _one_device(choice, device)
     job = prepare(source, output, backbone, options, loading)
     output = job.output
     with PartialStore.locked(output) as partial:
@@ -126,48 +139,115 @@ def extract(
             if frozen is not None and frozen[0].plan_hash == plan_hash:
                 partial.discard()  # killed between the store's last step and its tidying up
             return result
-        if batch_size is None and frozen is not None:
-            batch_size = frozen[0].engine.get("batch_size")
-        with open_engine(
-            job.backbone, engine=engine, device=device, batch_size=batch_size
-        ) as ready:
-            plan, meta = _freeze(partial, frozen, job, ready, shard_rows)
-            run = Run(partial, plan, meta, job.backbone, ready, workers or usable_cores())
-            result = run.go(stop, on_progress)
+        plan, frozen = _plan(partial, frozen, job, shard_rows)
+        if frozen is not None:
+            choice = _as_begun(choice, frozen[0].engine, batch_size, precision)
+        result = _Work(partial, job, plan, frozen, choice, loading, workers).go(stop, on_progress)
         if result.complete:
             partial.finish(plan.num_shards, sharded=sharded)
         return result
 
 
-def _freeze(
-    partial: PartialStore,
-    frozen: tuple[StoreMeta, dict[str, str | None]] | None,
-    job: Job,
-    engine: Engine,
-    shard_rows: int | None,
-) -> tuple[Plan, StoreMeta]:
-    """The plan and meta of this run: those that were frozen before, or new ones."""
-    meta = replace(job.meta, engine=engine.to_config())
+def _check_positive(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, not {number}")
+
+
+def _one_device(choice: EngineChoice, device: str) -> EngineChoice:
+    """The choice for a loaded backbone, which stays in this process."""
+    if len(choice.devices) > 1 and device != "auto":
+        raise ValueError("on several devices a backbone must be given by its name")
+    return replace(choice, devices=choice.devices[:1])
+
+
+def _as_begun(
+    choice: EngineChoice, engine: Mapping[str, Any], batch_size: int | None, precision: Precision
+) -> EngineChoice:
+    """The choice with what wasn't asked for taken from the run that is gone on with."""
+    return replace(
+        choice,
+        batch_size=engine["batch_size"] if batch_size is None else choice.batch_size,
+        precision=engine["precision"] if precision == "auto" else choice.precision,
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A run that is about to begin or to be gone on with."""
+
+    partial: PartialStore
+    job: Job
+    plan: Plan
+    frozen: _Frozen | None
+    choice: EngineChoice
+    loading: LoadOptions
+    workers: int | None
+
+    def go(
+        self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
+    ) -> ExtractResult:
+        with Scaler(self.plan.count) as scale:
+            return self._go(loader_of(self.job.meta, self.job.backbone, scale), stop, on_progress)
+
+    def _go(
+        self,
+        load: ImageLoader,
+        stop: threading.Event | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> ExtractResult:
+        backbone = self.job.backbone
+        kept = None if self.frozen is None else self.frozen[0].engine
+        engine, described = open_precise(backbone, self.choice, self.plan, load, kept)
+        with engine:
+            meta = self._freeze(described)
+            common = (self.partial, self.plan, meta, backbone.head)
+            if len(self.choice.devices) == 1:
+                return Run(*common, load, engine, self.workers).go(stop, on_progress)
+        choice = replace(self.choice, precision=meta.engine["precision"])
+        name = backbone.spec.name
+        return Fleet(*common, name, self.loading, choice, self.workers).go(stop, on_progress)
+
+    def _freeze(self, engine: Mapping[str, Any]) -> StoreMeta:
+        """What the store says of the rows: frozen before, or written down now.
+
+        Raises:
+            StoreMismatchError: The interrupted run had another engine.
+        """
+        if self.frozen is not None:
+            differences = engine_differences(self.frozen[0].engine, engine)
+            if differences:
+                raise StoreMismatchError(str(self.partial.folder), differences)
+            return self.frozen[0]
+        meta = replace(self.job.meta, engine=engine, plan_hash=self.plan.digest)
+        self.partial.freeze_meta(meta, self.job.listed_by)
+        return meta
+
+
+def _plan(
+    partial: PartialStore, frozen: _Frozen | None, job: Job, shard_rows: int | None
+) -> tuple[Plan, _Frozen | None]:
+    """The plan of the run that is gone on with, or a new one.
+
+    Raises:
+        StoreMismatchError: The interrupted run was made otherwise; the engine isn't looked at yet.
+    """
     plan = Plan.open(partial.folder)
-    if frozen is not None and plan is not None:
-        before, listed_by = frozen
-        differences = before.differences(meta, ignore=_DERIVED)
-        differences |= _engine_differences(before, meta)
-        differences |= {
-            key: (listed_by.get(key), value)
-            for key, value in job.listed_by.items()
-            if listed_by.get(key) != value
-        }
-        if shard_rows not in {None, plan.shard_rows}:
-            differences["shard_rows"] = (plan.shard_rows, shard_rows)
-        if differences:
-            raise StoreMismatchError(str(partial.folder), differences)
-        return plan, before
-    _log.info("listing %s", ", ".join(meta.source))
-    plan = Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS)
-    meta = replace(meta, plan_hash=plan.digest)
-    partial.freeze_meta(meta, job.listed_by)
-    return plan, meta
+    if frozen is None or plan is None:
+        _log.info("listing %s", ", ".join(job.meta.source))
+        return Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS), None
+    before, listed_by = frozen
+    differences = before.differences(job.meta, ignore=_DERIVED)
+    differences |= {
+        key: (listed_by.get(key), value)
+        for key, value in job.listed_by.items()
+        if listed_by.get(key) != value
+    }
+    if shard_rows not in {None, plan.shard_rows}:
+        differences["shard_rows"] = (plan.shard_rows, shard_rows)
+    if differences:
+        raise StoreMismatchError(str(partial.folder), differences)
+    return plan, frozen
 
 
 def _check_replaceable(output: Path) -> None:
@@ -176,15 +256,6 @@ def _check_replaceable(output: Path) -> None:
         read_manifest(output)
     elif output.exists() and not is_sealed(output):
         raise StoreError(f"{output}: exists and is no embedkit store, so it isn't replaced")
-
-
-def _engine_differences(frozen: StoreMeta, meta: StoreMeta) -> dict[str, tuple[object, object]]:
-    """An interrupted run must go on with the same arithmetic; the version is told, not held."""
-    return {
-        f"engine.{key}": (frozen.engine.get(key), meta.engine.get(key))
-        for key in ("name", "device", "precision", "batch_size")
-        if frozen.engine.get(key) != meta.engine.get(key)
-    }
 
 
 def _finished_before(job: Job, *, sharded: bool) -> tuple[ExtractResult, str]:

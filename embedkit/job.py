@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from embedkit._version import __version__
 from embedkit.backbones import load_backbone
 from embedkit.decode import DecodePolicy
+from embedkit.decode.loading import ImageLoader
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.store.format import StoreMeta
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
     from embedkit.decode.loading import Decoder
+    from embedkit.decode.resample import Scaler
     from embedkit.records import ImageRecord
     from embedkit.sources import Source
 
-__all__ = ["Job", "JobOptions", "prepare"]
+__all__ = ["Job", "JobOptions", "loader_of", "prepare"]
 
 _log = logging.getLogger("embedkit")
 
@@ -79,6 +81,14 @@ class Job:
                 if mine in {path, path.parent} or folder in {path, path.parent}:
                     continue
             yield record
+
+
+def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader:
+    """What decodes and scales images as a store says."""
+    settings = dict(meta.decode)
+    decoder = settings.pop("decoder")
+    policy = DecodePolicy.from_config(settings)
+    return ImageLoader(policy, backbone.preprocessing, decoder, scale)
 
 
 def prepare(

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedkit.checkpoints import Checkpoints
-from embedkit.decode import DecodePolicy
-from embedkit.decode.loading import ImageLoader
+from embedkit.engines import usable_cores
 from embedkit.pipeline import BatchProcessor, in_order
 from embedkit.sources import ImageReader
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from embedkit.backbones import Backbone
+    from embedkit.decode.loading import ImageLoader
     from embedkit.engines import Engine
-    from embedkit.records import ImageRecord
+    from embedkit.records import Head, ImageRecord
     from embedkit.sources.plan import Plan
     from embedkit.store.format import StoreCounts, StoreMeta
     from embedkit.store.partial import PartialStore
@@ -113,17 +112,22 @@ class Run:
         partial: Where the shards go.
         plan: What to embed.
         meta: How the rows are made.
-        backbone: What embeds.
-        engine: What runs it.
-        workers: Threads.
+        head: The classifier that is stored beside them.
+        load: Decodes and scales.
+        engine: Embeds.
+        workers: Threads; None is one a core, and one for each of the engine's lanes, so that all
+            cores decode while some threads wait for the device.
+        shards: The numbers of the shards to do; None for all of the plan.
     """
 
     partial: PartialStore
     plan: Plan
     meta: StoreMeta
-    backbone: Backbone
+    head: Head | None
+    load: ImageLoader
     engine: Engine
-    workers: int
+    workers: int | None
+    shards: Sequence[int] | None = None
 
     def go(
         self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
@@ -132,21 +136,20 @@ class Run:
 
         Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
         """
-        work = Checkpoints(self.partial, self.plan, self.meta, self.backbone.head)
-        settings = dict(self.meta.decode)
-        decoder = settings.pop("decoder")
-        policy = DecodePolicy.from_config(settings)
+        shards = range(self.plan.num_shards) if self.shards is None else self.shards
+        work = Checkpoints(self.partial, self.plan, self.meta, self.head, shards)
         began = time.monotonic()
-        with ImageReader(max_bytes=policy.max_bytes) as reader:
+        with ImageReader(max_bytes=self.load.policy.max_bytes) as reader:
             process = BatchProcessor(
                 reader,
-                ImageLoader(policy, self.backbone.preprocessing, decoder),
+                self.load,
                 self.engine,
                 self.meta.dtype,
                 self.meta.normalized,
             )
             tasks = self._tasks(work)
-            results = in_order(lambda task: process(task.records), tasks, self.workers)
+            workers = self.workers or usable_cores() + self.engine.lanes
+            results = in_order(lambda task: process(task.records), tasks, workers)
             try:
                 with closing(results):
                     for task, part in results:
@@ -169,7 +172,7 @@ class Run:
 
     def _tasks(self, work: Checkpoints) -> Iterator[_Task]:
         size = self.engine.batch_size
-        for number in range(self.plan.num_shards):
+        for number in work.shards:
             if work.is_finished(number):
                 continue
             records = self.plan.shard(number)
@@ -178,6 +181,6 @@ class Run:
 
     def _progress(self, work: Checkpoints, began: float) -> Progress:
         seconds = time.monotonic() - began
-        done = work.counts.found - self.plan.sidecars
+        done = work.images_done
         rate = (done - work.resumed) / seconds if seconds > 0 else 0.0
-        return Progress(done, self.plan.count, work.counts.failed, seconds, rate)
+        return Progress(done, work.total, work.counts.failed, seconds, rate)

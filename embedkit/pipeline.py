@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from embedkit.decode import has_image_name, sniff_format
+from embedkit.decode import sniff_format
 from embedkit.errors import DecodeError
+from embedkit.image_names import has_image_name
+from embedkit.phash import THUMBNAIL_SIDE, perceptual_hashes
 from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block
 from embedkit.vectors import unit_rows
@@ -32,6 +35,28 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+class _Found(NamedTuple):
+    """The facts of an image but for its perceptual hash, which is made for a batch at once."""
+
+    width: int
+    height: int
+    nbytes: int
+    format: str
+    content_hash: bytes
+
+
+class _Memory(NamedTuple):
+    """What one thread fills again with each batch.
+
+    Attributes:
+        pixels: ``(B, S, S, 3) uint8``, the engine's.
+        thumbnails: ``(B, 32, 32, 3) uint8``.
+    """
+
+    pixels: NDArray[np.uint8]
+    thumbnails: NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True)
 class BatchProcessor:
     """Embeds a batch of records from first byte to row; called from several threads at once.
@@ -49,6 +74,7 @@ class BatchProcessor:
     engine: Engine
     dtype: str
     normalize: bool
+    _own: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
     def __call__(self, records: Sequence[ImageRecord]) -> ShardPart:
         """Embeds at most ``engine.batch_size`` records.
@@ -56,33 +82,43 @@ class BatchProcessor:
         An image that can't be read, decoded or embedded becomes a failure; the others are
         embedded all the same.
         """
-        size = self.load.preprocessing.crop
-        pixels = np.empty((len(records), size, size, 3), np.uint8)
+        memory = self._memory()
         kept: list[ImageRecord] = []
-        facts: list[ImageFacts] = []
+        found: list[_Found] = []
         failures: list[ImageFailure] = []
         skipped = 0
         for record in records:
-            found = self._load(record, pixels[len(kept)])
-            if isinstance(found, ImageFacts):
+            outcome = self._load(record, memory, len(kept))
+            if isinstance(outcome, _Found):
                 kept.append(record)
-                facts.append(found)
-            elif isinstance(found, ImageFailure):
-                failures.append(found)
+                found.append(outcome)
+            elif isinstance(outcome, ImageFailure):
+                failures.append(outcome)
             else:
                 skipped += 1
         if not kept:
             return ShardPart(None, tuple(failures), skipped)
-        block, broken = self._rows(kept, facts, self.engine.embed(pixels[: len(kept)]))
+        hashes = perceptual_hashes(memory.thumbnails[: len(kept)])
+        facts = [ImageFacts(*one, phash) for one, phash in zip(found, hashes, strict=True)]
+        block, broken = self._rows(kept, facts, self.engine.embed(memory.pixels, len(kept)))
         if broken:
             place = {record.id: number for number, record in enumerate(records)}
             failures = sorted([*failures, *broken], key=lambda failure: place[failure.id])
         return ShardPart(block, tuple(failures), skipped)
 
+    def _memory(self) -> _Memory:
+        """The calling thread's own."""
+        memory: _Memory | None = getattr(self._own, "memory", None)
+        if memory is None:
+            size = self.engine.batch_size
+            thumbnails = np.empty((size, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), np.uint8)
+            memory = self._own.memory = _Memory(self.engine.new_buffer(), thumbnails)
+        return memory
+
     def _load(
-        self, record: ImageRecord, out: NDArray[np.uint8]
-    ) -> ImageFacts | ImageFailure | None:
-        """Fills ``out`` with the image's pixels; None for a file that is no image at all."""
+        self, record: ImageRecord, memory: _Memory, place: int
+    ) -> _Found | ImageFailure | None:
+        """Fills a place of the batch; None for a file that is no image at all."""
         nbytes = -1 if record.nbytes is None else record.nbytes
         try:
             if record.problem is not None:
@@ -91,21 +127,13 @@ class BatchProcessor:
                 return None
             data = self.reader.read(record)
             nbytes = len(data)
-            return self._decode(record, data, out)
+            loaded = self.load(data, record.id)
         except DecodeError as exc:
             return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
-
-    def _decode(self, record: ImageRecord, data: bytes, out: NDArray[np.uint8]) -> ImageFacts:
-        loaded = self.load(data, record.id)
-        out[:] = loaded.pixels
-        return ImageFacts(
-            loaded.width,
-            loaded.height,
-            len(data),
-            loaded.format,
-            hashlib.sha256(data).digest(),
-            loaded.phash,
-        )
+        memory.pixels[place] = loaded.pixels
+        memory.thumbnails[place] = loaded.thumbnail
+        digest = hashlib.sha256(data).digest()
+        return _Found(loaded.width, loaded.height, nbytes, loaded.format, digest)
 
     def _rows(
         self,

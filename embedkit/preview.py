@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from embedkit.engines import open_engine
+from embedkit.engines import choose_engine, open_engine
 from embedkit.job import JobOptions, prepare
 from embedkit.store.partial import PartialStore
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.options import LoadOptions
+    from embedkit.engines import EngineName, Precision
 
 __all__ = ["ExtractPreview", "preview"]
 
@@ -57,8 +58,9 @@ def preview(
     output: str | os.PathLike[str],
     *,
     backbone: str | Backbone = "resnet50_swsl",
-    engine: Literal["auto", "openvino", "torch"] = "auto",
+    engine: EngineName = "auto",
     device: str = "auto",
+    precision: Precision = "auto",
     batch_size: int | None = None,
     loading: LoadOptions | None = None,
     **options: Unpack[JobOptions],
@@ -71,6 +73,7 @@ def preview(
         backbone: As ``extract``'s.
         engine: As ``extract``'s.
         device: As ``extract``'s.
+        precision: As ``extract``'s; auto is decided by a trial, which this doesn't make.
         batch_size: As ``extract``'s.
         loading: How a backbone given by its name is loaded.
         **options: As ``extract``'s; see ``JobOptions``.
@@ -80,9 +83,15 @@ def preview(
         BackboneError: The backbone or its weights can't be had.
         ValueError: An option is out of its range.
     """
+    choice = choose_engine(engine, device, precision, batch_size)
     job = prepare(source, output, backbone, options, loading or {})
-    with open_engine(job.backbone, engine=engine, device=device, batch_size=batch_size) as ready:
-        runs = f"{ready.name} on {ready.device}, {ready.precision}, batches of {ready.batch_size}"
+    # Not compiled, which would take longer than a preview may.
+    engine = "torch" if choice.name == "torch-compiled" else choice.name
+    with open_engine(
+        job.backbone, engine=engine, device=choice.device, batch_size=choice.batch_size
+    ) as ready:
+        asked = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
+        runs = f"{choice.name} on {ready.device}, {asked}, batches of {ready.batch_size}"
     found = sidecars = 0
     for record in job.scan():
         found += 1

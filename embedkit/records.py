@@ -17,6 +17,7 @@ __all__ = [
     "ImageFailure",
     "ImageRecord",
     "Neighbors",
+    "SearchResult",
 ]
 
 
@@ -129,6 +130,21 @@ class Neighbors:
 
     ids: tuple[tuple[str, ...], ...]
     scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What was found for each query.
+
+    Attributes:
+        queries: Q ids of the queries, in the order in which they were given.
+        neighbors: Of each query, best first.
+        failures: Queries that could not be searched with; they are not among ``queries``.
+    """
+
+    queries: tuple[str, ...]
+    neighbors: Neighbors
+    failures: tuple[ImageFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from embedkit.backbones.network import load_backbone
+from embedkit.backbones.obtain import check_file_hash
 from embedkit.backbones.table import find_spec, weights_on_disk
 from embedkit.backbones.tiny import TinyNet
-from embedkit.backbones.weights import check_file_hash, fingerprint, load_weights, read_weights
+from embedkit.backbones.weights import fingerprint, load_weights, read_weights
 from embedkit.errors import WeightsError
 
 

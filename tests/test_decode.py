@@ -18,8 +18,9 @@ from images import draw_photo, encode
 from PIL import Image, ImageCms, ImageFile, TiffTags
 
 import embedkit.decode.tiff
-from embedkit.decode import DecodePolicy, decode_image, has_image_name, sniff_format
+from embedkit.decode import DecodePolicy, decode_image, sniff_format
 from embedkit.errors import DecodeError
+from embedkit.image_names import has_image_name
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
@@ -176,6 +177,7 @@ def test_every_netpbm_variant() -> None:
     [
         ("a.jpg", True), ("A.JPEG", True), ("b.jpe", True), ("b.jfif", True), ("c.tif", True),
         ("d.HEIC", True), ("e.pbm", True), ("a.b/c.webp", True), ("http://x/y.png", True),
+        ("f.jxl", True), ("https://x/y.png?size=big#top", True), ("c:\\d\\e.tga", True),
         ("readme.txt", False), ("jpg", False), ("x.jpg.json", False), (".jpg", False), ("", False),
     ],
 )  # fmt: skip

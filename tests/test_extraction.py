@@ -228,7 +228,7 @@ def test_other_sources_engines_and_backbones_are_refused(tiny, photos, tmp_path)
 
 def test_complete_already(tiny, photos, whole, tmp_path, monkeypatch):
     output = shutil.copy(whole, tmp_path / "a.h5")
-    monkeypatch.setattr("embedkit.extraction.open_engine", None)  # not even an engine is made
+    monkeypatch.setattr("embedkit.precision.open_engine", None)  # not even an engine is made
     result = extract(photos, output, backbone=tiny, batch_size=99)
     assert result.complete
     assert result.found == result.resumed == 51

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from images import write_photos
 
 ROOT = Path(__file__).parents[1]
 
@@ -13,26 +14,37 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "_version": set(),
     "errors": set(),
+    "image_names": set(),
     "records": set(),
+    "filecache": set(),
     "preprocess": set(),
     "phash": set(),
     "decode": {"errors", "phash", "preprocess"},
-    "sources": {"errors", "records"},
-    "backbones": {"errors", "preprocess", "records"},
-    "engines": {"backbones", "errors"},
+    "sources": {"errors", "image_names", "records"},
+    "backbones": {"errors", "filecache", "preprocess", "records"},
+    "engines": {"backbones", "errors", "filecache"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "records", "sources", "store", "vectors",
+        "decode", "engines", "errors", "image_names", "phash", "records", "sources", "store",
+        "vectors",
+    },
+    "fidelity": {"vectors"},
+    "precision": {
+        "backbones", "decode", "engines", "errors", "fidelity", "pipeline", "records", "sources",
     },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {
-        "backbones", "checkpoints", "decode", "engines", "pipeline", "records",
-        "sources", "store",
+        "checkpoints", "decode", "engines", "pipeline", "records", "sources", "store",
     },
     "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
+    "fleet": {
+        "backbones", "checkpoints", "decode", "engines", "errors", "job", "loop", "precision",
+        "preprocess", "records", "sources", "store",
+    },
     "extraction": {
-        "backbones", "decode", "engines", "errors", "job", "loop", "sources", "store",
+        "backbones", "decode", "engines", "errors", "fleet", "job", "loop", "precision", "sources",
+        "store",
     },
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},
@@ -40,9 +52,13 @@ ALLOWED = {
     "index": {"_version", "errors", "records", "store", "vectors"},
     "dedup": {"errors", "records", "store", "vectors"},
     "report": {"errors", "records"},
+    "searching": {
+        "backbones", "decode", "engines", "errors", "index", "pipeline", "preprocess", "records",
+        "report", "sources", "store", "vectors",
+    },
     "demo": {
-        "backbones", "classification", "decode", "dedup", "errors", "extraction", "index", "loop",
-        "records", "report", "store",
+        "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
+        "index", "loop", "records", "report", "store",
     },
 }  # fmt: skip
 
@@ -53,11 +69,12 @@ HOMES = {
     "timm": {"backbones"},
     "torch": {"backbones", "decode", "engines"},
     "simplejpeg": {"decode"},
+    "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},
     "fsspec": {"sources"},
-    "pyarrow": {"exporting", "sources"},
+    "pyarrow": {"exporting", "searching", "sources"},
     "scipy": {"dedup"},
     "jinja2": {"report"},
     "skimage": {"demo"},
@@ -128,23 +145,52 @@ def test_cli_imports_itself_relatively_and_nothing_heavy_at_the_top():
             assert names <= {*sys.stdlib_module_names, "typer", "__future__"}, path
 
 
-HEAVY = ("torch", "faiss", "h5py", "numpy", "ray", "timm", "openvino", "PIL", "pyarrow")
+HEAVY = (
+    "torch", "timm", "openvino", "faiss", "scipy", "PIL", "pyarrow", "ray", "pydantic",
+    "safetensors", "numpy", "h5py",
+)  # fmt: skip
+
+
+def loaded_by(code, modules=HEAVY):
+    """Which of these modules a fresh process holds after running some code."""
+    check = f"\nimport sys; print('LOADED', [m for m in {modules!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code + check], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1].removeprefix("LOADED ")
+
+
+def command(*arguments):
+    """Code that runs a command."""
+    line = ["embedkit", *map(str, arguments)]
+    return (
+        f"import sys; sys.argv = {line!r}\nfrom embedkit_cli.main import run\n"
+        "try: run()\nexcept SystemExit as exc: assert not exc.code"
+    )
 
 
 @pytest.mark.parametrize(
     "code",
-    [
-        "import embedkit",
-        "import sys; sys.argv = ['embedkit', '--help']; "
-        "from embedkit_cli.main import run\ntry: run()\nexcept SystemExit: pass",
-        "import sys; sys.argv = ['embedkit', 'models']; "
-        "from embedkit_cli.main import run\ntry: run()\nexcept SystemExit: pass",
-    ],
+    ["import embedkit", command("--help"), command("models")],
     ids=["import", "help", "models"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):
-    check = f"\nimport sys; print('LOADED', [m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code + check], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "LOADED []"
+    assert loaded_by(code) == "[]"
+
+
+def test_a_store_is_described_without_what_made_it():
+    store = next((ROOT / "tests" / "fixtures").rglob("*.h5"))
+    assert loaded_by(command("info", store)) == "['numpy', 'h5py']"
+
+
+def test_a_second_extraction_needs_no_torch_and_gives_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
+    write_photos(tmp_path / "photos", 5)
+    stores = [tmp_path / "first.h5", tmp_path / "second.h5"]
+    wanted = ("torch", "timm", "openvino")
+    runs = [
+        loaded_by(command("extract", tmp_path / "photos", "-o", store, "-b", "tiny"), wanted)
+        for store in stores
+    ]
+    assert runs == ["['torch', 'timm', 'openvino']", "['openvino']"]
+    assert stores[0].read_bytes() == stores[1].read_bytes()

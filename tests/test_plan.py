@@ -91,3 +91,21 @@ def test_a_touched_plan_is_refused(tmp_path):
         header.write_text(text)
         with pytest.raises(SourceError, match=r"plan\.json: damaged"):
             Plan.open(tmp_path)
+
+
+@pytest.mark.parametrize(("count", "shard_rows"), [(1, 5), (40, 7), (400, 4), (33, 1)])
+def test_sample_is_spread_over_the_plan(tmp_path, count, shard_rows):
+    records = [ImageRecord(f"{number:03}.jpg", f"{number:03}.jpg") for number in range(count)]
+    plan = Plan.freeze(records, tmp_path, shard_rows)
+    for wanted in (1, 10, 16, 50):
+        ids = [record.id for record in plan.sample(wanted)]
+        assert ids == sorted(set(ids))
+        assert set(ids) <= {record.id for record in records}
+        shards = min(plan.num_shards, 16)
+        whole = min(wanted, shards * shard_rows, count)
+        assert whole - shards <= len(ids) <= wanted
+        assert ids == [record.id for record in plan.sample(wanted)]
+    if count == 400:
+        places = [int(record.id[:3]) for record in plan.sample(16)]
+        assert min(places) < 30
+        assert max(places) > 370

@@ -1,6 +1,6 @@
 """Backbones: the table of known networks, their weights, and how to load one.
 
-What needs torch is imported when it is first asked for, so that looking a name up stays quick.
+What loads backbones is imported when it is first asked for, so that looking a name up stays quick.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = [
     "weights_on_disk",
 ]
 
-_NEED_TORCH = ("Backbone", "load_backbone")
+_LOADING = ("Backbone", "load_backbone")
 
 
 def __getattr__(name: str) -> object:
-    if name in _NEED_TORCH:
+    if name in _LOADING:
         from embedkit.backbones import network
 
         return getattr(network, name)

@@ -1,22 +1,19 @@
-"""Loading a backbone: the network, its weights, its head, and all that decides its embeddings."""
+"""Loading a backbone: all that decides its embeddings, and its network once that is needed."""
 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import timm
-import torch
-
-from embedkit.backbones.features import FeatureModule, Pooling
-from embedkit.backbones.head import attach_head, detach_head
-from embedkit.backbones.obtain import obtain_weights
-from embedkit.backbones.table import BACKBONES, find_spec
-from embedkit.backbones.timm_catalog import timm_spec
-from embedkit.backbones.tiny import TinyNet
-from embedkit.backbones.weights import check_file_hash, fingerprint, load_weights
+from embedkit.backbones.memory import Memory
+from embedkit.backbones.obtain import WeightsFile, check_file_hash, find_weights, obtain_weights
+from embedkit.backbones.recipe import Recipe
+from embedkit.backbones.table import BACKBONES, cache_folder, find_spec
+from embedkit.errors import WeightsError
 
 if TYPE_CHECKING:
     import os
@@ -25,6 +22,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from embedkit.backbones.features import FeatureModule, Pooling
+    from embedkit.backbones.recipe import Findings
     from embedkit.backbones.spec import BackboneSpec
     from embedkit.preprocess import Preprocessing
     from embedkit.records import Head
@@ -34,6 +33,43 @@ __all__ = ["Backbone", "load_backbone"]
 _TIMM = "timm:"
 _SMALLEST_INPUT = 32  # pixels; the networks halve the side five times
 _RANDOM_LICENCE = "none (random weights)"
+_building = threading.Lock()
+
+
+@dataclass(slots=True, eq=False)
+class _Network:
+    """The network of a backbone, built when it is first asked for.
+
+    Attributes:
+        recipe: How it is built.
+        file: Its weights; None where they are random.
+        fingerprint: Of the weights that are expected.
+        module: The network, once it is built.
+    """
+
+    recipe: Recipe
+    file: WeightsFile | None
+    fingerprint: str
+    module: FeatureModule | None = None
+
+    def get(self) -> FeatureModule:
+        with _building:
+            if self.module is None:
+                self.module = self._build()
+            return self.module
+
+    def _build(self) -> FeatureModule:
+        from embedkit.backbones.building import build
+
+        file = self.file
+        built = build(self.recipe, None if file is None else lambda: file)
+        if built.findings.fingerprint != self.fingerprint:
+            raise WeightsError(
+                f"{file.path if file else self.recipe.spec.name}: the weights are no longer those "
+                f"that the backbone was loaded with (their fingerprint is "
+                f"{built.findings.fingerprint}, not {self.fingerprint}): load the backbone again"
+            )
+        return built.module
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +78,6 @@ class Backbone:
 
     Attributes:
         spec: What the table, or timm, says of it.
-        module: Normalised float images ``(B, 3, H, W)`` to features ``(B, feature_dim)`` float32;
-            in eval mode, on the CPU, without the classifier.
         head: The classifier that was taken off; None where it was no linear layer.
         head_name: The classifier's place in ``module.net``; empty where there is no head.
         head_applies: Whether ``head`` fits the features: it was trained on the average-pooled last
@@ -62,7 +96,6 @@ class Backbone:
     """
 
     spec: BackboneSpec
-    module: FeatureModule
     head: Head | None
     head_name: str
     head_applies: bool
@@ -76,10 +109,25 @@ class Backbone:
     weights: str
     licence: str
     warning: str | None
+    _network: _Network = field(repr=False)
+
+    @property
+    def module(self) -> FeatureModule:
+        """Normalised float images ``(B, 3, H, W)`` to features ``(B, feature_dim)`` float32.
+
+        In eval mode, on the CPU, without the classifier; always the same object. A backbone that
+        was loaded before is remembered, and its network is built only when it is asked for here.
+
+        Raises:
+            WeightsError: The weights file has gone, or changed, since the backbone was loaded.
+        """
+        return self._network.get()
 
     @property
     def classifier(self) -> nn.Module:
         """The whole network, images to logits, as a copy that shares nothing with ``module``."""
+        from embedkit.backbones.head import attach_head
+
         net: nn.Module = copy.deepcopy(self.module.net)
         if self.head is not None:
             attach_head(net, self.head, self.head_name)
@@ -145,42 +193,82 @@ def load_backbone(
         MissingExtraError: The weights are in a Python package that isn't installed.
         ValueError: A setting is unknown, or the network can't do it.
     """
-    spec = _any_spec(name)
-    preprocessing = _with_input_size(_changed(spec.preprocessing(), preprocessing), input_size)
-    net = _build(spec, seed)
-    module = FeatureModule(net, pooling=pooling, gem_p=gem_p, layers=layers, flip=flip).eval()
-    # Before the weights, so that a setting that can't work costs no download.
-    feature_dim = module.check_maps(preprocessing.crop)
+    memory = Memory(cache_folder(cache) / "backbones")
+    spec = _any_spec(name, memory)
     is_random = weights == "random" or (spec.source == "none" and weights == "auto")
-    provenance = f"random:{seed}" if is_random else _load(spec, net, weights, cache, on_download)
-    digest = fingerprint(net)
-    head, head_name = detach_head(net)
-    return Backbone(
+    recipe = Recipe(
         spec=spec,
-        module=module,
-        head=head,
-        head_name=head_name,
-        head_applies=head is not None and pooling == "avg" and not layers,
-        preprocessing=preprocessing,
-        feature_dim=feature_dim,
+        preprocessing=_with_input_size(_changed(spec.preprocessing(), preprocessing), input_size),
         pooling=pooling,
-        gem_p=gem_p if pooling == "gem" else None,
+        gem_p=gem_p,
         layers=tuple(layers),
         flip=flip,
-        fingerprint=digest,
-        weights=provenance,
+        seed=seed if is_random else None,
+    )
+    here = None if is_random else find_weights(spec, weights, cache=cache)
+    obtain = partial(obtain_weights, spec, weights, cache=cache, on_progress=on_download)
+    network, found = _load(memory, recipe, here, None if is_random else obtain)
+    return Backbone(
+        spec=spec,
+        head=found.head,
+        head_name=found.head_name,
+        head_applies=found.head is not None and pooling == "avg" and not layers,
+        preprocessing=recipe.preprocessing,
+        feature_dim=found.feature_dim,
+        pooling=pooling,
+        gem_p=gem_p if pooling == "gem" else None,
+        layers=recipe.layers,
+        flip=flip,
+        fingerprint=found.fingerprint,
+        weights=network.file.provenance if network.file else f"random:{seed}",
         licence=_RANDOM_LICENCE if is_random else spec.licence,
         warning=None if is_random else spec.warning,
+        _network=network,
     )
 
 
-def _any_spec(name: str) -> BackboneSpec:
+def _load(
+    memory: Memory,
+    recipe: Recipe,
+    here: WeightsFile | None,
+    obtain: Callable[[], WeightsFile] | None,
+) -> tuple[_Network, Findings]:
+    """Remember a backbone, or else build it and keep what is found out.
+
+    Args:
+        memory: Of earlier loads.
+        recipe: The backbone.
+        here: Its weights, where they are on this machine.
+        obtain: Finds or downloads the weights; None for random ones.
+    """
+    if here is not None or obtain is None:
+        path, sha256 = (here.path, check_file_hash(here.path)) if here else (None, "")
+        found = memory.recall(recipe, path, sha256)
+        if found is not None:
+            return _Network(recipe, here, found.fingerprint), found
+    from embedkit.backbones.building import build  # torch and timm take seconds to import
+
+    built = build(recipe, obtain)
+    if built.file is None or built.sha256:
+        path = built.file.path if built.file else None
+        memory.remember(recipe, path, built.sha256, built.findings)
+    network = _Network(recipe, built.file, built.findings.fingerprint, built.module)
+    return network, built.findings
+
+
+def _any_spec(name: str, memory: Memory) -> BackboneSpec:
     """Look a name up in the table or, where it says ``timm:``, in timm."""
     if not name.lower().startswith(_TIMM):
         return find_spec(name)
     timm_name = name[len(_TIMM) :]
     listed = (spec for spec in BACKBONES.values() if spec.hub_id and spec.timm_name == timm_name)
-    return next(listed, None) or timm_spec(timm_name)
+    return next(listed, None) or memory.spec(timm_name, _ask_timm)
+
+
+def _ask_timm(timm_name: str) -> BackboneSpec:
+    from embedkit.backbones.timm_catalog import timm_spec
+
+    return timm_spec(timm_name)
 
 
 def _changed(own: Preprocessing, wanted: Preprocessing | Mapping[str, Any] | None) -> Preprocessing:
@@ -199,31 +287,3 @@ def _with_input_size(preprocessing: Preprocessing, size: int | None) -> Preproce
         raise ValueError(f"input_size must be {_SMALLEST_INPUT} or more, not {size}")
     resize = round(size * preprocessing.resize / preprocessing.crop)
     return replace(preprocessing, crop=size, resize=resize)
-
-
-def _build(spec: BackboneSpec, seed: int) -> nn.Module:
-    """Build the bare network with seeded random weights; the caller's random state stays."""
-    with torch.random.fork_rng(devices=[]):
-        # The CPU's generator alone: torch.manual_seed would also reseed the GPUs.
-        torch.default_generator.manual_seed(seed)
-        net: nn.Module = (
-            TinyNet()
-            if spec.arch == "tiny"
-            else timm.create_model(spec.timm_name, pretrained=False)
-        )
-    return net.eval()
-
-
-def _load(
-    spec: BackboneSpec,
-    net: nn.Module,
-    weights: str | os.PathLike[str],
-    cache: Path | None,
-    on_download: Callable[[str, int, int | None], None] | None,
-) -> str:
-    """Load published weights or a file into the network; return where they are from."""
-    path, provenance = obtain_weights(spec, weights, cache=cache, on_progress=on_download)
-    check_file_hash(path)
-    # The packaged file has another project's names, in the same order.
-    load_weights(net, path, by_order=spec.source == "package")
-    return provenance

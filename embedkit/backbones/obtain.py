@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from embedkit.backbones.download import download
 from embedkit.backbones.table import weights_folder, weights_on_disk
 from embedkit.errors import MissingExtraError, WeightsError
+from embedkit.filecache import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from embedkit.backbones.spec import BackboneSpec
 
-__all__ = ["obtain_weights"]
+__all__ = ["WeightsFile", "check_file_hash", "find_weights", "obtain_weights"]
+
+
+class WeightsFile(NamedTuple):
+    """A weights file on this machine.
+
+    Attributes:
+        path: The file.
+        provenance: Where it is from: ``hub:timm/…``, ``url:https://…``, ``package:…`` or
+            ``file:NAME``.
+    """
+
+    path: Path
+    provenance: str
+
+
+def find_weights(
+    spec: BackboneSpec, weights: str | os.PathLike[str] = "auto", *, cache: Path | None = None
+) -> WeightsFile | None:
+    """Find a backbone's weights without asking the network for them.
+
+    Args:
+        spec: The backbone.
+        weights: ``auto``, or a file, which need not exist.
+        cache: embedkit's cache, if not the usual one.
+
+    Returns:
+        The file; None where ``auto`` finds none on this machine.
+    """
+    if os.fspath(weights) != "auto":
+        path = Path(weights).expanduser()
+        return WeightsFile(path, f"file:{path.name}")
+    path_here = weights_on_disk(spec, cache)
+    return None if path_here is None else WeightsFile(path_here, _provenance(spec, path_here))
 
 
 def obtain_weights(
@@ -24,7 +58,7 @@ def obtain_weights(
     *,
     cache: Path | None = None,
     on_progress: Callable[[str, int, int | None], None] | None = None,
-) -> tuple[Path, str]:
+) -> WeightsFile:
     """Find a backbone's weights, or download them.
 
     Args:
@@ -33,25 +67,46 @@ def obtain_weights(
         cache: embedkit's cache, if not the usual one.
         on_progress: As in `embedkit.backbones.download.download`.
 
-    Returns:
-        The file, and one word that says where it is from: ``hub:timm/…``, ``url:https://…``,
-        ``package:…`` or ``file:NAME``.
-
     Raises:
         WeightsError: They are not here and can't be downloaded.
         MissingExtraError: They are in a Python package that isn't installed.
     """
-    if os.fspath(weights) != "auto":
-        path = Path(weights).expanduser()
-        return path, f"file:{path.name}"
-    path_here = weights_on_disk(spec, cache)
-    if path_here is not None:
-        return path_here, _provenance(spec, path_here)
+    found = find_weights(spec, weights, cache=cache)
+    if found is not None:
+        return found
     if spec.source == "package":
         package = spec.package.replace("_", "-")
         raise MissingExtraError(package, "demo", f"the backbone {spec.name}")
     path = _fetch(spec, weights_folder(cache), on_progress)
-    return path, _provenance(spec, path)
+    return WeightsFile(path, _provenance(spec, path))
+
+
+def check_file_hash(path: Path) -> str:
+    """Refuse a file whose SHA-256 doesn't begin as its name says.
+
+    Args:
+        path: The file. Only a name that ends in ``-{8 hex digits}.pth``, as published checkpoints
+            are named, says anything.
+
+    Returns:
+        The file's SHA-256, 64 hex digits.
+
+    Raises:
+        WeightsError: The hash differs, or the file can't be read.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        actual = file_sha256(path)
+    except OSError as exc:
+        raise WeightsError(f"{path}: can't be read ({exc.strerror or exc})") from exc
+    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if named and not actual.startswith(named[1]):
+        raise WeightsError(
+            f"{path}: its SHA-256 is {actual}, but by its name it should begin with {named[1]}: "
+            "the file is damaged or not the published one; delete it or bring it again"
+        )
+    return actual
 
 
 def _provenance(spec: BackboneSpec, path: Path) -> str:
@@ -66,6 +121,8 @@ def _fetch(
     on_progress: Callable[[str, int, int | None], None] | None,
 ) -> Path:
     """Try each place on the network; if all fail, say what to bring and where to put it."""
+    from embedkit.backbones.download import download  # brings http.client, which is seldom needed
+
     reasons = ["HF_HUB_OFFLINE or EMBEDKIT_OFFLINE is set"] if _offline() else []
     for place, url, target, sha8 in () if reasons else _places(spec, folder):
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import re
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     State = dict[str, torch.Tensor]
 
-__all__ = ["check_file_hash", "fingerprint", "load_weights", "read_weights"]
+__all__ = ["fingerprint", "load_weights", "read_weights"]
 
 _COUNTER = "num_batches_tracked"
 """Batch norm's step counter: it plays no part in inference, and old files lack it."""
@@ -84,28 +83,6 @@ def read_weights(path: Path) -> State:
         if path.suffix in (".pth", ".pt", ".bin"):
             return _plain_state(path, torch.load(path, map_location="cpu", weights_only=True))
     raise WeightsError(f"{path}: weights are read from .safetensors, .pth, .pt or .bin")
-
-
-def check_file_hash(path: Path) -> None:
-    """Refuse a file whose SHA-256 doesn't begin as its name says.
-
-    Args:
-        path: The file. Only a name that ends in ``-{8 hex digits}.pth``, as published checkpoints
-            are named, says anything.
-
-    Raises:
-        WeightsError: The hash differs, or the file can't be read.
-    """
-    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if not named or not path.is_file():
-        return
-    with _read_errors(path), path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if not actual.startswith(named[1]):
-        raise WeightsError(
-            f"{path}: its SHA-256 is {actual}, but by its name it should begin with {named[1]}: "
-            "the file is damaged or not the published one; delete it or bring it again"
-        )
 
 
 def fingerprint(net: nn.Module) -> str:

@@ -2,6 +2,6 @@
 
 from embedkit.decode.pillow import decode_image
 from embedkit.decode.policy import DecodedImage, DecodePolicy
-from embedkit.decode.sniff import has_image_name, sniff_format
+from embedkit.decode.sniff import sniff_format
 
-__all__ = ["DecodePolicy", "DecodedImage", "decode_image", "has_image_name", "sniff_format"]
+__all__ = ["DecodePolicy", "DecodedImage", "decode_image", "sniff_format"]

@@ -1,38 +1,39 @@
 """Ordinary JPEGs in a little more than half of Pillow's time, at most one level away from it.
 
-libjpeg-turbo decodes straight into an array (simplejpeg), and PyTorch's vectorised uint8 kernel
-scales it with the same antialiased filter as Pillow's. Headers, orientation, profiles and limits
-are Pillow's and ``decode_image``'s own, so there is one policy. Whatever is out of the ordinary
-(gray, CMYK, a damaged stream, another filter) is left to the exact way.
+libjpeg-turbo decodes straight into an array (simplejpeg), and PyTorch's vectorised uint8 kernel,
+or its like in NumPy, scales it with the same antialiased filter as Pillow's. Headers, orientation,
+profiles and limits are Pillow's and ``decode_image``'s own, so there is one policy. Whatever is out
+of the ordinary (gray, CMYK, a damaged stream, another filter) is left to the exact way.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 import simplejpeg
-import torch
 from PIL import Image
-from torch.nn.functional import interpolate
 
 from embedkit.decode.pillow import read_jpeg_header
+from embedkit.decode.resample import Filter, scale_in_torch
 from embedkit.phash import THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.resample import Scale
     from embedkit.preprocess import Preprocessing
 
 __all__ = ["can_scale", "decode_jpeg", "scale_and_crop", "thumbnail"]
 
-_MODES = ("bilinear", "bicubic")
-
 
 def can_scale(preprocessing: Preprocessing) -> bool:
-    """Whether PyTorch has the filter, and the crop needs no padding."""
-    return preprocessing.interpolation in _MODES and preprocessing.crop <= preprocessing.resize
+    """Whether there is the filter, and the crop needs no padding."""
+    return (
+        preprocessing.interpolation in get_args(Filter)
+        and preprocessing.crop <= preprocessing.resize
+    )
 
 
 def decode_jpeg(data: bytes, image_id: str, policy: DecodePolicy) -> NDArray[np.uint8] | None:
@@ -73,33 +74,26 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def scale_and_crop(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def scale_and_crop(
+    pixels: NDArray[np.uint8], preprocessing: Preprocessing, scale: Scale = scale_in_torch
+) -> NDArray[np.uint8]:
     """What ``Preprocessing.apply`` gives, to within one level.
 
     Args:
-        pixels: ``(H, W, 3) uint8``, upright, writable.
+        pixels: ``(H, W, 3) uint8``, upright, C-contiguous, writable.
         preprocessing: One that ``can_scale``.
+        scale: Scales.
 
     Returns:
         ``(crop, crop, 3) uint8``, a view.
     """
     height, width = pixels.shape[:2]
-    scaled = _scale(
-        pixels, preprocessing.resized_size((width, height)), preprocessing.interpolation
-    )
+    size = preprocessing.resized_size((width, height))
+    scaled = scale(pixels, size, cast(Filter, preprocessing.interpolation))
     left, top = preprocessing.crop_origin((scaled.shape[1], scaled.shape[0]))
     return scaled[top : top + preprocessing.crop, left : left + preprocessing.crop]
 
 
-def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def thumbnail(pixels: NDArray[np.uint8], scale: Scale = scale_in_torch) -> NDArray[np.uint8]:
     """The ``(32, 32, 3) uint8`` thumbnail that the perceptual hash is made of."""
-    return _scale(pixels, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), "bicubic")
-
-
-def _scale(pixels: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
-    """Scales to ``(width, height)``; one thread, since the callers are as many as the cores."""
-    if (pixels.shape[1], pixels.shape[0]) == size:
-        return pixels
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # channels last in memory: no copy
-    scaled = interpolate(image, size=(size[1], size[0]), mode=mode, antialias=True)
-    return scaled[0].permute(1, 2, 0).numpy()
+    return scale(pixels, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), "bicubic")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from embedkit.decode import fast
 from embedkit.decode.pillow import decode_image
+from embedkit.decode.resample import Scaler
 from embedkit.errors import DecodeError
 from embedkit.phash import perceptual_hash, thumbnail
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.resample import Scale
     from embedkit.preprocess import Preprocessing
 
 __all__ = ["Decoder", "ImageLoader", "LoadedImage"]
@@ -31,14 +33,19 @@ class LoadedImage:
         width: Of the upright image, pixels.
         height: Of the upright image, pixels.
         format: As ``DecodedImage.format``.
-        phash: 64-bit perceptual hash of the whole image.
+        thumbnail: ``(32, 32, 3) uint8`` of the whole image; the perceptual hash is made of it.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     format: str
-    phash: int
+    thumbnail: NDArray[np.uint8]
+
+    @property
+    def phash(self) -> int:
+        """64-bit perceptual hash of the whole image; for many, hash their thumbnails at once."""
+        return perceptual_hash(self.thumbnail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +57,13 @@ class ImageLoader:
         preprocessing: Scale and crop.
         decoder: ``exact``: Pillow to the bit. ``fast``: ordinary JPEGs by libjpeg-turbo and
             PyTorch, at most two levels away from that; all else exactly.
+        scale: Scales for the fast decoder.
     """
 
     policy: DecodePolicy
     preprocessing: Preprocessing
     decoder: Decoder
+    scale: Scale = field(default_factory=Scaler)
 
     def __call__(self, data: bytes, image_id: str) -> LoadedImage:
         """Loads one image.
@@ -75,8 +84,8 @@ class ImageLoader:
         decoded = decode_image(data, image_id, self.policy)
         self._check(decoded.image.size, image_id)
         pixels = self.preprocessing.apply(decoded.image)
-        phash = perceptual_hash(thumbnail(decoded.image))
-        return LoadedImage(pixels, *decoded.image.size, decoded.format, phash)
+        small = thumbnail(decoded.image)
+        return LoadedImage(pixels, *decoded.image.size, decoded.format, small)
 
     def _fast(self, data: bytes, image_id: str) -> LoadedImage | None:
         """None where the fast way is not for this image."""
@@ -85,9 +94,9 @@ class ImageLoader:
             return None
         height, width = pixels.shape[:2]
         self._check((width, height), image_id)
-        small = fast.scale_and_crop(pixels, self.preprocessing)
-        phash = perceptual_hash(fast.thumbnail(pixels))
-        return LoadedImage(small, width, height, "JPEG", phash)
+        cropped = fast.scale_and_crop(pixels, self.preprocessing, self.scale)
+        thumbnail = fast.thumbnail(pixels, self.scale)
+        return LoadedImage(cropped, width, height, "JPEG", thumbnail)
 
     def _check(self, size: tuple[int, int], image_id: str) -> None:
         try:

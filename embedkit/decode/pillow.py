@@ -39,6 +39,7 @@ from embedkit.decode.containers import (
     prepare_png,
     prepare_webp,
 )
+from embedkit.decode.jpeg_header import JpegParts, scan_jpeg
 from embedkit.decode.policy import DecodedImage, DecodePolicy
 from embedkit.decode.sniff import describe_other, sniff_format
 from embedkit.decode.tiff import prepare_tiff
@@ -111,13 +112,21 @@ def read_jpeg_header(data: bytes, image_id: str, policy: DecodePolicy) -> JpegHe
     if sniff_format(data) != "JPEG" or len(data) > policy.max_bytes:
         return None
     with _mapped_errors(image_id):
-        image = _JpegFile(_Reader(data))
-        _check_sizes((image.size,), policy)
-        if image.mode != "RGB":
+        parts = scan_jpeg(data) or _pillow_parts(data)
+        if parts is None:
             return None
-        exif = image.info.get("exif", b"")
-        transform = srgb_transform(image.info.get("icc_profile"), "RGB")
-        return JpegHeader(exif_orientation(exif) if exif else 1, transform)
+        _check_sizes((parts.size,), policy)
+        orientation = exif_orientation(parts.exif) if parts.exif else 1
+        return JpegHeader(orientation, srgb_transform(parts.profile, "RGB"))
+
+
+def _pillow_parts(data: bytes) -> JpegParts | None:
+    """The header as Pillow reads it; None if it isn't of three components."""
+    image = _JpegFile(_Reader(data))
+    if image.mode != "RGB":
+        return None
+    info = image.info
+    return JpegParts(image.size, info.get("exif", b""), info.get("icc_profile"))
 
 
 class _Reader(io.BytesIO):

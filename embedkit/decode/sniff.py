@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
-__all__ = ["describe_other", "has_image_name", "sniff_format"]
-
-_EXTENSIONS = frozenset(
-    (
-        *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heics", ".heif"),
-        *(".heifs", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
-        *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    )
-)
+__all__ = ["describe_other", "sniff_format"]
 
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -59,18 +50,6 @@ _OTHERS = (
     (re.compile(rb"version https://git-lfs"), "Git LFS pointer, not the file itself"),
 )  # fmt: skip
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+\Z")
-
-
-def has_image_name(name: str) -> bool:
-    """Whether a file's name ends like an image's.
-
-    Args:
-        name: A file name, path or URL path.
-
-    Returns:
-        True for the extension of a format that `embedkit.decode` reads, in any case.
-    """
-    return PurePosixPath(name.replace("\\", "/")).suffix.lower() in _EXTENSIONS
 
 
 def sniff_format(data: bytes) -> str | None:

@@ -2,58 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from embedkit.engines.base import Engine, usable_cores
-from embedkit.errors import MissingExtraError
+from embedkit.engines.choice import EngineChoice, EngineName, Precision, choose_engine
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedkit.backbones.network import Backbone
 
-__all__ = ["Engine", "open_engine", "usable_cores"]
-
-_CPU_BATCH, _CUDA_BATCH = 16, 256
+__all__ = [
+    "Engine",
+    "EngineChoice",
+    "EngineName",
+    "Precision",
+    "choose_engine",
+    "open_engine",
+    "usable_cores",
+]
 
 
 def open_engine(
     backbone: Backbone,
     *,
-    engine: Literal["auto", "openvino", "torch"] = "auto",
+    engine: EngineName = "auto",
     device: str = "auto",
+    precision: Precision = "fp32",
     batch_size: int | None = None,
+    calibration: NDArray[np.uint8] | None = None,
 ) -> Engine:
     """Makes a backbone ready to run.
 
     Args:
         backbone: What to run.
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
-        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
-        batch_size: Images a batch; None: 16 on the CPU, 256 on CUDA.
+            ``torch-compiled`` compiles first, for a minute or more.
+        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda:1``; of several the first.
+        precision: ``fp32``, ``bf16`` or ``int8``. ``auto`` is for ``extract``, which tries bf16 on
+            the images themselves.
+        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
+        calibration: For int8: ``(n, S, S, 3) uint8`` images by which it is quantized.
 
     Raises:
-        ValueError: No such device, or OpenVINO was asked for another device than the CPU.
-        MissingExtraError: OpenVINO was asked for and isn't installed.
+        ValueError: No such device, or it or the engine can't do the precision.
+        MissingExtraError: The engine, or what int8 needs, isn't installed.
+        BackboneError: The engine can't run this backbone.
     """
-    if device == "auto":
-        device = _best_device()
-    if engine == "openvino" and device != "cpu":
-        raise ValueError(f"the engine openvino runs on the cpu, not on {device}")
-    if batch_size is None:
-        batch_size = _CPU_BATCH if device == "cpu" else _CUDA_BATCH
-    if device == "cpu" and engine != "torch":
-        try:
-            from embedkit.engines.openvino import OpenVinoEngine
-        except ImportError as exc:
-            if engine == "openvino":
-                raise MissingExtraError("openvino", "openvino", "the engine openvino") from exc
-        else:
-            return OpenVinoEngine(backbone, batch_size=batch_size)
+    if precision == "auto":
+        raise ValueError("an engine runs in fp32, bf16 or int8; auto is for extract to decide")
+    chosen = choose_engine(engine, device, precision, batch_size)
+    if chosen.name == "openvino":
+        from embedkit.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(
+            backbone,
+            batch_size=chosen.batch_size,
+            precision=chosen.precision,
+            calibration=calibration,
+        )
     from embedkit.engines.torch import TorchEngine
 
-    return TorchEngine(backbone, device=device, batch_size=batch_size)
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return TorchEngine(
+        backbone,
+        device=chosen.device,
+        batch_size=chosen.batch_size,
+        precision=chosen.precision,
+        compiled=chosen.name == "torch-compiled",
+    )

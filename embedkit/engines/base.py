@@ -29,17 +29,20 @@ class Engine(ABC):
     else is running.
 
     Attributes:
-        name: ``openvino`` or ``torch``.
+        name: ``openvino``, ``torch`` or ``torch-compiled``.
         version: The version of the library that runs.
         device: ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``fp32``, ``bf16``, ….
         batch_size: B.
         input_size: Height and width of the images, pixels.
         feature_dim: D.
+        lanes: How many callers may wait for the device at once while others use the CPU's cores;
+            0 where the callers' own cores compute.
     """
 
     name: str
     version: str
+    lanes = 0
 
     def __init__(self, backbone: Backbone, *, device: str, precision: str, batch_size: int) -> None:
         if batch_size < 1:
@@ -50,28 +53,43 @@ class Engine(ABC):
         self.input_size = backbone.preprocessing.crop
         self.feature_dim = backbone.feature_dim
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def new_buffer(self) -> NDArray[np.uint8]:
+        """Memory for one batch, ``(B, input_size, input_size, 3) uint8``, to be used again.
+
+        It is what the device reads fastest, and holds anything at first. One thread fills it and
+        calls ``embed``; when that returns, it may fill it anew.
+        """
+        return np.empty((self.batch_size, self.input_size, self.input_size, 3), np.uint8)
+
+    def embed(self, images: NDArray[np.uint8], count: int | None = None) -> NDArray[np.float32]:
         """Embeds up to ``batch_size`` images; safe to call from several threads.
 
         Args:
-            images: ``(n, input_size, input_size, 3)`` uint8 RGB, 1 <= n <= ``batch_size``.
+            images: ``(n, input_size, input_size, 3)`` uint8 RGB, 1 <= n <= ``batch_size``. Fewer
+                than ``batch_size`` are copied into a whole batch; a whole one is never copied.
+            count: So many of a whole batch are images, from the first on; the rest is filled with
+                zeros, in place. None: all that are given.
 
         Returns:
-            ``(n, D)`` float32, a new array.
+            ``(n, D)`` float32, or ``(count, D)``; a new array.
 
         Raises:
-            ValueError: The shape isn't that.
+            ValueError: The shape or the count isn't that.
         """
-        count = len(images)
-        size = self.input_size
-        if images.shape != (count, size, size, 3) or not 1 <= count <= self.batch_size:
+        size, whole = self.input_size, self.batch_size
+        if images.shape != (len(images), size, size, 3) or not 1 <= len(images) <= whole:
+            raise ValueError(f"expected 1 to {whole} images of {size}x{size}x3, got {images.shape}")
+        if count is None:
+            count = len(images)
+            if count < whole:
+                images, given = self.new_buffer(), images
+                images[:count] = given
+        elif len(images) != whole or not 1 <= count <= whole:
             raise ValueError(
-                f"expected 1 to {self.batch_size} images of {size}x{size}x3, got {images.shape}"
+                f"a count of 1 to {whole} of {whole} images, not {count}, {len(images)}"
             )
-        if count < self.batch_size:
-            full = np.zeros((self.batch_size, size, size, 3), np.uint8)
-            full[:count] = images
-            images = full
+        if count < whole:
+            images[count:] = 0
         return self._run(images)[:count]
 
     @abstractmethod
@@ -86,7 +104,7 @@ class Engine(ABC):
         return {
             "name": self.name,
             "version": self.version,
-            "device": self.device,
+            "device": self.device.split(":")[0],
             "precision": self.precision,
             "batch_size": self.batch_size,
         }

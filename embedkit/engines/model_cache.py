@@ -2,76 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 
+from embedkit.filecache import CachedFiles
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["cached_model"]
-
-_log = logging.getLogger("embedkit")
 
 
 def cached_model(folder: Path, settings: dict[str, Any], convert: Callable[[], ov.Model]) -> Any:
     """The network for these settings, from ``folder`` or converted and then kept there.
 
     A converted network is written and read back even where it can't be kept, so that the first run
-    computes the same bits as the later ones. Files are believed only with the hashes that were
-    written beside them.
+    computes the same bits as the later ones.
 
     Args:
         folder: Of the cache; made if need be.
         settings: All that decides the network; JSON can hold it.
         convert: Makes the network.
     """
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
-    kept = _read(folder, key)
-    if kept is not None:
-        return kept
+    files = CachedFiles.of(folder, settings, "bin", "xml")
+    stem = files.find()
+    if stem is not None:
+        return _read(stem)
     model = convert()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            _write(model, Path(own), key)
-            for suffix in ("bin", "xml", "json"):  # the hashes last
-                (Path(own) / f"{key}.{suffix}").replace(folder / f"{key}.{suffix}")
-        return _read(folder, key)
-    except OSError as exc:
-        _log.info("the converted network can't be kept in %s: %s", folder, exc.strerror or exc)
+    if files.keep(lambda stem: _write(model, stem)) and (stem := files.find()) is not None:
+        return _read(stem)
     with tempfile.TemporaryDirectory() as own:
-        _write(model, Path(own), key)
-        return _read(Path(own), key)
+        stem = Path(own, files.key)
+        _write(model, stem)
+        return _read(stem)
 
 
-def _write(model: ov.Model, folder: Path, key: str) -> None:
-    ov.save_model(model, folder / f"{key}.xml", compress_to_fp16=False)
-    hashes = {suffix: _sha256(folder / f"{key}.{suffix}") for suffix in ("bin", "xml")}
-    (folder / f"{key}.json").write_text(json.dumps(hashes))
+def _write(model: ov.Model, stem: Path) -> None:
+    ov.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=False)
 
 
-def _read(folder: Path, key: str) -> Any:
-    """The network if it is there, whole; else None."""
-    try:
-        hashes = json.loads((folder / f"{key}.json").read_bytes())
-        for suffix in ("bin", "xml"):
-            if hashes[suffix] != _sha256(folder / f"{key}.{suffix}"):
-                _log.warning("%s: damaged, made anew", folder / f"{key}.{suffix}")
-                return None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        _log.warning("%s: can't be read (%s), made anew", folder / f"{key}.json", exc)
-        return None
-    return ov.Core().read_model(folder / f"{key}.xml")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read(stem: Path) -> Any:
+    return ov.Core().read_model(stem.with_suffix(".xml"))

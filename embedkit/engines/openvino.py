@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
-import torch
 
-from embedkit.backbones import features
+from embedkit.backbones.memory import maker
 from embedkit.backbones.table import cache_folder
 from embedkit.engines.base import Engine, usable_cores
 from embedkit.engines.model_cache import cached_model
+from embedkit.engines.quantize import quantize
 from embedkit.errors import BackboneError
+from embedkit.filecache import hash_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +28,7 @@ __all__ = ["OpenVinoEngine"]
 
 
 class OpenVinoEngine(Engine):
-    """Runs a backbone with OpenVINO in fp32.
+    """Runs a backbone with OpenVINO in fp32, bf16 or int8.
 
     As many streams as cores, one thread each: callers in as many threads keep all cores busy, and
     a result never depends on how many they are.
@@ -35,36 +37,47 @@ class OpenVinoEngine(Engine):
     name = "openvino"
     version = ov.__version__
 
-    def __init__(self, backbone: Backbone, *, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        batch_size: int = 4,
+        precision: str = "fp32",
+        calibration: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Converts the backbone, or takes it from the cache, and compiles it.
+
+        Args:
+            backbone: What to run.
+            batch_size: Images a batch.
+            precision: ``fp32``, ``bf16`` (on a CPU that has it) or ``int8``.
+            calibration: For int8: ``(n, S, S, 3) uint8`` images by which it is quantized.
 
         Raises:
             BackboneError: OpenVINO can't run it.
+            MissingExtraError: int8, and NNCF isn't installed.
+            ValueError: int8 without images.
         """
-        super().__init__(backbone, device="cpu", precision="fp32", batch_size=batch_size)
+        super().__init__(backbone, device="cpu", precision=precision, batch_size=batch_size)
         cores = usable_cores()
-        model = cached_model(
-            cache_folder() / "engines",
-            _settings(backbone, batch_size),
-            lambda: _convert(backbone, batch_size),
-        )
+        self._calibration = _digest(precision, calibration)
         self._compiled = ov.Core().compile_model(
-            model,
+            _network(backbone, batch_size, calibration if precision == "int8" else None),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
                 "NUM_STREAMS": cores,
                 "INFERENCE_NUM_THREADS": cores,
                 "ENABLE_CPU_PINNING": False,
             },
         )
         self._requests = threading.local()
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)  # for what the callers do beside: they are as many as the cores
+        _fill_tables(self._compiled.create_infer_request())
 
-    def close(self) -> None:
-        """Gives PyTorch its threads back."""
-        torch.set_num_threads(self._threads_before)
+    def to_config(self) -> dict[str, Any]:
+        """What a store records of the engine; of int8 also a hash of the images it is made by."""
+        told = super().to_config()
+        return told if self._calibration is None else {**told, "calibration": self._calibration}
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = getattr(self._requests, "request", None)
@@ -74,19 +87,58 @@ class OpenVinoEngine(Engine):
         return np.array(request.get_output_tensor(0).data)  # the next call reuses the tensor
 
 
+def _fill_tables(request: Any) -> None:
+    """Has OpenVINO fill its tables of types in one thread.
+
+    Each is filled when it is first used, under a lock and with Python's global lock let go in
+    between; two threads that use one for the first time can wait for each other for ever.
+    """
+    for tensor in (request.get_input_tensor(0), request.get_output_tensor(0)):
+        values = np.zeros(tensor.shape, tensor.element_type.to_dtype())
+        ov.Tensor(values, shared_memory=True).data.dtype  # noqa: B018
+
+
+def _digest(precision: str, calibration: NDArray[np.uint8] | None) -> str | None:
+    if precision != "int8":
+        return None
+    if calibration is None or not len(calibration):
+        raise ValueError("int8 needs images to calibrate with")
+    return hashlib.sha256(np.ascontiguousarray(calibration).data).hexdigest()
+
+
+def _network(backbone: Backbone, batch_size: int, calibration: NDArray[np.uint8] | None) -> Any:
+    """The converted network, quantized by the images if there are any; both are kept."""
+    folder, settings = cache_folder() / "engines", _settings(backbone, batch_size)
+
+    def convert() -> Any:
+        return cached_model(folder, settings, lambda: _convert(backbone, batch_size))
+
+    if calibration is None:
+        return convert()
+    quantized = {
+        **settings,
+        "calibration": _digest("int8", calibration),
+        "nncf": version("nncf"),
+    }
+    return cached_model(folder, quantized, lambda: quantize(convert(), calibration))
+
+
 def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
     """All that decides the converted network, the code that makes it included."""
-    code = b"".join(Path(path).read_bytes() for path in (features.__file__, __file__))
+    mine = Path(__file__)
     return {
         **backbone.to_config(),
+        **maker(),
         "batch_size": batch_size,
-        "code": hashlib.sha256(code).hexdigest(),
-        "versions": [ov.__version__, torch.__version__],
+        "conversion": hash_code([mine, mine.with_name("quantize.py")]),
+        "openvino": ov.__version__,
     }
 
 
 def _convert(backbone: Backbone, batch_size: int) -> Any:
     """The network with its normalisation, from uint8 NHWC to float32 features."""
+    import torch  # only here: a network that was converted before needs none
+
     size = backbone.preprocessing.crop
     example = torch.zeros(batch_size, 3, size, size)
     try:

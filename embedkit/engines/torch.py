@@ -2,73 +2,166 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING
+import logging
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from embedkit.engines.base import Engine
+from embedkit.engines.compiled import compile_step, compiling
+from embedkit.engines.cuda import CudaCompute, CudaLane
+from embedkit.engines.lanes import CpuLane, Lane, Lanes, open_lanes
+from embedkit.engines.step import PartedStep, Step
+from embedkit.errors import BackboneError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
     from numpy.typing import NDArray
 
     from embedkit.backbones.network import Backbone
 
 __all__ = ["TorchEngine"]
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_log = logging.getLogger("embedkit")
+_CUDA_LANES = 3  # one batch on its way there, one being computed, one on its way back
+
 
 class TorchEngine(Engine):
-    """Runs a backbone with PyTorch; on the CPU one thread a call, on CUDA one batch at a time."""
+    """Runs a backbone with PyTorch: channels last, batch normalisations folded.
 
-    name = "torch"
+    On the CPU each caller computes for itself, with one thread. On CUDA it takes one of a few
+    lanes. All memory that the device needs for a batch is taken when the engine is opened; what
+    doesn't fit is computed in halves, quarters, ….
+    """
+
     version = torch.__version__
 
-    def __init__(self, backbone: Backbone, *, device: str = "cpu", batch_size: int = 16) -> None:
-        """Moves the backbone to the device.
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        device: str = "cpu",
+        batch_size: int = 16,
+        precision: str = "fp32",
+        compiled: bool = False,
+        lanes: int | None = None,
+        graph: bool = True,
+    ) -> None:
+        """Copies the backbone to the device and warms it up there.
+
+        Args:
+            backbone: What to run.
+            device: ``cpu``, ``cuda``, ``cuda:1``.
+            batch_size: B.
+            precision: ``fp32`` (TF32 is never used for it) or ``bf16``.
+            compiled: Compile first: faster batches, but it takes minutes before the first one.
+            lanes: Batches under way at once; None: 3 on CUDA, and as many as callers on the CPU.
+            graph: On CUDA: replay a CUDA graph; without, launch each kernel.
 
         Raises:
-            ValueError: There is no such device.
+            ValueError: There is no such device or precision.
+            BackboneError: It can't be compiled, or doesn't fit into the device's memory.
         """
-        super().__init__(backbone, device=device, precision="fp32", batch_size=batch_size)
+        if precision not in _DTYPES:
+            raise ValueError(f"torch runs in {' or '.join(_DTYPES)}, not in {precision}")
+        super().__init__(backbone, device=device, precision=precision, batch_size=batch_size)
+        self.name = "torch-compiled" if compiled else "torch"
+        self.compiled = compiled
         self._device = _checked_device(device)
-        module = backbone.module.to(self._device)
-        self._module = module.to(memory_format=torch.channels_last)
-        mean, std = backbone.preprocessing.mean, backbone.preprocessing.std
-        self._mean = torch.tensor(mean, device=self._device).view(1, 3, 1, 1)
-        self._std = torch.tensor(std, device=self._device).view(1, 3, 1, 1)
-        self._lock = threading.Lock()
-        self._threads_before = torch.get_num_threads()
+        on_cuda = self._device.type == "cuda"
+        self.lanes = _CUDA_LANES if on_cuda and not lanes else lanes or 0
+        self._batch = (batch_size, self.input_size, self.input_size, 3)
+        with ExitStack() as settings, _fitting(backbone.spec.name, device):
+            settings.enter_context(_reproducible())
+            step = Step(backbone, self._device, _DTYPES[precision]).eval()
+            self._step = PartedStep(
+                compile_step(step, self._device) if compiled else step, batch_size
+            )
+            with compiling(backbone.spec.name) if compiled else nullcontext():
+                self._lanes = self._open_lanes(graph=graph) if self.lanes else None
+                if compiled and self._lanes is None:
+                    self._run(self.new_buffer())
+            self._settings = settings.pop_all()
+        self.part = self._step.part
+        if self.part < batch_size:
+            _log.warning("batches of %d are computed in parts of %d", batch_size, self.part)
+
+    def new_buffer(self) -> NDArray[np.uint8]:
+        """Memory for one batch; pinned, so that CUDA copies from it by itself."""
         if self._device.type == "cpu":
-            torch.set_num_threads(1)  # the callers are as many as the cores
+            return super().new_buffer()
+        pinned: NDArray[np.uint8] = torch.empty(
+            self._batch, dtype=torch.uint8, pin_memory=True
+        ).numpy()
+        return pinned
 
     def close(self) -> None:
-        """Gives PyTorch its threads back."""
-        torch.set_num_threads(self._threads_before)
+        """Gives PyTorch its settings back, and the device its memory."""
+        self._settings.close()
+        if self._lanes is not None:
+            self._lanes.close()
+        self.__dict__.pop("_step", None)
+        self._give_back()
+
+    def to_config(self) -> dict[str, Any]:
+        """What a store records of the engine: the base's, and how a batch is computed."""
+        return {**super().to_config(), "compiled": self.compiled, "part": self.part}
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self._device.type == "cpu":
-            return self._forward(torch.from_numpy(images))
-        with self._lock:
-            return self._forward_in_memory(torch.from_numpy(images))
+        batch = torch.from_numpy(images)
+        if self._lanes is not None:
+            return self._lanes(batch)
+        features = torch.empty(self.batch_size, self.feature_dim)
+        with torch.inference_mode():
+            self._step(batch, features)
+        return features.numpy()
 
-    def _forward_in_memory(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Halves the batch until it fits into the device's memory."""
-        try:
-            return self._forward(images)
-        except torch.cuda.OutOfMemoryError:
-            if len(images) == 1:
-                raise
-        torch.cuda.empty_cache()
-        first, second = images.chunk(2)
-        halves = [self._forward_in_memory(first), self._forward_in_memory(second)]
-        return torch.cat([torch.from_numpy(half) for half in halves]).numpy()
+    def _open_lanes(self, *, graph: bool) -> Lanes:
+        lanes = range(self.lanes)
 
-    @torch.inference_mode()
-    def _forward(self, images: torch.Tensor) -> NDArray[np.float32]:
-        pixels = images.to(self._device).permute(0, 3, 1, 2).float() / 255
-        features = self._module((pixels - self._mean) / self._std)
-        return np.asarray(features.float().cpu())
+        def make() -> Sequence[Lane]:
+            if self._device.type == "cpu":
+                return [CpuLane(self._batch, self.feature_dim, self._step) for _ in lanes]
+            compute = CudaCompute(self._device, self._step, graph=graph)
+            return [CudaLane(self._batch, self.feature_dim, compute) for _ in lanes]
+
+        return open_lanes(make, self._step, self._give_back)
+
+    def _give_back(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def _fitting(name: str, device: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        reason = str(exc).partition(".")[0]
+        raise BackboneError(
+            f"{name}: the memory of {device} can't hold it and one image ({reason}); free some, or "
+            "choose another --device"
+        ) from exc
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """One thread a caller, and on CUDA the same kernels, in full fp32, in every run."""
+    threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(1)  # the callers, who also decode, are as many as the cores
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.set_num_threads(threads)
 
 
 def _checked_device(device: str) -> torch.device:
@@ -77,4 +170,6 @@ def _checked_device(device: str) -> torch.device:
         torch.empty(1, device=checked)
     except (RuntimeError, AssertionError) as exc:  # torch built without CUDA asserts
         raise ValueError(f"no device {device!r} here: {str(exc).splitlines()[0]}") from exc
+    if checked.type not in {"cpu", "cuda"}:
+        raise ValueError(f"the engine torch runs on cpu or cuda, not on {device}")
     return checked

@@ -89,6 +89,7 @@ class Gallery:
         groups: Groups of copies.
         failures: Images that could not be embedded.
         failures_note: A remark on the failures.
+        searches_left_out: How many more searches there are that are not shown.
     """
 
     title: str
@@ -99,3 +100,4 @@ class Gallery:
     groups: Sequence[Sequence[GroupMember]] = ()
     failures: Sequence[ImageFailure] = ()
     failures_note: str = ""
+    searches_left_out: int = 0

@@ -23,17 +23,18 @@ _SIDE = 160  # pixels
 _QUALITY = 80
 
 
-def thumbnail(image: Image.Image) -> str:
+def thumbnail(image: Image.Image, side: int = _SIDE) -> str:
     """A small copy of an image that can stand in a page itself.
 
     Args:
         image: Any size and mode that converts to RGB.
+        side: The longer side is at most this, pixels.
 
     Returns:
-        A ``data:`` URI of a JPEG of at most 160 x 160 pixels.
+        A ``data:`` URI of a JPEG.
     """
     small = image.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -7,10 +7,11 @@ import posixpath
 from typing import TYPE_CHECKING, BinaryIO
 
 from embedkit.errors import SourceError
+from embedkit.image_names import has_image_name
 from embedkit.records import ImageRecord
 from embedkit.sources import storage
 from embedkit.sources.base import Source
-from embedkit.sources.names import is_image_name, is_url
+from embedkit.sources.names import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ class _Entries:
     def records(self, stream: BinaryIO) -> Iterator[ImageRecord]:
         for entry in split_entries(stream):
             path = self._resolve(entry)
-            if is_image_name(path):
+            if has_image_name(path):
                 yield ImageRecord(id=path, path=path)
             else:
                 yield from self._opened(path)

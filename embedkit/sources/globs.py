@@ -9,11 +9,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from embedkit.errors import SourceError
+from embedkit.image_names import has_image_name
 from embedkit.records import ImageRecord
 from embedkit.sources import remote, storage
 from embedkit.sources.base import Source
 from embedkit.sources.folder import FolderSource
-from embedkit.sources.names import first_folder, is_image_name
+from embedkit.sources.names import first_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ class GlobSource(Source):
         scheme = self.pattern.removesuffix(local)
         for found in sorted(glob.glob(local), key=os.fsencode):  # noqa: PTH207 - keeps the names
             path = scheme + found
-            if is_image_name(path) or _is_listed(path):
+            if has_image_name(path) or _is_listed(path):
                 yield ImageRecord(id=path, path=path)
 
 

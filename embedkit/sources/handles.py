@@ -68,7 +68,9 @@ class HandleCache(Generic[K, H]):
         """Close the handles that were idle longest, until no more than ``size`` are left."""
         with self._lock:
             surplus = len(self._slots) - size
-            idle = [key for key, slot in self._slots.items() if not slot.leases][: max(0, surplus)]
+            if surplus <= 0:
+                return
+            idle = [key for key, slot in self._slots.items() if not slot.leases][:surplus]
             slots = [self._slots.pop(key) for key in idle]
         for slot in slots:
             while slot.handles:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from typing import Literal
 
-__all__ = ["UniqueNames", "first_folder", "is_hidden", "is_image_name", "is_url", "kind_of_name"]
+from embedkit.image_names import has_image_name
+
+__all__ = ["UniqueNames", "first_folder", "is_hidden", "is_url", "kind_of_name"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_IMAGE_SUFFIXES = (
-    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2"),
-    *(".jpe", ".jpeg", ".jpg", ".jxl", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif"),
-    *(".tiff", ".webp"),
-)
 _KINDS: tuple[tuple[tuple[str, ...], Literal["tar", "zip", "parquet", "list"]], ...] = (
     ((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), "tar"),
     ((".zip",), "zip"),
@@ -35,18 +31,13 @@ def _file_part(path: str) -> str:
     return lower
 
 
-def is_image_name(path: str) -> bool:
-    """Tell whether the name's ending is one that images have."""
-    return posixpath.splitext(_file_part(path))[1] in _IMAGE_SUFFIXES
-
-
 def kind_of_name(path: str) -> Literal["image", "tar", "zip", "parquet", "list"] | None:
     """Tell what a name's ending says about the file; None where it says nothing."""
     name = _file_part(path)
     for suffixes, kind in _KINDS:
         if name.endswith(suffixes):
             return kind
-    return "image" if is_image_name(path) else None
+    return "image" if has_image_name(path) else None
 
 
 def _folders_and_name(member: str) -> list[str]:

@@ -21,9 +21,10 @@ from embedkit.records import ImageRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "storable"]
 
 _HEADER, _LINES = "plan.json", "plan.jsonl"
+_SAMPLED_SHARDS = 16  # a shard is read whole for the sake of some of its lines
 _DEFAULTS = {
     field.name: field.default
     for field in dataclasses.fields(ImageRecord)
@@ -105,7 +106,7 @@ class Plan:
                 continue
             if count % shard_rows == 0:
                 offsets.append(position)
-            line = _to_line(_storable(record))
+            line = _to_line(storable(record))
             digest.update(line)
             position += write(line)
             has_labels = has_labels or record.label is not None
@@ -146,6 +147,23 @@ class Plan:
             lines.seek(self.offsets[number])
             return [_from_line(lines.readline()) for _ in range(self.rows(number))]
 
+    def sample(self, count: int) -> list[ImageRecord]:
+        """Up to ``count`` images spread evenly over at most 16 shards; always the same ones."""
+        shards = _spread(self.num_shards, _SAMPLED_SHARDS)
+        found = []
+        for place, number in enumerate(shards):
+            share = (place + 1) * count // len(shards) - place * count // len(shards)
+            records = self.shard(number)
+            found += [records[index] for index in _spread(len(records), share)]
+        return found
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Up to ``count`` of the numbers below ``length``, evenly spaced."""
+    if count >= length:
+        return list(range(length))
+    return [(2 * index + 1) * length // (2 * count) for index in range(count)]
+
 
 def _write_header(plan: Plan) -> None:
     header = dataclasses.asdict(plan)
@@ -158,8 +176,8 @@ def _write_header(plan: Plan) -> None:
     temporary.replace(plan.folder / _HEADER)
 
 
-def _storable(record: ImageRecord) -> ImageRecord:
-    """A record whose id and label can be stored; one with a hostile id will fail."""
+def storable(record: ImageRecord) -> ImageRecord:
+    """The record, with an id and a label that can be stored; one with a hostile id will fail."""
     if record.label is not None and not _is_storable(record.label):
         record = dataclasses.replace(record, label=_escaped(record.label))
     if _is_storable(record.id):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from embedkit.sources.names import is_image_name
+from embedkit.image_names import has_image_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,9 +65,9 @@ def group_samples(members: Iterable[Member]) -> Iterator[ImageRecord]:
 
 def _label(sample: list[Member]) -> Iterator[ImageRecord]:
     text = next((member.text for member in sample if member.text), None)
-    has_image = any(is_image_name(member.name) for member in sample)
+    has_image = any(has_image_name(member.name) for member in sample)
     for member in sample:
-        if has_image and not is_image_name(member.name):
+        if has_image and not has_image_name(member.name):
             yield replace(member.record, sidecar=True)
         else:
             yield replace(member.record, label=text) if text else member.record

@@ -6,6 +6,7 @@ import tarfile
 from contextlib import closing
 from typing import IO, TYPE_CHECKING, cast
 
+from embedkit.image_names import has_image_name
 from embedkit.records import ImageRecord
 from embedkit.sources import storage
 from embedkit.sources.base import Source
@@ -15,7 +16,7 @@ from embedkit.sources.compression import (
     compression_of,
     decompress,
 )
-from embedkit.sources.names import UniqueNames, first_folder, is_hidden, is_image_name
+from embedkit.sources.names import UniqueNames, first_folder, is_hidden
 from embedkit.sources.samples import Member, group_samples, is_class_name
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class _Listing:
 
 def _problem(info: tarfile.TarInfo) -> str | None:
     """Say why a member that should be an image can't be read."""
-    if (info.issym() or info.islnk()) and is_image_name(info.name):
+    if (info.issym() or info.islnk()) and has_image_name(info.name):
         return f"a link to {info.linkname!r}; links in tar archives are not followed"
     if info.issparse():
         return "a sparse file; those are not read from tar archives"

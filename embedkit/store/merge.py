@@ -103,9 +103,10 @@ def _refuse_mismatch(path: Path, metas: Sequence[StoreMeta], meta: StoreMeta) ->
     if not metas:
         return
     differences = metas[0].differences(meta)
-    precisions = metas[0].engine.get("precision"), meta.engine.get("precision")
-    if precisions[0] != precisions[1]:
-        differences["engine.precision"] = precisions
+    for key in ("precision", "calibration"):  # the images that an int8 network was made by
+        first, other = metas[0].engine.get(key), meta.engine.get(key)
+        if first != other:
+            differences[f"engine.{key}"] = (first, other)
     if differences:
         raise StoreMismatchError(str(path), differences)
 

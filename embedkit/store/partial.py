@@ -14,16 +14,10 @@ import shutil
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from embedkit.errors import (
-    StoreCorruptError,
-    StoreError,
-    StoreFormatError,
-    StoreLockedError,
-)
+from embedkit.errors import StoreCorruptError, StoreFormatError
 from embedkit.store.atomic import commit_bytes, sync_folder
 from embedkit.store.format import StoreCounts, StoreMeta
+from embedkit.store.lock import LOCK, lock_folder
 from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
 from embedkit.store.merge import merge_shards
 from embedkit.store.read import ShardFile, shard_problems
@@ -35,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PartialStore"]
 
-_RUN, _PLAN, _LOCK = "run.json", "plan.json", "lock"
+_RUN, _PLAN = "run.json", "plan.json"
 _REPLACED = "replaced"  # the folder that --overwrite replaces, until it is replaced
 _OWN_NAMES = re.compile(
     r"plan\.jsonl?|run\.json|manifest\.json|replaced|shard-\d+(\.unfinished)?\.h5|\..*\.tmp|plan.*\.tmp"
@@ -64,7 +58,7 @@ class PartialStore:
             StoreError: The folder can't be made.
         """
         partial = cls(output)
-        lock = partial._acquire()
+        lock = lock_folder(partial.folder, output)
         mine = partial._lock_file()
         try:
             partial._tidy()
@@ -165,7 +159,7 @@ class PartialStore:
 
     def _remove_tools(self) -> None:
         """Removes from a finished folder what only the work on it needed."""
-        for name in (_REPLACED, _PLAN, "plan.jsonl", _RUN, _LOCK):
+        for name in (_REPLACED, _PLAN, "plan.jsonl", _RUN, LOCK):
             _remove(self.output / name)
 
     def _set_aside(self) -> None:
@@ -176,7 +170,7 @@ class PartialStore:
     def discard(self) -> None:
         """Removes the folder; the plan first, lest half a run stays."""
         self.clear()
-        (self.folder / _LOCK).unlink(missing_ok=True)
+        (self.folder / LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
             self.folder.rmdir()
 
@@ -201,25 +195,6 @@ class PartialStore:
     def _unfinished_path(self, number: int) -> Path:
         return self.folder / f"shard-{number:06d}.unfinished.h5"
 
-    def _acquire(self) -> FileLock:
-        lock = FileLock(self.folder / _LOCK, timeout=0)
-        while True:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as exc:
-                raise StoreError(f"{self.folder}: can't be made: {exc.strerror}") from exc
-            try:
-                lock.acquire()
-            except Timeout as exc:
-                raise StoreLockedError(
-                    f"{self.output}: another process is writing it (it holds {lock.lock_file})"
-                ) from exc
-            except FileNotFoundError:
-                continue  # the last writer removed the folder between the two steps
-            except OSError as exc:
-                raise StoreError(f"{lock.lock_file}: can't be made: {exc.strerror}") from exc
-            return lock
-
     def _tidy(self) -> None:
         """Ends what a kill left between the last steps of an earlier run."""
         if (self.folder / MANIFEST).exists():
@@ -238,7 +213,7 @@ class PartialStore:
     def _lock_file(self) -> tuple[int, int] | None:
         """Which file the lock is; None if there is none."""
         try:
-            found = (self.folder / _LOCK).stat()
+            found = (self.folder / LOCK).stat()
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino

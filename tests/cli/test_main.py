@@ -4,7 +4,7 @@ import embedkit as library
 def test_help_lists_the_commands(embedkit):
     ended = embedkit("--help")
     assert ended.code == 0
-    for name in ("models", "extract", "info", "verify", "merge", "export", "demo"):
+    for name in ("models", "extract", "info", "verify", "merge", "export", "search", "demo"):
         assert name in ended.out
 
 

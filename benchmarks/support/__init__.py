@@ -1,0 +1,1 @@
+"""What the benchmarks share: the machine's facts, timing, tables, sets of photos, agreement."""

@@ -1,0 +1,252 @@
+"""``embedkit search``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_table, tell
+from .extract import EngineName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedkit.index import Index
+    from embedkit.records import ImageFailure, SearchResult
+    from embedkit.searching import SearchOptions, SearchPage, SearchSummary
+
+__all__ = ["NAME", "command"]
+
+NAME = "search"
+
+_TOLD = 20  # failures
+
+
+def command(
+    context: typer.Context,
+    index: Annotated[Path, typer.Argument(help="The index: a folder.")],
+    query: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image, folder, list, glob, archive or URL; a store (.h5), whose rows are the "
+            "queries; id:ID, an image of the index; or - for paths on stdin. Several are taken."
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours a query.")] = 10,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least score; higher is closer.", metavar="SCORE")
+    ] = None,
+    exclude_self: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-self",
+            help="Leave out the query's own id, and (with the store) images of the same bytes.",
+        ),
+    ] = False,
+    filter: Annotated[  # noqa: A002
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="Only neighbours with label=cat, path=*/cats/*, format=PNG (or !=), "
+            "width>=300, height, nbytes (= != < <= > >=); all of several.",
+        ),
+    ] = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the index was built of, for filters and ids; else photos.h5 beside "
+            "photos.index."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write .csv, .jsonl or .parquet in place of a table."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with thumbnails in place of a table.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --output and --html.")
+    ] = False,
+    weights: Annotated[
+        str, typer.Option(help="auto, or the file that the index's images were embedded with.")
+    ] = "auto",
+    engine: Annotated[
+        EngineName, typer.Option(help="auto: OpenVINO on a CPU, PyTorch on CUDA.")
+    ] = EngineName.AUTO,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a batch; the default is the index's own on a CPU.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads; the default is one a core.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find the images of an index that are nearest to each query, embedded as the index was.
+
+    Exit codes: 0 done, 1 error, 2 usage, 3 done but some queries failed, 130 interrupted.
+    """
+    line = ProgressLine(quiet=context.obj["quiet"])
+    options: SearchOptions = {
+        "threshold": threshold,
+        "exclude_self": exclude_self,
+        "filters": filter or [],
+        "stores": store,
+        "weights": weights,
+        "engine": engine.value,
+        "device": device,
+        "batch_size": batch_size,
+        "workers": workers,
+        "on_download": line.download,
+    }
+    from embedkit.index import Index
+
+    opened = Index.open(index)
+    page = None if html is None else _begin_page(opened, html, overwrite=overwrite)
+    shown = _Shown(str(index), k, json=json, table=output is None and page is None)
+    sinks = [shown.add] if page is None else [shown.add, page.add]
+    with line:
+        if output is None:
+            _search(opened, query, k, options, sinks)
+        else:
+            summary = _write(opened, query, output, k, options, page, line, overwrite=overwrite)
+            shown.summarize(summary)
+        if page is not None and html is not None:
+            page.write(html, _facts(k, options))
+            shown.page = str(html)
+    shown.end()
+    if shown.failures:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _begin_page(index: Index, html: Path, *, overwrite: bool) -> SearchPage:
+    from embedkit.errors import EmbedkitError
+    from embedkit.searching import SearchPage
+
+    if html.exists() and not overwrite:
+        raise EmbedkitError(f"{html}: exists already; --overwrite replaces it")
+    if not html.absolute().parent.is_dir():
+        raise EmbedkitError(f"{html}: there is no folder {html.parent}")
+    return SearchPage(index)
+
+
+def _facts(k: int, options: SearchOptions) -> list[tuple[str, str]]:
+    facts = [("Neighbours a query", f"{k:,}"), *(("Filter", one) for one in options["filters"])]
+    if options["threshold"] is not None:
+        facts.append(("Least score", f"{options['threshold']:g}"))
+    return facts
+
+
+def _search(
+    index: Index,
+    queries: list[str],
+    k: int,
+    options: SearchOptions,
+    sinks: Sequence[Callable[[SearchResult], None]],
+) -> None:
+    from embedkit.searching import open_search
+
+    with open_search(index, queries, k, **options) as ready:
+        for result in ready.results():
+            for sink in sinks:
+                sink(result)
+
+
+def _write(
+    index: Index,
+    queries: list[str],
+    output: Path,
+    k: int,
+    options: SearchOptions,
+    page: SearchPage | None,
+    line: ProgressLine,
+    *,
+    overwrite: bool,
+) -> SearchSummary:
+    from embedkit.searching import search_to_file
+
+    return search_to_file(
+        index,
+        queries,
+        output,
+        k,
+        overwrite=overwrite,
+        on_result=None if page is None else page.add,
+        on_progress=line.queries,
+        **options,
+    )
+
+
+class _Shown:
+    """What the user is shown: a table as it comes, or JSON at the end; failures either way.
+
+    Attributes:
+        page: The page that was written, if any.
+        failures: Queries that could not be searched with.
+    """
+
+    def __init__(self, index: str, k: int, *, json: bool, table: bool) -> None:
+        self._told: dict[str, Any] = {"index": index, "k": k}
+        self._json, self._table, self._first = json, table, True
+        self._queries: list[dict[str, Any]] = []
+        self.page: str | None = None
+        self.failures: list[ImageFailure] = []
+
+    def add(self, result: SearchResult) -> None:
+        """Takes what was found for some queries."""
+        self._take_failures(result.failures)
+        if not (self._json or self._table):
+            return
+        found = result.neighbors
+        for query, ids, scores in zip(result.queries, found.ids, found.scores, strict=True):
+            near = [
+                {"rank": rank, "id": name, "score": float(str(score))}
+                for rank, (name, score) in enumerate(zip(ids, scores, strict=False), 1)
+            ]
+            if self._json:
+                self._queries.append({"query": query, "neighbors": near})
+            else:
+                self._print(query, near)
+
+    def summarize(self, summary: SearchSummary) -> None:
+        """Takes what was written to a file."""
+        self._take_failures(summary.failures)
+        if self._json:
+            told = asdict(summary)
+            del told["failures"]
+            self._told |= told
+            return
+        before = f", {summary.resumed:,} of them before" if summary.resumed else ""
+        typer.echo(
+            f"{plain(summary.path)}: {count_of(summary.neighbors, 'neighbour')} of "
+            f"{summary.queries:,} queries{before}"
+        )
+
+    def end(self) -> None:
+        """Shows what is shown at the end."""
+        if self._json:
+            if "queries" not in self._told:
+                self._told["queries"] = self._queries
+            failures = [{"id": f.id, "reason": f.reason} for f in self.failures]
+            print_json({**self._told, "html": self.page, "failures": failures})
+        elif self.page is not None:
+            typer.echo(f"{plain(self.page)}: written (open it in a browser)")
+        if len(self.failures) > _TOLD:
+            tell(f"{len(self.failures) - _TOLD:,} more failed")
+
+    def _take_failures(self, failures: Sequence[ImageFailure]) -> None:
+        for failure in failures[: max(_TOLD - len(self.failures), 0)]:
+            tell(f"{plain(failure.id)}: {failure.reason}")
+        self.failures += failures
+
+    def _print(self, query: str, near: list[dict[str, Any]]) -> None:
+        typer.echo("" if self._first else "\n", nl=False)
+        self._first = False
+        typer.echo(plain(query))
+        rows = [(one["rank"], f"{one['score']:.4f}", one["id"]) for one in near]
+        if rows:
+            print_table(("rank", "score", "id"), rows)
+        else:
+            typer.echo("nothing found")

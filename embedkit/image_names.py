@@ -1,0 +1,30 @@
+"""Which file names are images' names."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+__all__ = ["has_image_name"]
+
+# Formats that are not read are among them: their files fail with a reason, and are not skipped.
+_SUFFIXES = frozenset(
+    (
+        *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heics", ".heif"),
+        *(".heifs", ".hif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl"),
+        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    )
+)
+
+
+def has_image_name(name: str) -> bool:
+    """Whether a name ends like an image's, in small or capital letters.
+
+    Args:
+        name: A file name, path or URL; of a web address, what follows the path (``?size=big``)
+            doesn't count.
+    """
+    lower = name.lower()
+    if lower.startswith(("http://", "https://")):
+        lower = re.split(r"[?#]", lower, maxsplit=1)[0]
+    return posixpath.splitext(lower.replace("\\", "/"))[1] in _SUFFIXES

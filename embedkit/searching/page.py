@@ -1,0 +1,125 @@
+"""Results as a page to look at: each query with its neighbours, as thumbnails."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from embedkit.decode import decode_image
+from embedkit.engines import usable_cores
+from embedkit.errors import DecodeError, MissingExtraError
+from embedkit.pipeline import in_order
+from embedkit.report import Gallery, Picture, SearchExample, thumbnail, write_gallery
+from embedkit.searching.embedder import policy_of
+from embedkit.searching.originals import find_originals
+from embedkit.sources import ImageReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from embedkit.index import Index
+    from embedkit.records import ImageFailure, ImageRecord, SearchResult
+
+__all__ = ["SearchPage"]
+
+_MAX_PICTURES = 12_000
+_MAX_FAILURES = 1_000
+_FEW, _SIDE, _SMALL_SIDE = 2_000, 160, 96  # pictures; pixels
+_SCORES = {"cosine": "cosine", "ip": "inner product", "l2": "negative squared L2 distance"}
+
+
+class SearchPage:
+    """Gathers results and writes them as one HTML file that needs nothing else.
+
+    It shows at most 12,000 pictures (1,000 queries with ten neighbours are 11,000) and says how
+    many queries it leaves out.
+
+    Args:
+        index: What is searched.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
+    """
+
+    def __init__(self, index: Index) -> None:
+        if find_spec("jinja2") is None:  # before the search, which may take long
+            raise MissingExtraError("jinja2", "report", "an HTML report")
+        self._index = index
+        self._shown: list[tuple[str, list[tuple[str, float]]]] = []
+        self._failures: list[ImageFailure] = []
+        self._pictures = self._left_out = self._failed = 0
+
+    def add(self, result: SearchResult) -> None:
+        """Adds what was found for some queries."""
+        found = result.neighbors
+        for query, ids, scores in zip(result.queries, found.ids, found.scores, strict=True):
+            room = _MAX_PICTURES - self._pictures
+            if self._shown and room < 1 + len(ids):
+                self._pictures, self._left_out = _MAX_PICTURES, self._left_out + 1
+                continue
+            near = list(zip(ids, scores.tolist(), strict=False))[: max(room - 1, 0)]
+            self._shown.append((query, near))
+            self._pictures += 1 + len(near)
+        self._failed += len(result.failures)
+        self._failures += result.failures[: _MAX_FAILURES - len(self._failures)]
+
+    def write(self, path: Path, facts: Sequence[tuple[str, str]] = ()) -> Path:
+        """Writes the page; thumbnails come from the images' own files, where they still are.
+
+        Args:
+            path: The file; it is replaced when the new one is whole.
+            facts: Names and values of what was asked, shown at the top.
+
+        Raises:
+            EmbedkitError: The file can't be written.
+        """
+        names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
+        thumbnails = _thumbnails(self._index, sorted(names), self._side())
+        pictures = {name: Picture(name, thumbnails.get(name, "")) for name in names}
+        searches = [
+            SearchExample(pictures[query], [(pictures[name], score) for name, score in near])
+            for query, near in self._shown
+        ]
+        gallery = Gallery(
+            title=f"Search in {self._index.path.name}",
+            facts=[*self._facts(), *facts],
+            searches=searches,
+            searches_left_out=self._left_out,
+            failures=self._failures,
+            failures_note=self._failures_note(),
+        )
+        return write_gallery(path, gallery)
+
+    def _side(self) -> int:
+        return _SIDE if self._pictures <= _FEW else _SMALL_SIDE
+
+    def _facts(self) -> list[tuple[str, str]]:
+        index = self._index
+        return [
+            ("Index", f"{index.path}, {len(index):,} images"),
+            ("Backbone", index.meta.backbone),
+            ("Score", _SCORES[index.metric]),
+            ("Queries", f"{len(self._shown) + self._left_out:,}"),
+        ]
+
+    def _failures_note(self) -> str:
+        if self._failed > len(self._failures):
+            return f"The first {len(self._failures):,} of {self._failed:,} queries that failed."
+        return "These queries could not be searched with; the others were not held up."
+
+
+def _thumbnails(index: Index, ids: Sequence[str], side: int) -> dict[str, str]:
+    """Id to thumbnail, for those images that can still be read and decoded."""
+    policy = policy_of(index)
+    with ImageReader(max_bytes=policy.max_bytes) as reader:
+
+        def make(record: ImageRecord) -> str:
+            try:
+                image = decode_image(reader.read(record), record.id, policy).image
+            except DecodeError:
+                return ""  # the page says "no picture"
+            return thumbnail(image, side)
+
+        made = in_order(make, find_originals(ids), usable_cores())
+        return {record.id: picture for record, picture in made}
