@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from . import demo, export, extract, info, merge, models, search, verify
+from . import demo, export, extract, index, info, merge, models, search, verify
 from ._output import ExitCode, plain
 from ._quick import QuickCommand, QuickGroup
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for _command in (models, extract, info, verify, merge, export, search, demo):
     app.command(_command.NAME, cls=QuickCommand)(_command.command)
+app.add_typer(index.app, name=index.NAME)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -81,18 +82,29 @@ def _read_config(path: Path) -> dict[str, dict[str, object]]:
         tables = tomllib.loads(path.read_text("utf-8"))
     except ValueError as exc:
         raise typer.BadParameter(f"{path}: not valid TOML: {exc}") from exc
-    commands = {command.name: command.callback for command in app.registered_commands}
+    return _defaults(path, app, tables, "")
+
+
+def _defaults(
+    path: Path, group: typer.Typer, tables: dict[str, Any], prefix: str
+) -> dict[str, dict[str, Any]]:
+    """The defaults of a group's commands, from a table for each; groups have tables in theirs."""
+    commands = {command.name: command.callback for command in group.registered_commands}
+    groups = {inner.name: inner.typer_instance for inner in group.registered_groups}
+    found: dict[str, dict[str, Any]] = {}
     for name, table in tables.items():
-        if name not in commands or not isinstance(table, dict):
-            raise typer.BadParameter(f"{path}: [{name}] is no command of embedkit")
-        known = set(commands[name].__annotations__) if commands[name] else set()
-        unknown = {key.replace("-", "_") for key in table} - known
+        told = f"[{prefix}{name}]"
+        if name not in {*commands, *groups} or not isinstance(table, dict):
+            raise typer.BadParameter(f"{path}: {told} is no command of embedkit")
+        inner = groups.get(name)
+        if inner is not None:
+            found[name] = _defaults(path, inner, table, f"{prefix}{name}.")
+            continue
+        found[name] = {key.replace("-", "_"): value for key, value in table.items()}
+        unknown = set(found[name]) - set(getattr(commands[name], "__annotations__", ()))
         if unknown:
-            raise typer.BadParameter(f"{path}: [{name}] has no option {', '.join(sorted(unknown))}")
-    return {
-        name: {key.replace("-", "_"): value for key, value in table.items()}
-        for name, table in tables.items()
-    }
+            raise typer.BadParameter(f"{path}: {told} has no option {', '.join(sorted(unknown))}")
+    return found
 
 
 def run() -> None:

@@ -1,6 +1,7 @@
 """Writes docs/cli.md from the commands' own help: ``python scripts/cli_reference.py``."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer.core
@@ -19,6 +20,9 @@ TOML file that `--config` (or `EMBEDKIT_CONFIG`) names, with a table a command:
 ```toml
 [extract]
 backbone = "resnet50_swsl"
+
+[index.build]
+memory = "2GB"
 ```
 
 Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
@@ -28,10 +32,14 @@ Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interru
 def reference() -> str:
     """The whole text of docs/cli.md."""
     os.environ["COLUMNS"] = "96"
-    group = typer.main.get_command(app)
-    parts = [HEAD, _section(group, "embedkit")]
-    parts += [_section(command, f"embedkit {name}") for name, command in group.commands.items()]
-    return "\n".join(parts)
+    return "\n".join([HEAD, *_sections(typer.main.get_command(app), "embedkit")])
+
+
+def _sections(command: typer.core.TyperCommand | typer.core.TyperGroup, name: str) -> Iterator[str]:
+    """A command's section, and those of the commands in it."""
+    yield _section(command, name)
+    for inner, subcommand in getattr(command, "commands", {}).items():
+        yield from _sections(subcommand, f"{name} {inner}")
 
 
 def _section(command: typer.core.TyperCommand | typer.core.TyperGroup, name: str) -> str:

@@ -1,7 +1,9 @@
 """Nearest-neighbour indexes: chosen, built by streaming, tuned, searched, changed."""
 
+from embedkit.index.choose import Choice
 from embedkit.index.index import Index
+from embedkit.index.manifest import OperatingPoint
 from embedkit.index.progress import IndexProgress
 from embedkit.index.spec import IndexSpec, Metric
 
-__all__ = ["Index", "IndexProgress", "IndexSpec", "Metric"]
+__all__ = ["Choice", "Index", "IndexProgress", "IndexSpec", "Metric", "OperatingPoint"]

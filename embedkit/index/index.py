@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from embedkit.errors import IndexCorruptError, IndexMismatchError
+from embedkit.errors import IndexCorruptError, IndexFileError, IndexMismatchError
 from embedkit.index.build import build_index
+from embedkit.index.choose import choose
 from embedkit.index.contents import ContentReader
+from embedkit.index.evaluate import measure
 from embedkit.index.families import faiss_errors
 from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.rerank import Reranker
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.index.choose import Choice
     from embedkit.index.contents import Check
+    from embedkit.index.manifest import OperatingPoint
     from embedkit.index.progress import IndexProgress
     from embedkit.index.spec import Metric
 
@@ -75,6 +79,7 @@ class Index:
         self._ids = reader.array("ids", "u1")
         self._ends = np.flatnonzero(self._ids == 0)
         self._rows: StoreRows | None = None
+        self._order = reader.order()
         self._searcher = self._make_searcher(reader)
 
     def __len__(self) -> int:
@@ -158,6 +163,49 @@ class Index:
                 if IndexManifest.read(path / MANIFEST) == manifest:
                     raise  # else it was changed while it was read
         raise IndexCorruptError(f"{path}: changes all the time; open it again")
+
+    @staticmethod
+    def choose(
+        stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        spec: IndexSpec | None = None,
+    ) -> Choice:
+        """Says what ``build`` would build, and what memory that takes.
+
+        Args:
+            stores: Store files or folders.
+            spec: What is asked for; None asks for nothing in particular.
+
+        Raises:
+            StoreError: A store can't be read, or two are of different kinds.
+            ValueError: What is asked for can't be had.
+        """
+        with StoreRows.open(_as_list(stores)) as rows:
+            return choose(spec or IndexSpec(), len(rows), rows.dim)
+
+    @property
+    def chosen(self) -> OperatingPoint | None:
+        """What was measured of the setting that searches take; None if nothing was."""
+        taken = self.manifest.params
+        return next((p for p in self.manifest.frontier if p.params == taken), None)
+
+    def evaluate(self, queries: NDArray[np.floating]) -> OperatingPoint:
+        """Measures recall and time with these queries, against brute force over the stores.
+
+        Args:
+            queries: ``(Q, D)`` of images that aren't in the index: those that are find themselves.
+
+        Raises:
+            ValueError: ``queries`` is empty, has the wrong shape or values that aren't finite.
+            IndexFileError: A store is missing, or the index is of format 1, which names none.
+            IndexMismatchError: A store has changed.
+        """
+        queries = self._checked(queries)
+        if not len(queries) or not len(self):
+            raise ValueError("nothing to measure: no queries, or an empty index")
+        if not self.manifest.stores:
+            raise IndexFileError(f"{self.path}: of format 1, which names no stores; build it again")
+        with StoreRows.reopen(self.manifest.stores, self.path) as rows:
+            return measure(self._searcher, rows, self._order, queries)
 
     @staticmethod
     def add(
@@ -291,7 +339,7 @@ class Index:
         reranker = None
         if manifest.rerank:
             self._rows = StoreRows.reopen(manifest.stores, self.path)
-            reranker = Reranker(space, self._rows, reader.order(), reader.factors(space))
+            reranker = Reranker(space, self._rows, self._order, reader.factors(space))
         return Searcher(index, space, manifest.params, reranker, gone)
 
     def _checked(self, queries: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -233,9 +233,7 @@ class Making:
         queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
         vectors = self._space.project(queries)
         self._reporter.tell("tune", 0, 1)
-        true = true_scores(
-            vectors, self._rows, self._order, self._space, _K, stop=self._first_held
-        )
+        true = true_scores(vectors, self._rows, self._order, self._space, _K, stop=self._first_held)
         points = measure_frontier(searcher, judge, queries, true, self._on_point)
         searcher.close()
         return points

@@ -13,19 +13,20 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
 from embedkit.index.files import writing_errors
 from embedkit.store.atomic import atomic_file
+from embedkit.store.lock import LOCK, lock_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from filelock import FileLock
+
 __all__ = ["PartialIndex"]
 
-_LOCK, _PLAN, _TRAINED = "lock", "plan.json", "trained.faiss"
+_PLAN, _TRAINED = "plan.json", "trained.faiss"
 _PART = re.compile(r"part-(\d+)-(\d+)\.faiss")
 _OWN = re.compile(
     r"part-\d+-\d+\.faiss|plan\.json|tuned\.json|trained\.faiss|whitening\.f4|order\.i8|factors\.f4"
@@ -55,7 +56,7 @@ class PartialIndex:
             IndexFileError: Another process is writing the same index, or the folder can't be made.
         """
         partial = cls(output)
-        lock = partial._acquire()
+        lock = partial._lock()
         try:
             for path in partial.folder.glob(".*.tmp"):
                 path.unlink()
@@ -133,7 +134,7 @@ class PartialIndex:
         """Removes the folder."""
         self._discarded = True
         self.clear()
-        (self.folder / _LOCK).unlink(missing_ok=True)
+        (self.folder / LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # another's file lies in it, or the next writer has taken it up
             self.folder.rmdir()
 
@@ -143,20 +144,10 @@ class PartialIndex:
             os.fsync(file.fileno())
             shutil.move(self.path(name), target)
 
-    def _acquire(self) -> FileLock:
-        lock = FileLock(self.folder / _LOCK, timeout=0)
-        while True:
-            try:
-                self.folder.mkdir(exist_ok=True)
-                lock.acquire()
-            except Timeout as exc:
-                raise IndexFileError(
-                    f"{self.output}: another process is writing it (it holds {lock.lock_file})"
-                ) from exc
-            except FileNotFoundError as exc:
-                if not self.folder.absolute().parent.is_dir():
-                    raise IndexFileError(f"{self.output}: can't be written: {exc.strerror}") from exc
-                continue  # the last writer removed the folder between the two steps
-            except OSError as exc:
-                raise IndexFileError(f"{self.output}: can't be written: {exc.strerror}") from exc
-            return lock
+    def _lock(self) -> FileLock:
+        if not self.folder.absolute().parent.is_dir():
+            raise IndexFileError(f"{self.output}: can't be written: there is no such folder")
+        try:
+            return lock_folder(self.folder, self.output)
+        except StoreError as exc:
+            raise IndexFileError(str(exc)) from exc

@@ -35,6 +35,7 @@ class Searcher:
         index: The faiss index.
         space: The space of its vectors.
         removed: ``(N,)`` bool, which positions are left out; None if none is.
+        params: What a search may cost.
         reranker: What compares candidates anew; None if faiss's scores are taken.
     """
 
@@ -52,7 +53,7 @@ class Searcher:
 
     def set_params(self, params: SearchParams) -> None:
         """Sets what a search may cost."""
-        self._params = params
+        self.params = params
         set_params(self.index, params)
 
     def search(
@@ -126,7 +127,7 @@ class Searcher:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if self.reranker is None:
             return self.candidates(vectors, k)
-        positions, _ = self.candidates(vectors, max(k, _LEAST_K) * self._params.k_factor)
+        positions, _ = self.candidates(vectors, max(k, _LEAST_K) * self.params.k_factor)
         scores = self.reranker.scores(vectors, positions)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(positions, best, 1), np.take_along_axis(scores, best, 1)

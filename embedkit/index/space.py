@@ -92,6 +92,24 @@ class Space:
             out[start : start + _BLOCK] = self._project(rows[start : start + _BLOCK])
         return out
 
+    def compare(
+        self, vectors: NDArray[np.float32], rows: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The scores of rows for their query: the definition.
+
+        Args:
+            vectors: ``(Q, dim)`` queries in the space.
+            rows: ``(Q, k, dim)`` rows in the space, k for each query.
+
+        Returns:
+            ``(Q, k)`` float32.
+        """
+        if self.metric == "l2":
+            apart = rows - vectors[:, None]
+            return -np.einsum("qkd,qkd->qk", apart, apart)
+        scores: NDArray[np.float32] = np.einsum("qkd,qd->qk", rows, vectors)
+        return scores
+
     @property
     def num_factors(self) -> int:
         """How many values of a row ``rescore`` needs."""

@@ -76,9 +76,7 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
         ivf.cp.max_points_per_centroid = max(MIN_PER_CENTROID, len(vectors) // ivf.nlist + 1)
         ivf.cp.min_points_per_centroid = 1  # we say it, where it can be heard
         if len(vectors) < MIN_PER_CENTROID * ivf.nlist:
-            _log.warning(
-                "%d rows are few to train %d inverted lists on", len(vectors), ivf.nlist
-            )
+            _log.warning("%d rows are few to train %d inverted lists on", len(vectors), ivf.nlist)
         if num_gpus():
             helper = on_gpus(faiss.IndexFlat(ivf.d, ivf.metric_type))
             ivf.clustering_index = helper

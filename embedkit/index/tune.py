@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embedkit.index.rows import StoreRows
     from embedkit.index.searcher import Searcher
 
-__all__ = ["choose_point", "exact_point", "measure_frontier", "needs_tuning"]
+__all__ = ["choose_point", "exact_point", "measure_frontier", "milliseconds", "needs_tuning"]
 
 _K = 10
 _FACTORS = (1, 2, 4, 8, 16, 32)
@@ -73,7 +73,7 @@ def exact_point(searcher: Searcher, rows: StoreRows) -> list[OperatingPoint]:
     if not len(rows):
         return []
     queries = rows.read(np.arange(min(_TIMED, len(rows))))
-    return [OperatingPoint(SearchParams(), 1.0, 1.0, round(_milliseconds(searcher, queries), 4))]
+    return [OperatingPoint(SearchParams(), 1.0, 1.0, round(milliseconds(searcher, queries), 4))]
 
 
 def choose_point(
@@ -115,7 +115,7 @@ def _measure_width(
         if recall == last:
             return  # more candidates bring nothing here
         last = recall
-        ms = _milliseconds(searcher, queries)
+        ms = milliseconds(searcher, queries)
         first = recall_at(1, best, true)
         yield OperatingPoint(params, round(first, 4), round(recall, 4), round(ms, 4))
 
@@ -137,7 +137,7 @@ def _judged(
     return np.concatenate(searcher.in_parts(searcher.space.project(queries), work))
 
 
-def _milliseconds(searcher: Searcher, queries: NDArray[np.floating]) -> float:
+def milliseconds(searcher: Searcher, queries: NDArray[np.floating]) -> float:
     """Milliseconds for one query alone, the median."""
     times = []
     for number in range(min(_TIMED, len(queries))):
