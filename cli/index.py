@@ -188,8 +188,9 @@ def evaluate(
         _print_frontier(opened)
         if fresh is not None:
             typer.echo(
-                f"{fresh['queries']:,} rows of {plain(queries)}: recall@1 {fresh['recall_at_1']:.3f}, "
-                f"recall@10 {fresh['recall_at_10']:.3f}, {fresh['ms']:.3f} ms a query"
+                f"{fresh['queries']:,} rows of {plain(queries)}: recall@1 "
+                f"{fresh['recall_at_1']:.3f}, recall@10 {fresh['recall_at_10']:.3f}, "
+                f"{fresh['ms']:.3f} ms a query"
             )
 
 
@@ -314,7 +315,8 @@ def _measured(index: Index, queries: Path, limit: int) -> dict[str, Any]:
 def _plot(index: Index, path: Path) -> None:
     from embedkit.report import plot_frontier
 
-    frontier = [(point.recall_at_10, point.ms, str(point.params)) for point in index.manifest.frontier]
+    points = index.manifest.frontier
+    frontier = [(point.recall_at_10, point.ms, str(point.params)) for point in points]
     taken = index.chosen
     title = f"{index.path.name}: {index.factory}, {len(index):,} embeddings"
     plot_frontier(path, title, frontier, None if taken is None else (taken.recall_at_10, taken.ms))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.main
 
 from . import demo, export, extract, index, info, merge, models, search, verify
 from ._output import ExitCode, plain
@@ -75,36 +76,32 @@ def _common(
         context.default_map = _read_config(config)
 
 
-def _read_config(path: Path) -> dict[str, dict[str, object]]:
+def _read_config(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except ValueError as exc:
         raise typer.BadParameter(f"{path}: not valid TOML: {exc}") from exc
-    return _defaults(path, app, tables, "")
+    return _read_tables(path, "", tables, typer.main.get_command(app))
 
 
-def _defaults(
-    path: Path, group: typer.Typer, tables: dict[str, Any], prefix: str
-) -> dict[str, dict[str, Any]]:
-    """The defaults of a group's commands, from a table for each; groups have tables in theirs."""
-    commands = {command.name: command.callback for command in group.registered_commands}
-    groups = {inner.name: inner.typer_instance for inner in group.registered_groups}
-    found: dict[str, dict[str, Any]] = {}
+def _read_tables(path: Path, prefix: str, tables: dict[str, Any], group: Any) -> dict[str, Any]:
+    """The defaults of a group's commands: ``[extract]``, and in a group ``[dedup.find]``."""
+    defaults: dict[str, Any] = {}
     for name, table in tables.items():
-        told = f"[{prefix}{name}]"
-        if name not in {*commands, *groups} or not isinstance(table, dict):
-            raise typer.BadParameter(f"{path}: {told} is no command of embedkit")
-        inner = groups.get(name)
-        if inner is not None:
-            found[name] = _defaults(path, inner, table, f"{prefix}{name}.")
+        command = group.commands.get(name)
+        if command is None or not isinstance(table, dict):
+            raise typer.BadParameter(f"{path}: [{prefix}{name}] is no command of embedkit")
+        if hasattr(command, "commands"):
+            defaults[name] = _read_tables(path, f"{prefix}{name}.", table, command)
             continue
-        found[name] = {key.replace("-", "_"): value for key, value in table.items()}
-        unknown = set(found[name]) - set(getattr(commands[name], "__annotations__", ()))
+        defaults[name] = {key.replace("-", "_"): value for key, value in table.items()}
+        unknown = set(defaults[name]) - {parameter.name for parameter in command.params}
         if unknown:
-            raise typer.BadParameter(f"{path}: {told} has no option {', '.join(sorted(unknown))}")
-    return found
+            told = ", ".join(sorted(unknown))
+            raise typer.BadParameter(f"{path}: [{prefix}{name}] has no option {told}")
+    return defaults
 
 
 def run() -> None:

@@ -32,14 +32,20 @@ Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interru
 def reference() -> str:
     """The whole text of docs/cli.md."""
     os.environ["COLUMNS"] = "96"
-    return "\n".join([HEAD, *_sections(typer.main.get_command(app), "embedkit")])
+    group = typer.main.get_command(app)
+    parts = [HEAD, _section(group, "embedkit")]
+    parts += [_section(command, f"embedkit {name}") for name, command in walk(group)]
+    return "\n".join(parts)
 
 
-def _sections(command: typer.core.TyperCommand | typer.core.TyperGroup, name: str) -> Iterator[str]:
-    """A command's section, and those of the commands in it."""
-    yield _section(command, name)
-    for inner, subcommand in getattr(command, "commands", {}).items():
-        yield from _sections(subcommand, f"{name} {inner}")
+def walk(
+    group: typer.core.TyperGroup, prefix: str = ""
+) -> Iterator[tuple[str, typer.core.TyperCommand | typer.core.TyperGroup]]:
+    """Every command with its name, those of groups too: ``index``, ``index build``."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if isinstance(command, typer.core.TyperGroup):
+            yield from walk(command, f"{prefix}{name} ")
 
 
 def _section(command: typer.core.TyperCommand | typer.core.TyperGroup, name: str) -> str:

@@ -16,17 +16,13 @@ DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").gl
 
 
 def all_commands(group, prefix=""):
-    """Every command by its full name, ``index build``; groups themselves left out."""
-    found = {}
+    """Name to command, those of groups as ``dedup find``."""
     for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            found |= all_commands(command, f"{prefix}{name} ")
-        else:
-            found[prefix + name] = command
-    return found
+        yield prefix + name, command
+        yield from all_commands(command, f"{prefix}{name} ") if hasattr(command, "commands") else ()
 
 
-COMMANDS = all_commands(typer.main.get_command(app))
+COMMANDS = dict(all_commands(typer.main.get_command(app)))
 
 
 def blocks(path, language):
@@ -75,8 +71,8 @@ def test_commands_and_options_in_docs_exist(path):
         words = line.split("#")[0].split()
         if len(words) < 2 or words[1].startswith(("-", "COMMAND")):
             continue
-        name = next(n for n in (" ".join(words[1:3]), words[1]) if n in COMMANDS)
-        known = {o for p in COMMANDS[name].params for o in (*p.opts, *p.secondary_opts)}
+        command = COMMANDS.get(" ".join(words[1:3])) or COMMANDS[words[1]]
+        known = {option for p in command.params for option in p.opts}
         for word in words[2:]:
             if word.startswith("-") and word != "-":
                 assert word.split("=")[0] in known | {"-h", "--help"}, line

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import faiss
-
     from numpy.typing import NDArray
 
     from embedkit.index.contents import ContentWriter
