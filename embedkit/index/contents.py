@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class ContentReader:
         with path.open("rb") as file:
             return read_faiss(file, path, path.stat().st_size)
 
-    def array(self, role: str, dtype: str) -> NDArray[np.generic]:
+    def array(self, role: str, dtype: str) -> NDArray[Any]:
         """A file of numbers, ``(n,)``, memory-mapped."""
         path = self.checked(role)
         size = path.stat().st_size

@@ -25,7 +25,7 @@ def write_faiss(index: faiss.Index, write: Callable[[bytes], int]) -> None:
 
     Not by name: faiss ends a write to a full disk without an error.
     """
-    writer = faiss.PyCallbackIOWriter(write)  # type: ignore[attr-defined]
+    writer = faiss.PyCallbackIOWriter(write)
     faiss.write_index(index, writer)
 
 
@@ -41,7 +41,7 @@ def read_faiss(file: IO[bytes], path: Path, nbytes: int) -> faiss.Index:
         IndexCorruptError: faiss can't read it.
         IndexFileError: There isn't enough memory.
     """
-    reader = faiss.PyCallbackIOReader(file.read)  # type: ignore[attr-defined]
+    reader = faiss.PyCallbackIOReader(file.read)
     with faiss_errors(path), _limited(nbytes):
         return faiss.read_index(reader)
 

@@ -145,7 +145,7 @@ def needs_training(index: faiss.Index) -> bool:
 
 def num_bytes(index: faiss.Index, count: int) -> int:
     """The memory that the index takes with ``count`` vectors, to some percent."""
-    total = 0
+    total = 0.0
     for layer in layers(index):
         if isinstance(layer, faiss.IndexPreTransform):
             chain = [layer.chain.at(i) for i in range(layer.chain.size())]
@@ -160,12 +160,12 @@ def num_bytes(index: faiss.Index, count: int) -> int:
             total += count * 4 * layer.nsg.R
         elif hasattr(layer, "code_size"):
             total += -(-count // _BLOCK_VECTORS) * _BLOCK_VECTORS * layer.code_size
-    return total
+    return int(total)
 
 
 def _link_bytes(graph: faiss.IndexHNSW) -> float:
     """Links, their offset and the level of a node; few are on more than the lowest level."""
-    lowest = graph.hnsw.nb_neighbors(0)
+    lowest = int(graph.hnsw.nb_neighbors(0))
     return 4 * lowest * (1 + 1.0 / lowest) + 12
 
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.manifest import MANIFEST
@@ -16,6 +16,7 @@ from embedkit.store.atomic import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
 
     from embedkit.index.manifest import FileEntry
 
@@ -62,7 +63,7 @@ class HashingFile:
 
 
 @contextmanager
-def checked_file(folder: Path, entry: FileEntry) -> Iterator[IO[bytes]]:
+def checked_file(folder: Path, entry: FileEntry) -> Iterator[BufferedReader]:
     """A file of an index, open at its start, once its hash is found right.
 
     Args:
@@ -91,7 +92,7 @@ def check_size(folder: Path, entry: FileEntry) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         with path.open("rb") as file:
             yield file

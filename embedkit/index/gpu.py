@@ -31,7 +31,7 @@ def on_gpus(index: faiss.Index) -> faiss.Index:
     options = faiss.GpuMultipleClonerOptions()
     options.useFloat16 = True
     options.shard = False
-    return faiss.index_cpu_to_all_gpus(index, options)  # type: ignore[attr-defined]
+    return faiss.index_cpu_to_all_gpus(index, options)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,13 +56,13 @@ class Making:
     """
 
     def __init__(
-        self, partial: PartialIndex, plan: Plan, rows: StoreRows, reporter: Reporter
+        self, folder: PartialIndex, plan: Plan, rows: StoreRows, reporter: Reporter
     ) -> None:
         self.plan = plan
         self.index: faiss.Index = make_index(
             plan.factory, plan.spec.whiten or rows.dim, plan.spec.metric
         )
-        self._partial, self._rows, self._reporter = partial, rows, reporter
+        self._partial, self._rows, self._reporter = folder, rows, reporter
         self._first_held = plan.count - plan.held
         self._points: tuple[OperatingPoint, ...] = ()
 
@@ -109,7 +110,7 @@ class Making:
             ("whitening", _WHITENING, self._space.whitening is not None),
         ):
             if wanted:
-                writer.write(role, lambda write, name=name: copy_into(self._path(name), write))
+                writer.write(role, partial(copy_into, self._path(name)))
         return self._manifest(writer, before)
 
     def _manifest(self, writer: ContentWriter, before: IndexManifest | None) -> IndexManifest:
@@ -145,7 +146,7 @@ class Making:
         count, path = self.plan.count, self._path(_ORDER)
         if self.plan.held and not path.exists():
             order = held_out_last(count, self.plan.held, self.plan.spec.seed)
-            self._partial.commit(_ORDER, lambda file: file.write(order.astype("<i8").data))
+            self._partial.keep(_ORDER, order.astype("<i8").tobytes())
         if not path.exists():
             return RowOrder(count)
         return RowOrder(count, np.memmap(path, "<i8", "r") if count else np.empty(0, np.int64))
@@ -157,7 +158,7 @@ class Making:
         if not self._path(_WHITENING).exists():
             sample = self._sample(max(_WHITENING_ROWS, 2 * dim))
             whitening = learn_whitening(sample, spec.metric, spec.whiten)
-            self._partial.commit(_WHITENING, lambda file: file.write(whitening.to_bytes()))
+            self._partial.keep(_WHITENING, whitening.to_bytes())
         whitening = Whitening.from_bytes(self._path(_WHITENING).read_bytes(), dim)
         return Space(spec.metric, dim, whitening)
 
@@ -186,7 +187,7 @@ class Making:
     def _make_factors(self) -> None:
         path = self._path(_FACTORS)
         if not path.exists():
-            self._partial.commit(_FACTORS, lambda _: None)
+            self._partial.keep(_FACTORS, b"")
 
     def _add(self) -> None:
         """Adds all but the held-out rows."""
@@ -217,8 +218,8 @@ class Making:
     def _tune(self) -> None:
         if not self._path(_TUNED).exists():
             points = self._measured()
-            content = json.dumps([point.to_config() for point in points]).encode()
-            self._partial.commit(_TUNED, lambda file: file.write(content))
+            told = [point.to_config() for point in points]
+            self._partial.keep(_TUNED, json.dumps(told).encode())
         points = json.loads(self._path(_TUNED).read_bytes())
         self._points = tuple(OperatingPoint.from_config(point) for point in points)
 

@@ -95,7 +95,7 @@ class PartialIndex:
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Freezes what is to be done."""
-        self.commit(_PLAN, lambda file: file.write(json.dumps(plan, indent=1).encode()))
+        self.keep(_PLAN, json.dumps(plan, indent=1).encode())
 
     def path(self, name: str) -> Path:
         """A file of the folder."""
@@ -112,6 +112,14 @@ class PartialIndex:
                 write(file)
         except StoreError as exc:
             raise IndexFileError(str(exc)) from exc
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Writes a small file, as ``commit`` does.
+
+        Raises:
+            IndexFileError: It can't be written.
+        """
+        self.commit(name, lambda file: file.write(content))
 
     def parts(self) -> list[tuple[int, int, Path]]:
         """The parts that are done: first position, last position + 1, file; in order."""

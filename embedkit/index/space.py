@@ -106,9 +106,8 @@ class Space:
         """
         if self.metric == "l2":
             apart = rows - vectors[:, None]
-            return -np.einsum("qkd,qkd->qk", apart, apart)
-        scores: NDArray[np.float32] = np.einsum("qkd,qd->qk", rows, vectors)
-        return scores
+            return _float32(-np.einsum("qkd,qkd->qk", apart, apart))
+        return _float32(np.einsum("qkd,qd->qk", rows, vectors))
 
     @property
     def num_factors(self) -> int:
@@ -146,8 +145,8 @@ class Space:
         """
         if self.whitening is None:
             return vectors, np.zeros(len(vectors), np.float32)
-        pulled = vectors @ self.whitening.matrix
-        return pulled, pulled @ self.whitening.mean
+        pulled = _float32(vectors @ self.whitening.matrix)
+        return pulled, _float32(pulled @ self.whitening.mean)
 
     def rescore(
         self,
@@ -172,7 +171,7 @@ class Space:
         if self.metric == "l2":
             own = np.einsum("qd,qd->q", vectors, vectors)[:, None]
             distance = factors[..., 0] ** 2 - 2 * (inner - shift[:, None]) + own
-            return -np.maximum(distance, 0)
+            return _float32(-np.maximum(distance, 0))
         scores = inner / _or_one(factors[..., 0])
         if self.whitening is not None:
             scores = (scores - shift[:, None]) / _or_one(factors[..., 1])
@@ -189,7 +188,7 @@ class Space:
 
     def _whitened(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         assert self.whitening is not None
-        return (rows - self.whitening.mean) @ self.whitening.matrix.T
+        return _float32((rows - self.whitening.mean) @ self.whitening.matrix.T)
 
 
 def learn_whitening(rows: NDArray[np.floating], metric: Metric, dim: int) -> Whitening:
@@ -218,16 +217,20 @@ def learn_whitening(rows: NDArray[np.floating], metric: Metric, dim: int) -> Whi
         second += part.T @ part
     variances, axes = np.linalg.eigh(second / (count - 1))
     variances, axes = variances[::-1][:dim], axes[:, ::-1][:, :dim]
-    floor = max(float(variances[0]), np.finfo(np.float32).tiny) * _FLOOR
+    floor = max(float(variances[0]), float(np.finfo(np.float32).tiny)) * _FLOOR
     matrix = axes.T / np.sqrt(np.maximum(variances, floor))[:, None]
     return Whitening(mean.astype(np.float32), np.ascontiguousarray(matrix, np.float32))
 
 
 def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """L2 norms; by the largest value first, whose square could overflow or vanish."""
-    scale = _or_one(np.abs(rows).max(axis=1, initial=0))
+    scale = _or_one(_float32(np.abs(rows).max(axis=1, initial=0)))
     lengths: NDArray[np.float32] = scale * np.linalg.norm(rows / scale[:, None], axis=1)
     return lengths
+
+
+def _float32(values: object) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
 
 
 def _or_one(lengths: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -81,7 +81,7 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
             helper = on_gpus(faiss.IndexFlat(ivf.d, ivf.metric_type))
             ivf.clustering_index = helper
     index.train(vectors)
-    if helper is not None:
+    if ivf is not None and helper is not None:
         ivf.clustering_index = None
     for step, _ in kept:
         step.pq = None

@@ -155,6 +155,6 @@ def _remade(
         ("trained.faiss", reader.content("trained")),
     ):
         if content is not None:
-            partial.commit(name, lambda file, content=content: file.write(content))
+            partial.keep(name, content)
     with forgetting_failures(partial):
         return Making(partial, plan, rows, reporter).run()

@@ -153,7 +153,7 @@ class ShardFile:
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
             for start, stop in pairwise(cuts if len(rows) else ()):
-                part = memoryview(out[start:stop]).cast("B")
+                part = out[start:stop].view(np.uint8).reshape(-1).data
                 file.seek(self._offset + int(rows[start]) * out.itemsize * out.shape[1])
                 if file.readinto(part) != len(part):
                     raise StoreCorruptError(f"{self.path}: ends before its last row")
