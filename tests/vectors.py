@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 __all__ = ["all_scores", "best_rows", "clustered", "whitened"]
 
@@ -26,7 +27,7 @@ def all_scores(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray
     """``(Q, N)`` float64: the definition, with no shortcut."""
     q, x = queries.astype(np.float64), rows.astype(np.float64)
     if metric == "l2":
-        return -((q[:, None] - x[None]) ** 2).sum(axis=2)
+        return -cdist(q, x, "sqeuclidean")
     if metric == "cosine":
         q, x = _unit(q), _unit(x)
     return q @ x.T

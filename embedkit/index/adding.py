@@ -12,7 +12,7 @@ from embedkit.errors import IndexFileError, StoreMismatchError
 from embedkit.index.contents import ContentWriter, copy_into
 from embedkit.index.encode import Encoder, merge_on_disk, point_to
 from embedkit.index.faiss_files import write_faiss
-from embedkit.index.families import reserve
+from embedkit.index.families import adds_at_once, reserve
 from embedkit.index.making import write_ids
 from embedkit.index.rows import RowOrder
 from embedkit.store.format import StoreMeta
@@ -81,6 +81,11 @@ class Addition:
         )
 
     def _refuse(self, before: IndexManifest, entries: Sequence[StoreEntry]) -> None:
+        if adds_at_once(self._reader.index("trained")):
+            raise IndexFileError(
+                f"{self._reader.folder}: faiss adds nothing to a {before.factory} that is built; "
+                "build it again with all stores"
+            )
         present = {entry.fingerprint for entry in before.stores}
         for entry in entries:
             if entry.fingerprint in present:

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 from embedkit.index.faiss_files import read_faiss, write_faiss
-from embedkit.index.families import is_mergeable, ivf_of, layers, reserve
+from embedkit.index.families import adds_at_once, is_mergeable, ivf_of, layers, reserve
 from embedkit.index.gpu import with_fast_quantizer
 
 if TYPE_CHECKING:
@@ -77,10 +77,11 @@ class Encoder:
             OSError: The factors can't be written.
         """
         by_id = is_mergeable(index)
+        step = max(1, stop - start) if adds_at_once(index) else self._block_rows
         with self._factors.open("r+b") as file, with_fast_quantizer(index):
             file.seek(4 * self.space.num_factors * start)
-            for first in range(start, stop, self._block_rows):
-                last = min(first + self._block_rows, stop)
+            for first in range(start, stop, step):
+                last = min(first + step, stop)
                 raw = self.rows.read(self.order.span(first, last))
                 vectors = self.space.project(raw)
                 if by_id:

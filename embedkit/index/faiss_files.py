@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import faiss
 
-from embedkit.index.families import faiss_errors
+from embedkit.index.families import complete, faiss_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def read_faiss(file: IO[bytes], path: Path, nbytes: int) -> faiss.Index:
     """
     reader = faiss.PyCallbackIOReader(file.read)
     with faiss_errors(path), _limited(nbytes):
-        return faiss.read_index(reader)
+        return complete(faiss.read_index(reader))
 
 
 def read_mapped(path: Path, nbytes: int) -> faiss.Index:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SearchParams",
+    "adds_at_once",
     "breadths",
+    "complete",
     "faiss_errors",
     "faiss_metric",
     "is_exact",
@@ -94,6 +96,8 @@ def make_index(factory: str, dim: int, metric: Metric) -> faiss.Index:
         raise ValueError(f"faiss makes no {factory!r} of {dim} values, {metric}: {why}") from exc
     if any(isinstance(layer, faiss.IndexIDMap | faiss.IndexIDMap2) for layer in layers(index)):
         raise ValueError(f"{factory!r}: without IDMap, the index keeps the ids itself")
+    if isinstance(index, faiss.IndexLattice):
+        raise ValueError(f"{factory!r}: faiss writes such an index but can't read it")
     for layer in layers(index):
         if hasattr(layer, "do_polysemous_training"):
             layer.do_polysemous_training = False  # takes a minute, and only Hamming search needs it
@@ -136,6 +140,19 @@ def is_mergeable(index: faiss.Index) -> bool:
         return False
     lists = faiss.downcast_InvertedLists(ivf.invlists)
     return isinstance(lists, faiss.ArrayInvertedLists | faiss.OnDiskInvertedLists)
+
+
+def adds_at_once(index: faiss.Index) -> bool:
+    """Whether all rows must be added in one go, and none can be added later."""
+    return any(isinstance(layer, faiss.IndexNSG | faiss.IndexNNDescent) for layer in layers(index))
+
+
+def complete(index: faiss.Index) -> faiss.Index:
+    """Makes what faiss neither writes to a file nor makes when it reads one: NSG's table for PQ."""
+    *_, storage = layers(index)
+    if adds_at_once(index) and isinstance(storage, faiss.IndexPQ) and storage.is_trained:
+        storage.pq.compute_sdc_table()
+    return index
 
 
 def needs_training(index: faiss.Index) -> bool:

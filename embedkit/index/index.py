@@ -14,6 +14,7 @@ from embedkit.index.choose import choose
 from embedkit.index.contents import ContentReader
 from embedkit.index.evaluate import measure
 from embedkit.index.families import faiss_errors
+from embedkit.index.ids import IdTable
 from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.rerank import Reranker
 from embedkit.index.rows import StoreRows
@@ -76,8 +77,7 @@ class Index:
         self.factory, self.metric = self.manifest.factory, self.manifest.metric
         self.dim = self.manifest.dim
         self.meta = StoreMeta.from_config(self.manifest.meta)
-        self._ids = reader.array("ids", "u1")
-        self._ends = np.flatnonzero(self._ids == 0)
+        self._ids = IdTable(reader.array("ids", "u1"))
         self._rows: StoreRows | None = None
         self._order = reader.order()
         self._searcher = self._make_searcher(reader)
@@ -301,7 +301,7 @@ class Index:
         with faiss_errors(self.path):
             positions, measured = self._searcher.search(queries, wanted)
         scores[:, :wanted] = np.where(positions < 0, np.nan, measured)
-        return Neighbors(tuple(map(self._names, positions.tolist())), scores)
+        return Neighbors(self._ids.names(positions), scores)
 
     def check_compatible(self, meta: StoreMeta) -> None:
         """Refuses queries that were embedded otherwise than the index.
@@ -329,7 +329,7 @@ class Index:
     def _make_searcher(self, reader: ContentReader) -> Searcher:
         manifest, index = self.manifest, reader.index()
         space, removed = reader.space(), reader.removed()
-        counts = (index.ntotal, len(self._ends), index.d, len(removed))
+        counts = (index.ntotal, len(self._ids), index.d, len(removed))
         if counts != (manifest.count, manifest.count, space.dim, manifest.removed):
             raise IndexCorruptError(f"{self.path}: vectors, ids and manifest don't fit together")
         gone = None
@@ -350,14 +350,6 @@ class Index:
         if bad is not None:
             raise ValueError(f"query {bad} holds values that aren't finite")
         return queries
-
-    def _names(self, positions: list[int]) -> tuple[str, ...]:
-        return tuple(self._name(position) for position in positions if position >= 0)
-
-    def _name(self, position: int) -> str:
-        start = int(self._ends[position - 1]) + 1 if position else 0
-        name = self._ids[start : int(self._ends[position])].tobytes()
-        return name.decode("utf-8", "surrogateescape")
 
 
 def _as_list(

@@ -12,7 +12,7 @@ from embedkit._version import __version__
 from embedkit.index.contents import copy_into
 from embedkit.index.encode import Encoder, load_index, merge_lists, merge_on_disk, point_to
 from embedkit.index.faiss_files import write_faiss
-from embedkit.index.families import SearchParams, breadths, is_mergeable, make_index
+from embedkit.index.families import SearchParams, adds_at_once, breadths, is_mergeable, make_index
 from embedkit.index.manifest import IndexManifest, OperatingPoint
 from embedkit.index.plan import held_out_last
 from embedkit.index.rerank import Reranker
@@ -64,6 +64,7 @@ class Making:
         )
         self._partial, self._rows, self._reporter = folder, rows, reporter
         self._first_held = plan.count - plan.held
+        self._at_once = adds_at_once(self.index)
         self._points: tuple[OperatingPoint, ...] = ()
 
     def run(self) -> Making:
@@ -191,6 +192,9 @@ class Making:
 
     def _add(self) -> None:
         """Adds all but the held-out rows."""
+        if self._at_once:
+            self._encoder.add(self.index, 0, self.plan.count)
+            return
         if not is_mergeable(self.index):
             self.index = self._encoder.add_growing(self._partial, self.index, self._first_held)
             return
@@ -203,7 +207,7 @@ class Making:
             merge_lists(self.index, parts)
 
     def _add_held(self) -> None:
-        if not self.plan.held:
+        if not self.plan.held or self._at_once:
             return
         if not self.plan.on_disk:
             self._encoder.add(self.index, self._first_held, self.plan.count)
@@ -225,9 +229,8 @@ class Making:
 
     def _measured(self) -> list[OperatingPoint]:
         judge = Reranker(self._space, self._rows, self._order, self._factors())
-        searcher = Searcher(
-            self.index, self._space, SearchParams(), judge if self.plan.rerank else None
-        )
+        reranker = judge if self.plan.rerank else None
+        searcher = Searcher(self.index, self._space, SearchParams(), reranker, self._left_out())
         if not self.plan.held:
             return exact_point(searcher, self._rows) if self.plan.factory == "Flat" else []
         queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
@@ -237,6 +240,12 @@ class Making:
         points = measure_frontier(searcher, judge, queries, true, self._on_point)
         searcher.close()
         return points
+
+    def _left_out(self) -> NDArray[np.bool_] | None:
+        """Held-out rows that had to be added before they are searched with."""
+        if not self._at_once or not self.plan.held:
+            return None
+        return np.arange(self.plan.count) >= self._first_held
 
     def _factors(self) -> NDArray[np.float32]:
         """The factors of what was added."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from embedkit.index.families import ivf_of, layers
 from embedkit.index.gpu import num_gpus, on_gpus
+from embedkit.index.threads import few_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ _PER_CENTROID = 64
 _LEAST = 32768
 _SAMPLE_BYTES = 160 * 2**20  # as float32; training copies parts of it
 _K_MEANS_ROUNDS = 10
+_CODEBOOK = 256  # centroids of a product quantizer's part
 _ROTATION_ROWS = 20480
 _ROTATION_ROUNDS = 10
 
@@ -80,11 +82,19 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
         if num_gpus():
             helper = on_gpus(faiss.IndexFlat(ivf.d, ivf.metric_type))
             ivf.clustering_index = helper
-    index.train(vectors)
+    with few_threads(_work(index, vectors)):
+        index.train(vectors)
     if ivf is not None and helper is not None:
         ivf.clustering_index = None
     for step, _ in kept:
         step.pq = None
+
+
+def _work(index: faiss.Index, vectors: NDArray[np.float32]) -> float:
+    """Multiplications that the k-means of an index take, roughly."""
+    ivf = ivf_of(index)
+    centroids = max(_CODEBOOK, ivf.nlist if ivf is not None else 0)
+    return float(vectors.size) * centroids * _K_MEANS_ROUNDS
 
 
 def _prepare_quantizers(

@@ -17,6 +17,7 @@ from embedkit.index.adding import Addition
 from embedkit.index.build import forgetting_failures, take_up
 from embedkit.index.contents import ContentReader, ContentWriter, change_generation, tidy
 from embedkit.index.files import writing_errors
+from embedkit.index.ids import IdTable
 from embedkit.index.making import Making
 from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.partial import PartialIndex
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from embedkit.index.progress import IndexProgress
 
 __all__ = ["add_stores", "compact_index", "remove_ids"]
-
-_IDS_AT_ONCE = 65536
 
 
 def add_stores(
@@ -113,22 +112,18 @@ def _positions_of(
     reader: ContentReader, ids: Iterable[str], removed: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Where some ids are, but for what was removed; each must be there."""
-    wanted = {name.encode("utf-8", "surrogateescape") for name in ids}
-    missing, gone, found = set(wanted), set(removed.tolist()), []
-    data = reader.array("ids", "u1")
-    ends = np.flatnonzero(data == 0)
-    for start in range(0, len(ends), _IDS_AT_ONCE):
-        last = min(start + _IDS_AT_ONCE, len(ends)) - 1
-        names = data[int(ends[start - 1]) + 1 if start else 0 : int(ends[last])].tobytes()
-        for position, name in enumerate(names.split(b"\0"), start):
-            if name in wanted and position not in gone:
-                found.append(position)
-                missing.discard(name)
-    if missing:
-        first = min(missing).decode("utf-8", "surrogateescape")
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    wanted = set(ids)
+    table = IdTable(reader.array("ids", "u1"))
+    found, unknown = table.positions(wanted)
+    left = np.setdiff1d(found, removed)
+    if len(left) < len(found):  # of an id whose rows are all removed nothing is left
+        names = table.names(left[:, None])
+        unknown = wanted - {name for row in names for name in row}
+    if unknown:
+        first = min(unknown)
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise ValueError(f"{reader.folder}: there is no image {first!r}{more}; nothing was removed")
-    return np.array(found, np.int64)
+    return left
 
 
 def _remade(
