@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--size", action="append", help="ROWSxDIM, as 200000x512; may repeat")
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--peers", type=Path, help="folder in which autofaiss is installed")
-    parser.add_argument("--only", help="names of contestants, as embedkit,flat,hnsw")
+    parser.add_argument("--only", help="names of contestants, as embedkit+Flat+HNSW")
     parser.add_argument("--folder", type=Path, help="where to work; needs 8 bytes a value")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
 def _compare(folder: Path, rows: int, dim: int, args: argparse.Namespace) -> None:
     _run(["make", folder, rows, dim], None)
     print(f"\n{rows:,} x {dim}, cosine, wanted recall {args.recall}\n")
-    names = args.only.split(",") if args.only else [*_CONTESTANTS]
+    names = [name for name in _CONTESTANTS if not args.only or name in args.only.split("+")]
     figures = {}
     for name in names:
         if not name.startswith("autofaiss") or args.peers:

@@ -24,7 +24,7 @@ class IdTable:
     """
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
-        self._data = memoryview(data)
+        self._data = data.data
         self._ends = np.flatnonzero(data == 0)
 
     def __len__(self) -> int:

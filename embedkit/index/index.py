@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from embedkit.errors import IndexCorruptError, IndexFileError, IndexMismatchError
+from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.build import build_index
 from embedkit.index.choose import choose
 from embedkit.index.contents import ContentReader
@@ -16,9 +16,8 @@ from embedkit.index.evaluate import measure
 from embedkit.index.families import faiss_errors
 from embedkit.index.ids import IdTable
 from embedkit.index.manifest import MANIFEST, IndexManifest
-from embedkit.index.rerank import Reranker
+from embedkit.index.opening import make_searcher, refuse_other_queries
 from embedkit.index.rows import StoreRows
-from embedkit.index.searcher import Searcher
 from embedkit.index.spec import IndexSpec
 from embedkit.index.threads import respect_cores
 from embedkit.index.update import add_stores, compact_index, remove_ids
@@ -37,22 +36,9 @@ if TYPE_CHECKING:
     from embedkit.index.manifest import OperatingPoint
     from embedkit.index.progress import IndexProgress
     from embedkit.index.spec import Metric
+    from embedkit.store import EmbeddingStore
 
 __all__ = ["Index"]
-
-# Embeddings can be compared though these differ: where and by whom they were made, how they were
-# stored, and which images were refused.
-_MAY_DIFFER = (
-    "source",
-    "plan_hash",
-    "embedkit_version",
-    "weights",
-    "engine",
-    "dtype",
-    "head_applies",
-)
-_LIMITS = ("decode.max_pixels", "decode.max_bytes")
-
 
 _OPENINGS = 5  # how often opening may meet a change of the index
 
@@ -78,9 +64,8 @@ class Index:
         self.dim = self.manifest.dim
         self.meta = StoreMeta.from_config(self.manifest.meta)
         self._ids = IdTable(reader.array("ids", "u1"))
-        self._rows: StoreRows | None = None
         self._order = reader.order()
-        self._searcher = self._make_searcher(reader)
+        self._searcher = make_searcher(reader, self._order, len(self._ids))
 
     def __len__(self) -> int:
         return self.manifest.count - self.manifest.removed
@@ -94,8 +79,8 @@ class Index:
     def close(self) -> None:
         """Lets go of the stores; the index can't be searched any more."""
         self._searcher.close()
-        if self._rows is not None:
-            self._rows.close()
+        if self._searcher.reranker is not None:
+            self._searcher.reranker.rows.close()
 
     @classmethod
     def build(
@@ -275,12 +260,20 @@ class Index:
         """
         return compact_index(Path(path), on_progress)
 
-    def search(self, queries: NDArray[np.floating], k: int = 10) -> Neighbors:
+    def search(
+        self,
+        queries: NDArray[np.floating],
+        k: int = 10,
+        *,
+        passing: NDArray[np.bool_] | None = None,
+    ) -> Neighbors:
         """Finds the nearest images of each query.
 
         Args:
             queries: ``(Q, D)`` float16 or float32; need not be normalised, whatever the metric.
             k: How many to find.
+            passing: ``(M,)`` for the rows of the index's stores, one store after the other: which
+                may be found; None lets all be found.
 
         Returns:
             Ids and scores, best first. The score is the cosine, the inner product or the negative
@@ -289,19 +282,30 @@ class Index:
             found there are fewer ids, and the other scores are NaN.
 
         Raises:
-            ValueError: ``queries`` has the wrong shape or values that aren't finite, or ``k < 1``.
+            ValueError: ``queries`` has the wrong shape or values that aren't finite, ``k < 1``, or
+                ``passing`` isn't of the stores' length.
         """
         queries = self._checked(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        wanted = min(k, len(self))
+        gone = None if passing is None else self._gone(np.asarray(passing, np.bool_))
+        wanted = min(k, len(self) if gone is None else int((~gone).sum()))
         scores = np.full((len(queries), k), np.nan, np.float32)
         if wanted == 0 or len(queries) == 0:
             return Neighbors(((),) * len(queries), scores)
         with faiss_errors(self.path):
-            positions, measured = self._searcher.search(queries, wanted)
+            positions, measured = self._searcher.search(queries, wanted, gone)
         scores[:, :wanted] = np.where(positions < 0, np.nan, measured)
         return Neighbors(self._ids.names(positions), scores)
+
+    def open_stores(self) -> tuple[EmbeddingStore, ...]:
+        """Opens the stores that the index was made of; the caller closes them.
+
+        Raises:
+            IndexFileError: One isn't there any more.
+            IndexMismatchError: One isn't the same any more.
+        """
+        return StoreRows.reopen(self.manifest.stores, self.path).stores
 
     def check_compatible(self, meta: StoreMeta) -> None:
         """Refuses queries that were embedded otherwise than the index.
@@ -312,35 +316,17 @@ class Index:
         Raises:
             IndexMismatchError: They can't be compared; the message names each difference.
         """
-        # To the cosine it is all the same whether rows are normalised.
-        ignore = [*_MAY_DIFFER, *(["normalized"] if self.metric == "cosine" else [])]
-        differences = self.meta.differences(meta, ignore=ignore)
-        told = [
-            f"{key}: {mine} in the index, {other} in the queries"
-            for key, (mine, other) in differences.items()
-            if key not in _LIMITS
-        ]
-        if told:
-            raise IndexMismatchError(
-                f"{self.path}: the queries were embedded otherwise ({'; '.join(told)}); embed "
-                "them as the index was, or build an index of their kind"
-            )
+        refuse_other_queries(self.path, self.metric, self.meta, meta)
 
-    def _make_searcher(self, reader: ContentReader) -> Searcher:
-        manifest, index = self.manifest, reader.index()
-        space, removed = reader.space(), reader.removed()
-        counts = (index.ntotal, len(self._ids), index.d, len(removed))
-        if counts != (manifest.count, manifest.count, space.dim, manifest.removed):
-            raise IndexCorruptError(f"{self.path}: vectors, ids and manifest don't fit together")
-        gone = None
-        if manifest.removed:
-            gone = np.zeros(manifest.count, np.bool_)
-            gone[removed] = True
-        reranker = None
-        if manifest.rerank:
-            self._rows = StoreRows.reopen(manifest.stores, self.path)
-            reranker = Reranker(space, self._rows, self._order, reader.factors(space))
-        return Searcher(index, space, manifest.params, reranker, gone)
+    def _gone(self, passing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which positions can't be found."""
+        stores = self.manifest.stores
+        rows = sum(entry.rows for entry in stores) if stores else self.manifest.count
+        if passing.shape != (rows,):
+            raise ValueError(f"passing must be ({rows},), not {passing.shape}")
+        gone = ~passing[self._order.span(0, self.manifest.count)]
+        removed = self._searcher.removed
+        return gone if removed is None else gone | removed
 
     def _checked(self, queries: NDArray[np.floating]) -> NDArray[np.floating]:
         queries = np.asarray(queries)

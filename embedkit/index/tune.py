@@ -132,7 +132,9 @@ def _judged(
     """Exact scores of the candidates of each query, in the order in which they were found."""
 
     def work(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return judge.scores(vectors, searcher.candidates(vectors, count)[0], mapped=False)
+        return judge.scores(
+            vectors, searcher.candidates(vectors, count, searcher.removed)[0], mapped=False
+        )
 
     return np.concatenate(searcher.in_parts(searcher.space.project(queries), work))
 
