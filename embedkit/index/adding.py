@@ -10,9 +10,10 @@ import numpy as np
 from embedkit._version import __version__
 from embedkit.errors import IndexFileError, StoreMismatchError
 from embedkit.index.contents import ContentWriter, copy_into
-from embedkit.index.encode import Encoder, merge_on_disk, point_to
+from embedkit.index.encode import Encoder
 from embedkit.index.faiss_files import write_faiss
 from embedkit.index.families import adds_at_once, reserve
+from embedkit.index.lists import merge_on_disk, name_lists
 from embedkit.index.making import write_ids
 from embedkit.index.rows import RowOrder
 from embedkit.store.format import StoreMeta
@@ -107,12 +108,11 @@ class Addition:
         encoder.add(part, self._start, self._stop)
         self._partial.commit(_PART, lambda file: write_faiss(part, file.write))
         index = self._reader.index("trained")
-        parts = [self._reader.checked("index"), self._partial.path(_PART)]
-        self._reader.checked("lists")
-        merge_on_disk(index, parts, self._partial.path(_LISTS))
+        parts, lists = [self._partial.path(_PART)], self._partial.path(_LISTS)
+        merge_on_disk(index, parts, lists, self._reader.index())
         self._partial.move(_LISTS, writer.path("lists"))
         writer.take_up("lists")
-        point_to(index, writer.path("lists"))
+        name_lists(index, writer.path("lists").name)
         return index
 
     def _encoder(self) -> Encoder:

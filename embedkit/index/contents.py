@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
-from embedkit.index.faiss_files import read_faiss, read_mapped
+from embedkit.index.faiss_files import read_faiss, read_without_lists
+from embedkit.index.families import faiss_errors
 from embedkit.index.files import HashingFile, check_size, checked_file
+from embedkit.index.lists import map_lists
 from embedkit.index.manifest import MANIFEST, FileEntry, IndexManifest
 from embedkit.index.rows import RowOrder
 from embedkit.index.space import Space, Whitening
@@ -143,11 +145,15 @@ class ContentReader:
     def index(self, role: str = "index") -> faiss.Index:
         """The faiss index, in memory but for lists that stay on disk; or the ``trained`` one."""
         path = self.checked(role)
-        if role == "index" and self.manifest.on_disk:
-            self.checked("lists")
-            return read_mapped(path, path.stat().st_size)
+        nbytes = path.stat().st_size
         with path.open("rb") as file:
-            return read_faiss(file, path, path.stat().st_size)
+            if role != "index" or not self.manifest.on_disk:
+                return read_faiss(file, path, nbytes)
+            index = read_without_lists(file, path, nbytes)
+        lists = self.checked("lists")
+        with faiss_errors(lists):
+            map_lists(index, lists)
+        return index
 
     def array(self, role: str, dtype: str) -> NDArray[Any]:
         """A file of numbers, ``(n,)``, memory-mapped."""

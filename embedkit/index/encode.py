@@ -11,22 +11,28 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 
 from embedkit.index.faiss_files import read_faiss, write_faiss
-from embedkit.index.families import adds_at_once, is_mergeable, ivf_of, layers, reserve
+from embedkit.index.families import (
+    adds_at_once,
+    is_mergeable,
+    ivf_of,
+    reserve,
+)
 from embedkit.index.gpu import with_fast_quantizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
+
+    import faiss
 
     from embedkit.index.partial import PartialIndex
     from embedkit.index.rows import RowOrder, StoreRows
     from embedkit.index.space import Space
 
-__all__ = ["Encoder", "load_index", "merge_lists", "merge_on_disk", "point_to"]
+__all__ = ["Encoder", "load_index"]
 
 _BLOCK_BYTES = 32 * 2**20  # of float32 rows at once
 _PART_BYTES = 96 * 2**20  # of codes in a part that will be joined
@@ -155,75 +161,3 @@ def load_index(path: Path) -> faiss.Index:
     """
     with path.open("rb") as file:
         return read_faiss(file, path, path.stat().st_size)
-
-
-def merge_lists(index: faiss.Index, parts: Sequence[Path]) -> None:
-    """Joins the inverted lists of parts in memory, each list of exactly the size that it gets.
-
-    Args:
-        index: Trained and empty.
-        parts: Indexes with the same training, whose rows have their positions as ids.
-    """
-    ivf = ivf_of(index)
-    assert ivf is not None
-    target = faiss.downcast_InvertedLists(ivf.invlists)
-    sizes = np.zeros(ivf.nlist, np.int64)
-    for part in parts:
-        lists, _ = _mapped_lists(part)
-        sizes += [lists.list_size(number) for number in range(ivf.nlist)]
-    for number, size in enumerate(sizes.tolist()):
-        target.resize(number, size)
-    filled = np.zeros(ivf.nlist, np.int64)
-    for part in parts:
-        lists, keep = _mapped_lists(part)
-        for number in range(ivf.nlist):
-            size = lists.list_size(number)
-            if size:
-                ids, codes = lists.get_ids(number), lists.get_codes(number)
-                target.update_entries(number, int(filled[number]), size, ids, codes)
-                filled[number] += size
-        del keep
-    _set_count(index, int(sizes.sum()))
-
-
-def merge_on_disk(index: faiss.Index, parts: Sequence[Path], lists_file: Path) -> None:
-    """Joins the inverted lists of parts in a file, which ``index`` then maps.
-
-    Args:
-        index: Trained and empty.
-        parts: Indexes with the same training, whose rows have their positions as ids.
-        lists_file: The file to make; one that is there is replaced.
-    """
-    ivf = ivf_of(index)
-    assert ivf is not None
-    lists_file.unlink(missing_ok=True)
-    target = faiss.OnDiskInvertedLists(ivf.nlist, ivf.code_size, str(lists_file))
-    sources = [_mapped_lists(part) for part in parts]
-    pointers = faiss.InvertedListsPtrVector()
-    for lists, _ in sources:
-        pointers.push_back(lists)
-    count = target.merge_from_multiple(pointers.data(), pointers.size())
-    ivf.replace_invlists(target, True)
-    target.this.disown()
-    _set_count(index, count)
-
-
-def _mapped_lists(part: Path) -> tuple[faiss.InvertedLists, faiss.Index]:
-    """The lists of a part, mapped from its file, and the index that keeps them."""
-    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_ONDISK_SAME_DIR
-    index = faiss.read_index(str(part), flags)
-    ivf = ivf_of(index)
-    assert ivf is not None
-    return faiss.downcast_InvertedLists(ivf.invlists), index
-
-
-def _set_count(index: faiss.Index, count: int) -> None:
-    for layer in layers(index):
-        layer.ntotal = count
-
-
-def point_to(index: faiss.Index, lists_file: Path) -> None:
-    """Makes an index on disk name the file in which its lists will be found."""
-    ivf = ivf_of(index)
-    assert ivf is not None
-    faiss.downcast_InvertedLists(ivf.invlists).filename = str(lists_file)

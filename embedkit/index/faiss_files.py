@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["read_faiss", "read_mapped", "write_faiss"]
+__all__ = ["read_faiss", "read_without_lists", "write_faiss"]
 
 _LEAST_LIMIT = 2**20
 _limits = threading.Lock()  # faiss's limits are the process's
@@ -46,15 +46,15 @@ def read_faiss(file: IO[bytes], path: Path, nbytes: int) -> faiss.Index:
         return complete(faiss.read_index(reader))
 
 
-def read_mapped(path: Path, nbytes: int) -> faiss.Index:
-    """Opens an index whose inverted lists stay on disk, in a file beside it.
+def read_without_lists(file: IO[bytes], path: Path, nbytes: int) -> faiss.Index:
+    """Reads an index whose inverted lists lie in another file, which isn't looked for.
 
     Raises:
         IndexCorruptError: faiss can't read it.
     """
-    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
+    reader = faiss.PyCallbackIOReader(file.read)
     with faiss_errors(path), _limited(nbytes):
-        return faiss.read_index(str(path), flags)
+        return faiss.read_index(reader, faiss.IO_FLAG_SKIP_IVF_DATA)
 
 
 @contextmanager

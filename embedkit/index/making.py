@@ -10,9 +10,17 @@ import numpy as np
 
 from embedkit._version import __version__
 from embedkit.index.contents import copy_into
-from embedkit.index.encode import Encoder, load_index, merge_lists, merge_on_disk, point_to
+from embedkit.index.encode import Encoder, load_index
 from embedkit.index.faiss_files import write_faiss
-from embedkit.index.families import SearchParams, adds_at_once, breadths, is_mergeable, make_index
+from embedkit.index.families import (
+    SearchParams,
+    adds_at_once,
+    breadths,
+    is_mergeable,
+    make_index,
+    set_params,
+)
+from embedkit.index.lists import merge_lists, merge_on_disk, name_lists
 from embedkit.index.manifest import IndexManifest, OperatingPoint
 from embedkit.index.plan import held_out_last
 from embedkit.index.rerank import Reranker
@@ -101,7 +109,8 @@ class Making:
         if self.plan.on_disk:
             self._partial.move(_LISTS, writer.path("lists"))
             writer.take_up("lists")
-            point_to(self.index, writer.path("lists"))
+            name_lists(self.index, writer.path("lists").name)
+        set_params(self.index, breadths(self.index)[0])  # so that the file doesn't depend on timing
         writer.write("index", lambda write: write_faiss(self.index, write))
         writer.write("ids", self._write_ids)
         for role, name, wanted in (
