@@ -237,7 +237,7 @@ def test_another_plan_does_not_go_on(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos.h5", "photos.index"]
 
 
-def test_arrays_in_a_file_may_not_claim_more_than_the_file(tmp_path: Path, monkeypatch) -> None:
+def test_arrays_in_a_file_may_not_claim_what_they_like(tmp_path: Path, monkeypatch) -> None:
     import faiss
 
     store = write_store(tmp_path / "photos.h5", rows_of(100))
@@ -253,5 +253,5 @@ def test_arrays_in_a_file_may_not_claim_more_than_the_file(tmp_path: Path, monke
     before = faiss.get_deserialization_vector_byte_limit()
     Index.open(index)
     size = (index / "index.faiss").stat().st_size
-    assert limits == [max(size, 2**20)]
+    assert limits == [max(128 * size, 2**20)]
     assert faiss.get_deserialization_vector_byte_limit() == before

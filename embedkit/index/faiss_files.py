@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["read_faiss", "read_without_lists", "write_faiss"]
 
 _LEAST_LIMIT = 2**20
+_TABLE_RATIO = 128  # the limit holds for a table, too, that faiss makes of a product quantizer's file
+_TABLE_LIMIT = 2**31  # faiss makes none that is larger
 _limits = threading.Lock()  # faiss's limits are the process's
 
 
@@ -35,7 +37,7 @@ def read_faiss(file: IO[bytes], path: Path, nbytes: int) -> faiss.Index:
     Args:
         file: The file, open at its start.
         path: Its path, for errors.
-        nbytes: Its size: no array in it may claim to be larger.
+        nbytes: Its size, which bounds what an array in it may claim to be.
 
     Raises:
         IndexCorruptError: faiss can't read it.
@@ -60,7 +62,7 @@ def read_without_lists(file: IO[bytes], path: Path, nbytes: int) -> faiss.Index:
 @contextmanager
 def _limited(nbytes: int) -> Iterator[None]:
     """Bounds what faiss believes of a file's arrays and loops."""
-    most = max(nbytes, _LEAST_LIMIT)
+    most = max(nbytes, _LEAST_LIMIT, min(_TABLE_RATIO * nbytes, _TABLE_LIMIT))
     with _limits:
         before = (
             faiss.get_deserialization_vector_byte_limit(),
