@@ -1,5 +1,6 @@
 """Nearest-neighbour indexes: chosen, built by streaming, tuned, searched, changed."""
 
+from embedkit.index import patience  # noqa: F401  # before anything loads faiss
 from embedkit.index.choose import Choice
 from embedkit.index.index import Index
 from embedkit.index.manifest import OperatingPoint

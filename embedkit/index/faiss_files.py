@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["read_faiss", "read_without_lists", "write_faiss"]
 
 _LEAST_LIMIT = 2**20
-_TABLE_RATIO = 128  # the limit holds for a table, too, that faiss makes of a product quantizer's file
+_TABLE_RATIO = (
+    128  # the limit holds for a table, too, that faiss makes of a product quantizer's file
+)
 _TABLE_LIMIT = 2**31  # faiss makes none that is larger
 _limits = threading.Lock()  # faiss's limits are the process's
 
