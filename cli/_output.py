@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import typer
 
 if TYPE_CHECKING:
+    from embedkit.index import IndexProgress
     from embedkit.loop import Progress
 
 __all__ = ["ExitCode", "ProgressLine", "count_of", "plain", "print_json", "print_table", "tell"]
@@ -91,6 +92,15 @@ class ProgressLine:
             f"({100 * progress.done / progress.total:.0f}%), {rate:.1f} images/s, "
             f"{eta} left{failed}"
         )
+
+    def stage(self, progress: IndexProgress) -> None:
+        """Shows how far an index is."""
+        if self._shown:
+            self._write(
+                f"{progress.stage}: {progress.done:,}/{progress.total:,} "
+                f"({100 * progress.done / max(progress.total, 1):.0f}%), "
+                f"{_duration(progress.seconds)}"
+            )
 
     def queries(self, done: int) -> None:
         """Shows how far a search is."""

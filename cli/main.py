@@ -24,6 +24,7 @@ class _Embedkit(LazyGroup):
         "verify": "Check every byte and count of stores.",
         "merge": "Merge stores of one backbone into one file.",
         "export": "Write a store as Parquet, npy or one HDF5 file.",
+        "index": "Build, measure and change an index for search.",
         "search": "Find the images that are nearest to each query.",
         "dedup": "Find copies of images, and decide what becomes of them.",
         "demo": "Embed, search, classify, find copies: a first look.",

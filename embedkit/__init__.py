@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedkit.dedup import find_duplicates
     from embedkit.exporting import export
     from embedkit.extraction import extract
-    from embedkit.index import Index
+    from embedkit.index import Index, IndexSpec
     from embedkit.preprocess import Preprocessing
     from embedkit.searching import search, search_to_file
     from embedkit.store import EmbeddingStore, merge, verify
@@ -39,6 +39,7 @@ __all__ = [
     "EmbedkitError",
     "Index",
     "IndexFileError",
+    "IndexSpec",
     "Preprocessing",
     "SourceError",
     "StoreError",
@@ -58,6 +59,7 @@ _HOMES = {
     "DecodePolicy": "embedkit.decode",
     "EmbeddingStore": "embedkit.store",
     "Index": "embedkit.index",
+    "IndexSpec": "embedkit.index",
     "Preprocessing": "embedkit.preprocess",
     "classify": "embedkit.classification",
     "export": "embedkit.exporting",

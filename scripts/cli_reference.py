@@ -21,8 +21,8 @@ TOML file that `--config` (or `EMBEDKIT_CONFIG`) names, with a table a command:
 [extract]
 backbone = "resnet50_swsl"
 
-[dedup.plan]
-keep = "oldest"
+[index.build]
+memory = "2GB"
 ```
 
 Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.

@@ -226,9 +226,9 @@ def test_what_faiss_refuses_is_an_index_error(tmp_path: Path) -> None:
     built(tmp_path, vectors(5))
     folder = tmp_path / "photos.index"
     (folder / "index.faiss").write_bytes(b"no index at all")
-    digest = hashlib.sha256(b"no index at all").hexdigest()
-    ids = hashlib.sha256((folder / "ids.bin").read_bytes()).hexdigest()
-    rewrite_manifest(folder, files={"index.faiss": digest, "ids.bin": ids})
+    files = json.loads((folder / "manifest.json").read_bytes())["files"]
+    files["index"]["sha256"] = hashlib.sha256(b"no index at all").hexdigest()
+    rewrite_manifest(folder, files=files)
     with pytest.raises(IndexCorruptError, match="faiss says"):
         Index.open(folder)
 
@@ -239,8 +239,8 @@ def test_counts_that_do_not_fit_and_newer_formats(tmp_path: Path) -> None:
     rewrite_manifest(folder, count=6)
     with pytest.raises(IndexCorruptError, match="don't fit together"):
         Index.open(folder)
-    rewrite_manifest(folder, format_version=2)
-    with pytest.raises(IndexFileError, match="format 2"):
+    rewrite_manifest(folder, format_version=3)
+    with pytest.raises(IndexFileError, match="format 3"):
         Index.open(folder)
     rewrite_manifest(folder, format="something")
     with pytest.raises(IndexFileError, match="not the manifest"):

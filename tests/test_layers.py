@@ -92,7 +92,7 @@ HOMES = {
     "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones"},
-    "filelock": {"backbones", "dedup", "store"},
+    "filelock": {"backbones", "dedup", "index", "store"},
     "fsspec": {"sources"},
     "pyarrow": {"dedup", "exporting", "searching", "sources"},
     "scipy": {"dedup"},

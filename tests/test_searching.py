@@ -148,6 +148,7 @@ def test_ids_of_the_index(world, rows):
 def test_ids_and_filters_need_the_store(tmp_path, rows):
     path = write_store(tmp_path / "a.h5", rows[:9])
     index = Index.build(path, tmp_path / "other.index")
+    path = path.rename(tmp_path / "moved.h5")
     with pytest.raises(StoreError, match="--store"):
         search(index, "id:3.jpg")
     with pytest.raises(StoreError, match="--store"):

@@ -1,6 +1,10 @@
-"""Nearest-neighbour indexes: built from stores by streaming, searched, checked on opening."""
+"""Nearest-neighbour indexes: chosen, built by streaming, tuned, searched, changed."""
 
+from embedkit.index import patience  # noqa: F401  # before anything loads faiss
+from embedkit.index.choose import Choice
 from embedkit.index.index import Index
-from embedkit.index.manifest import Metric
+from embedkit.index.manifest import OperatingPoint
+from embedkit.index.progress import IndexProgress
+from embedkit.index.spec import IndexSpec, Metric
 
-__all__ = ["Index", "Metric"]
+__all__ = ["Choice", "Index", "IndexProgress", "IndexSpec", "Metric", "OperatingPoint"]

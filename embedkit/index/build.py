@@ -1,107 +1,85 @@
-"""Building an index: the rows of stores streamed into faiss, and the folder written."""
+"""Building an index from stores, and taking up a build that was interrupted."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-import faiss
-import numpy as np
-
-from embedkit._version import __version__
-from embedkit.errors import StoreError, StoreMismatchError
-from embedkit.index.files import HashingFile, faiss_errors, new_folder, refuse_existing
-from embedkit.index.manifest import MANIFEST, IndexManifest, Metric
-from embedkit.store.store import EmbeddingStore
-from embedkit.vectors import first_not_finite, unit_rows
+from embedkit.errors import IndexFileError, StoreError
+from embedkit.index.contents import ContentWriter
+from embedkit.index.files import HashingFile, new_folder, refuse_existing, writing_errors
+from embedkit.index.making import Making
+from embedkit.index.manifest import MANIFEST
+from embedkit.index.partial import PartialIndex
+from embedkit.index.plan import make_plan
+from embedkit.index.progress import Reporter
+from embedkit.index.rows import StoreRows
+from embedkit.index.threads import respect_cores
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from embedkit.index.plan import Plan
+    from embedkit.index.progress import IndexProgress
+    from embedkit.index.spec import IndexSpec
 
-    from embedkit.records import EmbeddingBatch
-
-__all__ = ["IDS_FILE", "INDEX_FILE", "build_index"]
-
-INDEX_FILE, IDS_FILE = "index.faiss", "ids.bin"
-_BATCH_ROWS = 4096  # 32 MiB of float32 rows of 2048
+__all__ = ["build_index", "forgetting_failures", "take_up"]
 
 
 def build_index(
     stores: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
+    spec: IndexSpec,
     *,
-    metric: Metric,
     overwrite: bool,
+    on_progress: Callable[[IndexProgress], None] | None = None,
 ) -> Path:
     """Builds an index; ``Index.build`` tells what of."""
     output = Path(output)
-    if metric not in get_args(Metric):
-        raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, not {metric!r}")
-    if not stores:
-        raise ValueError("nothing to index: give one store or more")
+    respect_cores()
     refuse_existing(output, overwrite=overwrite)
-    with ExitStack() as stack:
-        opened = [stack.enter_context(EmbeddingStore.open(path)) for path in stores]
-        _refuse_mixed(opened)
-        folder = stack.enter_context(new_folder(output))
-        _write_files(folder, opened, metric)
+    with StoreRows.open(stores) as rows, PartialIndex.locked(output) as partial:
+        plan = make_plan(spec, rows, output)
+        take_up(partial, plan, overwrite=overwrite)
+        with forgetting_failures(partial):
+            made = Making(partial, plan, rows, Reporter(on_progress)).run()
+        with new_folder(output) as folder:
+            manifest = made.write(ContentWriter(folder))
+            with HashingFile(folder / MANIFEST) as file:
+                file.write(manifest.to_json())
+        partial.discard()
     return output
 
 
-def _refuse_mixed(stores: Sequence[EmbeddingStore]) -> None:
-    for store in stores[1:]:
-        differences = stores[0].meta.differences(store.meta)
-        if differences:
-            raise StoreMismatchError(str(store.path), differences)
+def take_up(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:
+    """Begins to work by a plan, or goes on where a run with the same plan was interrupted.
 
-
-def _write_files(folder: Path, stores: Sequence[EmbeddingStore], metric: Metric) -> None:
-    count, dim = sum(map(len, stores)), stores[0].meta.feature_dim
-    index, vectors = _flat_index(folder, count, dim, metric)
-    with HashingFile(folder / IDS_FILE) as ids:
-        for start, batch in _batches(stores):
-            rows = unit_rows(batch.embeddings) if metric == "cosine" else batch.embeddings
-            vectors[start : start + len(rows)] = rows
-            ids.write(
-                b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in batch.ids)
-            )
-    with HashingFile(folder / INDEX_FILE) as file, faiss_errors(folder):
-        # Not by name: faiss ends a write to a full disk without an error.
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-    meta, files = stores[0].meta.to_config(), {INDEX_FILE: file.sha256, IDS_FILE: ids.sha256}
-    manifest = IndexManifest("Flat", metric, dim, count, meta, files, __version__)
-    with HashingFile(folder / MANIFEST) as file:
-        file.write(manifest.to_json())
-
-
-def _flat_index(
-    folder: Path, count: int, dim: int, metric: Metric
-) -> tuple[faiss.IndexFlat, NDArray[np.float32]]:
-    """A flat index of ``count`` zero vectors, and its memory as an array to fill.
-
-    Its ``add`` would double the memory as it grows, and copy.
+    Raises:
+        IndexFileError: There is a run with another plan, and it isn't to be overwritten.
     """
-    index = faiss.IndexFlat(dim, faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT)
-    if count == 0:
-        return index, np.empty((0, dim), np.float32)
-    with faiss_errors(folder):
-        index.codes.resize(4 * count * dim)
-    index.ntotal = count
-    memory = faiss.rev_swig_ptr(index.codes.data(), 4 * count * dim)
-    return index, memory.view(np.float32).reshape(count, dim)
+    wanted = json.loads(json.dumps(plan.to_config()))
+    begun = partial.plan()
+    if begun == wanted and not overwrite:
+        return
+    if begun is not None and partial.is_begun and not overwrite:
+        differing = sorted(key for key in wanted if wanted[key] != begun.get(key))
+        raise IndexFileError(
+            f"{partial.folder}: holds the beginning of another index ({', '.join(differing)} "
+            "differ); repeat the first settings, or start again with --overwrite"
+        )
+    partial.clear()
+    partial.begin(wanted)
 
 
-def _batches(stores: Sequence[EmbeddingStore]) -> Iterator[tuple[int, EmbeddingBatch]]:
-    """All rows of all stores, checked, and where each batch starts in the index."""
-    start = 0
-    for store in stores:
-        for batch in store.iter_batches(_BATCH_ROWS):
-            bad = first_not_finite(batch.embeddings)
-            if bad is not None:
-                raise StoreError(f"{store.path}: the embedding of {batch.ids[bad]} isn't finite")
-            yield start, batch
-            start += len(batch.ids)
+@contextmanager
+def forgetting_failures(partial: PartialIndex) -> Iterator[None]:
+    """Keeps what is done if the disk is full, but not if going on would lead to the same end."""
+    try:
+        with writing_errors(partial.output):
+            yield
+    except (StoreError, ValueError):
+        partial.clear()
+        raise

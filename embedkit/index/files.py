@@ -1,4 +1,4 @@
-"""The folder of an index: it appears whole or not at all, and its files are what was written."""
+"""Files of an index: they appear whole or not at all, and are what was written."""
 
 from __future__ import annotations
 
@@ -8,26 +8,39 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.manifest import MANIFEST
 from embedkit.store.atomic import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from io import BufferedReader
 
-__all__ = ["HashingFile", "checked_file", "faiss_errors", "new_folder", "refuse_existing"]
+    from embedkit.index.manifest import FileEntry
 
-_READ_BYTES = 4 * 2**20
+__all__ = [
+    "HashingFile",
+    "check_size",
+    "checked_file",
+    "new_folder",
+    "refuse_existing",
+    "writing_errors",
+]
 
 
 class HashingFile:
-    """A new file that is hashed while it is written, and synced when it is closed."""
+    """A new file that is hashed while it is written, and synced when it is closed.
+
+    Attributes:
+        nbytes: How much was written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")
         self._digest = hashlib.sha256()
+        self.nbytes = 0
 
     def __enter__(self) -> HashingFile:
         return self
@@ -40,6 +53,7 @@ class HashingFile:
     def write(self, data: bytes) -> int:
         """Writes ``data``; gives its length, as faiss asks for it."""
         self._digest.update(data)
+        self.nbytes += len(data)
         return self._file.write(data)
 
     @property
@@ -49,41 +63,56 @@ class HashingFile:
 
 
 @contextmanager
-def checked_file(path: Path, digests: Mapping[str, str]) -> Iterator[IO[bytes]]:
+def checked_file(folder: Path, entry: FileEntry) -> Iterator[BufferedReader]:
     """A file of an index, open at its start, once its hash is found right.
 
     Args:
-        path: The file.
-        digests: File name to SHA-256 (hex).
+        folder: The index.
+        entry: What its manifest says of the file.
 
     Raises:
         IndexCorruptError: It isn't the file that was written.
     """
+    with _opened(folder / entry.name) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+            raise _other_file(folder / entry.name)
+        file.seek(0)
+        yield file
+
+
+def check_size(folder: Path, entry: FileEntry) -> None:
+    """Checks only that a file is there and as long as it was written.
+
+    Raises:
+        IndexCorruptError: It isn't.
+    """
+    with _opened(folder / entry.name) as file:
+        if entry.nbytes is not None and os.fstat(file.fileno()).st_size != entry.nbytes:
+            raise _other_file(folder / entry.name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(_READ_BYTES):
-                digest.update(chunk)
-            if digest.hexdigest() != digests.get(path.name):
-                raise IndexCorruptError(
-                    f"{path}: isn't the file that was written (SHA-256); build the index again"
-                )
-            file.seek(0)
             yield file
     except OSError as exc:
         raise IndexCorruptError(f"{path}: can't be read: {exc.strerror or exc}") from exc
 
 
+def _other_file(path: Path) -> IndexCorruptError:
+    return IndexCorruptError(
+        f"{path}: isn't the file that was written (SHA-256); build the index again"
+    )
+
+
 @contextmanager
-def faiss_errors(path: Path) -> Iterator[None]:
-    """Maps what faiss raises to embedkit's errors."""
+def writing_errors(path: Path) -> Iterator[None]:
+    """Maps the system's errors while something is written."""
     try:
         yield
-    except MemoryError as exc:
-        raise IndexFileError(f"{path}: not enough memory for the index") from exc
-    except RuntimeError as exc:
-        told = " ".join(str(exc).split())
-        raise IndexCorruptError(f"{path}: faiss says: {told}") from exc
+    except OSError as exc:
+        raise IndexFileError(f"{path}: can't be written: {exc.strerror or exc}") from exc
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
@@ -108,17 +137,14 @@ def new_folder(output: Path) -> Iterator[Path]:
     Raises:
         IndexFileError: It can't be written; no trace of it stays.
     """
-    folder = None
-    try:
+    with writing_errors(output):
         name = f"{output.name}."
         folder = Path(tempfile.mkdtemp(prefix=name, suffix=".tmp", dir=output.absolute().parent))
-        folder.chmod(0o755)  # a temporary folder is for its owner alone
-        yield folder
-        _replace(output, folder)
-    except OSError as exc:
-        raise IndexFileError(f"{output}: can't be written: {exc.strerror or exc}") from exc
-    finally:
-        if folder is not None:
+        try:
+            folder.chmod(0o755)  # a temporary folder is for its owner alone
+            yield folder
+            _replace(output, folder)
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,95 +1,111 @@
-"""The index that users open: an index is a folder of three files.
-
-::
-
-    photos.index/
-      index.faiss     the faiss index
-      ids.bin         the ids in the rows' order, each ended by a NUL byte (``xargs -0`` reads it)
-      manifest.json   format, metric, how the vectors were embedded, SHA-256 of the files
-"""
+"""The index that users open. docs/formats.md describes the folder that it is."""
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self
 
-import faiss
 import numpy as np
 
-from embedkit.errors import IndexCorruptError, IndexMismatchError
-from embedkit.index.build import IDS_FILE, INDEX_FILE, build_index
-from embedkit.index.files import checked_file, faiss_errors
+from embedkit.errors import IndexCorruptError, IndexFileError
+from embedkit.index.build import build_index
+from embedkit.index.choose import choose
+from embedkit.index.contents import ContentReader
+from embedkit.index.evaluate import measure
+from embedkit.index.families import faiss_errors
+from embedkit.index.ids import IdTable
 from embedkit.index.manifest import MANIFEST, IndexManifest
+from embedkit.index.opening import make_searcher, refuse_other_queries
+from embedkit.index.rows import StoreRows
+from embedkit.index.spec import IndexSpec
+from embedkit.index.threads import respect_cores
+from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.records import Neighbors
 from embedkit.store.format import StoreMeta
-from embedkit.vectors import first_not_finite, unit_rows
+from embedkit.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from embedkit.index.manifest import Metric
+    from embedkit.index.choose import Choice
+    from embedkit.index.contents import Check
+    from embedkit.index.manifest import OperatingPoint
+    from embedkit.index.progress import IndexProgress
+    from embedkit.index.spec import Metric
+    from embedkit.store import EmbeddingStore
 
 __all__ = ["Index"]
 
-# Embeddings can be compared though these differ: where and by whom they were made, how they were
-# stored, and which images were refused.
-_MAY_DIFFER = (
-    "source",
-    "plan_hash",
-    "embedkit_version",
-    "weights",
-    "engine",
-    "dtype",
-    "head_applies",
-)
-_LIMITS = ("decode.max_pixels", "decode.max_bytes")
+_OPENINGS = 5  # how often opening may meet a change of the index
 
 
 class Index:
-    """An index of N embeddings, in memory; get one from ``Index.open``.
+    """An index of N embeddings, open for searching; get one from ``Index.open``.
+
+    It stays what it was when it was opened, whatever is added or removed meanwhile. A context
+    manager; closing it lets go of its stores.
 
     Attributes:
         path: Its folder.
-        factory: The faiss factory string, ``Flat`` (exact).
+        manifest: What it says of itself, with what was measured.
+        factory: The faiss factory string; ``Flat`` is exact.
         metric: ``cosine``, ``ip`` (inner product) or ``l2`` (negative squared distance).
-        dim: D, the length of the vectors.
+        dim: D, the length of queries.
         meta: How the vectors were embedded.
     """
 
-    def __init__(self, path: Path, manifest: IndexManifest, index: faiss.Index, ids: bytes) -> None:
-        self.path = path
-        self.factory = manifest.factory
-        self.metric = manifest.metric
-        self.dim = manifest.dim
-        self.meta = StoreMeta.from_config(manifest.meta)
-        self._index = index
-        self._ids = ids
-        self._ends = np.flatnonzero(np.frombuffer(ids, np.uint8) == 0)
+    def __init__(self, reader: ContentReader) -> None:
+        self.path, self.manifest = reader.folder, reader.manifest
+        self.factory, self.metric = self.manifest.factory, self.manifest.metric
+        self.dim = self.manifest.dim
+        self.meta = StoreMeta.from_config(self.manifest.meta)
+        self._ids = IdTable(reader.array("ids", "u1"))
+        self._order = reader.order()
+        self._searcher = make_searcher(reader, self._order, len(self._ids))
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return self.manifest.count - self.manifest.removed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the stores; the index can't be searched any more."""
+        self._searcher.close()
+        if self._searcher.reranker is not None:
+            self._searcher.reranker.rows.close()
 
     @classmethod
     def build(
         cls,
         stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         output: str | os.PathLike[str],
+        spec: IndexSpec | None = None,
         *,
-        metric: Metric = "cosine",
+        metric: Metric | None = None,
         overwrite: bool = False,
+        on_progress: Callable[[IndexProgress], None] | None = None,
     ) -> Path:
-        """Builds an exact index from one store or several of the same kind of embedding.
+        """Builds an index from one store or several of the same kind of embedding.
 
-        The rows are streamed: peak memory is the index, ``4 * N * D`` bytes, and a fixed buffer.
+        The rows are streamed: peak memory is the index and at most 512 MiB. A build that was
+        killed goes on where it was when it is called again in the same way.
 
         Args:
-            stores: Store files or folders; rows keep their order, store after store.
+            stores: Store files or folders.
             output: The folder to make; it appears when it is whole.
-            metric: How closeness is measured.
-            overwrite: Whether an existing index is replaced (never a folder that is none).
+            spec: What to build; None chooses.
+            metric: How closeness is measured, where there is no ``spec``; None is ``cosine``.
+            overwrite: Whether an existing index is replaced (never a folder that is none), and a
+                build that was begun is forgotten.
+            on_progress: Called now and then.
 
         Returns:
             ``output``.
@@ -98,60 +114,198 @@ class Index:
             StoreMismatchError: Two stores were embedded in different ways.
             StoreError: A store can't be read, or holds values that aren't finite.
             IndexFileError: ``output`` exists, or can't be written.
-            ValueError: There is no such metric, or no store was given.
+            ValueError: What is asked for can't be had.
         """
-        one = isinstance(stores, str) or hasattr(stores, "__fspath__")
-        paths = [cast("str", stores)] if one else list(cast("Sequence[str]", stores))
-        return build_index(paths, output, metric=metric, overwrite=overwrite)
+        if spec is not None and metric is not None:
+            raise ValueError("the metric is part of the spec: give one of the two")
+        spec = spec or IndexSpec(metric=metric or "cosine")
+        return build_index(
+            _as_list(stores), output, spec, overwrite=overwrite, on_progress=on_progress
+        )
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Index:
-        """Reads an index into memory, checked.
+    def open(cls, path: str | os.PathLike[str], *, check: Check = "full") -> Index:
+        """Opens an index for searching.
 
         Args:
             path: The index's folder.
+            check: ``full`` reads every file and compares its hash, about a second for a gigabyte;
+                ``fast`` compares only sizes, so a flipped bit stays unseen.
 
         Raises:
-            IndexFileError: There is no index at ``path``, or one of another format.
+            IndexFileError: There is no index at ``path``, or one of another format, or a store
+                that it needs is missing.
             IndexCorruptError: A file isn't the one that was written.
+            IndexMismatchError: A store that it needs has changed.
         """
         path = Path(path)
-        manifest = IndexManifest.read(path / MANIFEST)
-        with checked_file(path / IDS_FILE, manifest.files) as file:
-            ids = file.read()
-        # Hashed before faiss sees a byte: its reader isn't made for hostile files.
-        with checked_file(path / INDEX_FILE, manifest.files) as file, faiss_errors(path):
-            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))  # type: ignore[attr-defined]
-        if (index.ntotal, ids.count(0), index.d) != (manifest.count, manifest.count, manifest.dim):
-            raise IndexCorruptError(f"{path}: vectors, ids and manifest don't fit together")
-        return cls(path, manifest, index, ids)
+        respect_cores()
+        for _ in range(_OPENINGS):
+            manifest = IndexManifest.read(path / MANIFEST)
+            try:
+                return cls(ContentReader(path, manifest, check))
+            except IndexCorruptError:
+                if IndexManifest.read(path / MANIFEST) == manifest:
+                    raise  # else it was changed while it was read
+        raise IndexCorruptError(f"{path}: changes all the time; open it again")
 
-    def search(self, queries: NDArray[np.floating], k: int = 10) -> Neighbors:
+    @staticmethod
+    def choose(
+        stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        spec: IndexSpec | None = None,
+    ) -> Choice:
+        """Says what ``build`` would build, and what memory that takes.
+
+        Args:
+            stores: Store files or folders.
+            spec: What is asked for; None asks for nothing in particular.
+
+        Raises:
+            StoreError: A store can't be read, or two are of different kinds.
+            ValueError: What is asked for can't be had.
+        """
+        with StoreRows.open(_as_list(stores)) as rows:
+            return choose(spec or IndexSpec(), len(rows), rows.dim)
+
+    @property
+    def chosen(self) -> OperatingPoint | None:
+        """What was measured of the setting that searches take; None if nothing was."""
+        taken = self.manifest.params
+        return next((p for p in self.manifest.frontier if p.params == taken), None)
+
+    def evaluate(self, queries: NDArray[np.floating]) -> OperatingPoint:
+        """Measures recall and time with these queries, against brute force over the stores.
+
+        Args:
+            queries: ``(Q, D)`` of images that aren't in the index: those that are find themselves.
+
+        Raises:
+            ValueError: ``queries`` is empty, has the wrong shape or values that aren't finite.
+            IndexFileError: A store is missing, or the index is of format 1, which names none.
+            IndexMismatchError: A store has changed.
+        """
+        queries = self._checked(queries)
+        if not len(queries) or not len(self):
+            raise ValueError("nothing to measure: no queries, or an empty index")
+        if not self.manifest.stores:
+            raise IndexFileError(f"{self.path}: of format 1, which names no stores; build it again")
+        with StoreRows.reopen(self.manifest.stores, self.path) as rows:
+            return measure(self._searcher, rows, self._order, queries)
+
+    @staticmethod
+    def add(
+        path: str | os.PathLike[str],
+        stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+    ) -> int:
+        """Adds all rows of one store or several to an index, with the training that it has.
+
+        An index that is open goes on without them; one that is opened has all of them or none.
+
+        Args:
+            path: The index's folder.
+            stores: Store files or folders, embedded as the index was.
+            on_progress: Called now and then.
+
+        Returns:
+            How many rows were added.
+
+        Raises:
+            StoreMismatchError: A store was embedded in another way.
+            StoreError: A store can't be read, or holds values that aren't finite.
+            IndexFileError: A store is in the index already, another process is changing the index,
+                or it can't be written.
+        """
+        return add_stores(Path(path), _as_list(stores), on_progress)
+
+    @staticmethod
+    def remove(path: str | os.PathLike[str], ids: Iterable[str]) -> int:
+        """Removes images from an index by their ids; ``compact`` frees their memory.
+
+        Args:
+            path: The index's folder.
+            ids: Which; every row of an id goes.
+
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            ValueError: An id isn't in the index; then none is removed.
+            IndexFileError: Another process is changing the index, or it can't be written.
+        """
+        return remove_ids(Path(path), ids)
+
+    @staticmethod
+    def compact(
+        path: str | os.PathLike[str],
+        *,
+        on_progress: Callable[[IndexProgress], None] | None = None,
+    ) -> int:
+        """Makes an index anew without what was removed, from its stores, with the same training.
+
+        If it is killed, it goes on where it was when it is called again.
+
+        Args:
+            path: The index's folder.
+            on_progress: Called now and then.
+
+        Returns:
+            How many rows were left out for good.
+
+        Raises:
+            IndexMismatchError: A store has changed since.
+            IndexFileError: A store is missing, another process is changing the index, or it can't
+                be written.
+        """
+        return compact_index(Path(path), on_progress)
+
+    def search(
+        self,
+        queries: NDArray[np.floating],
+        k: int = 10,
+        *,
+        passing: NDArray[np.bool_] | None = None,
+    ) -> Neighbors:
         """Finds the nearest images of each query.
 
         Args:
             queries: ``(Q, D)`` float16 or float32; need not be normalised, whatever the metric.
             k: How many to find.
+            passing: ``(M,)`` for the rows of the index's stores, one store after the other: which
+                may be found; None lets all be found.
 
         Returns:
             Ids and scores, best first. The score is the cosine, the inner product or the negative
-            squared L2 distance, to float32 precision. With fewer than ``k`` images in the index
-            there are fewer ids, and the other scores are NaN.
+            squared L2 distance, in the whitened space if there is one. It is exact, to float32
+            precision, unless the index keeps codes and doesn't compare anew. With fewer than ``k``
+            found there are fewer ids, and the other scores are NaN.
 
         Raises:
-            ValueError: ``queries`` has the wrong shape or values that aren't finite, or ``k < 1``.
+            ValueError: ``queries`` has the wrong shape or values that aren't finite, ``k < 1``, or
+                ``passing`` isn't of the stores' length.
         """
-        vectors = self._prepare(queries)
+        queries = self._checked(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        found = min(k, len(self))
-        scores = np.full((len(vectors), k), np.nan, np.float32)
-        if found == 0 or len(vectors) == 0:
-            return Neighbors(((),) * len(vectors), scores)
+        gone = None if passing is None else self._gone(np.asarray(passing, np.bool_))
+        wanted = min(k, len(self) if gone is None else int((~gone).sum()))
+        scores = np.full((len(queries), k), np.nan, np.float32)
+        if wanted == 0 or len(queries) == 0:
+            return Neighbors(((),) * len(queries), scores)
         with faiss_errors(self.path):
-            measured, rows = self._index.search(vectors, found)
-        scores[:, :found] = -measured if self.metric == "l2" else measured
-        return Neighbors(tuple(tuple(map(self._id, row)) for row in rows.tolist()), scores)
+            positions, measured = self._searcher.search(queries, wanted, gone)
+        scores[:, :wanted] = np.where(positions < 0, np.nan, measured)
+        return Neighbors(self._ids.names(positions), scores)
+
+    def open_stores(self) -> tuple[EmbeddingStore, ...]:
+        """Opens the stores that the index was made of; the caller closes them.
+
+        Raises:
+            IndexFileError: One isn't there any more.
+            IndexMismatchError: One isn't the same any more.
+        """
+        return StoreRows.reopen(self.manifest.stores, self.path).stores
 
     def check_compatible(self, meta: StoreMeta) -> None:
         """Refuses queries that were embedded otherwise than the index.
@@ -162,31 +316,29 @@ class Index:
         Raises:
             IndexMismatchError: They can't be compared; the message names each difference.
         """
-        # To the cosine it is all the same whether rows are normalised.
-        ignore = [*_MAY_DIFFER, *(["normalized"] if self.metric == "cosine" else [])]
-        differences = self.meta.differences(meta, ignore=ignore)
-        told = [
-            f"{key}: {mine} in the index, {other} in the queries"
-            for key, (mine, other) in differences.items()
-            if key not in _LIMITS
-        ]
-        if told:
-            raise IndexMismatchError(
-                f"{self.path}: the queries were embedded otherwise ({'; '.join(told)}); embed "
-                "them as the index was, or build an index of their kind"
-            )
+        refuse_other_queries(self.path, self.metric, self.meta, meta)
 
-    def _prepare(self, queries: NDArray[np.floating]) -> NDArray[np.float32]:
+    def _gone(self, passing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which positions can't be found."""
+        stores = self.manifest.stores
+        rows = sum(entry.rows for entry in stores) if stores else self.manifest.count
+        if passing.shape != (rows,):
+            raise ValueError(f"passing must be ({rows},), not {passing.shape}")
+        gone = ~passing[self._order.span(0, self.manifest.count)]
+        removed = self._searcher.removed
+        return gone if removed is None else gone | removed
+
+    def _checked(self, queries: NDArray[np.floating]) -> NDArray[np.floating]:
         queries = np.asarray(queries)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries must be (Q, {self.dim}), not {queries.shape}")
         bad = first_not_finite(queries)
         if bad is not None:
             raise ValueError(f"query {bad} holds values that aren't finite")
-        if self.metric == "cosine":
-            return unit_rows(queries)
-        return np.ascontiguousarray(queries, dtype=np.float32)
+        return queries
 
-    def _id(self, row: int) -> str:
-        start = int(self._ends[row - 1]) + 1 if row else 0
-        return self._ids[start : int(self._ends[row])].decode("utf-8", "surrogateescape")
+
+def _as_list(
+    stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[str | os.PathLike[str]]:
+    return [stores] if isinstance(stores, str | PathLike) else list(stores)

@@ -4,21 +4,92 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import IndexCorruptError, IndexFileError
+from embedkit.index.families import SearchParams
+from embedkit.index.spec import IndexSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["FORMAT_NAME", "FORMAT_VERSION", "MANIFEST", "IndexManifest", "Metric"]
+    from embedkit.index.spec import Metric
+
+__all__ = [
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "FileEntry",
+    "IndexManifest",
+    "OperatingPoint",
+    "StoreEntry",
+]
 
 MANIFEST = "manifest.json"
 FORMAT_NAME = "embedkit-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
-Metric = Literal["cosine", "ip", "l2"]
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of an index.
+
+    Attributes:
+        name: File name inside the folder.
+        sha256: SHA-256 (hex) of its content.
+        nbytes: Its size; None where format 1 doesn't say.
+    """
+
+    name: str
+    sha256: str
+    nbytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEntry:
+    """A store that an index was made of.
+
+    Attributes:
+        path: Where it was, absolute.
+        relative: Where it was from the folder that holds the index.
+        fingerprint: ``EmbeddingStore.fingerprint``.
+        rows: N.
+    """
+
+    path: str
+    relative: str
+    fingerprint: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What one setting of the search costs and finds, as measured.
+
+    Attributes:
+        params: The setting.
+        recall_at_1: Share of queries whose nearest image is found as such.
+        recall_at_10: Share of the ten nearest that are among the ten found.
+        ms: Milliseconds for one query alone, the median.
+    """
+
+    params: SearchParams
+    recall_at_1: float
+    recall_at_10: float
+    ms: float
+
+    def to_config(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> OperatingPoint:
+        """Reads what ``to_config`` wrote."""
+        return cls(**{**config, "params": SearchParams.from_config(config["params"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +99,21 @@ class IndexManifest:
     Attributes:
         factory: The faiss factory string.
         metric: ``cosine``, ``ip`` or ``l2``.
-        dim: D.
-        count: N.
+        dim: D, the length of queries.
+        count: Rows that were indexed, those removed since among them.
         meta: ``StoreMeta.to_config()`` of the (first) store.
-        files: File name to SHA-256 (hex).
+        files: What a file is for (``index``, ``ids``, …) to the file.
         embedkit_version: The version that built the index.
+        spec: What was asked for.
+        stores: What it was made of; empty for format 1.
+        rerank: Whether candidates are compared anew with the stores' rows.
+        on_disk: Whether the inverted lists stay on disk.
+        params: The setting that searches take.
+        frontier: What was measured, from the cheapest setting.
+        queries: How many held-out queries it was measured with.
+        bytes_per_vector: Memory that searching takes a row, without the ids.
+        removed: Rows that are removed but not yet compacted away.
+        generation: How often the index was changed.
     """
 
     factory: str
@@ -40,12 +121,23 @@ class IndexManifest:
     dim: int
     count: int
     meta: dict[str, Any]
-    files: dict[str, str]
+    files: dict[str, FileEntry]
     embedkit_version: str
+    spec: IndexSpec = field(default_factory=IndexSpec)
+    stores: tuple[StoreEntry, ...] = ()
+    rerank: bool = False
+    on_disk: bool = False
+    params: SearchParams = field(default_factory=SearchParams)
+    frontier: tuple[OperatingPoint, ...] = ()
+    queries: int = 0
+    bytes_per_vector: float = 0.0
+    removed: int = 0
+    generation: int = 0
 
     def to_json(self) -> bytes:
         """The manifest as a file; ``read`` gives it back."""
         content = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **asdict(self)}
+        content = json.loads(json.dumps(content))
         return json.dumps({**content, "sha256": _digest(content)}, indent=1).encode()
 
     @classmethod
@@ -59,13 +151,44 @@ class IndexManifest:
         content = _read_json(path)
         if content.get("format") != FORMAT_NAME:
             raise IndexFileError(f"{path}: not the manifest of an embedkit index")
-        if content.get("format_version") != FORMAT_VERSION:
-            version = content.get("format_version")
-            raise IndexFileError(f"{path}: format {version}; this embedkit reads {FORMAT_VERSION}")
+        version = content.get("format_version")
+        if version not in {1, FORMAT_VERSION}:
+            raise IndexFileError(
+                f"{path}: format {version}; this embedkit reads up to {FORMAT_VERSION}"
+            )
         if content.pop("sha256", None) != _digest(content):
             raise IndexCorruptError(f"{path}: was changed or damaged; build the index again")
         del content["format"], content["format_version"]
-        return cls(**content)
+        try:
+            return _from_version_1(content) if version == 1 else _from_content(content)
+        except (TypeError, KeyError, ValueError, AttributeError) as exc:
+            raise IndexCorruptError(f"{path}: not as an index's manifest: {exc}") from exc
+
+
+def _from_version_1(content: dict[str, Any]) -> IndexManifest:
+    """Format 1 has only exact indexes of two files."""
+    names = {"index": "index.faiss", "ids": "ids.bin"}
+    files = {role: FileEntry(name, content["files"][name]) for role, name in names.items()}
+    spec = IndexSpec(factory="Flat", metric=content["metric"])
+    size = 4.0 * content["dim"]
+    return IndexManifest(**{**content, "files": files}, spec=spec, bytes_per_vector=size)
+
+
+def _from_content(content: dict[str, Any]) -> IndexManifest:
+    files = {role: FileEntry(**entry) for role, entry in content["files"].items()}
+    for entry in files.values():
+        if not _NAME.fullmatch(entry.name):
+            raise ValueError(f"file {entry.name!r} lies outside the index")
+    return IndexManifest(
+        **{
+            **content,
+            "files": files,
+            "spec": IndexSpec.from_config(content["spec"]),
+            "stores": tuple(StoreEntry(**entry) for entry in content["stores"]),
+            "params": SearchParams.from_config(content["params"]),
+            "frontier": tuple(OperatingPoint.from_config(p) for p in content["frontier"]),
+        }
+    )
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -79,6 +202,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise IndexFileError(f"{path.parent}: not an embedkit index (no {path.name})") from exc
     except OSError as exc:
         raise IndexFileError(f"{path}: can't be read: {exc.strerror or exc}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise IndexCorruptError(f"{path}: damaged: {exc}; build the index again") from exc
     return content if isinstance(content, dict) else {}

@@ -7,6 +7,7 @@ from embedkit.report.content import (
     Picture,
     SearchExample,
 )
+from embedkit.report.frontier import plot_frontier
 from embedkit.report.gallery import thumbnail, write_gallery
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "GroupMember",
     "Picture",
     "SearchExample",
+    "plot_frontier",
     "thumbnail",
     "write_gallery",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embedkit.errors import IndexMismatchError, StoreError
+from embedkit.errors import IndexFileError, IndexMismatchError, StoreError
 from embedkit.searching.filters import NUMBERS
 from embedkit.store import EmbeddingStore
 
@@ -34,10 +34,13 @@ class Catalog:
 
     Attributes:
         stores: The stores, open.
+        follows_index: Whether they are all that the index was made of, in its order, so that it
+            can be told which of its rows may be found.
     """
 
-    def __init__(self, stores: Sequence[EmbeddingStore]) -> None:
+    def __init__(self, stores: Sequence[EmbeddingStore], *, follows_index: bool = False) -> None:
         self.stores = tuple(stores)
+        self.follows_index = follows_index
         self._starts = np.cumsum([0, *map(len, stores)])
 
     @classmethod
@@ -48,8 +51,8 @@ class Catalog:
 
         Args:
             index: The index.
-            stores: What it was built of; None takes ``photos.h5`` beside ``photos.index``, if that
-                was embedded as the index was.
+            stores: What it was built of; None takes what the index says, and if that isn't there
+                as it was, ``photos.h5`` beside ``photos.index``, if embedded as the index was.
 
         Returns:
             The catalog; None if no store was named and there is none beside the index.
@@ -59,15 +62,23 @@ class Catalog:
             IndexMismatchError: A store that was named was embedded otherwise than the index.
         """
         if stores is not None:
-            return cls(_open_all(index, stores))
+            return cls._of(index, _open_all(index, stores))
+        if index.manifest.stores:
+            with suppress(IndexFileError):  # gone, or changed since
+                return cls._of(index, index.open_stores())
         path = Path(index.path)
         beside = path.with_name(path.name.removesuffix(".index") + ".h5")
         if not beside.exists():
             return None
         try:
-            return cls(_open_all(index, [beside]))
+            return cls._of(index, _open_all(index, [beside]))
         except IndexMismatchError:  # another store of that name
             return None
+
+    @classmethod
+    def _of(cls, index: Index, stores: Sequence[EmbeddingStore]) -> Catalog:
+        known = [entry.fingerprint for entry in index.manifest.stores]
+        return cls(stores, follows_index=[store.fingerprint for store in stores] == known)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -43,13 +43,19 @@ class Sieve:
 
     @property
     def is_open(self) -> bool:
-        """Whether all but the threshold lets everything through."""
-        return self.passing is None and not self.exclude_self
+        """Whether what the index finds may stay, but for the threshold."""
+        return not self.exclude_self and (self.passing is None or self.for_index is not None)
+
+    @property
+    def for_index(self) -> NDArray[np.bool_] | None:
+        """What the index itself is told to let pass; None if it can't be told."""
+        follows = self.catalog is not None and self.catalog.follows_index
+        return self.passing if follows else None
 
     def first_depth(self, k: int) -> int:
         """How deep to search at first so that k neighbours are likely to stay."""
         depth = k + 8 if self.exclude_self else k
-        if self.passing is None or not self.passing.any():
+        if self.passing is None or self.for_index is not None or not self.passing.any():
             return depth
         return int(1.5 * depth / self.passing.mean()) + 8
 
@@ -67,7 +73,7 @@ class Sieve:
         if self.catalog is None:
             return stay
         rows = self.catalog.rows_of(ids)
-        if self.passing is not None:
+        if self.passing is not None and self.for_index is None:
             stay &= self._pass(ids, rows)
         if self.exclude_self:
             known = np.flatnonzero(rows >= 0)
@@ -103,7 +109,8 @@ def search_through(index: Index, queries: QueryBatch, k: int, sieve: Sieve) -> N
         StoreError: There is a filter, and a neighbour is in none of the stores.
     """
     if sieve.is_open:
-        return _cut(index.search(queries.vectors, k), sieve.threshold)
+        found = index.search(queries.vectors, k, passing=sieve.for_index)
+        return _cut(found, sieve.threshold)
     work = _Deepening(index, queries, k, sieve)
     pending, depth = work.unfinished(), sieve.first_depth(k)
     while pending:
@@ -135,7 +142,8 @@ class _Deepening:
 
     def attempt(self, queries: list[int], depth: int) -> list[int]:
         """Searches ``depth`` deep for some queries; gives those that have to go deeper."""
-        found = self._index.search(self._queries.vectors[queries], depth)
+        vectors, passing = self._queries.vectors[queries], self._sieve.for_index
+        found = self._index.search(vectors, depth, passing=passing)
         rest = []
         for query, ids, row in zip(queries, found.ids, found.scores, strict=True):
             scores = row[: len(ids)]

@@ -150,7 +150,7 @@ def _config(
     asked = bool(options.get("filters")) or ready.sieve.exclude_self
     known_by = catalog.stores if catalog is not None and asked else ()
     return {
-        "index": digest_of_index(ready.index.path),
+        "index": digest_of_index(ready.index),
         "queries": [digest_of_store(one.store) for one in rows],
         "k": ready.k,
         "threshold": ready.sieve.threshold,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from embedkit.index import Index
     from embedkit.searching.queries import QueryBatch, StoreQueries
     from embedkit.searching.search import Search
     from embedkit.store import EmbeddingStore
@@ -55,9 +56,9 @@ def digest_of_store(store: EmbeddingStore) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_of_index(path: Path) -> str:
-    """SHA-256 (hex) of an index's manifest, which stands for all that is in it."""
-    return hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+def digest_of_index(index: Index) -> str:
+    """SHA-256 (hex) of an open index's manifest, which stands for all that is in it."""
+    return hashlib.sha256(index.manifest.to_json()).hexdigest()
 
 
 class Graph:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing, contextmanager
-from itertools import islice
+from functools import cached_property
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import h5py
@@ -96,7 +97,6 @@ class ShardFile:
         path: The file.
         meta: How the rows were made.
         counts: What it holds.
-        embeddings: ``(N, D)`` memory-mapped, read-only.
         has_labels: Whether it holds labels.
     """
 
@@ -117,7 +117,7 @@ class ShardFile:
                 self.counts = read_counts(path, self._h5)
                 check_structure(path, self._h5, self.meta, self.counts)
                 self.has_labels = "labels" in self._h5
-                self.embeddings = self._map_embeddings()
+                self._offset = self._h5["embeddings"].id.get_offset()
             except BaseException:
                 self._h5.close()
                 raise
@@ -128,6 +128,36 @@ class ShardFile:
     def close(self) -> None:
         """Closes the file; arrays that were taken from it stay readable."""
         self._h5.close()
+
+    @cached_property
+    def embeddings(self) -> NDArray[np.floating]:
+        """``(N, D)`` memory-mapped, read-only; mapped when it is first asked for."""
+        shape, dtype = (len(self), self.meta.feature_dim), np.dtype(self.meta.dtype)
+        if not len(self):
+            return np.empty(shape, dtype)
+        return np.memmap(self.path, dtype.newbyteorder("<"), "r", self._offset, shape)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Reads some rows without a memory map, whose pages would count as this process's memory.
+
+        Args:
+            rows: ``(n,)``; rows that follow each other are read at once.
+
+        Returns:
+            ``(n, D)``, a new array.
+
+        Raises:
+            StoreCorruptError: The file can't be read.
+        """
+        out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
+        cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
+            for start, stop in pairwise(cuts if len(rows) else ()):
+                part = out[start:stop].view(np.uint8).reshape(-1).data
+                file.seek(self._offset + int(rows[start]) * out.itemsize * out.shape[1])
+                if file.readinto(part) != len(part):
+                    raise StoreCorruptError(f"{self.path}: ends before its last row")
+        return out
 
     def ids(self, start: int, stop: int) -> list[bytes]:
         """The ids of some rows, as stored."""
@@ -214,12 +244,6 @@ class ShardFile:
     def _column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         with self._lock, hdf5_errors(self.path):
             return cast("NDArray[Any]", self._h5[name][start:stop])
-
-    def _map_embeddings(self) -> NDArray[np.floating]:
-        dataset = self._h5["embeddings"]
-        if not len(dataset):
-            return np.empty(dataset.shape, dataset.dtype)
-        return np.memmap(self.path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
 
 
 def _open(path: Path) -> h5py.File:

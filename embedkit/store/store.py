@@ -12,8 +12,9 @@ import numpy as np
 from embedkit.errors import StoreCorruptError, StoreMismatchError
 from embedkit.records import EmbeddingBatch
 from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
-from embedkit.store.manifest import ShardEntry, read_manifest
+from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
 from embedkit.store.read import ShardFile
+from embedkit.store.seal import SEAL_BYTES
 from embedkit.store.views import EmbeddingsView, IdsView
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class EmbeddingStore:
                 shard = self.shard(number)
                 stop = min(start + rows, entry.embedded)
                 ids = tuple(map(_to_text, shard.ids(start, stop)))
-                yield EmbeddingBatch(first + start, ids, np.asarray(shard.embeddings[start:stop]))
+                yield EmbeddingBatch(first + start, ids, shard.read(np.arange(start, stop)))
 
     def to_numpy(self, dtype: DTypeLike | None = None) -> NDArray[np.floating]:
         """All embeddings in memory, ``(N, D)``, as stored or as ``dtype``."""
@@ -177,11 +178,20 @@ class EmbeddingStore:
             out[batch.start : batch.start + len(batch.ids)] = batch.embeddings
         return out
 
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over what seals the content: a file's seal, or a folder's manifest."""
+        path = self.path / MANIFEST if self.path.is_dir() else self.path
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(-1 if self.path.is_dir() else SEAL_BYTES)).hexdigest()
+
+    def take(self, rows: NDArray[np.int64], *, mapped: bool = True) -> NDArray[np.floating]:
         """The embeddings of some rows, in the order that is asked for.
 
         Args:
             rows: ``(n,)``, each from 0 to N - 1.
+            mapped: Whether they are copied from the memory map, which is quick for rows here and
+                there, or read from the file, which is quick for runs and needs no memory beside.
 
         Returns:
             ``(n, D)``, a new array.
@@ -190,7 +200,8 @@ class EmbeddingStore:
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(numbers).tolist():
             mine = np.flatnonzero(numbers == number)
-            out[mine] = self.shard(number).embeddings[rows[mine] - self._starts[number]]
+            shard, inside = self.shard(number), rows[mine] - self._starts[number]
+            out[mine] = shard.embeddings[inside] if mapped else shard.read(inside)
         return out
 
     def row_of(self, image_id: str) -> int:

@@ -1,0 +1,130 @@
+"""Inverted lists: parts of them joined, in memory or in a file that is mapped."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+from embedkit.index.families import ivf_of, layers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["map_lists", "merge_lists", "merge_on_disk", "name_lists"]
+
+_ID_BYTES = 8
+
+
+def merge_lists(index: faiss.Index, parts: Sequence[Path]) -> None:
+    """Joins the inverted lists of parts in memory, each list of exactly the size that it gets.
+
+    Args:
+        index: Trained and empty.
+        parts: Indexes with the same training, whose rows have their positions as ids.
+    """
+    target = _lists_of(index)
+    sizes = sum((_sizes_of(_mapped(part)) for part in parts), _sizes_of(index))
+    for number, size in enumerate(sizes.tolist()):
+        target.resize(number, size)
+    filled = np.zeros(len(sizes), np.int64)
+    for part in parts:
+        opened = _mapped(part)
+        lists = _lists_of(opened)
+        for number, size in enumerate(_sizes_of(opened).tolist()):
+            if size:
+                ids, codes = lists.get_ids(number), lists.get_codes(number)
+                target.update_entries(number, int(filled[number]), size, ids, codes)
+                filled[number] += size
+    _set_count(index, int(sizes.sum()))
+
+
+def merge_on_disk(
+    index: faiss.Index,
+    parts: Sequence[Path],
+    lists_file: Path,
+    before: faiss.Index | None = None,
+) -> None:
+    """Joins inverted lists in a file, which ``index`` then maps; memory stays what it was.
+
+    faiss's own joining tells of itself on standard output.
+
+    Args:
+        index: Trained and empty.
+        parts: Indexes with the same training, whose rows have their positions as ids.
+        lists_file: The file to make; one that is there is replaced.
+        before: An index whose lists come first; None where there is none.
+    """
+    sources = [*([before] if before is not None else []), *map(_mapped, parts)]
+    sizes = sum(map(_sizes_of, sources), _sizes_of(index))
+    lists_file.unlink(missing_ok=True)  # what has it mapped keeps it
+    with lists_file.open("wb") as file:
+        for number in range(len(sizes)):
+            for values in (*_codes(sources, number), *_ids(sources, number)):
+                file.write(values.data)
+        file.flush()
+        os.fsync(file.fileno())
+    ivf = ivf_of(index)
+    assert ivf is not None
+    target = faiss.OnDiskInvertedLists(ivf.nlist, ivf.code_size, str(lists_file))
+    target.set_all_lists_sizes(faiss.swig_ptr(sizes.astype(np.uint64)))
+    target.totsize = int(sizes.sum()) * (ivf.code_size + _ID_BYTES)
+    ivf.replace_invlists(target, True)
+    target.this.disown()
+    map_lists(index, lists_file)
+    _set_count(index, int(sizes.sum()))
+
+
+def map_lists(index: faiss.Index, lists_file: Path) -> None:
+    """Maps the file of an index's lists, which was read without it."""
+    lists = _lists_of(index)
+    lists.filename, lists.read_only = str(lists_file), True
+    lists.prefetch_nthread = 0  # reading ahead is not for several threads that search
+    if lists.totsize:
+        lists.do_mmap()
+
+
+def name_lists(index: faiss.Index, name: str) -> None:
+    """Makes an index on disk name the file of its lists."""
+    _lists_of(index).filename = name
+
+
+def _codes(sources: Sequence[faiss.Index], number: int) -> Iterator[NDArray[np.uint8]]:
+    for lists in map(_lists_of, sources):
+        size = lists.list_size(number) * lists.code_size
+        if size:
+            yield faiss.rev_swig_ptr(lists.get_codes(number), size)
+
+
+def _ids(sources: Sequence[faiss.Index], number: int) -> Iterator[NDArray[np.int64]]:
+    for lists in map(_lists_of, sources):
+        size = lists.list_size(number)
+        if size:
+            yield faiss.rev_swig_ptr(lists.get_ids(number), size)
+
+
+def _mapped(part: Path) -> faiss.Index:
+    """A part, its lists mapped from its file."""
+    return faiss.read_index(str(part), faiss.IO_FLAG_MMAP)
+
+
+def _lists_of(index: faiss.Index) -> faiss.InvertedLists:
+    """An index's lists; valid as long as the index is."""
+    ivf = ivf_of(index)
+    assert ivf is not None
+    return faiss.downcast_InvertedLists(ivf.invlists)
+
+
+def _sizes_of(index: faiss.Index) -> NDArray[np.int64]:
+    lists = _lists_of(index)
+    return np.array([lists.list_size(number) for number in range(lists.nlist)], np.int64)
+
+
+def _set_count(index: faiss.Index, count: int) -> None:
+    for layer in layers(index):
+        layer.ntotal = count

@@ -1,0 +1,48 @@
+"""How far the making of an index is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["IndexProgress", "Reporter", "Stage"]
+
+Stage = Literal["train", "add", "tune", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProgress:
+    """How far the making of an index is.
+
+    Attributes:
+        stage: ``train``, ``add``, ``tune`` or ``write``.
+        done: What is done of the stage: rows, or settings that were measured.
+        total: All there is to do in it.
+        seconds: Since the stage began.
+    """
+
+    stage: Stage
+    done: int
+    total: int
+    seconds: float
+
+
+class Reporter:
+    """Calls back with the progress, if anyone wants to know."""
+
+    def __init__(self, on_progress: Callable[[IndexProgress], None] | None) -> None:
+        self._call = on_progress
+        self._stage: Stage | None = None
+        self._began = 0.0
+
+    def tell(self, stage: Stage, done: int, total: int) -> None:
+        """Says how far a stage is; a new stage's time begins now."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began = stage, now
+        if self._call is not None:
+            self._call(IndexProgress(stage, done, total, now - self._began))

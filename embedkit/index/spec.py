@@ -1,0 +1,72 @@
+"""What an index is asked to be: ``IndexSpec``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["IndexSpec", "Metric"]
+
+Metric = Literal["cosine", "ip", "l2"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """What an index is asked to be.
+
+    Attributes:
+        factory: A faiss factory string, or ``auto``, which chooses one.
+        metric: ``cosine``, ``ip`` (inner product) or ``l2``.
+        whiten: Dimensions that PCA-whitening keeps; None doesn't whiten.
+        recall: recall@10 that the search is tuned for, 0 to 1.
+        memory: Bytes of memory that searching may take; None has no limit.
+        latency: Milliseconds that one query may take; None lets ``auto`` take 10.
+        rerank: Whether the best candidates are compared anew with the stores' own rows; None does
+            so where the index keeps codes from which the rows can't be had exactly.
+        on_disk: Whether the inverted lists stay on disk, memory-mapped.
+        train_rows: Rows to train on; None goes by the index and by memory.
+        seed: Of all that is drawn at random.
+    """
+
+    factory: str = "auto"
+    metric: Metric = "cosine"
+    whiten: int | None = None
+    recall: float = 0.95
+    memory: int | None = None
+    latency: float | None = None
+    rerank: bool | None = None
+    on_disk: bool = False
+    train_rows: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.metric not in get_args(Metric):
+            known = ", ".join(get_args(Metric))
+            raise ValueError(f"metric must be one of {known}, not {self.metric!r}")
+        if not self.factory:
+            raise ValueError("factory must be auto or a faiss factory string")
+        if not 0 < self.recall <= 1:
+            raise ValueError(f"recall must be above 0 and at most 1, not {self.recall}")
+        for name in ("whiten", "memory", "latency", "train_rows"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+
+    def to_config(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold; ``from_config`` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> IndexSpec:
+        """Reads what ``to_config`` wrote.
+
+        Raises:
+            ValueError: A key is unknown, or a value out of its range.
+        """
+        unknown = set(config) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"no setting of an index: {', '.join(sorted(unknown))}")
+        return cls(**config)

@@ -1,0 +1,155 @@
+"""Changing an index: stores added, images removed, what was removed left out for good.
+
+Each change writes files under new names and then replaces the manifest, so whoever opens the index
+sees it as it was before or as it is after; what is open stays as it was.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.errors import IndexFileError
+from embedkit.index.adding import Addition
+from embedkit.index.build import forgetting_failures, take_up
+from embedkit.index.contents import ContentReader, ContentWriter, change_generation, tidy
+from embedkit.index.files import writing_errors
+from embedkit.index.ids import IdTable
+from embedkit.index.making import Making
+from embedkit.index.manifest import MANIFEST, IndexManifest
+from embedkit.index.partial import PartialIndex
+from embedkit.index.plan import Plan, store_entries
+from embedkit.index.progress import Reporter
+from embedkit.index.rows import StoreRows
+from embedkit.index.threads import respect_cores
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embedkit.index.progress import IndexProgress
+
+__all__ = ["add_stores", "compact_index", "remove_ids"]
+
+
+def add_stores(
+    path: Path,
+    stores: Sequence[str | os.PathLike[str]],
+    on_progress: Callable[[IndexProgress], None] | None,
+) -> int:
+    """Adds all rows of some stores, and gives how many; ``Index.add`` tells how."""
+    with _changing(path) as (partial, reader), StoreRows.open(stores) as rows:
+        partial.clear()
+        addition = Addition(partial, reader, rows, Reporter(on_progress))
+        with writing_errors(path):
+            manifest = addition.write(store_entries(rows, path))
+        change_generation(path, manifest)
+        return len(rows)
+
+
+def remove_ids(path: Path, ids: Iterable[str]) -> int:
+    """Removes images, and gives how many rows went; ``Index.remove`` tells how."""
+    with _changing(path) as (partial, reader):
+        partial.clear()
+        manifest, before = reader.manifest, reader.removed()
+        positions = _positions_of(reader, ids, before)
+        removed = np.union1d(before, positions).astype("<i8")
+        generation = manifest.generation + 1
+        with writing_errors(path):
+            writer = ContentWriter(path, generation, manifest.files)
+            writer.write("removed", lambda write: write(removed.tobytes()))
+        changed = replace(manifest, files=writer.files, removed=len(removed), generation=generation)
+        change_generation(path, changed)
+        return len(positions)
+
+
+def compact_index(path: Path, on_progress: Callable[[IndexProgress], None] | None) -> int:
+    """Leaves out what was removed, and gives how many rows; ``Index.compact`` tells how."""
+    with _changing(path) as (partial, reader):
+        manifest = reader.manifest
+        if not manifest.removed:
+            return 0
+        with StoreRows.reopen(manifest.stores, path) as rows:
+            made = _remade(partial, reader, rows, Reporter(on_progress))
+            with writing_errors(path):
+                writer = ContentWriter(path, manifest.generation + 1)
+                changed = made.write(writer, manifest)
+        change_generation(path, changed)
+        partial.discard()
+        return manifest.removed
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
+    """An index that nobody else changes meanwhile.
+
+    Raises:
+        IndexFileError: Another process does, or the index can't be changed.
+    """
+    respect_cores()
+    IndexManifest.read(path / MANIFEST)  # before a working folder is made for nothing
+    with PartialIndex.locked(path) as partial:
+        manifest = IndexManifest.read(path / MANIFEST)
+        if "trained" not in manifest.files:
+            raise IndexFileError(f"{path}: of format 1, which can't be changed; build it again")
+        begun = partial.plan()
+        if begun and partial.is_begun and not begun.get("generation"):
+            raise IndexFileError(
+                f"{path}: another index is half built in its place; finish that, or remove "
+                f"{partial.folder}"
+            )
+        tidy(path, manifest)
+        yield partial, ContentReader(path, manifest)
+
+
+def _positions_of(
+    reader: ContentReader, ids: Iterable[str], removed: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Where some ids are, but for what was removed; each must be there."""
+    wanted = set(ids)
+    table = IdTable(reader.array("ids", "u1"))
+    found, unknown = table.positions(wanted)
+    left = np.setdiff1d(found, removed)
+    if len(left) < len(found):  # of an id whose rows are all removed nothing is left
+        names = table.names(left[:, None])
+        unknown = wanted - {name for row in names for name in row}
+    if unknown:
+        first = min(unknown)
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise ValueError(f"{reader.folder}: there is no image {first!r}{more}; nothing was removed")
+    return left
+
+
+def _remade(
+    partial: PartialIndex, reader: ContentReader, rows: StoreRows, reporter: Reporter
+) -> Making:
+    """The index made again of what is left, with the training that it has."""
+    manifest = reader.manifest
+    left = np.setdiff1d(np.arange(manifest.count), reader.removed(), assume_unique=True)
+    plan = Plan(
+        manifest.spec,
+        manifest.factory,
+        manifest.rerank,
+        manifest.on_disk,
+        manifest.stores,
+        len(left),
+        0,
+        manifest.generation + 1,
+    )
+    take_up(partial, plan, overwrite=partial.is_other(plan.to_config()))
+    order = np.asarray(reader.order().at(left), "<i8")
+    for name, content in (
+        ("order.i8", order.tobytes()),
+        ("whitening.f4", reader.content("whitening")),
+        ("trained.faiss", reader.content("trained")),
+    ):
+        if content is not None:
+            partial.keep(name, content)
+    with forgetting_failures(partial):
+        return Making(partial, plan, rows, reporter).run()
