@@ -25,8 +25,8 @@ ALLOWED = {
     "engines": {"backbones", "errors", "filecache"},
     "store": {"errors", "records"},
     "pipeline": {
-        "decode", "engines", "errors", "image_names", "phash", "records", "sources", "store",
-        "vectors",
+        "decode", "engines", "errors", "image_names", "ordering", "phash", "records", "sources",
+        "store", "vectors",
     },
     "fidelity": {"vectors"},
     "precision": {
@@ -49,12 +49,14 @@ ALLOWED = {
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},
     "vectors": set(),
+    "ordering": set(),
+    "tables": {"errors"},
     "index": {"_version", "errors", "records", "store", "vectors"},
     "dedup": {"errors", "records", "store", "vectors"},
     "report": {"errors", "records"},
     "searching": {
         "backbones", "decode", "engines", "errors", "index", "pipeline", "preprocess", "records",
-        "report", "sources", "store", "vectors",
+        "report", "sources", "store", "tables", "vectors",
     },
     "demo": {
         "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
@@ -74,7 +76,7 @@ HOMES = {
     "safetensors": {"backbones"},
     "filelock": {"backbones", "store"},
     "fsspec": {"sources"},
-    "pyarrow": {"exporting", "searching", "sources"},
+    "pyarrow": {"exporting", "sources", "tables"},
     "scipy": {"dedup"},
     "jinja2": {"report"},
     "skimage": {"demo"},
