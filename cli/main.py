@@ -25,6 +25,8 @@ class _Embedkit(LazyGroup):
         "merge": "Merge stores of one backbone into one file.",
         "export": "Write a store as Parquet, npy or one HDF5 file.",
         "search": "Find the images that are nearest to each query.",
+        "classify": "Tell the likeliest ImageNet classes of each image.",
+        "evaluate": "Compare the classes with labels: top-1 and top-5.",
         "demo": "Embed, search, classify, find copies: a first look.",
     }
 

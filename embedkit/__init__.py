@@ -21,7 +21,7 @@ from embedkit.errors import (
 
 if TYPE_CHECKING:
     from embedkit.backbones import load_backbone
-    from embedkit.classification import classify
+    from embedkit.classification import classify, classify_to_file, evaluate
     from embedkit.decode import DecodePolicy
     from embedkit.dedup import find_duplicates
     from embedkit.exporting import export
@@ -44,6 +44,8 @@ __all__ = [
     "StoreError",
     "__version__",
     "classify",
+    "classify_to_file",
+    "evaluate",
     "export",
     "extract",
     "find_duplicates",
@@ -60,6 +62,8 @@ _HOMES = {
     "Index": "embedkit.index",
     "Preprocessing": "embedkit.preprocess",
     "classify": "embedkit.classification",
+    "classify_to_file": "embedkit.classification",
+    "evaluate": "embedkit.classification",
     "export": "embedkit.exporting",
     "extract": "embedkit.extraction",
     "find_duplicates": "embedkit.dedup",
