@@ -27,6 +27,7 @@ class _Embedkit(LazyGroup):
         "search": "Find the images that are nearest to each query.",
         "classify": "Tell the likeliest ImageNet classes of each image.",
         "evaluate": "Compare the classes with labels: top-1 and top-5.",
+        "select": "List the best images of each class.",
         "demo": "Embed, search, classify, find copies: a first look.",
     }
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from embedkit.index import Index
     from embedkit.preprocess import Preprocessing
     from embedkit.searching import search, search_to_file
+    from embedkit.selection import select
     from embedkit.store import EmbeddingStore, merge, verify
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "merge",
     "search",
     "search_to_file",
+    "select",
     "verify",
 ]
 
@@ -71,6 +73,7 @@ _HOMES = {
     "merge": "embedkit.store",
     "search": "embedkit.searching",
     "search_to_file": "embedkit.searching",
+    "select": "embedkit.selection",
     "verify": "embedkit.store",
 }
 

@@ -114,8 +114,8 @@ def test_interval_ends_where_the_count_is_two_deviations_away(right):
         share = bound / 100
         away = abs(right / 160 - share) / (share * (1 - share) / 160) ** 0.5
         assert away == pytest.approx(NormalDist().inv_cdf(0.975), rel=1e-4)
-    assert Accuracy(0, 5).interval[0] == 0
-    assert Accuracy(5, 5).interval[1] == 100
+    assert Accuracy(0, 5).interval[0] == pytest.approx(0, abs=1e-9)
+    assert Accuracy(5, 5).interval[1] == pytest.approx(100)
 
 
 def test_published_accuracies(tmp_path):

@@ -48,6 +48,9 @@ ALLOWED = {
     },
     "exporting": {"errors", "store"},
     "classification": {"backbones", "errors", "records", "store", "tables"},
+    "selection": {
+        "classification", "errors", "ordering", "records", "store", "tables", "vectors",
+    },
     "inputs": {"errors", "extraction", "records", "store"},
     "vectors": set(),
     "ordering": set(),

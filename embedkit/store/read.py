@@ -129,6 +129,33 @@ class ShardFile:
         """Closes the file; arrays that were taken from it stay readable."""
         self._h5.close()
 
+    def read_rows(self, start: int, stop: int) -> NDArray[np.floating]:
+        """Some rows, read into memory of their own.
+
+        Pages of a memory map count as the process's memory for as long as the system leaves them
+        there; who goes over many shards reads.
+
+        Args:
+            start: First row.
+            stop: After the last row.
+
+        Returns:
+            ``(stop - start, D)``, a new array.
+
+        Raises:
+            StoreCorruptError: The file has become shorter.
+        """
+        rows = np.empty((stop - start, self.meta.feature_dim), self.meta.dtype)
+        view = memoryview(cast("Any", rows.reshape(-1).view(np.uint8)))
+        with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
+            file.seek(self._offset + start * rows.itemsize * rows.shape[1])
+            while view:
+                count = file.readinto(view)
+                if not count:
+                    raise StoreCorruptError(f"{self.path}: ends in the midst of its embeddings")
+                view = view[count:]
+        return rows
+
     def ids(self, start: int, stop: int) -> list[bytes]:
         """The ids of some rows, as stored."""
         return list(self._column("ids", start, stop))
@@ -217,9 +244,11 @@ class ShardFile:
 
     def _map_embeddings(self) -> NDArray[np.floating]:
         dataset = self._h5["embeddings"]
+        self._offset = 0
         if not len(dataset):
             return np.empty(dataset.shape, dataset.dtype)
-        return np.memmap(self.path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+        self._offset = dataset.id.get_offset()
+        return np.memmap(self.path, dataset.dtype, "r", self._offset, dataset.shape)
 
 
 def _open(path: Path) -> h5py.File:
