@@ -69,7 +69,7 @@ def measure(store: Path, rows: int, per_class: int) -> None:
     passes = max(rows // once, 1)
     marks = []
     select([store] * passes, per_class, on_progress=lambda done, _: marks.append((done, now())))
-    # Without the passes that fill the buffers: the candidates of a class come to 10 / C of the rows.
+    # Without the passes that fill the buffers.
     settled = next(k for k, (done, _) in enumerate(marks) if done >= min(2 * once, rows // 2))
     (done_a, time_a), (done_b, time_b) = marks[settled], marks[-1]
     settled_rate = (done_b - done_a) / (time_b - time_a)

@@ -28,6 +28,7 @@ class _Embedkit(LazyGroup):
         "classify": "Tell the likeliest ImageNet classes of each image.",
         "evaluate": "Compare the classes with labels: top-1 and top-5.",
         "select": "List the best images of each class.",
+        "plot": "Draw a store as a map, as HTML or PNG.",
         "demo": "Embed, search, classify, find copies: a first look.",
     }
 

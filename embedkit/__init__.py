@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from embedkit.exporting import export
     from embedkit.extraction import extract
     from embedkit.index import Index
+    from embedkit.maps import plot
     from embedkit.preprocess import Preprocessing
     from embedkit.searching import search, search_to_file
     from embedkit.selection import select
@@ -52,6 +53,7 @@ __all__ = [
     "find_duplicates",
     "load_backbone",
     "merge",
+    "plot",
     "search",
     "search_to_file",
     "select",
@@ -71,6 +73,7 @@ _HOMES = {
     "find_duplicates": "embedkit.dedup",
     "load_backbone": "embedkit.backbones",
     "merge": "embedkit.store",
+    "plot": "embedkit.maps",
     "search": "embedkit.searching",
     "search_to_file": "embedkit.searching",
     "select": "embedkit.selection",

@@ -22,7 +22,7 @@ ALLOWED = {
     "decode": {"errors", "phash", "preprocess"},
     "sources": {"errors", "image_names", "records"},
     "backbones": {"errors", "filecache", "preprocess", "records"},
-    "engines": {"backbones", "errors", "filecache"},
+    "engines": {"backbones", "errors", "filecache", "ordering"},
     "store": {"errors", "records"},
     "pipeline": {
         "decode", "engines", "errors", "image_names", "ordering", "phash", "records", "sources",
@@ -58,9 +58,12 @@ ALLOWED = {
     "index": {"_version", "errors", "records", "store", "vectors"},
     "dedup": {"errors", "records", "store", "vectors"},
     "report": {"errors", "records"},
+    "pictures": {"decode", "errors", "ordering", "records", "report", "sources", "store"},
+    "maps": {"classification", "errors", "pictures", "records", "report", "store", "vectors"},
+    "outliers": {"errors", "pictures", "report", "store", "tables", "vectors"},
     "searching": {
-        "backbones", "decode", "engines", "errors", "index", "pipeline", "preprocess", "records",
-        "report", "sources", "store", "tables", "vectors",
+        "backbones", "decode", "engines", "errors", "index", "pictures", "pipeline", "preprocess",
+        "records", "report", "sources", "store", "tables", "vectors",
     },
     "demo": {
         "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
@@ -83,6 +86,9 @@ HOMES = {
     "pyarrow": {"exporting", "sources", "tables"},
     "scipy": {"dedup"},
     "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "matplotlib": {"maps"},
+    "umap": {"maps"},
     "skimage": {"demo"},
     "sklearn": {"demo"},
     "PIL": {"decode", "demo", "phash", "preprocess", "report"},

@@ -16,9 +16,9 @@ from test_report import HOSTILE, Page
 
 import embedkit
 from embedkit.index import Index
+from embedkit.pictures import find_originals
 from embedkit.records import ImageFailure, Neighbors, SearchResult
 from embedkit.searching import SearchPage, page, search
-from embedkit.searching.originals import find_originals
 
 
 def result_of(queries, near, failures=()):

@@ -94,7 +94,8 @@ def test_some_classes_and_a_least_score(tmp_path, small, floor):
     assert as_lines(found) == [line[:3] for line in expected]
     assert found.asked == (7, 2, 9)
     exact = found.scores[0]
-    again = select(store, 6, classes=["7"], min_score=float(exact), max_classes=2)
+    first = str(found.classes[0])
+    again = select(store, 6, classes=[first], min_score=float(exact), max_classes=2)
     assert set(again.scores) == {exact}  # the score that is asked for is enough
 
 

@@ -6,15 +6,24 @@ from embedkit.report.content import (
     GroupMember,
     Picture,
     SearchExample,
+    Shelf,
+    ShelfRow,
 )
 from embedkit.report.gallery import thumbnail, write_gallery
+from embedkit.report.map import GROUP_COLORS, OTHER_COLOR, MapPage, write_map
 
 __all__ = [
+    "GROUP_COLORS",
+    "OTHER_COLOR",
     "ClassifiedPicture",
     "Gallery",
     "GroupMember",
+    "MapPage",
     "Picture",
     "SearchExample",
+    "Shelf",
+    "ShelfRow",
     "thumbnail",
     "write_gallery",
+    "write_map",
 ]

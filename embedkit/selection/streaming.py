@@ -11,7 +11,7 @@ import numpy as np
 
 from embedkit.classification.head import probabilities, usable_head
 from embedkit.errors import StoreError, StoreMismatchError
-from embedkit.ordering import in_order
+from embedkit.ordering import in_order, usable_cores
 from embedkit.selection.best import BestPerClass, Candidates
 from embedkit.selection.scores import candidates, widen
 from embedkit.store import EmbeddingStore
@@ -116,7 +116,7 @@ def select(
     floor = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
     best, done = BestPerClass(len(asked), per_class, float(floor)), 0
     scorer = _Scorer(head, None if classes is None else asked, best.thresholds, max_classes)
-    for block, found in in_order(scorer, _blocks(paths), workers or _usable_cores()):
+    for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
         best.add(found)
         done += block.stop - block.start
         if on_progress is not None:
@@ -226,7 +226,3 @@ def _selection(
     return Selection(
         tuple(paths), head, numbers, total, asked[best.classes], ranks, best.rows, best.scores
     )
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
