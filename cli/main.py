@@ -29,6 +29,7 @@ class _Embedkit(LazyGroup):
         "evaluate": "Compare the classes with labels: top-1 and top-5.",
         "select": "List the best images of each class.",
         "plot": "Draw a store as a map, as HTML or PNG.",
+        "outliers": "Find off-topic images and doubtful labels.",
         "demo": "Embed, search, classify, find copies: a first look.",
     }
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from embedkit.extraction import extract
     from embedkit.index import Index
     from embedkit.maps import plot
+    from embedkit.outliers import find_outliers
     from embedkit.preprocess import Preprocessing
     from embedkit.searching import search, search_to_file
     from embedkit.selection import select
@@ -51,6 +52,7 @@ __all__ = [
     "export",
     "extract",
     "find_duplicates",
+    "find_outliers",
     "load_backbone",
     "merge",
     "plot",
@@ -71,6 +73,7 @@ _HOMES = {
     "export": "embedkit.exporting",
     "extract": "embedkit.extraction",
     "find_duplicates": "embedkit.dedup",
+    "find_outliers": "embedkit.outliers",
     "load_backbone": "embedkit.backbones",
     "merge": "embedkit.store",
     "plot": "embedkit.maps",

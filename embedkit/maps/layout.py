@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -62,7 +63,9 @@ def principal_components(rows: NDArray[np.float32], count: int = 2) -> NDArray[n
 
 
 def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    import umap
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # of its part that needs TensorFlow
+        import umap
 
     reducer = umap.UMAP(
         n_neighbors=min(_NEIGHBORS, len(rows) - 1),
