@@ -87,6 +87,7 @@ HOMES = {
     "scipy": {"dedup"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
+    "lancedb": {"exporting"},
     "matplotlib": {"maps"},
     "umap": {"maps"},
     "skimage": {"demo"},
