@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit import tables
 from embedkit.tables import Column
+from embedkit.tables import check_suffix as check_table_suffix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,4 +47,4 @@ def neighbor_columns(
 
 def check_suffix(path: Path) -> str:
     """As ``embedkit.tables.check_suffix``, for neighbours."""
-    return tables.check_suffix(path, "neighbours")
+    return check_table_suffix(path, "neighbours")
