@@ -1,6 +1,6 @@
 """How near does `embedkit select` come to the limit, and does its memory stay bounded?
 
-    python benchmarks/select.py --rows 500000 --per-class 1000
+    python benchmarks/selection.py --rows 500000 --per-class 1000
 
 Makes a sharded store of random rows and a random head, and selects from it over and over until so
 many rows have passed (100,000,000 for the paper's size). The limit is what is slower of reading the
