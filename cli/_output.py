@@ -102,6 +102,11 @@ class ProgressLine:
                 f"{_duration(progress.seconds)}"
             )
 
+    def images(self, done: int, total: int) -> None:
+        """Shows how far a pass over stored images is."""
+        if self._shown:
+            self._write(f"{done:,}/{total:,} images ({100 * done / max(total, 1):.0f}%)")
+
     def queries(self, done: int) -> None:
         """Shows how far a search is."""
         if self._shown:

@@ -23,10 +23,15 @@ class _Embedkit(LazyGroup):
         "info": "Tell what a store is, and what failed and why.",
         "verify": "Check every byte and count of stores.",
         "merge": "Merge stores of one backbone into one file.",
-        "export": "Write a store as Parquet, npy or one HDF5 file.",
+        "export": "Write a store as Parquet, npy, LanceDB or HDF5.",
         "index": "Build, measure and change an index for search.",
         "search": "Find the images that are nearest to each query.",
         "dedup": "Find copies of images, and decide what becomes of them.",
+        "classify": "Tell the likeliest ImageNet classes of each image.",
+        "evaluate": "Compare the classes with labels: top-1 and top-5.",
+        "select": "List the best images of each class.",
+        "plot": "Draw a store as a map, as HTML or PNG.",
+        "outliers": "Find off-topic images and doubtful labels.",
         "demo": "Embed, search, classify, find copies: a first look.",
     }
 

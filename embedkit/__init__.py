@@ -21,14 +21,17 @@ from embedkit.errors import (
 
 if TYPE_CHECKING:
     from embedkit.backbones import load_backbone
-    from embedkit.classification import classify
+    from embedkit.classification import classify, classify_to_file, evaluate
     from embedkit.decode import DecodePolicy
     from embedkit.dedup import find_duplicates
     from embedkit.exporting import export
     from embedkit.extraction import extract
     from embedkit.index import Index, IndexSpec
+    from embedkit.maps import plot
+    from embedkit.outliers import find_outliers
     from embedkit.preprocess import Preprocessing
     from embedkit.searching import search, search_to_file
+    from embedkit.selection import select
     from embedkit.store import EmbeddingStore, merge, verify
 
 __all__ = [
@@ -45,13 +48,18 @@ __all__ = [
     "StoreError",
     "__version__",
     "classify",
+    "classify_to_file",
+    "evaluate",
     "export",
     "extract",
     "find_duplicates",
+    "find_outliers",
     "load_backbone",
     "merge",
+    "plot",
     "search",
     "search_to_file",
+    "select",
     "verify",
 ]
 
@@ -62,13 +70,18 @@ _HOMES = {
     "IndexSpec": "embedkit.index",
     "Preprocessing": "embedkit.preprocess",
     "classify": "embedkit.classification",
+    "classify_to_file": "embedkit.classification",
+    "evaluate": "embedkit.classification",
     "export": "embedkit.exporting",
     "extract": "embedkit.extraction",
     "find_duplicates": "embedkit.dedup",
+    "find_outliers": "embedkit.outliers",
     "load_backbone": "embedkit.backbones",
     "merge": "embedkit.store",
+    "plot": "embedkit.maps",
     "search": "embedkit.searching",
     "search_to_file": "embedkit.searching",
+    "select": "embedkit.selection",
     "verify": "embedkit.store",
 }
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from embedkit.decode import sniff_format
 from embedkit.errors import DecodeError
 from embedkit.image_names import has_image_name
+from embedkit.ordering import in_order
 from embedkit.phash import THUMBNAIL_SIDE, perceptual_hashes
 from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block
 from embedkit.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from embedkit.store import RowBlock
 
 __all__ = ["BatchProcessor", "in_order"]
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class _Found(NamedTuple):
@@ -166,27 +162,3 @@ class BatchProcessor:
         if np.isfinite(embedding).all():
             return f"embedding too large for {self.dtype}: use --dtype float32"
         return "embedding is not finite"
-
-
-def in_order(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int
-) -> Generator[tuple[_Item, _Result]]:
-    """Calls ``function`` on the items in ``workers`` threads; gives the results in their order.
-
-    At most two items a worker are under way or waiting, whatever the number of items. When the
-    iterator is closed, what is running is waited for and the rest is dropped.
-    """
-    window = 2 * workers
-    pending: deque[tuple[_Item, Future[_Result]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="embedkit")
-    try:
-        for item in items:
-            pending.append((item, pool.submit(function, item)))
-            if len(pending) >= window:
-                done, future = pending.popleft()
-                yield done, future.result()
-        while pending:
-            done, future = pending.popleft()
-            yield done, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from stores import write_store
 
-from embedkit import classification
-from embedkit.classification import classify
+from embedkit.classification import classes, classify
 from embedkit.errors import StoreError
 from embedkit.records import Head
 
@@ -26,7 +25,7 @@ HEAD = Head(
 def test_probabilities_are_the_softmax_of_the_logits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    monkeypatch.setattr(classification, "_BATCH_ROWS", 3)
+    monkeypatch.setattr(classes, "_BATCH_ROWS", 3)
     rows = (RNG.standard_normal((10, 4)) * 3).astype(dtype)
     path = write_store(tmp_path / "s.h5", rows, head=HEAD)
     batches = list(classify(path, 3))

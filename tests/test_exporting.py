@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import duckdb
+import lancedb
 import numpy as np
 import pandas
 import polars
@@ -68,6 +69,21 @@ def test_npy_is_laid_out_as_by_clip_retrieval(store, tmp_path):
     assert "embedding" not in metadata
 
 
+def test_lancedb_holds_the_rows_and_finds_them(store, tmp_path):
+    output = export(store, tmp_path / "out", to="lancedb")
+    with EmbeddingStore.open(store) as opened:
+        rows, phash = opened.to_numpy(np.float32), opened.images("phash").tolist()
+    table = lancedb.connect(output).open_table("images")
+    found = table.to_arrow()
+    assert found["id"].to_pylist() == SHOWN
+    assert found["label"].to_pylist() == ["x", None, r"\xfe", None, "y"]
+    assert found["phash"].to_pylist() == phash
+    assert np.array_equal(np.stack(found["vector"].to_pylist()), rows)
+    nearest = table.search(rows[3]).limit(1).to_arrow()
+    assert nearest["id"].to_pylist() == [SHOWN[3]]
+    assert json.loads(table.schema.metadata[b"embedkit"])["backbone"] == "tiny"
+
+
 def test_h5_is_a_store(store, tmp_path):
     output = export(store, tmp_path / "out.h5", to="h5")
     assert verify(output) == []
@@ -76,7 +92,7 @@ def test_h5_is_a_store(store, tmp_path):
         assert a.labels == b.labels
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
 def test_an_empty_store(tmp_path, to):
     store = write_shard_file(tmp_path / "a.h5", make_content(None))
     output = export(store, tmp_path / "out", to=to)
@@ -85,11 +101,13 @@ def test_an_empty_store(tmp_path, to):
         assert len(pandas.read_parquet(output / "metadata" / "metadata_0.parquet")) == 0
     elif to == "parquet":
         assert polars.read_parquet(output).shape[0] == 0
+    elif to == "lancedb":
+        assert lancedb.connect(output).open_table("images").count_rows() == 0
     else:
         assert verify(output) == []
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
 def test_what_exists_is_replaced_only_when_told(store, tmp_path, to):
     output = tmp_path / "out"
     for overwrite in (False, True, True):
@@ -100,7 +118,7 @@ def test_what_exists_is_replaced_only_when_told(store, tmp_path, to):
     assert {path.name for path in tmp_path.iterdir()} == {"out", store.name}
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
 def test_what_isn_t_an_export_is_never_replaced(store, tmp_path, to):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -115,7 +133,7 @@ def test_what_isn_t_an_export_is_never_replaced(store, tmp_path, to):
     assert (tmp_path / "mine" / "letter.txt").exists()
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
 def test_no_place_to_write(store, tmp_path, to):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can't be written"):
@@ -130,7 +148,7 @@ def test_unknown_format(store, tmp_path):
         export(store, tmp_path / "out", to="csv")
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_is_no_file_is_never_replaced(store, tmp_path, to, overwrite):
     os.mkfifo(tmp_path / "fifo")
@@ -180,7 +198,7 @@ def test_two_npy_exports_to_one_output(store, tmp_path, monkeypatch, overwrite):
     assert {path.name for path in tmp_path.iterdir()} == {"out", store.name}
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
 def test_a_damaged_store_is_refused(store, tmp_path, to):
     shard = store / "shard-000002.h5" if store.is_dir() else store
     with EmbeddingStore.open(shard) as opened:

@@ -113,7 +113,7 @@ def test_a_worker_for_each_core_and_each_lane(tiny, tmp_path, monkeypatch, lanes
             asked.append(count)
             super().__init__(count, **settings)
 
-    monkeypatch.setattr("embedkit.pipeline.ThreadPoolExecutor", Counting)
+    monkeypatch.setattr("embedkit.ordering.ThreadPoolExecutor", Counting)
     monkeypatch.setattr("embedkit.loop.usable_cores", lambda: 5)
     made = TorchEngine.__init__
 

@@ -6,6 +6,7 @@ import base64
 import io
 import shutil
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import embedkit
 from embedkit.index import Index
 from embedkit.records import ImageFailure, Neighbors, SearchResult
 from embedkit.searching import SearchPage, page, search
-from embedkit.searching.originals import find_originals
+from embedkit.sources.originals import find_originals
 
 
 def result_of(queries, near, failures=()):
@@ -92,7 +93,7 @@ def test_members_of_archives_are_found(index, tmp_path):
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     names = [f"{tmp_path}/a#b.tar#{member}" for member in ("2.png", "x/1.jpg", "3.jpg")]
-    assert [record.id for record in find_originals(names)] == [names[1], names[0]]
+    assert [name for name, _ in find_originals(names, Path())] == [names[1], names[0]]
     shown = written(index, result_of(names[:1], names[1:]), tmp_path / "out.html")
     assert [attrs["alt"] for attrs in images(shown)] == names[:2]
 
@@ -101,7 +102,7 @@ def test_a_file_may_look_like_a_member(index, tmp_path):
     (tmp_path / "a.tar#b").mkdir()
     path = tmp_path / "a.tar#b" / "c.jpg"
     shutil.copy(write_photos(tmp_path / "p", 1)[0], path)
-    assert [record.path for record in find_originals([str(path)])] == [str(path)]
+    assert [record.path for _, record in find_originals([str(path)], Path())] == [str(path)]
 
 
 def test_hostile_ids_are_text_and_nothing_else(index, tmp_path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
+from embedkit.ordering import usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,11 +15,6 @@ if TYPE_CHECKING:
     from embedkit.backbones.network import Backbone
 
 __all__ = ["Engine", "usable_cores"]
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Engine(ABC):

@@ -6,17 +6,26 @@ from embedkit.report.content import (
     GroupMember,
     Picture,
     SearchExample,
+    Shelf,
+    ShelfRow,
 )
 from embedkit.report.frontier import plot_frontier
 from embedkit.report.gallery import thumbnail, write_gallery
+from embedkit.report.map import GROUP_COLORS, OTHER_COLOR, MapPage, write_map
 
 __all__ = [
+    "GROUP_COLORS",
+    "OTHER_COLOR",
     "ClassifiedPicture",
     "Gallery",
     "GroupMember",
+    "MapPage",
     "Picture",
     "SearchExample",
+    "Shelf",
+    "ShelfRow",
     "plot_frontier",
     "thumbnail",
     "write_gallery",
+    "write_map",
 ]

@@ -10,7 +10,15 @@ if TYPE_CHECKING:
 
     from embedkit.records import ImageFailure
 
-__all__ = ["ClassifiedPicture", "Gallery", "GroupMember", "Picture", "SearchExample"]
+__all__ = [
+    "ClassifiedPicture",
+    "Gallery",
+    "GroupMember",
+    "Picture",
+    "SearchExample",
+    "Shelf",
+    "ShelfRow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,36 @@ class GroupMember:
 
 
 @dataclass(frozen=True, slots=True)
+class ShelfRow:
+    """An image, why it is shown, and images to compare it with.
+
+    Attributes:
+        picture: The image.
+        remark: Stands under it.
+        others: Images and what stands under them.
+    """
+
+    picture: Picture
+    remark: str
+    others: Sequence[tuple[Picture, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A part of a gallery with a heading of its own.
+
+    Attributes:
+        title: The heading.
+        note: What is to be seen.
+        rows: The images.
+    """
+
+    title: str
+    note: str
+    rows: Sequence[ShelfRow]
+
+
+@dataclass(frozen=True, slots=True)
 class Gallery:
     """A report: what was done, and what came of it. Empty parts are left out.
 
@@ -90,6 +128,7 @@ class Gallery:
         failures: Images that could not be embedded.
         failures_note: A remark on the failures.
         searches_left_out: How many more searches there are that are not shown.
+        shelves: Parts with headings of their own.
     """
 
     title: str
@@ -101,3 +140,4 @@ class Gallery:
     failures: Sequence[ImageFailure] = ()
     failures_note: str = ""
     searches_left_out: int = 0
+    shelves: Sequence[Shelf] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedkit.report.gallery import write_html
+from embedkit.report.pages import environment, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,4 +110,4 @@ def write_copies(path: Path, page: CopyPage) -> Path:
         MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
-    return write_html(path, "duplicates.html", page=page)
+    return write_page(path, environment().get_template("duplicates.html").render(page=page))

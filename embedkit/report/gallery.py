@@ -1,4 +1,4 @@
-"""Writing a gallery: thumbnails, the template, one file."""
+"""Writing a gallery, and the thumbnails for it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from embedkit.errors import EmbedkitError, MissingExtraError
+from embedkit.report.pages import environment, write_page
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jinja2 import Environment
-
     from embedkit.report.content import Gallery
 
-__all__ = ["thumbnail", "write_gallery", "write_html"]
+__all__ = ["thumbnail", "write_gallery"]
 
 _SIDE = 160  # pixels
 _QUALITY = 80
@@ -54,63 +52,4 @@ def write_gallery(path: Path, gallery: Gallery) -> Path:
         MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
-    return write_html(path, "gallery.html", gallery=gallery)
-
-
-def write_html(path: Path, template: str, **content: object) -> Path:
-    """Writes a page from one of the templates.
-
-    Args:
-        path: The file; it is replaced when the new one is whole.
-        template: The template's file name.
-        **content: What it shows. Names may be any text: they are escaped.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        MissingExtraError: jinja2 isn't installed.
-        EmbedkitError: The file can't be written.
-    """
-    page = _environment().get_template(template).render(content)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(page, "utf-8")
-        temporary.replace(path)
-    except OSError as exc:
-        temporary.unlink(missing_ok=True)
-        raise EmbedkitError(f"{path}: can't be written: {exc.strerror or exc}") from exc
-    return path
-
-
-def _environment() -> Environment:
-    try:
-        import jinja2
-    except ImportError as exc:
-        raise MissingExtraError("jinja2", "report", "an HTML report") from exc
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("embedkit.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    environment.filters["percent"] = _percent
-    environment.filters["count"] = "{:,}".format
-    return environment
-
-
-def _printable(value: object) -> object:
-    """Writes as an escape what can't be shown.
-
-    That is bytes which aren't UTF-8, control characters, and those that turn the direction of
-    writing. Markup, a subclass of str, is the template's own and stays.
-    """
-    if type(value) is not str or value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"
+    return write_page(path, environment().get_template("gallery.html").render(gallery=gallery))

@@ -11,8 +11,9 @@ from embedkit.errors import StoreError
 from embedkit.searching.graph import Graph, digest_of_index, digest_of_store
 from embedkit.searching.queries import StoreQueries
 from embedkit.searching.search import open_search
-from embedkit.searching.tables import check_suffix, open_table
+from embedkit.searching.tables import COLUMNS, check_suffix, neighbor_columns
 from embedkit.store.atomic import atomic_file
+from embedkit.tables import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,9 +108,9 @@ def _write_stream(
 ) -> SearchSummary:
     queries = 0
     failures: list[ImageFailure] = []
-    with atomic_file(path) as file, open_table(suffix, file) as table:
+    with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
         for result in ready.results():
-            table.write(result)
+            table.write(neighbor_columns(result))
             queries += len(result.queries)
             failures += result.failures
             if on_result is not None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import StoreCorruptError, StoreMismatchError
-from embedkit.searching.tables import ParquetTable, import_pyarrow
+from embedkit.searching.tables import COLUMNS, neighbor_columns
 from embedkit.store.atomic import atomic_file, commit_bytes
 from embedkit.store.lock import LOCK, lock_folder
 from embedkit.store.manifest import MANIFEST
 from embedkit.store.seal import SEAL_BYTES
+from embedkit.tables import ParquetTable, import_pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,9 +155,9 @@ class Graph:
                 resumed += stop - start
                 continue
             done = start
-            with atomic_file(self._part(part)) as file, ParquetTable(file) as table:
+            with atomic_file(self._part(part)) as file, ParquetTable(file, COLUMNS) as table:
                 for batch in _rows(queries, start, stop):
-                    table.write(search.result(batch))
+                    table.write(neighbor_columns(search.result(batch)))
                     done += len(batch.ids)
                     if on_progress is not None:
                         on_progress(done)
@@ -182,7 +183,7 @@ class Graph:
         metadata = {_KEY: self._text()}
         with (
             atomic_file(self.output, self.folder) as file,
-            ParquetTable(file, metadata) as table,
+            ParquetTable(file, COLUMNS, metadata) as table,
         ):
             for path in parts:
                 for piece in _pieces(path):

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +14,7 @@ import numpy as np
 from embedkit.errors import SourceError, StoreError
 from embedkit.records import ImageFailure
 from embedkit.sources import open_source
-from embedkit.store import EmbeddingStore
-from embedkit.store.format import FORMAT_NAME
-from embedkit.store.manifest import MANIFEST
+from embedkit.store import EmbeddingStore, is_store
 from embedkit.vectors import first_not_finite
 
 if TYPE_CHECKING:
@@ -40,7 +37,6 @@ __all__ = [
 ]
 
 _ID = "id:"
-_STORE_SUFFIXES = {".h5", ".hdf5"}
 _ROWS = 1024  # of a store, a batch
 
 
@@ -186,17 +182,7 @@ def kind_of_query(spec: str) -> str:
     """``id`` for ``id:…``, ``store`` for a store, ``image`` for all else."""
     if spec.startswith(_ID):
         return "id"
-    path = Path(spec)
-    is_file = path.suffix in _STORE_SUFFIXES and path.exists()
-    return "store" if is_file or _is_folder_of_shards(path) else "image"
-
-
-def _is_folder_of_shards(path: Path) -> bool:
-    """Whether a folder is a store; one of images may hold a manifest too."""
-    if not (path / MANIFEST).is_file():
-        return False
-    with (path / MANIFEST).open("rb") as file:
-        return FORMAT_NAME.encode() in file.read(1024)
+    return "store" if is_store(spec) else "image"
 
 
 def open_queries(

@@ -1,8 +1,9 @@
 """The HDF5 embedding store: shards, manifest, resume, verify, merge."""
 
+from embedkit.store.detect import is_store
 from embedkit.store.format import RowBlock, StoreCounts, StoreMeta
 from embedkit.store.merge import merge
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.verify import verify
 
-__all__ = ["EmbeddingStore", "RowBlock", "StoreCounts", "StoreMeta", "merge", "verify"]
+__all__ = ["EmbeddingStore", "RowBlock", "StoreCounts", "StoreMeta", "is_store", "merge", "verify"]

@@ -153,10 +153,13 @@ class ShardFile:
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
             for start, stop in pairwise(cuts if len(rows) else ()):
-                part = out[start:stop].view(np.uint8).reshape(-1).data
+                part = memoryview(cast("Any", out[start:stop].view(np.uint8).reshape(-1)))
                 file.seek(self._offset + int(rows[start]) * out.itemsize * out.shape[1])
-                if file.readinto(part) != len(part):
-                    raise StoreCorruptError(f"{self.path}: ends before its last row")
+                while part:
+                    count = file.readinto(part)
+                    if not count:
+                        raise StoreCorruptError(f"{self.path}: ends before its last row")
+                    part = part[count:]
         return out
 
     def ids(self, start: int, stop: int) -> list[bytes]:

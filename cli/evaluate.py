@@ -1,0 +1,140 @@
+"""``embedkit evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._embedding import (
+    BackboneOption,
+    BatchOption,
+    DeviceOption,
+    EngineName,
+    EngineOption,
+    WeightsOption,
+    WorkersOption,
+    open_inputs,
+    tell_failures,
+)
+from ._output import ExitCode, count_of, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from embedkit.classification import Evaluation
+
+__all__ = ["command"]
+
+
+def command(
+    context: typer.Context,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="One store (.h5); or images, such as the folder of ImageNet's validation set.",
+        ),
+    ],
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="For images: keep their embeddings in this store, and go on where an "
+            "interrupted run was."
+        ),
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Show so many of the worst classes.")] = 0,
+    backbone: BackboneOption = "resnet50_swsl",
+    weights: WeightsOption = "auto",
+    engine: EngineOption = EngineName.AUTO,
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    workers: WorkersOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare the classifier's answers with labels: top-1 and top-5, beside what was published.
+
+    An image's class is its label (synset, name or number), else its folder's or file's synset.
+
+    Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
+    """
+    from embedkit.classification import evaluate
+
+    with open_inputs(
+        context,
+        inputs,
+        backbone=backbone,
+        weights=weights,
+        engine=engine,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        keep=store,
+    ) as stored:
+        if len(stored.stores) != 1:
+            raise ValueError(
+                f"one store at a time, not {len(stored.stores)}: 'embedkit merge' joins"
+            )
+        found = evaluate(stored.stores[0])
+    if json:
+        print_json(_told(found))
+    else:
+        _print(found, worst)
+    tell_failures(stored)
+    if stored.failures:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _print(found: Evaluation, worst: int) -> None:
+    from embedkit.classification.published import published_accuracies
+
+    published = published_accuracies(found.meta)
+    counted = count_of(found.top1.of, "image")
+    typer.echo(f"{plain(found.meta.backbone)} ({plain(found.meta.weights)}), {counted}")
+    rows: list[tuple[object, ...]] = []
+    for number, (name, one) in enumerate((("top-1", found.top1), ("top-5", found.top5))):
+        low, high = one.interval
+        beside = [f"{both[number]:.2f}" for both in published.values()]
+        rows.append((name, f"{one.percent:.2f}", f"{low:.2f} to {high:.2f}", *beside))
+    rows.append(("mean per class", f"{found.mean_per_class:.2f}", None, *[None] * len(published)))
+    print_table(("accuracy, %", "here", "95% interval", *published), rows)
+    if found.unlabelled or found.failed:
+        typer.echo(f"left out: {found.unlabelled:,} of unknown class, {found.failed:,} failed")
+    if worst:
+        typer.echo()
+        lowest = sorted(found.classes, key=lambda one: one.top1.percent)[:worst]
+        print_table(
+            ("worst, top-1 %", "right", "of", "id", "class"),
+            [
+                (f"{c.top1.percent:.1f}", c.top1.right, c.top1.of, c.class_id or None, c.class_name)
+                for c in lowest
+            ],
+        )
+
+
+def _told(found: Evaluation) -> dict[str, Any]:
+    from embedkit.classification.published import published_accuracies
+
+    return {
+        "backbone": found.meta.backbone,
+        "weights": found.meta.weights,
+        **{
+            name: {
+                "percent": one.percent,
+                "right": one.right,
+                "of": one.of,
+                "interval": one.interval,
+            }
+            for name, one in (("top1", found.top1), ("top5", found.top5))
+        },
+        "mean_per_class": found.mean_per_class,
+        "unlabelled": found.unlabelled,
+        "failed": found.failed,
+        "published": {
+            name: {"top1": top1, "top5": top5}
+            for name, (top1, top5) in published_accuracies(found.meta).items()
+        },
+        "classes": [
+            {"id": c.class_id, "name": c.class_name, "right": c.top1.right, "of": c.top1.of}
+            for c in found.classes
+        ],
+    }

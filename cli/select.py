@@ -1,0 +1,126 @@
+"""``embedkit select``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._output import ProgressLine, count_of, plain, print_json
+
+if TYPE_CHECKING:
+    from embedkit.selection import Selection
+
+__all__ = ["command"]
+
+
+def command(
+    context: typer.Context,
+    stores: Annotated[
+        list[Path], typer.Argument(metavar="STORE...", help="Stores (.h5) of one backbone.")
+    ],
+    per_class: Annotated[int, typer.Option(min=1, metavar="K", help="Images a class, at most.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The list: .csv, .jsonl or .parquet.")
+    ] = None,
+    webdataset: Annotated[
+        Path | None,
+        typer.Option(help="The list as JSON lines: tar shards, and the samples to take of each."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this class: synset, whole name or number; or @FILE, one a line. Several."
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least probability of the class.", metavar="S")
+    ] = None,
+    max_classes: Annotated[
+        int, typer.Option(min=1, metavar="P", help="An image serves its P likeliest classes.")
+    ] = 10,
+    workers: Annotated[int | None, typer.Option(help="Threads; the default is one a core.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --output and --webdataset.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the images that the stored classifier is surest of, the same number for each class.
+
+    Scores all images from their embeddings, in memory that doesn't grow with their number.
+    """
+    from embedkit.selection import select, write_selection, write_webdataset
+
+    _check_outputs(output, webdataset, overwrite=overwrite)
+    line = ProgressLine(quiet=context.obj["quiet"])
+    with line:
+        selection = select(
+            stores,
+            per_class,
+            classes=None if classes is None else _expand(classes),
+            min_score=min_score,
+            max_classes=max_classes,
+            workers=workers,
+            on_progress=line.images,
+        )
+    if output is not None:
+        write_selection(selection, output, overwrite=overwrite)
+    if webdataset is not None:
+        write_webdataset(selection, webdataset, overwrite=overwrite)
+    told = _told(selection, per_class)
+    if json:
+        names = {"output": output, "webdataset": webdataset}
+        print_json({**told, **{key: path and str(path) for key, path in names.items()}})
+        return
+    full = f"{told['full']:,} of {told['classes']:,} classes have all {per_class:,}"
+    typer.echo(
+        f"{count_of(told['lines'], 'place')} filled by {count_of(told['images'], 'image')} of "
+        f"{told['scanned']:,}; {full}"
+    )
+    for path in filter(None, (output, webdataset)):
+        typer.echo(f"{plain(path)}: written")
+
+
+def _check_outputs(output: Path | None, webdataset: Path | None, *, overwrite: bool) -> None:
+    """Refuses before the images are scored, which may take long."""
+    from embedkit.errors import StoreError
+    from embedkit.tables import check_suffix
+
+    if output is None and webdataset is None:
+        raise typer.BadParameter("give --output FILE, or --webdataset FILE")
+    if output is not None:
+        check_suffix(output, "selections")
+    for path in filter(None, (output, webdataset)):
+        if path.exists() and not overwrite:
+            raise StoreError(f"{path}: exists already; --overwrite replaces it")
+
+
+def _expand(classes: list[str]) -> list[str]:
+    """The classes that are named, those in files too."""
+    out: list[str] = []
+    for word in classes:
+        if not word.startswith("@"):
+            out.append(word)
+            continue
+        try:
+            text = Path(word[1:]).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise typer.BadParameter(f"--classes {word}: can't be read: {exc}") from exc
+        out += [line.strip() for line in text.splitlines() if line.strip()]
+    return out
+
+
+def _told(selection: Selection, per_class: int) -> dict[str, Any]:
+    counts = selection.counts.tolist()
+    return {
+        "scanned": selection.scanned,
+        "images": selection.images,
+        "lines": len(selection.rows),
+        "classes": len(selection.asked),
+        "full": sum(count == per_class for count in counts),
+        "counts": [
+            {"class": number, "class_name": selection.head.class_names[number], "images": count}
+            for number, count in zip(selection.asked, counts, strict=True)
+        ],
+    }

@@ -1,0 +1,69 @@
+"""The stored classifier applied to stored rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.errors import StoreError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.records import Head
+    from embedkit.store import EmbeddingStore
+
+__all__ = ["likeliest", "probabilities", "usable_head"]
+
+
+def usable_head(store: EmbeddingStore) -> Head:
+    """The classifier of a store, if it fits the store's rows.
+
+    Raises:
+        StoreError: There is none, or it doesn't fit.
+    """
+    if not store.meta.head_applies:
+        raise StoreError(
+            f"{store.path}: its rows aren't what the classifier takes (normalised, or not "
+            "average-pooled, or of a backbone without one); extract again with the defaults"
+        )
+    head = store.head
+    if head is None:
+        raise StoreError(f"{store.path}: holds no classifier")
+    return head
+
+
+def probabilities(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """Softmax over all classes.
+
+    Args:
+        rows: ``(n, D)``.
+        head: The classifier, C classes.
+
+    Returns:
+        ``(n, C)``, a new array; each row adds up to 1.
+    """
+    shares = _shifted_logits(rows, head)
+    np.exp(shares, out=shares)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
+
+
+def likeliest(
+    rows: NDArray[np.floating], head: Head, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """``(n, k)`` class numbers and probabilities, best first; equal ones in the head's order."""
+    logits = _shifted_logits(rows.astype(np.float32), head)
+    classes = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    shares = np.exp(logits)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return classes, np.take_along_axis(shares, classes, axis=1)
+
+
+def _shifted_logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """Each row's logits without their maximum, so that no exponential overflows."""
+    logits = rows @ head.weight.T
+    logits += head.bias
+    logits -= logits.max(axis=1, keepdims=True)
+    return logits

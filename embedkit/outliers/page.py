@@ -1,0 +1,85 @@
+"""Outliers as a gallery: each beside its nearest images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.pictures import policy_of, thumbnails
+from embedkit.report import Gallery, Picture, Shelf, ShelfRow, write_gallery
+from embedkit.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from embedkit.outliers.find import Outlier, Outliers
+
+__all__ = ["write_outliers_page"]
+
+_SIDE = 160  # pixels
+_NEIGHBORS = 5  # shown of each
+
+
+def write_outliers_page(found: Outliers, path: Path) -> Path:
+    """Writes outliers as one HTML file; thumbnails come from the images, where they still are.
+
+    Args:
+        found: Of ``find_outliers``.
+        path: The file; it is replaced when the new one is whole.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
+        EmbedkitError: The file can't be written.
+    """
+    both = (*found.off_topic, *found.labels)
+    rows = {one.row for one in both} | {row for o in both for row, *_ in o.neighbors[:_NEIGHBORS]}
+    with EmbeddingStore.open(found.path) as store:
+        names = {row: store.ids[row] for row in sorted(rows)}
+    small = thumbnails(dict.fromkeys(names.values()), policy_of(found.meta), _SIDE)
+    pictures = {row: Picture(name, small.get(name, "")) for row, name in names.items()}
+    shelves = [
+        Shelf(
+            "Off-topic images",
+            "Far from all others, the farthest first. At the right of each, its nearest images.",
+            _rows(found.off_topic, pictures),
+        ),
+        Shelf(
+            "Likely label errors",
+            "Labels that the nearest images contradict, the surest first.",
+            _rows(found.labels, pictures),
+        ),
+    ]
+    gallery = Gallery(
+        title=f"Outliers in {found.path.name}",
+        facts=[
+            ("Store", f"{found.path}, {found.images:,} images"),
+            ("Backbone", found.meta.backbone),
+            ("Neighbours asked", f"{found.k}"),
+            ("Found", f"{len(found.off_topic)} off-topic, {len(found.labels)} doubtful labels"),
+        ],
+        shelves=[shelf for shelf in shelves if shelf.rows],
+    )
+    return write_gallery(path, gallery)
+
+
+def _rows(some: Sequence[Outlier], pictures: dict[int, Picture]) -> list[ShelfRow]:
+    return [
+        ShelfRow(
+            pictures[one.row],
+            _remark(one),
+            [
+                (pictures[row], f"{cosine:.3f} {label}".rstrip())
+                for row, cosine, label in one.neighbors[:_NEIGHBORS]
+            ],
+        )
+        for one in some
+    ]
+
+
+def _remark(one: Outlier) -> str:
+    if one.kind == "label":
+        return f"{one.label}, or {one.suggested}? ({one.score:.2f})"
+    return f"{one.score:.1f} deviations" + (f", {one.label}" if one.label else "")

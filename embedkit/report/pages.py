@@ -1,0 +1,73 @@
+"""What all pages share: the templates' environment, safe text, a file that appears whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.errors import EmbedkitError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jinja2 import Environment
+
+__all__ = ["environment", "printable", "write_page"]
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Writes a page; what has its name already is replaced when the new one is whole.
+
+    Raises:
+        EmbedkitError: The file can't be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise EmbedkitError(f"{path}: can't be written: {exc.strerror or exc}") from exc
+    return path
+
+
+def environment() -> Environment:
+    """The templates, with autoescape on.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
+    """
+    try:
+        import jinja2
+    except ImportError as exc:
+        raise MissingExtraError("jinja2", "report", "an HTML report") from exc
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("embedkit.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    made.filters["percent"] = _percent
+    made.filters["count"] = "{:,}".format
+    return made
+
+
+def printable(text: str) -> str:
+    """Writes as an escape what can't be shown.
+
+    That is bytes which aren't UTF-8, control characters, and those that turn the direction of
+    writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _finalize(value: object) -> object:
+    """Text as ``printable``; markup, a subclass of str, is the template's own and stays."""
+    return printable(value) if type(value) is str else value
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"

@@ -1,0 +1,82 @@
+"""From rows to candidates: softmax, each image's likeliest classes, the classes' thresholds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.selection.best import Candidates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["candidates", "widen"]
+
+_CHUNK = 64  # rows whose float32 values fit into a core's own cache
+_ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
+_TWO_112 = np.float32(2.0**112)
+
+
+def widen(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Finite rows as float32, the same values.
+
+    NumPy casts float16 one value at a time where it has no instruction for it. Here the bits are
+    moved to where float32 has them, and a multiplication puts the exponent's bias right.
+
+    Args:
+        rows: ``(n, D)`` float16 or float32, finite.
+    """
+    if rows.dtype != np.float16:
+        return rows.astype(np.float32, copy=False)
+    out = np.empty(rows.shape, np.float32)
+    bits, narrow = out.view(np.int32), np.ascontiguousarray(rows).view(np.int16)
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        bits[part] = narrow[part]  # the sign is repeated to the left, and masked out below
+        bits[part] <<= 13
+        bits[part] &= _ALL_BUT_SIGNS
+        out[part] *= _TWO_112
+    return out
+
+
+def candidates(
+    shares: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    columns: NDArray[np.int64] | None,
+    most: int,
+) -> Candidates:
+    """What may be among the best: above its class's threshold, and one of its image's classes.
+
+    Args:
+        shares: ``(n, C)`` scores.
+        thresholds: ``(S,)`` one for each class that is selected for.
+        columns: ``(S,)`` these classes; None for all C.
+        most: How many of its likeliest classes an image may serve; of equally likely ones the
+            first count.
+
+    Returns:
+        Classes as numbers in ``columns``, rows from 0.
+    """
+    asked = shares if columns is None else shares[:, columns]
+    passed = asked > thresholds
+    rows = np.flatnonzero(passed.any(axis=1))
+    passed = passed[rows]
+    if most < shares.shape[1]:
+        likely = _likeliest(shares[rows], most)
+        passed &= likely if columns is None else likely[:, columns]
+    places, classes = np.divmod(np.flatnonzero(passed), passed.shape[1])
+    order = np.argsort(classes, kind="stable")
+    places, classes = rows[places[order]], classes[order]
+    return Candidates(classes, places, asked[places, classes])
+
+
+def _likeliest(shares: NDArray[np.float32], most: int) -> NDArray[np.bool_]:
+    """Which are among the ``most`` highest of their row, ``(n, C)``."""
+    at = shares.shape[1] - most
+    least = np.partition(shares, at, axis=1)[:, at : at + 1]
+    likely = shares >= least
+    for row in np.flatnonzero(np.count_nonzero(likely, axis=1) > most).tolist():
+        likely[row] = False
+        likely[row, np.argsort(-shares[row], kind="stable")[:most]] = True
+    return likely

@@ -1,0 +1,237 @@
+"""Results as a table in a file: CSV, JSON lines or Parquet, written as they come."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from abc import ABC, abstractmethod
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+import numpy as np
+
+from embedkit.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Columns = Sequence[Sequence[Any] | np.ndarray[Any, Any]]
+
+__all__ = [
+    "Column",
+    "CsvTable",
+    "JsonLinesTable",
+    "ParquetTable",
+    "Table",
+    "check_suffix",
+    "import_pyarrow",
+    "open_table",
+]
+
+_ROW_GROUP = 65536  # rows, at least
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        name: Its name.
+        kind: What its values are; ``float32`` is written as the shortest decimal that is it.
+    """
+
+    name: str
+    kind: Literal["string", "int32", "int64", "float32"]
+
+
+class Table(ABC):
+    """A table that is being written into an open binary file.
+
+    Attributes:
+        columns: Its columns.
+        rows: Written so far.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = tuple(columns)
+        self.rows = 0
+
+    @abstractmethod
+    def write(self, values: Columns) -> None:
+        """Adds n rows.
+
+        Args:
+            values: n values of each column, in the columns' order.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the table; the file stays open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        try:
+            self.close()
+        except OSError:  # of a full disk the first error is told, not what follows from it
+            if kind is None:
+                raise
+
+
+class CsvTable(Table):
+    """CSV with a header line, UTF-8."""
+
+    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
+        super().__init__(columns)
+        self._text = io.TextIOWrapper(file, "utf-8", newline="")
+        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._writer.writerow([column.name for column in columns])
+
+    def write(self, values: Columns) -> None:
+        """Adds n rows."""
+        for row in _rows(self.columns, values):
+            self._writer.writerow(row)
+            self.rows += 1
+
+    def close(self) -> None:
+        """Ends the table; the file stays open."""
+        self._text.flush()
+        self._text.detach()
+
+
+class JsonLinesTable(Table):
+    """One JSON object a line, ASCII."""
+
+    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
+        super().__init__(columns)
+        self._names = [column.name for column in columns]
+        self._file = file
+
+    def write(self, values: Columns) -> None:
+        """Adds n rows."""
+        for row in _rows(self.columns, values):
+            line = json.dumps(dict(zip(self._names, row, strict=True)))
+            self._file.write(line.encode("ascii") + b"\n")
+            self.rows += 1
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class ParquetTable(Table):
+    """Parquet with checksums.
+
+    Args:
+        file: Where it goes.
+        columns: The columns.
+        metadata: What the file says of itself.
+
+    Raises:
+        MissingExtraError: pyarrow isn't installed.
+    """
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        columns: Sequence[Column],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(columns)
+        self._pa, pq = import_pyarrow()
+        fields = [(column.name, getattr(self._pa, column.kind)()) for column in columns]
+        self._schema = self._pa.schema(fields, metadata=metadata)
+        self._writer = pq.ParquetWriter(file, self._schema, write_page_checksum=True)
+        self._waiting: list[Any] = []
+        self._held = 0
+
+    def write(self, values: Columns) -> None:
+        """Adds n rows."""
+        arrays = [
+            self._pa.array([*map(_text, some)] if column.kind == "string" else some, field.type)
+            for column, field, some in zip(self.columns, self._schema, values, strict=True)
+        ]
+        self.add(self._pa.table(arrays, schema=self._schema))
+
+    def add(self, table: Any) -> None:
+        """Adds rows that are an Arrow table of the same columns already."""
+        self._waiting.append(table.replace_schema_metadata(self._schema.metadata))
+        self._held += len(table)
+        self.rows += len(table)
+        if self._held >= _ROW_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Ends the table; the file stays open."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            table = self._pa.concat_tables(self._waiting)
+            self._writer.write_table(table, row_group_size=len(table))
+        self._waiting, self._held = [], 0
+
+
+_TABLES: dict[str, type[Table]] = {
+    ".csv": CsvTable,
+    ".jsonl": JsonLinesTable,
+    ".parquet": ParquetTable,
+}
+
+
+def check_suffix(path: Path, what: str) -> str:
+    """The format that a file's name asks for, as its suffix.
+
+    Args:
+        path: The file.
+        what: What is to be written, for the message.
+
+    Raises:
+        ValueError: It is none that is known.
+        MissingExtraError: pyarrow is needed and isn't installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _TABLES:
+        raise ValueError(f"{path}: {what} are written to {', '.join(_TABLES)}")
+    if suffix == ".parquet":
+        import_pyarrow()
+    return suffix
+
+
+def open_table(suffix: str, file: IO[bytes], columns: Sequence[Column]) -> Table:
+    """Begins a table of the format that a suffix names."""
+    return _TABLES[suffix](file, columns)  # type: ignore[call-arg, arg-type]
+
+
+def import_pyarrow() -> tuple[Any, Any]:
+    """``pyarrow`` and ``pyarrow.parquet``.
+
+    Raises:
+        MissingExtraError: They aren't installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as exc:
+        raise MissingExtraError("pyarrow", "parquet", "a Parquet table") from exc
+    return pa, pq
+
+
+def _rows(columns: Sequence[Column], values: Columns) -> Iterator[tuple[Any, ...]]:
+    """The rows, as values that CSV and JSON can hold."""
+    plain = [_plain(column, some) for column, some in zip(columns, values, strict=True)]
+    return zip(*plain, strict=True)
+
+
+def _plain(column: Column, values: Any) -> list[Any]:
+    if column.kind == "string":
+        return [_text(value) for value in values]
+    if column.kind == "float32":
+        return [float(str(value)) for value in np.asarray(values, np.float32)]
+    return [int(value) for value in values]
+
+
+def _text(value: str) -> str:
+    """Text as UTF-8: bytes of a name that aren't are shown as backslash escapes."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
