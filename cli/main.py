@@ -25,6 +25,7 @@ class _Embedkit(LazyGroup):
         "merge": "Merge stores of one backbone into one file.",
         "export": "Write a store as Parquet, npy or one HDF5 file.",
         "search": "Find the images that are nearest to each query.",
+        "probe": "Measure how well embeddings tell classes apart.",
         "demo": "Embed, search, classify, find copies: a first look.",
     }
 

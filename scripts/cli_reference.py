@@ -1,6 +1,7 @@
 """Writes docs/cli.md from the commands' own help: ``python scripts/cli_reference.py``."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer.core
@@ -19,6 +20,9 @@ TOML file that `--config` (or `EMBEDKIT_CONFIG`) names, with a table a command:
 ```toml
 [extract]
 backbone = "resnet50_swsl"
+
+[dedup.plan]
+keep = "oldest"
 ```
 
 Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
@@ -30,8 +34,18 @@ def reference() -> str:
     os.environ["COLUMNS"] = "96"
     group = typer.main.get_command(app)
     parts = [HEAD, _section(group, "embedkit")]
-    parts += [_section(command, f"embedkit {name}") for name, command in group.commands.items()]
+    parts += [_section(command, f"embedkit {name}") for name, command in walk(group)]
     return "\n".join(parts)
+
+
+def walk(
+    group: typer.core.TyperGroup, prefix: str = ""
+) -> Iterator[tuple[str, typer.core.TyperCommand | typer.core.TyperGroup]]:
+    """Every command with its name, those of groups too: ``dedup``, ``dedup find``."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if isinstance(command, typer.core.TyperGroup):
+            yield from walk(command, f"{prefix}{name} ")
 
 
 def _section(command: typer.core.TyperCommand | typer.core.TyperGroup, name: str) -> str:

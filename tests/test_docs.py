@@ -13,7 +13,16 @@ from embedkit import errors
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = typer.main.get_command(app).commands
+
+
+def all_commands(group, prefix=""):
+    """Name to command, those of groups as ``dedup find``."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        yield from all_commands(command, f"{prefix}{name} ") if hasattr(command, "commands") else ()
+
+
+COMMANDS = dict(all_commands(typer.main.get_command(app)))
 
 
 def blocks(path, language):
@@ -62,7 +71,7 @@ def test_commands_and_options_in_docs_exist(path):
         words = line.split("#")[0].split()
         if len(words) < 2 or words[1].startswith(("-", "COMMAND")):
             continue
-        command = COMMANDS[words[1]]
+        command = COMMANDS.get(" ".join(words[1:3])) or COMMANDS[words[1]]
         known = {option for p in command.params for option in p.opts}
         for word in words[2:]:
             if word.startswith("-") and word != "-":

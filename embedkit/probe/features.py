@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Features"]
 
 _DOUBLE_VALUES = 2**22  # up to so many features, float64 costs next to nothing
+_LEAST_VARIANCE = 1e-10  # of the largest
 _BLOCK_VALUES = 2**24  # of a block of features or of logits: 64 MiB of float32
 
 
@@ -35,7 +36,7 @@ class Features:
 
     Attributes:
         mean: ``(D,)`` float64 of all n.
-        axes: ``(D, r)`` float64, the covariance's eigenvectors; r is D, or n - 1 where that is less.
+        axes: ``(D, r)`` float64, the covariance's eigenvectors; r is at most n - 1 and D.
         variances: ``(r,)`` float64, its eigenvalues.
         dtype: Of the arithmetic: float64 for small n * D, else float32.
         is_kept: Whether ``blocks`` gives features in these axes, ``(m, r)``, or as they are,
@@ -68,9 +69,10 @@ class Features:
             Number of the first row, and ``(m, r)`` or ``(m, D)``.
         """
         size = max(256, _BLOCK_VALUES // max(self._rows.dim, width))
+        kept = self._kept
         for first in range(start, stop, size):
             last = min(first + size, stop)
-            yield first, self._centred(first, last) if self._kept is None else self._kept[first:last]
+            yield first, self._centred(first, last) if kept is None else kept[first:last]
 
     def _centred(self, start: int, stop: int) -> torch.Tensor:
         block = torch.from_numpy(self._rows.block(start, stop)).to(self._device, self.dtype)
@@ -83,15 +85,22 @@ class Features:
         return torch.from_numpy(total / max(len(self._rows), 1)).to(self._device)
 
     def _find_axes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(self._rows) <= self._rows.dim:
+            return self._find_few_axes()
         dim, count = self._rows.dim, len(self._rows)
         total = torch.zeros(dim, dim, dtype=torch.float64, device=self._device)
         size = max(256, _BLOCK_VALUES // dim)
         for start in range(0, count, size):
             block = self._centred(start, min(start + size, count))
             total += block.T @ block
-        variances, axes = torch.linalg.eigh(total / count)
-        rank = min(dim, max(count - 1, 1))  # n centred features span no more
-        return variances[-rank:].clamp(min=0), axes[:, -rank:].contiguous()
+        return _telling(*torch.linalg.eigh(total / count))
+
+    def _find_few_axes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of no more features than dimensions: the axes of the space that they span."""
+        every = self._centred(0, len(self._rows)).double()
+        basis, inside = torch.linalg.qr(every.T)
+        variances, axes = torch.linalg.eigh(inside @ inside.T / len(every))
+        return _telling(variances, basis @ axes)
 
     def _rotate_all(self) -> torch.Tensor:
         width = self.axes.shape[1]
@@ -102,3 +111,9 @@ class Features:
             stop = min(start + size, len(self._rows))
             kept[start:stop] = self._centred(start, stop) @ axes
         return kept
+
+
+def _telling(variances: torch.Tensor, axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leaves out the axes along which there is nothing but rounding errors."""
+    there = variances > _LEAST_VARIANCE * variances[-1]
+    return variances[there], axes[:, there].contiguous()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
     Function = Callable[[torch.Tensor], tuple[float, torch.Tensor]]
 
@@ -93,9 +93,7 @@ def _direction(
     return found
 
 
-def _search(
-    function: Function, here: _Point, direction: torch.Tensor
-) -> tuple[_Point | None, int]:
+def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[_Point | None, int]:
     """A point along the direction that meets the weak Wolfe conditions, and what it cost."""
     slope = float((here.gradient * direction).sum())
     low, high, length = 0.0, float("inf"), 1.0

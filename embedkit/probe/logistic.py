@@ -14,6 +14,8 @@ import torch
 from embedkit.probe.lbfgs import minimize
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from embedkit.probe.features import Features
 
 __all__ = ["LogisticProblem", "Solution"]
@@ -95,11 +97,11 @@ class LogisticProblem:
         weight, bias = found.point[:, :-1] * scale, found.point[:, -1] * unit
         return Solution(weight, bias, found.value, found.evaluations, found.converged)
 
-    def logits(self, solution: Solution, start: int, stop: int) -> torch.Tensor:
-        """The logits of some rows, ``(stop - start, C)``."""
+    def logits(self, solution: Solution, start: int, stop: int) -> Iterator[torch.Tensor]:
+        """The logits of some rows, in order: ``(m, C)`` a block."""
         weight, bias = self._for_blocks(solution.weight, solution.bias)
-        parts = self._features.blocks(start, stop, self._classes)
-        return torch.cat([torch.addmm(bias, block, weight.T) for _, block in parts])
+        for _, block in self._features.blocks(start, stop, self._classes):
+            yield torch.addmm(bias, block, weight.T)
 
     def _loss(
         self, weight: torch.Tensor, bias: torch.Tensor
@@ -113,8 +115,8 @@ class LogisticProblem:
         for start, block in features.blocks(0, self.count, self._classes):
             logits = torch.addmm(intercept, block, wide.T)
             targets = self._targets[start : start + len(block)]
-            part, residual = _softmax(logits, targets) if self._is_softmax else _sigmoid(
-                logits, targets
+            part, residual = (
+                _softmax(logits, targets) if self._is_softmax else _sigmoid(logits, targets)
             )
             loss += part
             by_weight += residual.T @ block

@@ -40,7 +40,12 @@ class Nearest(NamedTuple):
 
 
 def nearest(
-    queries: Rows, training: Rows, k: int, *, device: str = "cpu", others: bool = False
+    queries: Rows,
+    training: Rows,
+    k: int,
+    *,
+    device: str = "cpu",
+    own: NDArray[np.int64] | None = None,
 ) -> Iterator[Nearest]:
     """Finds the k training rows of highest inner product, exactly.
 
@@ -49,9 +54,9 @@ def nearest(
     Args:
         queries: Q rows.
         training: N rows.
-        k: At most N (N - 1 with ``others``).
+        k: At most N (N - 1 with ``own``).
         device: ``cpu``, ``cuda``, ``cuda:1``.
-        others: The two are the same rows, and none is its own neighbour.
+        own: ``(Q,)`` the training row that a test row is itself, which is no neighbour of it.
 
     Yields:
         The test rows in order, 1,024 at a time.
@@ -62,8 +67,8 @@ def nearest(
         rows = torch.empty((len(block), 0), dtype=torch.int64, device=device)
         for first, part in training.blocks(_TRAINING):
             cosines = wanted @ torch.from_numpy(part).to(device).T
-            if others:
-                _forget_own(cosines, start, first)
+            if own is not None:
+                _forget(cosines, own[start : start + len(block)] - first)
             numbers = torch.arange(first, first + len(part), device=device).expand_as(cosines)
             joined = torch.cat([best, cosines], dim=1)
             best, place = joined.topk(min(k, joined.shape[1]), dim=1)
@@ -71,10 +76,10 @@ def nearest(
         yield Nearest(start, rows.cpu().numpy(), best.cpu().numpy())
 
 
-def _forget_own(cosines: torch.Tensor, start: int, first: int) -> None:
-    own = torch.arange(start, start + len(cosines), device=cosines.device) - first
-    here = (own >= 0) & (own < cosines.shape[1])
-    cosines[here.nonzero()[:, 0], own[here]] = -torch.inf
+def _forget(cosines: torch.Tensor, columns: NDArray[np.int64]) -> None:
+    """Takes one column of each row out of the running, where it is in this block."""
+    here = np.flatnonzero((columns >= 0) & (columns < cosines.shape[1]))
+    cosines[torch.from_numpy(here), torch.from_numpy(columns[here])] = -torch.inf
 
 
 def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArray[np.float32]]:

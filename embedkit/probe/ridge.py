@@ -13,6 +13,8 @@ import torch
 from embedkit.probe.logistic import Solution
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from embedkit.probe.features import Features
 
 __all__ = ["RidgeProblem"]
@@ -60,10 +62,10 @@ class RidgeProblem:
         weight = (self._vectors @ shrunk).T
         return Solution(weight, self._mean - weight @ self._sums / self.count, 0.0, 1, True)
 
-    def logits(self, solution: Solution, start: int, stop: int) -> torch.Tensor:
-        """The predictions for some rows, ``(stop - start, T)``."""
+    def logits(self, solution: Solution, start: int, stop: int) -> Iterator[torch.Tensor]:
+        """The predictions for some rows, in order: ``(m, T)`` a block."""
         weight = solution.weight
         if not self._features.is_kept:
             weight = weight @ self._features.axes.T
-        parts = self._features.blocks(start, stop)
-        return torch.cat([block.double() @ weight.T + solution.bias for _, block in parts])
+        for _, block in self._features.blocks(start, stop):
+            yield block.double() @ weight.T + solution.bias

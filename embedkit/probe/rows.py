@@ -1,4 +1,4 @@
-"""Rows of a store as a probe takes them: float32, of unit length or as stored, a block at a time."""
+"""Rows as a probe takes them: float32, of unit length or as stored, a block at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.store import EmbeddingStore
+    from embedkit.store.views import EmbeddingsView
 
 __all__ = ["Rows", "scaled"]
 
@@ -25,34 +25,43 @@ def scaled(vectors: NDArray[np.floating], *, normalize: bool) -> NDArray[np.floa
 
 
 class Rows:
-    """n rows of a store, which are read anew each time they are asked for.
+    """n rows of embeddings, which are read anew each time they are asked for.
 
     Args:
-        store: The store; it stays open for as long as this is used.
-        rows: ``(n,)`` row numbers, in any order.
+        embeddings: ``(N, D)`` float16 or float32 array, memory map or view of a store.
+        rows: ``(n,)`` row numbers, in any order; None is all.
         normalize: Whether rows get unit L2 norm.
+        name: The file, for errors.
 
     Attributes:
         dim: D.
+        normalize: Whether rows get unit L2 norm.
     """
 
     def __init__(
-        self, store: EmbeddingStore, rows: NDArray[np.int64], *, normalize: bool = True
+        self,
+        embeddings: NDArray[np.floating] | EmbeddingsView,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        normalize: bool = True,
+        name: str = "embeddings",
     ) -> None:
-        self._store = store
-        self._rows = rows
+        self._embeddings = embeddings
+        self._rows = np.arange(len(embeddings)) if rows is None else rows
+        self._name = name
         self.normalize = normalize
-        self.dim = store.meta.feature_dim
+        self.dim = int(embeddings.shape[1])
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def take(self, which: NDArray[np.int64]) -> Rows:
         """Some of the rows, in another order."""
-        return Rows(self._store, self._rows[which], normalize=self.normalize)
+        rows = self._rows[which]
+        return Rows(self._embeddings, rows, normalize=self.normalize, name=self._name)
 
-    def block(self, start: int, stop: int) -> NDArray[np.float32]:
-        """The rows from ``start`` to ``stop``, ``(m, D)``.
+    def stored(self, start: int, stop: int) -> NDArray[np.floating]:
+        """The rows from ``start`` to ``stop`` as they are stored, ``(m, D)``.
 
         Raises:
             StoreError: A row isn't finite.
@@ -60,12 +69,20 @@ class Rows:
         numbers = self._rows[start:stop]
         # Sorted, so that the disk is read in one direction.
         order = np.argsort(numbers, kind="stable")
-        found = np.empty((len(numbers), self.dim), self._store.meta.dtype)
-        found[order] = self._store.embeddings[numbers[order]]
+        found = np.empty((len(numbers), self.dim), self._embeddings.dtype)
+        found[order] = self._embeddings[numbers[order]]
         bad = first_not_finite(found)
         if bad is not None:
-            raise StoreError(f"{self._store.path}: row {numbers[bad]} isn't finite")
-        return scaled(found, normalize=self.normalize)
+            raise StoreError(f"{self._name}: row {numbers[bad]} isn't finite")
+        return found
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The rows from ``start`` to ``stop`` as a probe takes them, ``(m, D)``.
+
+        Raises:
+            StoreError: A row isn't finite.
+        """
+        return scaled(self.stored(start, stop), normalize=self.normalize)
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """All rows, ``size`` at a time: number of the first one, and ``(m, D)``."""

@@ -17,9 +17,11 @@ __all__ = [
     "Measure",
     "average_precision",
     "confusion_matrix",
+    "mean_average_precision",
     "measure_classes",
     "measure_labels",
     "measure_numbers",
+    "r_squared",
     "wilson_interval",
 ]
 
@@ -115,6 +117,18 @@ def average_precision(scores: NDArray[np.floating], truth: NDArray[np.floating])
     return float((gained * hits / (ends + 1)).sum() / hits[-1])
 
 
+def mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    """The mean of the average precisions of the labels that an image has; NaN if none has any.
+
+    Args:
+        scores: ``(n, C)``.
+        truth: ``(n, C)`` 0 and 1.
+    """
+    there = np.flatnonzero(truth.any(axis=0))
+    each = [average_precision(scores[:, label], truth[:, label]) for label in there]
+    return float(np.mean(each)) if each else float("nan")
+
+
 def measure_labels(
     scores: NDArray[np.float32], truth: NDArray[np.float32], seed: int
 ) -> dict[str, Measure]:
@@ -127,9 +141,7 @@ def measure_labels(
     """
 
     def mean(rows: NDArray[np.intp]) -> float:
-        there = np.flatnonzero(truth[rows].any(axis=0))
-        each = [average_precision(scores[rows, label], truth[rows, label]) for label in there]
-        return float(np.mean(each)) if each else float("nan")
+        return mean_average_precision(scores[rows], truth[rows])
 
     return {"mAP": _bootstrap(mean, len(truth), seed, _RESAMPLES_OF_RANKINGS)}
 
@@ -147,9 +159,7 @@ def measure_numbers(
     predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
 
     def r2(rows: NDArray[np.intp]) -> float:
-        spread = np.square(truth[rows] - truth[rows].mean()).sum()
-        missed = np.square(truth[rows] - predicted[rows]).sum()
-        return float(1 - missed / spread) if spread > 0 else float("nan")
+        return r_squared(predicted[rows], truth[rows])
 
     def mae(rows: NDArray[np.intp]) -> float:
         return float(np.abs(truth[rows] - predicted[rows]).mean())
@@ -158,6 +168,18 @@ def measure_numbers(
         "R2": _bootstrap(r2, len(truth), seed, _RESAMPLES),
         "MAE": _bootstrap(mae, len(truth), seed, _RESAMPLES),
     }
+
+
+def r_squared(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    """The share of the variance that is explained; NaN where there is none.
+
+    Args:
+        predicted: ``(n,)``.
+        truth: ``(n,)``.
+    """
+    spread = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
+    missed = float(np.square(truth - predicted).sum(dtype=np.float64))
+    return 1 - missed / spread if spread > 0 else float("nan")
 
 
 def _bootstrap(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from embedkit.probe.logistic import LogisticProblem
 from embedkit.probe.ridge import RidgeProblem
-from embedkit.probe.scores import average_precision
+from embedkit.probe.scores import mean_average_precision
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from embedkit.probe.features import Features
@@ -92,8 +95,8 @@ def fit_linear(
             solution = part.solve(
                 c, solution, tolerance=_SWEEP_TOLERANCE, max_iterations=max_iterations
             )
-            logits = part.logits(solution, fit_count, len(features)).double().cpu().numpy()
-            swept.append(Swept(c, *_judge(logits, held_out, targets.task)))
+            parts = part.logits(solution, fit_count, len(features))
+            swept.append(Swept(c, *_judge(parts, held_out, targets.task)))
             rank = (swept[-1].score, -swept[-1].loss)
             if len(swept) == 1 or rank > best[0]:
                 best = (rank, c, solution)
@@ -106,21 +109,26 @@ def fit_linear(
     )
 
 
-def _judge(
-    logits: NDArray[np.float64], truth: NDArray[np.generic], task: str
-) -> tuple[float, float]:
-    """The score and the loss of predictions for held-out images."""
+def _judge(parts: Iterator[torch.Tensor], truth: NDArray[Any], task: str) -> tuple[float, float]:
+    """The score and the loss of predictions for held-out images, which come in their order."""
     if task == "classes":
-        classes = np.asarray(truth, np.int64)
-        logs = torch.from_numpy(logits).log_softmax(dim=1).numpy()
-        loss = -float(logs[np.arange(len(classes)), classes].mean())
-        return float((logits.argmax(axis=1) == classes).mean()), loss
+        return _judge_classes(parts, torch.from_numpy(np.asarray(truth, np.int64)))
+    logits = torch.cat(list(parts)).double().cpu().numpy()
     known = np.asarray(truth, np.float64)
     if task == "multilabel":
         loss = float((np.logaddexp(0, logits) - known * logits).mean())
-        there = np.flatnonzero(known.any(axis=0))
-        each = [average_precision(logits[:, label], known[:, label]) for label in there]
-        return (float(np.mean(each)) if each else 0.0), loss
+        return mean_average_precision(logits, known), loss
     missed = float(np.square(known - logits).mean())
     spread = float(np.square(known - known.mean()).mean())
     return (1 - missed / spread if spread > 0 else 0.0), missed
+
+
+def _judge_classes(parts: Iterator[torch.Tensor], truth: torch.Tensor) -> tuple[float, float]:
+    start = hits = 0
+    loss = 0.0
+    for logits in parts:
+        known = truth[start : start + len(logits)].to(logits.device)
+        start += len(logits)
+        hits += int((logits.argmax(dim=1) == known).sum())
+        loss += float(cross_entropy(logits.double(), known, reduction="sum"))
+    return hits / start, loss / start

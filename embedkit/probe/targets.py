@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from embedkit.store import EmbeddingStore
 
-__all__ = ["Task", "Targets", "match_targets", "read_targets"]
+__all__ = ["Targets", "Task", "match_targets", "read_targets"]
 
 Task = Literal["classes", "multilabel", "regression"]
 _SEPARATOR = "|"
@@ -40,7 +40,7 @@ class Targets:
     names: tuple[str, ...]
     rows: NDArray[np.int64]
     ids: tuple[str, ...]
-    values: NDArray[np.generic]
+    values: NDArray[Any]
     unlabelled: int = 0
 
     def __len__(self) -> int:
@@ -114,12 +114,12 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
     if unknown:
         told = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")
         raise EmbedkitError(
-            f"{len(unknown)} labels of the test images aren't among the {len(names)} of the "
-            f"training images: {told}"
+            f"labels of test images that aren't among the {len(names)} of the training images: "
+            f"{told} ({len(unknown)} in all)"
         )
     places = np.array([number[name] for name in test.names], np.int64)
     if test.task == "classes":
-        values: NDArray[np.generic] = places[np.asarray(test.values, np.int64)]
+        values: NDArray[Any] = places[np.asarray(test.values, np.int64)]
     else:
         values = np.zeros((len(test), len(names)), np.float32)
         values[:, places] = test.values
@@ -128,7 +128,7 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
 
 def _parse(
     texts: Sequence[str], task: Task, where: str, name: str
-) -> tuple[tuple[str, ...], NDArray[np.generic]]:
+) -> tuple[tuple[str, ...], NDArray[Any]]:
     if task == "regression":
         return (name,), _numbers(texts, where)
     sets = [text.split(_SEPARATOR) if task == "multilabel" else [text] for text in texts]

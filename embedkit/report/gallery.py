@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from embedkit.report.content import Gallery
 
-__all__ = ["thumbnail", "write_gallery"]
+__all__ = ["thumbnail", "write_gallery", "write_html"]
 
 _SIDE = 160  # pixels
 _QUALITY = 80
@@ -54,7 +54,25 @@ def write_gallery(path: Path, gallery: Gallery) -> Path:
         MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
-    page = _environment().get_template("gallery.html").render(gallery=gallery)
+    return write_html(path, "gallery.html", gallery=gallery)
+
+
+def write_html(path: Path, template: str, **content: object) -> Path:
+    """Writes a page from one of the templates.
+
+    Args:
+        path: The file; it is replaced when the new one is whole.
+        template: The template's file name.
+        **content: What it shows. Names may be any text: they are escaped.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
+        EmbedkitError: The file can't be written.
+    """
+    page = _environment().get_template(template).render(content)
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text(page, "utf-8")

@@ -5,21 +5,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from embedkit.decode import decode_image
-from embedkit.engines import usable_cores
-from embedkit.errors import DecodeError, MissingExtraError
-from embedkit.pipeline import in_order
-from embedkit.report import Gallery, Picture, SearchExample, thumbnail, write_gallery
-from embedkit.searching.embedder import policy_of
-from embedkit.searching.originals import find_originals
-from embedkit.sources import ImageReader
+from embedkit.errors import MissingExtraError
+from embedkit.report import Gallery, Picture, SearchExample, write_gallery
+from embedkit.searching.thumbnails import make_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from embedkit.index import Index
-    from embedkit.records import ImageFailure, ImageRecord, SearchResult
+    from embedkit.records import ImageFailure, SearchResult
 
 __all__ = ["SearchPage"]
 
@@ -75,7 +70,7 @@ class SearchPage:
             EmbedkitError: The file can't be written.
         """
         names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
-        thumbnails = _thumbnails(self._index, sorted(names), self._side())
+        thumbnails = make_thumbnails(self._index, sorted(names), self._side())
         pictures = {name: Picture(name, thumbnails.get(name, "")) for name in names}
         searches = [
             SearchExample(pictures[query], [(pictures[name], score) for name, score in near])
@@ -107,19 +102,3 @@ class SearchPage:
         if self._failed > len(self._failures):
             return f"The first {len(self._failures):,} of {self._failed:,} queries that failed."
         return "These queries could not be searched with; the others were not held up."
-
-
-def _thumbnails(index: Index, ids: Sequence[str], side: int) -> dict[str, str]:
-    """Id to thumbnail, for those images that can still be read and decoded."""
-    policy = policy_of(index)
-    with ImageReader(max_bytes=policy.max_bytes) as reader:
-
-        def make(record: ImageRecord) -> str:
-            try:
-                image = decode_image(reader.read(record), record.id, policy).image
-            except DecodeError:
-                return ""  # the page says "no picture"
-            return thumbnail(image, side)
-
-        made = in_order(make, find_originals(ids), usable_cores())
-        return {record.id: picture for record, picture in made}
