@@ -46,6 +46,8 @@ ALLOWED = {
         "backbones", "decode", "engines", "errors", "fleet", "job", "loop", "precision", "sources",
         "store",
     },
+    "feature_cache": {"errors", "extraction", "filecache", "store"},
+    "sklearn": {"_version", "backbones", "errors", "feature_cache", "filecache"},
     "exporting": {"errors", "store"},
     "classification": {"errors", "records", "store"},
     "vectors": set(),
@@ -83,8 +85,8 @@ HOMES = {
     "jinja2": {"report"},
     "matplotlib": {"report"},
     "skimage": {"demo"},
-    "sklearn": {"demo"},
-    "PIL": {"decode", "demo", "phash", "preprocess", "report"},
+    "sklearn": {"demo", "sklearn"},
+    "PIL": {"decode", "demo", "phash", "preprocess", "report", "sklearn"},
     "pillow_heif": {"decode"},
 }  # fmt: skip
 
