@@ -18,6 +18,7 @@ class Format(StrEnum):
 
     NPY = "npy"
     PARQUET = "parquet"
+    TORCH = "torch"
     H5 = "h5"
 
 
@@ -27,7 +28,8 @@ def command(
     to: Annotated[
         Format,
         typer.Option(
-            help="parquet: one file; npy: a folder as clip-retrieval lays it out; h5: one store."
+            help="parquet: one file; npy: a folder as clip-retrieval lays it out; "
+            "torch: a folder for embedkit.torch.StoreDataset; h5: one store."
         ),
     ],
     overwrite: Annotated[
@@ -35,7 +37,7 @@ def command(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write a store as Parquet, as npy + Parquet, or as one HDF5 file."""
+    """Write a store as Parquet, as npy + Parquet, for PyTorch, or as one HDF5 file."""
     from embedkit.exporting import export
 
     export(store, output, to=to.value, overwrite=overwrite)

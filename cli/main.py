@@ -23,7 +23,7 @@ class _Embedkit(LazyGroup):
         "info": "Tell what a store is, and what failed and why.",
         "verify": "Check every byte and count of stores.",
         "merge": "Merge stores of one backbone into one file.",
-        "export": "Write a store as Parquet, npy or one HDF5 file.",
+        "export": "Write a store as Parquet, npy, for PyTorch or one HDF5.",
         "search": "Find the images that are nearest to each query.",
         "probe": "Measure how well embeddings tell classes apart.",
         "demo": "Embed, search, classify, find copies: a first look.",

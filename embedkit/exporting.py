@@ -1,4 +1,4 @@
-"""Stores in other formats: Parquet, the npy + Parquet layout of clip-retrieval, plain HDF5."""
+"""Stores in other formats: Parquet, npy + Parquet as clip-retrieval has it, PyTorch, HDF5."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from embedkit.store import EmbeddingStore, merge
 from embedkit.store.atomic import atomic_file
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.read import refuse_damage
+from embedkit.torch_layout import (
+    DATASET_FILE,
+    EMBEDDINGS_FILE,
+    IDS_FILE,
+    LABELS_FILE,
+    write_ids,
+    write_labels,
+    write_torch_description,
+)
 
 if TYPE_CHECKING:
     import os
@@ -23,14 +32,18 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _ROW_GROUP = 16384  # rows
-_NPY_FOLDERS = {"img_emb", "metadata"}
+_FOLDERS = {
+    "npy": {"img_emb", "metadata"},
+    "torch": {DATASET_FILE, EMBEDDINGS_FILE, LABELS_FILE, IDS_FILE},
+}
+"""What lies in the folders that are written."""
 
 
 def export(
     store: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    to: Literal["npy", "parquet", "h5"],
+    to: Literal["npy", "parquet", "torch", "h5"],
     overwrite: bool = False,
 ) -> Path:
     """Writes a store in another format, streaming.
@@ -39,11 +52,13 @@ def export(
     ``/images`` and ``embedding``, a fixed-size list of D float32. ``npy`` is a folder as
     clip-retrieval lays it out: ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and
     ``metadata/metadata_0.parquet`` (the same rows, ``image_path`` in the place of ``id``).
+    ``torch`` is a folder for ``embedkit.torch.StoreDataset``: ``embeddings.npy`` (``(N, D)``, the
+    store's dtype), ``labels.npy`` (class numbers), ``ids.bin`` and ``dataset.json``.
     ``h5`` is the store itself as one file.
 
     Args:
         store: A file or folder of shards.
-        output: The file, or for ``npy`` the folder, to write.
+        output: The file, or for ``npy`` and ``torch`` the folder, to write.
         to: The format.
         overwrite: Whether something that exists is replaced.
 
@@ -59,8 +74,8 @@ def export(
         ValueError: There is no such format.
     """
     output = Path(output)
-    if to not in {"npy", "parquet", "h5"}:
-        raise ValueError(f"can't export to {to!r}: npy, parquet or h5")
+    if to not in {*_FOLDERS, "parquet", "h5"}:
+        raise ValueError(f"can't export to {to!r}: npy, parquet, torch or h5")
     with EmbeddingStore.open(store) as opened:
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
@@ -70,7 +85,7 @@ def export(
         if to == "parquet":
             _write_parquet(opened, output, id_column="id", with_embeddings=True)
         else:
-            _write_npy_folder(opened, output, overwrite=overwrite)
+            _write_folder(opened, output, to, overwrite=overwrite)
     return output
 
 
@@ -84,31 +99,45 @@ def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: boo
     sources = {path.resolve() for path in (store.path, *_shard_paths(store))}
     if output.resolve() in sources:
         raise StoreError(f"{output}: is the store itself; choose another output")
-    if output.exists() and not output.is_dir() and (to == "npy" or not output.is_file()):
+    if output.exists() and not output.is_dir() and (to in _FOLDERS or not output.is_file()):
         kind = "is a file" if output.is_file() else "is neither a file nor a folder"
         raise StoreError(f"{output}: {kind}, and no export; choose another output")
     if output.exists() and not overwrite:
         raise StoreError(f"{output}: exists already; --overwrite replaces it")
-    if output.is_dir() and not (to == "npy" and {p.name for p in output.iterdir()} <= _NPY_FOLDERS):
+    if output.is_dir() and not {p.name for p in output.iterdir()} <= _FOLDERS.get(to, set()):
         raise StoreError(f"{output}: is a folder, but no export; remove it first")
 
 
-def _write_npy_folder(store: EmbeddingStore, output: Path, *, overwrite: bool) -> None:
+def _write_folder(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
     """Writes into a folder of its own beside ``output``, then moves what is whole there."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-export-") as name:
             whole = Path(name, "new")  # not the folder itself, which only its owner may enter
-            for part in _NPY_FOLDERS:
-                (whole / part).mkdir(parents=True)
-            _write_npy(store, whole / "img_emb" / "img_emb_0.npy")
-            metadata = whole / "metadata" / "metadata_0.parquet"
-            _write_parquet(store, metadata, id_column="image_path", with_embeddings=False)
+            whole.mkdir()
+            if to == "npy":
+                _write_npy_parts(store, whole)
+            else:
+                _write_torch_parts(store, whole)
             if overwrite and output.is_dir():
                 output.replace(Path(name, "old"))
             whole.replace(output)
     except OSError as exc:
         raise StoreError(f"{output}: can't be written: {exc.strerror or exc}") from exc
+
+
+def _write_npy_parts(store: EmbeddingStore, folder: Path) -> None:
+    for part in ("img_emb", "metadata"):
+        (folder / part).mkdir()
+    _write_npy(store, folder / "img_emb" / "img_emb_0.npy")
+    metadata = folder / "metadata" / "metadata_0.parquet"
+    _write_parquet(store, metadata, id_column="image_path", with_embeddings=False)
+
+
+def _write_torch_parts(store: EmbeddingStore, folder: Path) -> None:
+    _write_npy(store, folder / EMBEDDINGS_FILE)
+    write_ids(store, folder / IDS_FILE)
+    write_torch_description(store, folder, write_labels(store, folder / LABELS_FILE))
 
 
 def _write_npy(store: EmbeddingStore, output: Path) -> None:
