@@ -3,7 +3,7 @@
     python benchmarks/probe_scale.py [--rows 50000] [--dim 2048] [--classes 200] [--peer-rows 10000]
 
 Draws features around a centre for each class, on axes of falling variance as a network's are, into
-a file that is memory-mapped as a store's rows are. Fits one linear probe (C = 1) on all of them, and
+a file that is memory-mapped as a store's rows are. Fits one linear probe on all of them, and
 on the first --peer-rows. scikit-learn's LogisticRegression fits those too, in float32, to its
 default tolerance and to a tight one. Each fit runs in a process of its own. Prints seconds, passes
 over the features (for scikit-learn its iterations), the peak memory above that of an idle process,

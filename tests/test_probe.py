@@ -419,3 +419,15 @@ def test_folders_that_are_no_probe_are_kept(stores, tmp_path):
     with pytest.raises(StoreError, match="--overwrite"):
         write_probe(result, folder)
     assert write_probe(result, folder, overwrite=True) == folder
+
+
+def test_the_least_c_tells_classes_too():
+    raw, truth = draw(200, 12, 4)
+    rows = unit_rows(raw).astype(float)
+    for c in (1e-6, 1e-4):
+        features = Features(Rows(raw))
+        problem = LogisticProblem(features, torch.from_numpy(truth), 4)
+        found = problem.solve(c, tolerance=1e-5)
+        said = torch.cat(list(problem.logits(found, 0, 200))).argmax(dim=1).numpy()
+        exact = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-12).fit(rows, truth)
+        assert (said == exact.predict(rows)).all()

@@ -42,7 +42,12 @@ class _Point(NamedTuple):
 
 
 def minimize(
-    function: Function, start: torch.Tensor, *, tolerance: float, max_iterations: int
+    function: Function,
+    start: torch.Tensor,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    gain: float = float("inf"),
 ) -> Minimum:
     """Minimises a convex function whose Hessian is near the identity, at best.
 
@@ -50,8 +55,9 @@ def minimize(
         function: Gives the value and the gradient at a point.
         start: Where to begin; float64 keeps the sums of small steps.
         tolerance: Ends when half the squared gradient, which for an identity as the Hessian is
-            the distance to the minimum, is at most this share of the value.
+            the distance to the minimum, is at most this share of the value and of ``gain``.
         max_iterations: The most steps.
+        gain: About how much there is to be gained in all, if that is known.
 
     Source: Nocedal and Wright 2006, "Numerical optimization", algorithms 7.4 and 7.5; the line
     search by bisection is that of Lewis and Overton 2013, algorithm 2.6.
@@ -60,7 +66,7 @@ def minimize(
     evaluations = 1
     history: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=_HISTORY)
     for _ in range(max_iterations):
-        if 0.5 * float(here.gradient.square().sum()) <= tolerance * abs(here.value):
+        if 0.5 * float(here.gradient.square().sum()) <= tolerance * min(abs(here.value), gain):
             return Minimum(here.at, here.value, evaluations, True)
         direction = _direction(here.gradient, history)
         following, asked = _search(function, here, direction)

@@ -60,6 +60,9 @@ class LogisticProblem:
         self.count = len(features) if count is None else count
         self._is_softmax = targets.ndim == 1
         self._curvature = self._mean_curvature()
+        blank = torch.zeros(classes, features.axes.shape[1], dtype=torch.float64)
+        blank = blank.to(features.axes.device)
+        self._first_gradient = self._loss(blank, blank.new_zeros(classes))[1]
 
     def solve(
         self,
@@ -93,7 +96,11 @@ class LogisticProblem:
             by_weight += strength * weight
             return value, torch.cat([by_weight * scale, by_bias[:, None] * unit], dim=1)
 
-        found = minimize(function, point, tolerance=tolerance, max_iterations=max_iterations)
+        # For a tiny C the minimum is near zero, where the value hardly changes, but classes do.
+        gain = 0.5 * float((self._first_gradient * scale).square().sum())
+        found = minimize(
+            function, point, tolerance=tolerance, max_iterations=max_iterations, gain=gain
+        )
         weight, bias = found.point[:, :-1] * scale, found.point[:, -1] * unit
         return Solution(weight, bias, found.value, found.evaluations, found.converged)
 
