@@ -21,11 +21,30 @@ if TYPE_CHECKING:
     from embedkit.probe.targets import Task
     from embedkit.store import StoreMeta
 
-__all__ = ["KnnProbe", "LinearProbe", "Probe"]
+__all__ = ["KnnProbe", "LinearProbe", "Probe", "refuse_others"]
 
 # Features are the same though these differ: where, by whom and of what they were made.
 _MAY_DIFFER = ("source", "plan_hash", "embedkit_version", "weights", "engine", "dtype")
 _LIMITS = ("decode.max_pixels", "decode.max_bytes", "head_applies")
+
+
+def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bool) -> None:
+    """Refuses features that were made in another way.
+
+    Args:
+        name: Of what asks, for the message.
+        meta: How its own features were made.
+        other: How the others were made.
+        normalize: Whether all are scaled to unit L2 norm before they are used.
+
+    Raises:
+        StoreMismatchError: They can't be compared; the message names each difference.
+    """
+    ignore = [*_MAY_DIFFER, *(["normalized"] if normalize else [])]
+    found = meta.differences(other, ignore=ignore)
+    differences = {key: pair for key, pair in found.items() if key not in _LIMITS}
+    if differences:
+        raise StoreMismatchError(name, differences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +95,7 @@ class Probe(ABC):
         Raises:
             StoreMismatchError: They can't be compared; the message names each difference.
         """
-        ignore = [*_MAY_DIFFER, *(["normalized"] if self.normalize else [])]
-        found = self.meta.differences(meta, ignore=ignore)
-        differences = {key: pair for key, pair in found.items() if key not in _LIMITS}
-        if differences:
-            raise StoreMismatchError(str(self.path), differences)
+        refuse_others(str(self.path), self.meta, meta, normalize=self.normalize)
 
 
 @dataclass(frozen=True, slots=True)

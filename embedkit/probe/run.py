@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from embedkit.errors import StoreMismatchError
 from embedkit.probe.leaks import ImageHashes, find_leaks
+from embedkit.probe.model import refuse_others
 from embedkit.probe.rows import Rows
 from embedkit.probe.splits import draw_shots, hash_ids, split_off
 from embedkit.probe.sweep import CS
@@ -251,11 +251,8 @@ def _open(stack: ExitStack, path: str | os.PathLike[str], options: ProbeOptions)
 
 
 def _matched(train: _Side, test: _Side, *, normalize: bool) -> _Side:
-    ignore = ["source", "plan_hash", "embedkit_version", "weights", "engine", "dtype", "decode"]
-    ignore += ["head_applies", *(["normalized"] if normalize else [])]
-    differences = train.store.meta.differences(test.store.meta, ignore=ignore)
-    if differences:
-        raise StoreMismatchError(str(train.store.path), differences)
+    name = str(train.store.path)
+    refuse_others(name, train.store.meta, test.store.meta, normalize=normalize)
     return _Side(test.store, match_targets(test.targets, train.targets.names), test.hashes)
 
 
