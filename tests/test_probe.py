@@ -30,6 +30,7 @@ from embedkit.probe.scores import (
 )
 from embedkit.probe.splits import draw_shots, hash_ids, split_off
 from embedkit.probe.targets import Targets
+from embedkit.report.probe import draw_confusion
 from embedkit.vectors import unit_rows
 
 CS = (1e-2, 1.0, 1e2)
@@ -431,3 +432,14 @@ def test_the_least_c_tells_classes_too():
         said = torch.cat(list(problem.logits(found, 0, 200))).argmax(dim=1).numpy()
         exact = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-12).fit(rows, truth)
         assert (said == exact.predict(rows)).all()
+
+
+def test_a_plot_takes_any_name():
+    names = ["$x^2$ \\frac", "名前", "a\n\u202eb", "\udcff", "long " * 60]
+    counts = np.arange(25).reshape(5, 5)
+    drawn = draw_confusion(counts, names)
+    assert drawn == draw_confusion(counts, names)
+    assert draw_confusion(counts[::-1], names) != drawn
+    assert (
+        draw_confusion(np.eye(200, dtype=np.int64), [str(n) for n in range(200)])[:4] == drawn[:4]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FigureTable", "PictureGroup", "ProbePage", "data_uri", "draw_confusion", "write_page"]
 
 _NAMED = 60  # classes; the names of more would overlap
+_LETTERS = 30  # of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def draw_confusion(counts: NDArray[np.int64], names: Sequence[str]) -> bytes:
         axes.set_yticks(range(len(labels)), labels, fontsize=7)
     figure.colorbar(shown, ax=axes, shrink=0.6)
     file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn in its place
+        figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
 
 
@@ -128,4 +132,5 @@ def data_uri(png: bytes) -> str:
 def _plain(name: str) -> str:
     """A name as it can be drawn: matplotlib takes ``$`` for mathematics."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    return shown.replace("$", r"\$")
+    short = shown if len(shown) <= _LETTERS else shown[: _LETTERS - 1] + "…"
+    return short.replace("$", r"\$")
