@@ -18,6 +18,7 @@ class Format(StrEnum):
 
     NPY = "npy"
     PARQUET = "parquet"
+    TORCH = "torch"
     H5 = "h5"
     LANCEDB = "lancedb"
 
@@ -28,7 +29,8 @@ def command(
     to: Annotated[
         Format,
         typer.Option(
-            help="parquet: one file; npy: a folder as clip-retrieval lays it out; h5: one store; "
+            help="parquet: one file; npy: a folder as clip-retrieval lays it out; "
+            "torch: a folder for embedkit.torch.StoreDataset; h5: one store; "
             "lancedb: a folder, the database."
         ),
     ],
@@ -37,7 +39,7 @@ def command(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write a store as Parquet, as npy + Parquet, as one HDF5 file, or as a LanceDB database."""
+    """Write a store as Parquet, npy + Parquet, for PyTorch, as LanceDB, or as one HDF5 file."""
     from embedkit.exporting import export
 
     export(store, output, to=to.value, overwrite=overwrite)

@@ -16,8 +16,8 @@ from embedkit.dedup.distinct import Side
 from embedkit.dedup.joiners import say_nothing
 from embedkit.engines import usable_cores
 from embedkit.errors import DecodeError, EmbedkitError
-from embedkit.likewise import embed_likewise, policy_of
-from embedkit.originals import OriginalImages
+from embedkit.likewise import embed_likewise
+from embedkit.originals import OriginalImages, policy_of
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from embedkit.dedup.scoring import Scorer, select_pairs
 from embedkit.dedup.search import LOOKS
 from embedkit.errors import StoreError
 from embedkit.index import Index
-from embedkit.likewise import embed_likewise, policy_of
-from embedkit.originals import OriginalImages
+from embedkit.likewise import embed_likewise
+from embedkit.originals import OriginalImages, policy_of
 from embedkit.searching.catalog import Catalog
 from embedkit.store import EmbeddingStore
 

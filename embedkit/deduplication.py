@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from embedkit.dedup import collect, find_pairs
 from embedkit.dedup.joiners import say_nothing
 from embedkit.errors import DecodeError
-from embedkit.likewise import policy_of
-from embedkit.originals import OriginalImages
+from embedkit.originals import OriginalImages, policy_of
 from embedkit.store import EmbeddingStore
 from embedkit.views import embed_views
 

@@ -1,4 +1,4 @@
-"""Stores in other formats: Parquet, npy + Parquet as clip-retrieval has it, LanceDB, one HDF5."""
+"""Stores in other formats: Parquet, npy as clip-retrieval has it, PyTorch, LanceDB, one HDF5."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from embedkit.store import EmbeddingStore, merge
 from embedkit.store.atomic import atomic_file
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.read import refuse_damage
+from embedkit.torch_layout import (
+    DATASET_FILE,
+    EMBEDDINGS_FILE,
+    IDS_FILE,
+    LABELS_FILE,
+    write_ids,
+    write_labels,
+    write_torch_description,
+)
 
 if TYPE_CHECKING:
     import os
@@ -24,15 +33,19 @@ __all__ = ["export"]
 
 _ROW_GROUP = 16384  # rows
 _TABLE = "images"  # in LanceDB
-_FOLDERS = {"npy": {"img_emb", "metadata"}, "lancedb": {f"{_TABLE}.lance"}}
-_FORMATS = ("npy", "parquet", "h5", "lancedb")
+_FOLDERS = {
+    "npy": {"img_emb", "metadata"},
+    "torch": {DATASET_FILE, EMBEDDINGS_FILE, LABELS_FILE, IDS_FILE},
+    "lancedb": {f"{_TABLE}.lance"},
+}
+"""What lies in the folders that are written."""
 
 
 def export(
     store: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    to: Literal["npy", "parquet", "h5", "lancedb"],
+    to: Literal["npy", "parquet", "torch", "h5", "lancedb"],
     overwrite: bool = False,
 ) -> Path:
     """Writes a store in another format, streaming.
@@ -41,12 +54,14 @@ def export(
     ``/images`` and ``embedding``, a fixed-size list of D float32. ``npy`` is a folder as
     clip-retrieval lays it out: ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and
     ``metadata/metadata_0.parquet`` (the same rows, ``image_path`` in the place of ``id``).
+    ``torch`` is a folder for ``embedkit.torch.StoreDataset``: ``embeddings.npy`` (``(N, D)``, the
+    store's dtype), ``labels.npy`` (class numbers), ``ids.bin`` and ``dataset.json``.
     ``h5`` is the store itself as one file. ``lancedb`` is a LanceDB database, a folder, with a
     table ``images`` of the columns of ``parquet``; the embedding's column is named ``vector``.
 
     Args:
         store: A file or folder of shards.
-        output: The file, or for ``npy`` and ``lancedb`` the folder, to write.
+        output: The file, or for ``npy``, ``torch`` and ``lancedb`` the folder, to write.
         to: The format.
         overwrite: Whether something that exists is replaced.
 
@@ -62,8 +77,8 @@ def export(
         ValueError: There is no such format.
     """
     output = Path(output)
-    if to not in _FORMATS:
-        raise ValueError(f"can't export to {to!r}: {', '.join(_FORMATS)}")
+    if to not in {*_FOLDERS, "parquet", "h5"}:
+        raise ValueError(f"can't export to {to!r}: npy, parquet, torch, h5 or lancedb")
     with EmbeddingStore.open(store) as opened:
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
@@ -98,7 +113,7 @@ def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: boo
 
 def _write_folder(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
     """Writes into a folder of its own beside ``output``, then moves what is whole there."""
-    write = _write_npy_folder if to == "npy" else _write_lancedb
+    write = _WRITERS[to]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-export-") as name:
@@ -139,6 +154,12 @@ def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
     except (RuntimeError, ValueError) as exc:  # what its Rust core raises, a full disk included
         told = " ".join(str(exc).split())
         raise StoreError(f"{folder}: can't be written: {told}") from exc
+
+
+def _write_torch_folder(store: EmbeddingStore, folder: Path) -> None:
+    _write_npy(store, folder / EMBEDDINGS_FILE)
+    write_ids(store, folder / IDS_FILE)
+    write_torch_description(store, folder, write_labels(store, folder / LABELS_FILE))
 
 
 def _write_npy(store: EmbeddingStore, output: Path) -> None:
@@ -206,3 +227,11 @@ def _import_pyarrow() -> tuple[Any, Any]:
     except ImportError as exc:
         raise MissingExtraError("pyarrow", "parquet", "exporting Parquet") from exc
     return pa, pq
+
+
+_WRITERS = {
+    "npy": _write_npy_folder,
+    "torch": _write_torch_folder,
+    "lancedb": _write_lancedb,
+}
+"""How each folder is filled."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedkit.backbones import load_backbone
-from embedkit.decode import DecodePolicy
 from embedkit.errors import StoreMismatchError
 from embedkit.extraction import extract
+from embedkit.originals import policy_of
 from embedkit.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from embedkit.loop import ExtractResult
     from embedkit.store import StoreMeta
 
-__all__ = ["backbone_of", "embed_likewise", "policy_of"]
-
-
-def policy_of(meta: StoreMeta) -> DecodePolicy:
-    """The decoding limits and background that a store's images were decoded with."""
-    settings = {name: value for name, value in meta.decode.items() if name != "decoder"}
-    return DecodePolicy.from_config(settings)
+__all__ = ["backbone_of", "embed_likewise"]
 
 
 def backbone_of(meta: StoreMeta, weights: str | os.PathLike[str] = "auto") -> Backbone:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from embedkit.decode import DecodePolicy, decode_image
-from embedkit.errors import DecodeError, SourceError
+from embedkit.errors import DecodeError, SourceError, StoreFormatError
 from embedkit.sources import ImageReader, open_source
 from embedkit.sources.originals import find_originals
 
@@ -20,8 +20,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.records import ImageRecord
+    from embedkit.store import StoreMeta
 
-__all__ = ["OriginalImages"]
+__all__ = ["OriginalImages", "policy_of"]
+
+
+def policy_of(meta: StoreMeta) -> DecodePolicy:
+    """The decoding limits and background that the images of a store were decoded with.
+
+    Raises:
+        StoreFormatError: They have a setting that this version doesn't know.
+    """
+    settings = {name: value for name, value in meta.decode.items() if name != "decoder"}
+    try:
+        return DecodePolicy.from_config(settings)
+    except (TypeError, ValueError, KeyError) as exc:
+        raise StoreFormatError(
+            f"the images were decoded with settings that this embedkit doesn't know ({exc})"
+        ) from exc
 
 
 class OriginalImages:

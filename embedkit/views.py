@@ -14,7 +14,8 @@ from embedkit.decode.resample import Scaler
 from embedkit.dedup.joiners import say_nothing
 from embedkit.engines import open_engine, usable_cores
 from embedkit.errors import DecodeError
-from embedkit.likewise import backbone_of, policy_of
+from embedkit.likewise import backbone_of
+from embedkit.originals import policy_of
 from embedkit.pipeline import in_order
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from embedkit.preprocess import Preprocessing
 from embedkit.records import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("decode", "extract", "fidelity", "growth")
+SCRIPTS = ("decode", "extract", "fidelity", "growth", "probe")
 
 
 @pytest.fixture

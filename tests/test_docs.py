@@ -112,3 +112,15 @@ def test_python_of_the_readme_and_the_quickstart_runs(tmp_path, monkeypatch, cap
     for block in code:  # the first one makes photos.h5
         exec(block, {})
     assert "photos/cat.jpg" in capsys.readouterr().out
+
+
+def test_python_of_the_probe_guide_runs(tmp_path, monkeypatch, capsys):
+    import embedkit
+
+    for number, name in enumerate(("cats", "dogs")):
+        write_photos(tmp_path / "photos" / name, 8, seed=10 * number)
+    monkeypatch.chdir(tmp_path)
+    embedkit.extract("photos", "photos.h5", backbone="tiny", labels="folder")
+    for block in blocks(ROOT / "docs" / "probe.md", "python"):
+        exec(compile(block, "probe.md", "exec"), {})
+    assert "photos/cats/photo_0000.jpg" in capsys.readouterr().out

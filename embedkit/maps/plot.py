@@ -13,7 +13,8 @@ from embedkit.classification import classify
 from embedkit.errors import StoreError
 from embedkit.maps.layout import lay_out
 from embedkit.maps.picture import draw_png
-from embedkit.pictures import policy_of, thumbnails
+from embedkit.originals import policy_of
+from embedkit.pictures import thumbnails
 from embedkit.report import GROUP_COLORS, MapPage, write_map
 from embedkit.store import EmbeddingStore
 from embedkit.store.atomic import commit_bytes

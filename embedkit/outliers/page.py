@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedkit.pictures import policy_of, thumbnails
+from embedkit.originals import policy_of
+from embedkit.pictures import thumbnails
 from embedkit.report import Gallery, Picture, Shelf, ShelfRow, write_gallery
 from embedkit.store import EmbeddingStore
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.decode import DecodePolicy, decode_image
-from embedkit.errors import DecodeError, StoreFormatError
+from embedkit.errors import DecodeError
 from embedkit.ordering import in_order, usable_cores
 from embedkit.report import thumbnail
 from embedkit.sources import ImageReader
@@ -16,24 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from embedkit.records import ImageRecord
-    from embedkit.store import StoreMeta
 
-__all__ = ["policy_of", "thumbnails"]
-
-
-def policy_of(meta: StoreMeta) -> DecodePolicy:
-    """The decoding limits and background that the images of a store were decoded with.
-
-    Raises:
-        StoreFormatError: They have a setting that this version doesn't know.
-    """
-    settings = {name: value for name, value in meta.decode.items() if name != "decoder"}
-    try:
-        return DecodePolicy.from_config(settings)
-    except (TypeError, ValueError, KeyError) as exc:
-        raise StoreFormatError(
-            f"the images were decoded with settings that this embedkit doesn't know ({exc})"
-        ) from exc
+__all__ = ["thumbnails"]
 
 
 def thumbnails(ids: Iterable[str], policy: DecodePolicy, side: int) -> dict[str, str]:

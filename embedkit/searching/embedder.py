@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict
 
 from embedkit.decode import DecodePolicy
 from embedkit.decode.loading import ImageLoader
@@ -22,17 +22,32 @@ from embedkit.sources.plan import storable
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from embedkit.backbones import Backbone
     from embedkit.engines import Engine, EngineName
-    from embedkit.index import Index
     from embedkit.records import ImageRecord
     from embedkit.store import StoreMeta
     from embedkit.store.build import ShardPart
 
-__all__ = ["EmbedderOptions", "QueryEmbedder", "policy_of"]
+__all__ = ["EmbedderOptions", "QueryEmbedder", "QueryTarget"]
 
 _log = logging.getLogger("embedkit")
+
+
+class QueryTarget(Protocol):
+    """What queries are embedded for: an index, or a probe."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    @property
+    def meta(self) -> StoreMeta:
+        """How its own images were embedded."""
+
+    def check_compatible(self, meta: StoreMeta) -> None:
+        """Refuses queries that were embedded otherwise."""
 
 
 class EmbedderOptions(TypedDict, total=False):
@@ -68,7 +83,7 @@ class QueryEmbedder:
         ValueError: ``workers`` is less than 1.
     """
 
-    def __init__(self, index: Index, options: EmbedderOptions) -> None:
+    def __init__(self, index: QueryTarget, options: EmbedderOptions) -> None:
         self._index = index
         self._options = options
         self._workers = options.get("workers") or usable_cores()
@@ -101,7 +116,7 @@ class QueryEmbedder:
 
     @cached_property
     def _processor(self) -> BatchProcessor:
-        meta, policy = self._index.meta, policy_of(self._index)
+        meta, policy = self._index.meta, _policy_of(self._index)
         with _known_settings(self._index):
             decoder = meta.decode["decoder"]
         backbone = _backbone_of(self._index, self._options)
@@ -113,7 +128,7 @@ class QueryEmbedder:
         return BatchProcessor(reader, loader, engine, meta.dtype, meta.normalized)
 
 
-def policy_of(index: Index) -> DecodePolicy:
+def _policy_of(index: QueryTarget) -> DecodePolicy:
     """The decoding limits and background that the images of an index were decoded with.
 
     Raises:
@@ -125,7 +140,7 @@ def policy_of(index: Index) -> DecodePolicy:
 
 
 @contextmanager
-def _known_settings(index: Index) -> Iterator[None]:
+def _known_settings(index: QueryTarget) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, KeyError) as exc:
@@ -135,7 +150,7 @@ def _known_settings(index: Index) -> Iterator[None]:
         ) from exc
 
 
-def _pooling_of(index: Index) -> dict[str, Any]:
+def _pooling_of(index: QueryTarget) -> dict[str, Any]:
     """The keyword arguments of ``load_backbone`` that say how features are pooled."""
     pooling = dict(index.meta.pooling)
     with _known_settings(index):
@@ -145,7 +160,7 @@ def _pooling_of(index: Index) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _backbone_of(index: Index, options: EmbedderOptions) -> Backbone:
+def _backbone_of(index: QueryTarget, options: EmbedderOptions) -> Backbone:
     """Loads the backbone that the index names, and refuses all but its weights."""
     from embedkit.backbones import load_backbone
 

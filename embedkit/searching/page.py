@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from embedkit.errors import MissingExtraError
+from embedkit.originals import policy_of
 from embedkit.pictures import thumbnails as make_thumbnails
 from embedkit.report import Gallery, Picture, SearchExample, write_gallery
-from embedkit.searching.embedder import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ class SearchPage:
             EmbedkitError: The file can't be written.
         """
         names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
-        thumbnails = make_thumbnails(sorted(names), policy_of(self._index), self._side())
+        thumbnails = make_thumbnails(sorted(names), policy_of(self._index.meta), self._side())
         pictures = {name: Picture(name, thumbnails.get(name, "")) for name in names}
         searches = [
             SearchExample(pictures[query], [(pictures[name], score) for name, score in near])

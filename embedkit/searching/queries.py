@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.index import Index
     from embedkit.searching.catalog import Catalog
-    from embedkit.searching.embedder import QueryEmbedder
+    from embedkit.searching.embedder import QueryEmbedder, QueryTarget
 
 __all__ = [
     "IdQueries",
@@ -114,7 +113,7 @@ class StoreQueries(Queries):
         IndexMismatchError: It was embedded otherwise than the index.
     """
 
-    def __init__(self, path: str, index: Index) -> None:
+    def __init__(self, path: str, index: QueryTarget) -> None:
         with ExitStack() as stack:
             self.store = stack.enter_context(EmbeddingStore.open(path))
             index.check_compatible(self.store.meta)
@@ -187,7 +186,7 @@ def kind_of_query(spec: str) -> str:
 
 def open_queries(
     specs: Sequence[str | os.PathLike[str]],
-    index: Index,
+    index: QueryTarget,
     embedder: QueryEmbedder,
     catalog: Catalog | None,
 ) -> list[Queries]:
@@ -213,7 +212,7 @@ def open_queries(
         for kind, group in groupby(names, kind_of_query):
             some = list(group)
             if kind == "image":
-                opened.append(ImageQueries(some, embedder, index.dim))
+                opened.append(ImageQueries(some, embedder, index.meta.feature_dim))
             elif kind == "store":
                 opened += (StoreQueries(name, index) for name in some)
             else:
@@ -225,9 +224,9 @@ def open_queries(
     return opened
 
 
-def _id_queries(names: Sequence[str], index: Index, catalog: Catalog | None) -> IdQueries:
+def _id_queries(names: Sequence[str], index: QueryTarget, catalog: Catalog | None) -> IdQueries:
     if catalog is None:
         raise StoreError(
             f"{index.path}: {names[0]} needs the store that the index was built of: --store FILE"
         )
-    return IdQueries([name.removeprefix(_ID) for name in names], catalog, index.dim)
+    return IdQueries([name.removeprefix(_ID) for name in names], catalog, index.meta.feature_dim)

@@ -1,0 +1,16 @@
+"""Probes: how well stored embeddings tell classes, labels or numbers apart."""
+
+from embedkit.probe.model import KnnProbe, LinearProbe, Probe
+from embedkit.probe.run import ProbeResult, ProbeRun, run_probe
+from embedkit.probe.saving import load_probe, save_probe
+
+__all__ = [
+    "KnnProbe",
+    "LinearProbe",
+    "Probe",
+    "ProbeResult",
+    "ProbeRun",
+    "load_probe",
+    "run_probe",
+    "save_probe",
+]

@@ -1,0 +1,175 @@
+"""A trained probe: what it says of embeddings, and of which embeddings it may be asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from embedkit.errors import StoreMismatchError
+from embedkit.probe.neighbors import nearest, votes
+from embedkit.probe.rows import Rows, scaled
+from embedkit.probe.targets import Targets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embedkit.probe.targets import Task
+    from embedkit.store import StoreMeta
+
+__all__ = ["KnnProbe", "LinearProbe", "Probe", "refuse_others"]
+
+# Features are the same though these differ: where, by whom and of what they were made.
+_MAY_DIFFER = ("source", "plan_hash", "embedkit_version", "weights", "engine", "dtype")
+_LIMITS = ("decode.max_pixels", "decode.max_bytes", "head_applies")
+
+
+def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bool) -> None:
+    """Refuses features that were made in another way.
+
+    Args:
+        name: Of what asks, for the message.
+        meta: How its own features were made.
+        other: How the others were made.
+        normalize: Whether all are scaled to unit L2 norm before they are used.
+
+    Raises:
+        StoreMismatchError: They can't be compared; the message names each difference.
+    """
+    ignore = [*_MAY_DIFFER, *(["normalized"] if normalize else [])]
+    found = meta.differences(other, ignore=ignore)
+    differences = {key: pair for key, pair in found.items() if key not in _LIMITS}
+    if differences:
+        raise StoreMismatchError(name, differences)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(ABC):
+    """A trained probe of one kind.
+
+    Attributes:
+        path: Its folder, for messages; empty while it has none.
+        task: ``classes``, ``multilabel`` or ``regression``.
+        names: The C classes or labels, or the name of the number.
+        meta: How the features that it was trained on were embedded.
+        normalize: Whether it takes features of unit L2 norm.
+    """
+
+    path: Path
+    task: Task
+    names: tuple[str, ...]
+    meta: StoreMeta
+    normalize: bool
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Probabilities of classes or labels, shares of votes, or numbers.
+
+        Args:
+            embeddings: ``(n, D)`` as a store of this backbone has them.
+
+        Returns:
+            ``(n, C)``.
+        """
+
+    @abstractmethod
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """What is saved beside the settings."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """The settings of this kind, for JSON."""
+
+    def check_compatible(self, meta: StoreMeta) -> None:
+        """Refuses embeddings that were made otherwise than those that it was trained on.
+
+        Args:
+            meta: How they were made.
+
+        Raises:
+            StoreMismatchError: They can't be compared; the message names each difference.
+        """
+        refuse_others(str(self.path), self.meta, meta, normalize=self.normalize)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearProbe(Probe):
+    """A linear classifier or regressor.
+
+    Attributes:
+        weight: ``(C, D)`` float32.
+        bias: ``(C,)`` float32.
+        c: The inverse strength of the regularisation that was chosen.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    c: float
+
+    kind = "linear"
+
+    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+        """``(n, C)``: softmax for classes, sigmoid for labels, numbers as they are."""
+        logits: NDArray[np.float32] = (
+            scaled(embeddings, normalize=self.normalize) @ self.weight.T + self.bias
+        )
+        if self.task == "regression":
+            return logits
+        if self.task == "multilabel":
+            return np.exp(-np.logaddexp(np.float32(0), -logits))
+        logits -= logits.max(axis=1, keepdims=True)
+        shares: NDArray[np.float32] = np.exp(logits)
+        shares /= shares.sum(axis=1, keepdims=True)
+        return shares
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """``weight`` and ``bias``."""
+        return {"weight": self.weight, "bias": self.bias}
+
+    def settings(self) -> dict[str, Any]:
+        """The C."""
+        return {"c": self.c}
+
+
+@dataclass(frozen=True, slots=True)
+class KnnProbe(Probe):
+    """Training images that vote.
+
+    Attributes:
+        embeddings: ``(N, D)`` float16 or float32, as stored.
+        values: ``(N,)`` int64 class numbers, ``(N, C)`` float32 or ``(N, 1)`` float64.
+        k: How many vote.
+    """
+
+    embeddings: NDArray[np.floating]
+    values: NDArray[Any]
+    k: int
+
+    kind = "knn"
+
+    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+        """``(n, C)``: shares of the votes, or the weighted mean of numbers."""
+        training = Rows(self.embeddings, normalize=self.normalize)
+        nothing = np.empty(0, np.int64)
+        targets = Targets(self.task, self.names, nothing, (), self.values)
+        queries = Rows(embeddings, normalize=self.normalize)
+        parts = [
+            part
+            for found in nearest(queries, training, self.k)
+            for part in votes(found, targets, [self.k])
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.names)), np.float32)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """``embeddings`` and ``values``."""
+        return {"embeddings": self.embeddings, "values": self.values}
+
+    def settings(self) -> dict[str, Any]:
+        """The k."""
+        return {"k": self.k}

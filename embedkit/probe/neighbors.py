@@ -1,0 +1,108 @@
+"""The nearest training images of each test image, and their votes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.probe.rows import Rows
+    from embedkit.probe.targets import Targets
+
+__all__ = ["KS", "TEMPERATURE", "Nearest", "nearest", "votes"]
+
+KS = (5, 10, 20, 50, 100, 200)
+TEMPERATURE = 0.07
+"""Both as in Caron et al. 2021, "Emerging properties in self-supervised vision transformers",
+arXiv 2104.14294, which takes the weights from Wu et al. 2018, arXiv 1805.01978."""
+
+_QUERIES, _TRAINING = 1024, 16384  # rows a block; their similarities are 64 MiB
+
+
+class Nearest(NamedTuple):
+    """The nearest training rows of some test rows, best first.
+
+    Attributes:
+        start: Number of the first test row.
+        rows: ``(m, k)`` int64 numbers of training rows.
+        cosines: ``(m, k)`` float32.
+    """
+
+    start: int
+    rows: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+def nearest(
+    queries: Rows,
+    training: Rows,
+    k: int,
+    *,
+    device: str = "cpu",
+    own: NDArray[np.int64] | None = None,
+) -> Iterator[Nearest]:
+    """Finds the k training rows of highest inner product, exactly.
+
+    Memory is one block of each side, ``(1024 + 16384) * D * 4`` bytes, and 64 MiB of similarities.
+
+    Args:
+        queries: Q rows.
+        training: N rows.
+        k: At most N (N - 1 with ``own``).
+        device: ``cpu``, ``cuda``, ``cuda:1``.
+        own: ``(Q,)`` the training row that a test row is itself, which is no neighbour of it.
+
+    Yields:
+        The test rows in order, 1,024 at a time.
+    """
+    for start, block in queries.blocks(_QUERIES):
+        wanted = torch.from_numpy(block).to(device)
+        best = torch.empty((len(block), 0), device=device)
+        rows = torch.empty((len(block), 0), dtype=torch.int64, device=device)
+        for first, part in training.blocks(_TRAINING):
+            cosines = wanted @ torch.from_numpy(part).to(device).T
+            if own is not None:
+                _forget(cosines, own[start : start + len(block)] - first)
+            numbers = torch.arange(first, first + len(part), device=device).expand_as(cosines)
+            joined = torch.cat([best, cosines], dim=1)
+            best, place = joined.topk(min(k, joined.shape[1]), dim=1)
+            rows = torch.cat([rows, numbers], dim=1).gather(1, place)
+        yield Nearest(start, rows.cpu().numpy(), best.cpu().numpy())
+
+
+def _forget(cosines: torch.Tensor, columns: NDArray[np.int64]) -> None:
+    """Takes one column of each row out of the running, where it is in this block."""
+    here = np.flatnonzero((columns >= 0) & (columns < cosines.shape[1]))
+    cosines[torch.from_numpy(here), torch.from_numpy(columns[here])] = -torch.inf
+
+
+def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """What the nearest k say, weighted by ``exp(cosine / 0.07)``, for each k.
+
+    Args:
+        found: The nearest rows, as many as the largest k.
+        targets: Of the N training rows.
+        ks: Ascending.
+
+    Yields:
+        ``(m, C)`` float32 shares of the votes of each class or label (or the weighted mean,
+        ``(m, 1)``, for a regression).
+    """
+    # Relative to the nearest: exp(1 / 0.07) squared would do no harm, a raw inner product might.
+    closeness = (found.cosines - found.cosines[:, :1]) / TEMPERATURE
+    weights = np.exp(closeness.astype(np.float64))
+    for k in ks:
+        some, rows = weights[:, :k], found.rows[:, :k]
+        if targets.task == "classes":
+            sums = np.zeros((len(rows), len(targets.names)))
+            voters = np.repeat(np.arange(len(rows)), rows.shape[1])
+            np.add.at(sums, (voters, targets.values[rows].reshape(-1)), some.reshape(-1))
+        else:
+            sums = np.einsum("mk,mkc->mc", some, targets.values[rows])
+        yield (sums / some.sum(axis=1, keepdims=True)).astype(np.float32)

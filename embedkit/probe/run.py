@@ -1,0 +1,343 @@
+"""Probing a store: its labels read, split, checked for leaks; a probe trained and examined."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+
+import numpy as np
+
+from embedkit.probe.leaks import ImageHashes, find_leaks
+from embedkit.probe.model import refuse_others
+from embedkit.probe.rows import Rows
+from embedkit.probe.splits import draw_shots, hash_ids, split_off
+from embedkit.probe.sweep import CS
+from embedkit.probe.targets import match_targets, read_targets
+from embedkit.probe.training import ProbeSettings, train_knn, train_linear
+from embedkit.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.probe.leaks import Leaks
+    from embedkit.probe.model import Probe
+    from embedkit.probe.predictions import Mistakes
+    from embedkit.probe.scores import Measure
+    from embedkit.probe.targets import Targets, Task
+    from embedkit.probe.training import Examined
+
+__all__ = ["ProbeOptions", "ProbeResult", "ProbeRun", "run_probe"]
+
+_log = logging.getLogger("embedkit")
+
+_TRAINERS = {"knn": train_knn, "linear": train_linear}
+
+
+class ProbeOptions(TypedDict, total=False):
+    """What may be said of a probe; all may be left out.
+
+    Attributes:
+        test: A store of test images.
+        split: The share of the images that tests; 0.2 if neither ``test`` nor ``shots`` is given.
+        shots: So many images of each class train, and the others test; several are tried in turn.
+        trials: How often each number of shots is drawn.
+        seed: Of every choice by chance.
+        task: ``classes``, ``multilabel`` or ``regression``.
+        labels: A CSV or Parquet file of labels; None takes those in the stores.
+        label_column: Its column; None takes ``label``.
+        normalize: Whether features get unit L2 norm.
+        check_leaks: Whether copies across the split are looked for.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        memory: Bytes that may be spent on keeping training features.
+        cs: The values of C that a linear probe tries, ascending.
+        max_iterations: Of each fit of a linear probe.
+        on_run: Called with the number of splits done and of all.
+    """
+
+    test: str | os.PathLike[str] | None
+    split: float | None
+    shots: Sequence[int]
+    trials: int
+    seed: int
+    task: Task
+    labels: str | None
+    label_column: str | None
+    normalize: bool
+    check_leaks: bool
+    device: str
+    memory: int
+    cs: tuple[float, ...]
+    max_iterations: int
+    on_run: Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRun:
+    """One split, and what came of it.
+
+    Attributes:
+        shots: Training images of each class; None where the split isn't by shots.
+        trial: Which draw of so many shots, from 0.
+        training_images: N.
+        test_images: Q.
+        training_hash: SHA-256 (hex) of the sorted ids of the training images.
+        test_hash: SHA-256 (hex) of the sorted ids of the test images.
+        leaks: Copies across the split; None if they weren't looked for.
+        measures: Name to figure; the first one is the chief one.
+        chosen: What was chosen on training images: C or k.
+        tried: What each choice gave on training images.
+        by_k: k to measures on the test images, of a kNN probe.
+        converged: Whether the fit ended by itself.
+    """
+
+    shots: int | None
+    trial: int
+    training_images: int
+    test_images: int
+    training_hash: str
+    test_hash: str
+    leaks: Leaks | None
+    measures: dict[str, Measure]
+    chosen: dict[str, float]
+    tried: tuple[dict[str, float], ...]
+    by_k: dict[int, dict[str, Measure]]
+    converged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a probe of a store found.
+
+    Attributes:
+        train: The store that trains.
+        test: The store that tests; the same one if it was split.
+        seed: Of every choice by chance.
+        unlabelled: Images without a label, which were left out.
+        runs: One for each split.
+        probe: The probe of the last split.
+        confusion: Of the last split: ``(C, C)`` counts, a row a true class; None without classes.
+        mistakes: Of the last split.
+        test_ids: Ids of its test images.
+    """
+
+    train: str
+    test: str
+    seed: int
+    unlabelled: int
+    runs: tuple[ProbeRun, ...]
+    probe: Probe
+    confusion: NDArray[np.int64] | None
+    mistakes: tuple[Mistakes, ...]
+    test_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A store with what is known of its images; ``positions`` number its labelled rows."""
+
+    store: EmbeddingStore
+    targets: Targets
+    hashes: ImageHashes
+
+    def rows(self, positions: NDArray[np.int64], *, normalize: bool) -> Rows:
+        numbers = self.targets.rows[positions]
+        name = str(self.store.path)
+        return Rows(self.store.embeddings, numbers, normalize=normalize, name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    shots: int | None
+    trial: int
+    training: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def run_probe(
+    kind: Literal["knn", "linear"],
+    train: str | os.PathLike[str],
+    **options: Unpack[ProbeOptions],
+) -> ProbeResult:
+    """Trains a probe on the labelled images of a store, and examines it on others.
+
+    Memory: what ``options["memory"]`` allows for features, some blocks of 64 MiB, the labels and
+    ids of both stores, and ``20 * C * D * 8`` bytes for L-BFGS; a kNN probe, which holds its
+    training rows when it is done, also these, as they are stored.
+
+    Args:
+        kind: ``knn`` (weighted votes of the nearest) or ``linear`` (logistic or ridge regression).
+        train: A store.
+        **options: See ``ProbeOptions``.
+
+    Raises:
+        EmbedkitError: There are no labels, or they aren't what the task needs.
+        StoreError: A store can't be read.
+        StoreMismatchError: The test store was embedded otherwise.
+        ValueError: An option is out of its range.
+    """
+    if kind not in _TRAINERS:
+        raise ValueError(f"no probe {kind!r}: knn or linear")
+    settings = _settings(options)
+    with ExitStack() as stack:
+        sides = [_open(stack, train, options)]
+        if options.get("test") is not None:
+            sides.append(_open(stack, options["test"] or "", options))
+            sides[1] = _matched(sides[0], sides[1], normalize=settings.normalize)
+        splits = list(_splits(sides[0], sides[-1], options))
+        runs: list[ProbeRun] = []
+        on_run = options.get("on_run")
+        for split in splits:
+            run, examined = _run(kind, sides[0], sides[-1], split, settings, options)
+            runs.append(run)
+            if on_run is not None:
+                on_run(len(runs), len(splits))
+        _warn(runs)
+        return ProbeResult(
+            str(sides[0].store.path),
+            str(sides[-1].store.path),
+            settings.seed,
+            sum(side.targets.unlabelled for side in sides),
+            tuple(runs),
+            examined.probe,
+            examined.predictions.confusion(),
+            examined.predictions.mistakes(),
+            sides[-1].targets.take(splits[-1].test).ids,
+        )
+
+
+def _settings(options: ProbeOptions) -> ProbeSettings:
+    cs, memory = options.get("cs", CS), options.get("memory", 2**31)
+    if not cs or min(cs) <= 0 or list(cs) != sorted(cs):
+        raise ValueError("cs must be positive and ascending")
+    if memory < 0:
+        raise ValueError(f"memory must be at least 0 bytes, not {memory}")
+    return ProbeSettings(
+        options.get("normalize", True),
+        options.get("seed", 0),
+        _device(options.get("device", "auto")),
+        memory,
+        cs,
+        max_iterations=options.get("max_iterations", 1000),
+    )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not name.startswith("cuda"):
+        raise ValueError(f"no device {name!r}: it is auto, cpu, cuda or cuda:N")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r}: there is no GPU here that PyTorch can use")
+    return name
+
+
+def _open(stack: ExitStack, path: str | os.PathLike[str], options: ProbeOptions) -> _Side:
+    store = stack.enter_context(EmbeddingStore.open(path))
+    targets = read_targets(
+        store,
+        task=options.get("task", "classes"),
+        labels=options.get("labels"),
+        label_column=options.get("label_column"),
+    )
+    content, perceptual = store.images("content_hash"), store.images("phash")
+    return _Side(store, targets, ImageHashes(content, perceptual).take(targets.rows))
+
+
+def _matched(train: _Side, test: _Side, *, normalize: bool) -> _Side:
+    name = str(train.store.path)
+    refuse_others(name, train.store.meta, test.store.meta, normalize=normalize)
+    return _Side(test.store, match_targets(test.targets, train.targets.names), test.hashes)
+
+
+def _splits(train: _Side, test: _Side, options: ProbeOptions) -> Iterator[_Split]:
+    """The splits that were asked for, in turn."""
+    shots, share, seed = options.get("shots", ()), options.get("split"), options.get("seed", 0)
+    targets = train.targets
+    everything = np.arange(len(test.targets))
+    if share is not None and (shots or test is not train):
+        raise ValueError("split is for one store without shots: give one of split, test, shots")
+    if shots:
+        if targets.task != "classes":
+            raise ValueError("shots are images of a class: only for the task classes")
+        if options.get("trials", 5) < 1:
+            raise ValueError(f"trials must be at least 1, not {options.get('trials')}")
+        for number in shots:
+            for trial in range(options.get("trials", 5)):
+                drawn = draw_shots(targets.ids, targets.strata, number, f"{seed}:shots:{trial}")
+                if test is train and drawn.all():
+                    raise ValueError(f"{number} shots are all images: none is left to test on")
+                rest = np.flatnonzero(~drawn) if test is train else everything
+                yield _Split(number, trial, np.flatnonzero(drawn), rest)
+    elif test is not train:
+        yield _Split(None, 0, np.arange(len(targets)), everything)
+    else:
+        aside = split_off(
+            targets.ids, targets.strata, 0.2 if share is None else share, f"{seed}:test"
+        )
+        if not aside.any():
+            raise ValueError("no class has two images: none can be set aside to test on")
+        yield _Split(None, 0, np.flatnonzero(~aside), np.flatnonzero(aside))
+
+
+def _run(
+    kind: str,
+    train: _Side,
+    test: _Side,
+    split: _Split,
+    settings: ProbeSettings,
+    options: ProbeOptions,
+) -> tuple[ProbeRun, Examined]:
+    leaks = None
+    if options.get("check_leaks", True):
+        leaks = find_leaks(
+            test.rows(split.test, normalize=True),
+            train.rows(split.training, normalize=True),
+            test.hashes.take(split.test),
+            train.hashes.take(split.training),
+            device=settings.device,
+        )
+    known, truth = train.targets.take(split.training), test.targets.take(split.test)
+    examined = _TRAINERS[kind](
+        train.rows(split.training, normalize=settings.normalize),
+        known,
+        test.rows(split.test, normalize=settings.normalize),
+        truth,
+        train.store.meta,
+        settings,
+    )
+    run = ProbeRun(
+        split.shots,
+        split.trial,
+        len(known),
+        len(truth),
+        hash_ids(known.ids),
+        hash_ids(truth.ids),
+        leaks,
+        examined.measures,
+        examined.chosen,
+        examined.tried,
+        examined.by_k,
+        examined.converged,
+    )
+    return run, examined
+
+
+def _warn(runs: Sequence[ProbeRun]) -> None:
+    leaking = max((run.leaks.images / run.test_images for run in runs if run.leaks), default=0)
+    if leaking:
+        worst = max(run.leaks.images for run in runs if run.leaks)
+        _log.warning(
+            "%s of the test images have a copy among the training images (up to %.1f%% of a "
+            "split): figures on them are too good; remove the copies first",
+            f"{worst:,}",
+            100 * leaking,
+        )
+    if not all(run.converged for run in runs):
+        _log.warning("a fit was stopped by max_iterations before it had converged")

@@ -1,0 +1,191 @@
+"""How good predictions are, and within which bounds that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Measure",
+    "average_precision",
+    "confusion_matrix",
+    "mean_average_precision",
+    "measure_classes",
+    "measure_labels",
+    "measure_numbers",
+    "r_squared",
+    "wilson_interval",
+]
+
+_Z = 1.959963984540054  # the normal distribution's 97.5% quantile
+_RESAMPLES, _RESAMPLES_OF_RANKINGS = 1000, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure with its 95% confidence interval.
+
+    Attributes:
+        value: The figure; shares are from 0 to 1.
+        low: The interval's lower end.
+        high: Its upper end.
+        interval: How it was found: ``Wilson`` or ``bootstrap``.
+    """
+
+    value: float
+    low: float
+    high: float
+    interval: str
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95% confidence interval of a share.
+
+    Args:
+        hits: Successes.
+        count: Trials, at least 1.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    share, spread = hits / count, _Z * _Z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def measure_classes(
+    top: NDArray[np.int64], truth: NDArray[np.int64], classes: int, seed: int
+) -> dict[str, Measure]:
+    """Top-1, top-5 and the mean over classes of their top-1.
+
+    Args:
+        top: ``(n, 5)`` class numbers, best first (fewer columns where there are fewer classes).
+        truth: ``(n,)`` class numbers.
+        classes: C.
+        seed: Of the bootstrap, which draws anew within each class.
+    """
+    right = top[:, 0] == truth
+    found = {"top1": _share(right)}
+    if classes > 5:
+        found["top5"] = _share((top == truth[:, None]).any(axis=1))
+    counts = np.bincount(truth, minlength=classes)
+    there = counts > 0
+    shares = np.bincount(truth, weights=right, minlength=classes)[there] / counts[there]
+    # To draw n_c images of a class again is to draw a binomial number of right ones.
+    rng = np.random.default_rng(seed)
+    draws = rng.binomial(counts[there], shares, (_RESAMPLES, there.sum())) / counts[there]
+    low, high = np.quantile(draws.mean(axis=1), (0.025, 0.975)).tolist()
+    found["mean_per_class"] = Measure(float(shares.mean()), low, high, "bootstrap")
+    return found
+
+
+def _share(right: NDArray[np.bool_]) -> Measure:
+    hits = int(right.sum())
+    return Measure(hits / len(right), *wilson_interval(hits, len(right)), "Wilson")
+
+
+def confusion_matrix(
+    predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """``(C, C)`` counts, a row for each true class and a column for each predicted one."""
+    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(
+        classes, classes
+    )
+
+
+def average_precision(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    """The area under the curve of precision by recall, without interpolation.
+
+    Images of equal score come in together, as scikit-learn has it.
+
+    Args:
+        scores: ``(n,)``, higher is surer.
+        truth: ``(n,)`` 0 or 1; some are 1.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    hits = np.cumsum(truth[order], dtype=np.float64)[ends]
+    gained = np.diff(hits, prepend=0)
+    return float((gained * hits / (ends + 1)).sum() / hits[-1])
+
+
+def mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    """The mean of the average precisions of the labels that an image has; NaN if none has any.
+
+    Args:
+        scores: ``(n, C)``.
+        truth: ``(n, C)`` 0 and 1.
+    """
+    there = np.flatnonzero(truth.any(axis=0))
+    each = [average_precision(scores[:, label], truth[:, label]) for label in there]
+    return float(np.mean(each)) if each else float("nan")
+
+
+def measure_labels(
+    scores: NDArray[np.float32], truth: NDArray[np.float32], seed: int
+) -> dict[str, Measure]:
+    """The mean over labels of their average precision.
+
+    Args:
+        scores: ``(n, C)``.
+        truth: ``(n, C)`` 0 and 1; labels that no image has are left out.
+        seed: Of the bootstrap over images.
+    """
+
+    def mean(rows: NDArray[np.intp]) -> float:
+        return mean_average_precision(scores[rows], truth[rows])
+
+    return {"mAP": _bootstrap(mean, len(truth), seed, _RESAMPLES_OF_RANKINGS)}
+
+
+def measure_numbers(
+    predicted: NDArray[np.floating], truth: NDArray[np.floating], seed: int
+) -> dict[str, Measure]:
+    """R2 and the mean absolute error, in the labels' unit.
+
+    Args:
+        predicted: ``(n,)``.
+        truth: ``(n,)``.
+        seed: Of the bootstrap over images.
+    """
+    predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
+
+    def r2(rows: NDArray[np.intp]) -> float:
+        return r_squared(predicted[rows], truth[rows])
+
+    def mae(rows: NDArray[np.intp]) -> float:
+        return float(np.abs(truth[rows] - predicted[rows]).mean())
+
+    return {
+        "R2": _bootstrap(r2, len(truth), seed, _RESAMPLES),
+        "MAE": _bootstrap(mae, len(truth), seed, _RESAMPLES),
+    }
+
+
+def r_squared(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    """The share of the variance that is explained; NaN where there is none.
+
+    Args:
+        predicted: ``(n,)``.
+        truth: ``(n,)``.
+    """
+    spread = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
+    missed = float(np.square(truth - predicted).sum(dtype=np.float64))
+    return 1 - missed / spread if spread > 0 else float("nan")
+
+
+def _bootstrap(
+    measure: Callable[[NDArray[np.intp]], float], count: int, seed: int, resamples: int
+) -> Measure:
+    rng = np.random.default_rng(seed)
+    draws = [measure(rng.integers(0, count, count)) for _ in range(resamples)]
+    low, high = np.nanquantile(draws, (0.025, 0.975)).tolist()
+    return Measure(measure(np.arange(count)), low, high, "bootstrap")

@@ -1,0 +1,62 @@
+"""``embedkit probe``, from photos to predictions."""
+
+import shutil
+
+import pytest
+from images import write_photos
+
+
+@pytest.fixture
+def labelled(embedkit, tmp_path):
+    """A store of two folders of five photos each."""
+    for number, name in enumerate(("cats", "dogs")):
+        write_photos(tmp_path / "photos" / name, 5, seed=10 * number)
+    path = tmp_path / "labelled.h5"
+    done = embedkit("extract", tmp_path / "photos", "-o", path, "-b", "tiny", "--labels", "folder")
+    assert done.code == 0
+    return path
+
+
+@pytest.mark.parametrize("kind", ["knn", "linear"])
+def test_probe_is_trained_and_asked(embedkit, labelled, tmp_path, kind):
+    folder = tmp_path / "probe"
+    done = embedkit("probe", kind, labelled, "--split", "0.4", "-o", folder, "--json")
+    assert done.code == 0, done.err
+    (run,) = done.json["runs"]
+    assert (run["training_images"], run["test_images"]) == (6, 4)
+    assert 0 <= run["measures"]["top1"]["low"] <= run["measures"]["top1"]["value"] <= 1
+    assert "data:image/jpeg" in (folder / "report.html").read_text() or run["measures"]["top1"][
+        "value"
+    ] == pytest.approx(1)
+    new = embedkit("probe", "predict", folder, tmp_path / "photos", labelled, "-k", 2, "--json")
+    assert new.code == 0, new.err
+    told = new.json["predictions"]
+    assert len(told) == 20
+    for image, row in zip(told[:10], told[10:], strict=True):
+        assert image["id"] == row["id"]
+        assert {one["name"] for one in image["predictions"]} == {"cats", "dogs"}
+        pairs = zip(image["predictions"], row["predictions"], strict=True)
+        assert all(a["score"] == pytest.approx(b["score"], abs=2e-3) for a, b in pairs)
+
+
+def test_shots_and_tables(embedkit, labelled):
+    done = embedkit("probe", "knn", labelled, "--shots", "1,2", "--trials", 2, "--no-leaks")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[0].split() == ["shots", "figure", "mean", "std", "trials"]
+    assert embedkit("probe", "knn", labelled).out.startswith("8 train, 2 test; k = ")
+    wrong = embedkit("probe", "knn", labelled, "--shots", "1;2")
+    assert (wrong.code, "--shots 1;2" in wrong.err) == (2, True)
+
+
+def test_what_stands_in_the_way_is_told(embedkit, labelled, tmp_path, store):
+    assert "has no labels" in embedkit("probe", "knn", store).err
+    (tmp_path / "there").write_text("")
+    assert "is no probe" in embedkit("probe", "knn", labelled, "-o", tmp_path / "there").err
+    folder = tmp_path / "probe"
+    assert embedkit("probe", "knn", labelled, "-o", folder).code == 0
+    damaged = tmp_path / "damaged.jpg"
+    damaged.write_bytes(b"\xff\xd8\xff")
+    done = embedkit("probe", "predict", folder, damaged)
+    assert (done.code, "damaged.jpg" in done.err) == (3, True)
+    shutil.rmtree(folder)
+    assert "no probe" in embedkit("probe", "predict", folder, damaged).err
