@@ -65,8 +65,10 @@ def merge_on_disk(
     lists_file.unlink(missing_ok=True)  # what has it mapped keeps it
     with lists_file.open("wb") as file:
         for number in range(len(sizes)):
-            for values in (*_codes(sources, number), *_ids(sources, number)):
-                file.write(values.data)
+            for codes in _codes(sources, number):
+                file.write(codes.data)
+            for ids in _ids(sources, number):
+                file.write(ids.data)
         file.flush()
         os.fsync(file.fileno())
     ivf = ivf_of(index)

@@ -1,9 +1,9 @@
 """Loads faiss so that its idle threads sleep.
 
-At the end of every parallel region OpenMP's threads spin until the last has come. Training a product
-quantizer is thousands of regions of some microseconds; where another process has one of the cores,
-each lasts a time slice, and training takes five to ten times as long. How threads wait is read from
-the environment once, when the library is loaded, and then set back, for what is loaded later.
+At the end of every parallel region OpenMP's threads spin until the last has come. Training a
+product quantizer is thousands of regions of some microseconds; where another process has one of the
+cores, each lasts a time slice, and training takes five times as long. How threads wait is read from
+the environment once, when the library is loaded; then it is set back, for what is loaded later.
 """
 
 from __future__ import annotations
