@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import os
 
-__all__: list[str] = []
+__all__ = ["load_faiss"]
 
 _KEY = "OMP_WAIT_POLICY"
 
-if _KEY in os.environ:
-    import faiss
-else:
-    os.environ[_KEY] = "PASSIVE"
+
+def load_faiss() -> None:
+    """Loads faiss, if it isn't loaded; its threads sleep unless the environment says otherwise."""
+    given = os.environ.get(_KEY)
+    os.environ[_KEY] = given or "PASSIVE"
     try:
         import faiss  # noqa: F401
     finally:
-        del os.environ[_KEY]
+        if given is None:
+            del os.environ[_KEY]
+
+
+load_faiss()
