@@ -89,6 +89,7 @@ HOMES = {
     "markupsafe": {"report"},
     "lancedb": {"exporting"},
     "matplotlib": {"maps"},
+    "threadpoolctl": {"selection"},
     "umap": {"maps"},
     "skimage": {"demo"},
     "sklearn": {"demo"},

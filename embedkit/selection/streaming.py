@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from embedkit.classification.head import probabilities, usable_head
 from embedkit.errors import StoreError, StoreMismatchError
@@ -116,11 +117,13 @@ def select(
     floor = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
     best, done = BestPerClass(len(asked), per_class, float(floor)), 0
     scorer = _Scorer(head, None if classes is None else asked, best.thresholds, max_classes)
-    for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
-        best.add(found)
-        done += block.stop - block.start
-        if on_progress is not None:
-            on_progress(done, total)
+    # Each worker computes by itself: the library's own threads would wait for each other.
+    with threadpool_limits(1, "blas"):
+        for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
+            best.add(found)
+            done += block.stop - block.start
+            if on_progress is not None:
+                on_progress(done, total)
     return _selection([Path(path) for path in paths], head, asked, total, best.best())
 
 
