@@ -36,17 +36,20 @@ def usable_head(store: EmbeddingStore) -> Head:
     return head
 
 
-def probabilities(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+def probabilities(
+    rows: NDArray[np.float32], head: Head, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Softmax over all classes.
 
     Args:
         rows: ``(n, D)``.
         head: The classifier, C classes.
+        out: ``(n, C)`` to write to; None makes a new array.
 
     Returns:
-        ``(n, C)``, a new array; each row adds up to 1.
+        ``(n, C)``; each row adds up to 1.
     """
-    shares = rows @ head.weight.T
+    shares = np.matmul(rows, head.weight.T, out=out)
     for start in range(0, len(shares), _CHUNK):
         part = shares[start : start + _CHUNK]
         part += head.bias

@@ -19,7 +19,9 @@ _ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
 _TWO_112 = np.float32(2.0**112)
 
 
-def widen(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+def widen(
+    rows: NDArray[np.floating], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Finite rows as float32, the same values.
 
     NumPy casts float16 one value at a time where it has no instruction for it. Here the bits are
@@ -27,10 +29,12 @@ def widen(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 
     Args:
         rows: ``(n, D)`` float16 or float32, finite.
+        out: ``(n, D)`` to write to, if the rows are float16; None makes a new array.
     """
     if rows.dtype != np.float16:
         return rows.astype(np.float32, copy=False)
-    out = np.empty(rows.shape, np.float32)
+    if out is None:
+        out = np.empty(rows.shape, np.float32)
     bits, narrow = out.view(np.int32), np.ascontiguousarray(rows).view(np.int16)
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
