@@ -6,7 +6,8 @@ Makes a sharded store of random rows and a random head, and selects from it over
 many rows have passed (100,000,000 for the paper's size). The limit is what is slower of reading the
 rows alone and of the matrix product alone (float32 rows that are in memory already, NumPy's BLAS,
 all cores), both measured in the same run, before and after. Prints rates, their ratio, and the peak
-memory after one pass and after all.
+memory after one pass and after all. CPU time, of one BLAS thread and of all that `select` does,
+stands beside it, since other work on the machine moves it less.
 
 Rows that come again lose against their first appearance, so once the buffers have been cut few
 candidates pass, as with many real images; the first passes, where nearly all rows are candidates,
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from support.machine import print_facts
+from threadpoolctl import threadpool_limits
 
 from embedkit.records import Head, ImageFacts
 from embedkit.selection import select
@@ -68,7 +70,9 @@ def measure(store: Path, rows: int, per_class: int) -> None:
     peak_once = peak()
     passes = max(rows // once, 1)
     marks = []
+    cpu_began = time.process_time()
     select([store] * passes, per_class, on_progress=lambda done, _: marks.append((done, now())))
+    cpu = (time.process_time() - cpu_began) / (passes * once)
     # Without the passes that fill the buffers.
     settled = next(k for k, (done, _) in enumerate(marks) if done >= min(2 * once, rows // 2))
     (done_a, time_a), (done_b, time_b) = marks[settled], marks[-1]
@@ -84,6 +88,9 @@ def measure(store: Path, rows: int, per_class: int) -> None:
     print(f"{'select, first pass':32}{first:>10,.0f}{first / limit:>14.2f}")
     print(f"{f'select, from row {done_a:,} on':32}{settled_rate:>10,.0f}", end="")
     print(f"{settled_rate / limit:>14.2f}")
+    alone = cpu_of_product(store)
+    print(f"\nCPU time a row: {1e6 * cpu:.1f} us, the product alone {1e6 * alone:.1f} us, ", end="")
+    print(f"{alone / cpu:.2f} of it")
     print(
         f"\npeak memory: {peak_once:,.0f} MiB after {once:,} rows, {peak():,.0f} MiB after", end=""
     )
@@ -105,6 +112,19 @@ def limits(store: Path, seconds: float = 5.0) -> dict[str, float]:
     while now() < began + seconds:
         done += len(rows @ head.weight.T)
     return {"reading alone": reading, "matrix product alone": done / (now() - began)}
+
+
+def cpu_of_product(store: Path, repeats: int = 10) -> float:
+    """Seconds of CPU time for a row's product with the head, one thread, the least of several."""
+    with EmbeddingStore.open(store) as opened:
+        head, rows = opened.head, opened.shard(0).read_rows(0, 1024).astype(np.float32)
+    times = []
+    with threadpool_limits(1, "blas"):
+        for _ in range(repeats):
+            began = time.process_time()
+            rows @ head.weight.T
+            times.append(time.process_time() - began)
+    return min(times[1:]) / len(rows)
 
 
 def now() -> float:

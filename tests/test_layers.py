@@ -114,7 +114,7 @@ HOMES = {
     "fsspec": {"sources"},
     "pyarrow": {"dedup", "exporting", "sources", "tables"},
     "scipy": {"dedup"},
-    "threadpoolctl": {"dedup"},
+    "threadpoolctl": {"dedup", "selection"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "lancedb": {"exporting"},

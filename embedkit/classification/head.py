@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["likeliest", "probabilities", "usable_head"]
 
+_CHUNK = 64  # rows whose scores of 1000 classes fit into a core's own cache
+
 
 def usable_head(store: EmbeddingStore) -> Head:
     """The classifier of a store, if it fits the store's rows.
@@ -34,19 +36,26 @@ def usable_head(store: EmbeddingStore) -> Head:
     return head
 
 
-def probabilities(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+def probabilities(
+    rows: NDArray[np.float32], head: Head, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Softmax over all classes.
 
     Args:
         rows: ``(n, D)``.
         head: The classifier, C classes.
+        out: ``(n, C)`` to write to; None makes a new array.
 
     Returns:
-        ``(n, C)``, a new array; each row adds up to 1.
+        ``(n, C)``; each row adds up to 1.
     """
-    shares = _shifted_logits(rows, head)
-    np.exp(shares, out=shares)
-    shares /= shares.sum(axis=1, keepdims=True)
+    shares = np.matmul(rows, head.weight.T, out=out)
+    for start in range(0, len(shares), _CHUNK):
+        part = shares[start : start + _CHUNK]
+        part += head.bias
+        part -= part.max(axis=1, keepdims=True)  # so that no exponential overflows
+        np.exp(part, out=part)
+        part /= part.sum(axis=1, keepdims=True)
     return shares
 
 

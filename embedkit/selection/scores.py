@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["candidates", "widen"]
 
+_MANY = 2  # times what can stay, of candidates
 _CHUNK = 64  # rows whose float32 values fit into a core's own cache
 _ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
 _TWO_112 = np.float32(2.0**112)
 
 
-def widen(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+def widen(
+    rows: NDArray[np.floating], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Finite rows as float32, the same values.
 
     NumPy casts float16 one value at a time where it has no instruction for it. Here the bits are
@@ -26,10 +29,12 @@ def widen(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 
     Args:
         rows: ``(n, D)`` float16 or float32, finite.
+        out: ``(n, D)`` to write to, if the rows are float16; None makes a new array.
     """
     if rows.dtype != np.float16:
         return rows.astype(np.float32, copy=False)
-    out = np.empty(rows.shape, np.float32)
+    if out is None:
+        out = np.empty(rows.shape, np.float32)
     bits, narrow = out.view(np.int32), np.ascontiguousarray(rows).view(np.int16)
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -60,15 +65,37 @@ def candidates(
     """
     asked = shares if columns is None else shares[:, columns]
     passed = asked > thresholds
-    rows = np.flatnonzero(passed.any(axis=1))
-    passed = passed[rows]
-    if most < shares.shape[1]:
-        likely = _likeliest(shares[rows], most)
+    many = np.count_nonzero(passed) > _MANY * most * len(passed)
+    if many:  # the thresholds have yet to rise
+        likely = _likeliest(shares, min(most, shares.shape[1]))
         passed &= likely if columns is None else likely[:, columns]
-    places, classes = np.divmod(np.flatnonzero(passed), passed.shape[1])
+    rows, classes = np.divmod(np.flatnonzero(passed), passed.shape[1])
+    scores = asked[rows, classes]
+    if not many:
+        numbers = classes if columns is None else columns[classes]
+        keep = _serves(shares, rows, numbers, scores, most)
+        rows, classes, scores = rows[keep], classes[keep], scores[keep]
     order = np.argsort(classes, kind="stable")
-    places, classes = rows[places[order]], classes[order]
-    return Candidates(classes, places, asked[places, classes])
+    return Candidates(classes[order], rows[order], scores[order])
+
+
+def _serves(
+    shares: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    classes: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    most: int,
+) -> NDArray[np.bool_]:
+    """Which candidates are among the ``most`` likeliest classes of their row."""
+    if most >= shares.shape[1]:
+        return np.ones(len(rows), bool)
+    # Shares add up to 1, so what has more than 1 / (most + 1) is among them.
+    keep = scores > 1.001 / (most + 1)
+    doubtful = np.flatnonzero(~keep)
+    asked = np.unique(rows[doubtful])
+    likely = _likeliest(shares[asked], most)
+    keep[doubtful] = likely[np.searchsorted(asked, rows[doubtful]), classes[doubtful]]
+    return keep
 
 
 def _likeliest(shares: NDArray[np.float32], most: int) -> NDArray[np.bool_]:

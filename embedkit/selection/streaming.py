@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from embedkit.classification.head import probabilities, usable_head
 from embedkit.errors import StoreError, StoreMismatchError
@@ -116,11 +118,13 @@ def select(
     floor = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
     best, done = BestPerClass(len(asked), per_class, float(floor)), 0
     scorer = _Scorer(head, None if classes is None else asked, best.thresholds, max_classes)
-    for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
-        best.add(found)
-        done += block.stop - block.start
-        if on_progress is not None:
-            on_progress(done, total)
+    # Each worker computes by itself: the library's own threads would wait for each other.
+    with threadpool_limits(1, "blas"):
+        for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
+            best.add(found)
+            done += block.stop - block.start
+            if on_progress is not None:
+                on_progress(done, total)
     return _selection([Path(path) for path in paths], head, asked, total, best.best())
 
 
@@ -139,6 +143,7 @@ class _Scorer:
     ) -> None:
         self._head, self._columns, self._most = head, columns, most
         self._thresholds = thresholds
+        self._own = threading.local()
 
     def __call__(self, block: _Block) -> Candidates:
         rows = _read(block)
@@ -146,9 +151,22 @@ class _Scorer:
         if count < _BLOCK_ROWS:
             # The same shape takes the same kernels: copies of an image get the same score.
             rows = np.pad(rows, ((0, _BLOCK_ROWS - count), (0, 0)))
-        shares = probabilities(widen(rows), self._head)[:count]
+        wide, shares = self._memory()
+        shares = probabilities(widen(rows, wide), self._head, shares)[:count]
         found = candidates(shares, self._thresholds, self._columns, self._most)
         return found._replace(rows=found.rows + block.first)
+
+    def _memory(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The calling thread's own, filled again with each block: fresh memory has to be cleared."""
+        memory: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+        memory = getattr(self._own, "memory", None)
+        if memory is None:
+            classes, dim = self._head.weight.shape
+            memory = self._own.memory = (
+                np.empty((_BLOCK_ROWS, dim), np.float32),
+                np.empty((_BLOCK_ROWS, classes), np.float32),
+            )
+        return memory
 
 
 def _read(block: _Block) -> NDArray[np.floating]:
