@@ -74,7 +74,8 @@ def embed_views(images: list[Path], count: int) -> Path:
     from embedkit.backbones import load_backbone
     from embedkit.engines import open_engine
 
-    files = sorted(path for folder in images for path in folder.rglob("*.jp*g"))
+    every = sorted(path for folder in images for path in folder.rglob("*"))
+    files = [path for path in every if path.suffix.lower() in {".jpg", ".jpeg"}]
     photos = [Image.open(path).convert("RGB") for path in files]
     rng = np.random.default_rng(0)
     rows: list[NDArray[np.float32]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -104,7 +105,8 @@ def test_a_bound_is_never_below_the_cosine(seed: int) -> None:
     rows[20:30] = -rows[:10]
     rows[30:60] = rows[60:90]
     unit = UnitRows(rows)
-    sketched = sketch.Plan(basis, (4, 9, 20)).apply(unit)
+    with ThreadPoolExecutor(2) as pool:
+        sketched = sketch.Plan(basis, (4, 9, 20)).apply(unit, pool)
     exact = unit.take(slice(None)) @ unit.take(slice(None)).T
     bound = np.zeros((120, 120), np.float32)
     previous = np.full((120, 120), np.inf)

@@ -70,16 +70,16 @@ def join_rows(
     other = rows if against is None else against
     if not len(rows) or not len(other):
         return _nothing()
-    plan = plan_sketch(rows, other, threshold)
-    sketch = plan.apply(rows)
-    work = _Join(
-        rows, other, sketch, sketch if against is None else plan.apply(other),
-        threshold, max_pairs, against is None,
-    )  # fmt: skip
     starts = range(0, len(rows), _STRIPE)
     found, count = [_nothing()], 0
     # The threads are ours, one stripe each: BLAS's own would wait for each other at every block.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or _cores()) as pool:
+        plan = plan_sketch(rows, other, threshold)
+        sketch = plan.apply(rows, pool)
+        work = _Join(
+            rows, other, sketch, sketch if against is None else plan.apply(other, pool),
+            threshold, max_pairs, against is None,
+        )  # fmt: skip
         try:
             for done, part in enumerate(pool.map(work.stripe, starts), 1):
                 found.append(part)

@@ -49,11 +49,15 @@ class UnitRows:
         rows /= np.where(norms > 0, norms, 1)[:, None]
         return rows
 
-    def parts(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """All rows in order, a bounded number at a time, and where they are."""
+    def pieces(self) -> Iterator[slice]:
+        """All places in order, a bounded number at a time."""
         step = max(_VALUES_AT_ONCE // max(self.dim, 1), 1)
         for start in range(0, len(self), step):
-            where = slice(start, min(start + step, len(self)))
+            yield slice(start, min(start + step, len(self)))
+
+    def parts(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """All rows in order, a bounded number at a time, and where they are."""
+        for where in self.pieces():
             yield where, self.take(where)
 
     def sample(self, count: int) -> NDArray[np.float64]:
