@@ -117,7 +117,7 @@ def limits(store: Path, seconds: float = 5.0) -> dict[str, float]:
 def cpu_of_product(store: Path, repeats: int = 10) -> float:
     """Seconds of CPU time for a row's product with the head, one thread, the least of several."""
     with EmbeddingStore.open(store) as opened:
-        head, rows = opened.head, opened.shard(0).read_rows(0, 1024).astype(np.float32)
+        head, rows = opened.head, opened.shard(0).read(np.arange(1024)).astype(np.float32)
     times = []
     with threadpool_limits(1, "blas"):
         for _ in range(repeats):
