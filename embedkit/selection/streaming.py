@@ -157,7 +157,7 @@ class _Scorer:
         return found._replace(rows=found.rows + block.first)
 
     def _memory(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The calling thread's own, filled again: fresh memory would have to be cleared."""
+        """The calling thread's own, filled again by each block: fresh memory has to be cleared."""
         memory: tuple[NDArray[np.float32], NDArray[np.float32]] | None
         memory = getattr(self._own, "memory", None)
         if memory is None:
