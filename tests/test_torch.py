@@ -2,12 +2,13 @@
 
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from stores import write_store
-from torch.utils.data import DataLoader
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.exporting import export
@@ -45,16 +46,28 @@ def test_rows_labels_and_ids_are_the_stores(store, exported):
         assert label == dataset.labels[row]
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_loader_processes_give_the_same(exported, context):
-    dataset = StoreDataset(exported)
+LOADING = """
+import sys
+import torch
+from embedkit.torch import StoreDataset
+
+if __name__ == "__main__":
+    dataset = StoreDataset(sys.argv[1])
     alone = [embedding for embedding, _ in dataset]  # mapped before it is handed on
-    workers = {"fork": 2, "spawn": 1}[context]  # importing torch anew takes long
-    loader = DataLoader(dataset, batch_size=3, num_workers=workers, multiprocessing_context=context)
-    batches = list(loader)
+    options = {"num_workers": int(sys.argv[3]), "multiprocessing_context": sys.argv[2]}
+    batches = list(DataLoader(dataset, batch_size=3, **options))
     assert torch.equal(torch.cat([rows for rows, _ in batches]), torch.stack(alone))
     assert torch.cat([labels for _, labels in batches]).tolist() == dataset.labels.tolist()
+"""
+
+
+@pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])
+def test_loader_processes_give_the_same(exported, tmp_path, context, workers):
+    script = tmp_path / "load.py"  # a process of its own: here other libraries run threads
+    script.write_text(LOADING, "utf-8")
+    command = [sys.executable, "-W", "ignore", script, exported, context, str(workers)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_pickle_holds_no_rows(exported):
