@@ -49,6 +49,7 @@ def test_rows_labels_and_ids_are_the_stores(store, exported):
 LOADING = """
 import sys
 import torch
+from torch.utils.data import DataLoader
 from embedkit.torch import StoreDataset
 
 if __name__ == "__main__":
