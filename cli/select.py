@@ -31,7 +31,7 @@ def command(
     classes: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this class: synset, whole name or number; or @FILE, one a line. Several."
+            help="Only this class: synset, name or number; or @FILE, one a line. Repeat it."
         ),
     ] = None,
     min_score: Annotated[

@@ -1,6 +1,7 @@
 """Selection is exact: beside a loop over all images and classes, ties included."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -175,6 +176,22 @@ def test_webdataset(tmp_path):
     with pytest.raises(StoreError, match="lies in no tar"):
         write_webdataset(select(loose, 4), tmp_path / "b.jsonl")
     assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_a_class_is_known_by_one_of_its_names(tmp_path):
+    head = make_head()
+    names = list(head.class_names)
+    names[1], names[2], names[6] = "maillot", "maillot, tank suit", "gar, garfish"
+    head = dataclasses.replace(head, class_names=tuple(names))
+    store = write_store(tmp_path / "a.h5", make_rows_of(50), head=head)
+    for word, number in {
+        "garfish": 6,
+        "tank suit": 2,
+        "maillot": 1,
+        "n00000003": 3,
+        "4": 4,
+    }.items():
+        assert select(store, 1, classes=[word]).class_numbers == (number,)
 
 
 def test_what_is_refused(tmp_path):

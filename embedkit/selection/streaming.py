@@ -20,7 +20,7 @@ from embedkit.store import EmbeddingStore
 from embedkit.vectors import first_not_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -222,16 +222,28 @@ def _class_numbers(head: Head, classes: Sequence[str] | None) -> NDArray[np.int6
     """The numbers of the classes that are asked for, each once."""
     if classes is None:
         return np.arange(len(head.class_names))
-    known: dict[str, list[int]] = {}
-    for words in (map(str, range(len(head.class_names))), head.class_ids, head.class_names):
-        for number, word in enumerate(words):
-            if (numbers := known.setdefault(word, [])) != [number]:
-                numbers.append(number)
+    whole = _numbers_by_word([*enumerate(head.class_ids), *enumerate(head.class_names)])
+    whole |= {str(number): {number} for number in range(len(head.class_names))}
+    parts = _numbers_by_word(
+        (number, part) for number, name in enumerate(head.class_names) for part in name.split(", ")
+    )
+    asked: dict[int, None] = {}
     for word in classes:
-        if len(known.get(word, ())) != 1:
-            told = "no class" if word not in known else "more than one class is"
-            raise ValueError(f"{told} {word!r}: give identifiers, whole names or numbers")
-    return np.array(list(dict.fromkeys(known[word][0] for word in classes)), np.int64)
+        found = whole.get(word) or parts.get(word) or set()
+        if len(found) != 1:
+            told = "more than one class is" if found else "no class"
+            raise ValueError(
+                f"{told} {word!r}: give a class's identifier, name or number, each by itself"
+            )
+        asked[next(iter(found))] = None
+    return np.array(list(asked), np.int64)
+
+
+def _numbers_by_word(named: Iterable[tuple[int, str]]) -> dict[str, set[int]]:
+    numbers: dict[str, set[int]] = {}
+    for number, word in named:
+        numbers.setdefault(word, set()).add(number)
+    return numbers
 
 
 def _selection(
