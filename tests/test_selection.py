@@ -191,7 +191,7 @@ def test_a_class_is_known_by_one_of_its_names(tmp_path):
         "n00000003": 3,
         "4": 4,
     }.items():
-        assert select(store, 1, classes=[word]).class_numbers == (number,)
+        assert select(store, 1, classes=[word]).asked == (number,)
 
 
 def test_what_is_refused(tmp_path):
