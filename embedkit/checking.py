@@ -25,6 +25,7 @@ from embedkit.likewise import embed_likewise
 from embedkit.originals import OriginalImages, policy_of
 from embedkit.searching.catalog import Catalog
 from embedkit.store import EmbeddingStore
+from embedkit.store.detect import is_store
 
 if TYPE_CHECKING:
     import os
@@ -159,7 +160,7 @@ def _open(
     known: Path, stores: Sequence[str | os.PathLike[str]] | None, stack: ExitStack
 ) -> tuple[Index | None, Sequence[EmbeddingStore]]:
     """The index, if it is one, and the stores of what is known."""
-    if not (known / "index.faiss").exists():
+    if known.is_file() or is_store(known):
         if stores is not None:
             raise ValueError(f"{known}: no index, so that other stores say nothing of it")
         return None, [stack.enter_context(EmbeddingStore.open(known))]

@@ -137,9 +137,7 @@ def test_new_images_against_an_index(folder: Path, store: Path, tmp_path: Path) 
     noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     Image.fromarray(noise).save(new / "other.png")
     (new / "broken.png").write_bytes(b"no image")
-    with pytest.raises(StoreError, match="--store"):
-        check_images(index, new)
-    for known, stores in ((index, [store]), (store, None)):
+    for known, stores in ((index, None), (index, [store]), (store, None)):
         found = check_images(known, new, stores=stores, threshold=0.99)
         best = {}
         for match in found.matches:
@@ -150,6 +148,23 @@ def test_new_images_against_an_index(folder: Path, store: Path, tmp_path: Path) 
         assert "other" not in best
         assert [Path(one.id).name for one in found.failures] == ["broken.png"]
         assert len(found.images) == 3
+
+
+def test_an_index_that_was_changed(folder: Path, store: Path, tmp_path: Path) -> None:
+    index = Index.build(store, tmp_path / "photos.index")
+    with EmbeddingStore.open(store) as opened:
+        unlike = next(name for name in opened.ids if Path(name).stem == "09")
+    Index.remove(index, [unlike])
+    found = check_images(index, folder / "05.png", threshold=0.99)
+    assert "05" in {Path(match.id).stem for match in found.matches}
+
+
+def test_an_index_without_its_store(store: Path, tmp_path: Path) -> None:
+    moved = shutil.copy(store, tmp_path / "other.h5")
+    index = Index.build(moved, tmp_path / "photos.index")
+    Path(moved).unlink()
+    with pytest.raises(StoreError, match="--store"):
+        check_images(index, tmp_path)
 
 
 def test_new_images_are_looked_at(folder: Path, store: Path, tmp_path: Path) -> None:
