@@ -112,7 +112,8 @@ def check_images(
     Args:
         known: An index or a store.
         images: An image, folder, list, archive or URL, or several.
-        stores: What the index was built of; None takes ``photos.h5`` beside ``photos.index``.
+        stores: What the index was built of; None takes the stores that it names, or
+            ``photos.h5`` beside ``photos.index``.
         threshold: The least score; None takes what the calibration found for ``precision``.
         precision: The share of what is found that shall be copies.
         calibration: What scores; None takes the one that comes for the backbone, else a guess.
