@@ -145,8 +145,8 @@ def check_images(
         pixels = _pixels(new, opened, Path(root), stack) if verify else None
         side = Side(new)
         found = [
-            (store, _score(index, side, Side(store), used, least, max_hamming, pixels))
-            for store in opened
+            (store, _score(index, side, Side(store), held, used, least, max_hamming, pixels))
+            for store, held in zip(opened, _held(index, opened), strict=True)
         ]
         found = [(store, select_pairs(pairs, used, threshold, precision)) for store, pairs in found]
         names = list(new.ids)
@@ -176,6 +176,7 @@ def _score(
     index: Index | None,
     new: Side,
     known: Side,
+    held: NDArray[np.bool_],
     calibration: Calibration,
     threshold: float,
     max_hamming: int,
@@ -187,7 +188,7 @@ def _score(
         wide = WhitenedJoiner(ExactJoiner(None, MAX_PAIRS, say_nothing, LOOKS))
         candidates = find_candidates(new, known, [joiner, wide], max_hamming)
     else:
-        candidates = _candidates(index, new, known, max_hamming)
+        candidates = _candidates(index, new, known, held, max_hamming)
     info = PairsInfo(
         threshold, "exact" if index is None else "approximate", calibration=calibration.name,
         rows=len(new), against_rows=len(known),
@@ -196,12 +197,23 @@ def _score(
     return scorer.score(candidates, info, pixels)
 
 
-def _candidates(index: Index, new: Side, known: Side, max_hamming: int) -> Candidates:
+def _held(index: Index | None, stores: Sequence[EmbeddingStore]) -> Sequence[NDArray[np.bool_]]:
+    """Which rows of each store count: those that the index has, if the stores are its own."""
+    sizes = [len(store) for store in stores]
+    found = None if index is None else index.found_rows()
+    if found is None or len(found) != sum(sizes):
+        return [np.ones(size, np.bool_) for size in sizes]
+    return np.split(found, np.cumsum(sizes)[:-1])
+
+
+def _candidates(
+    index: Index, new: Side, known: Side, held: NDArray[np.bool_], max_hamming: int
+) -> Candidates:
     """What is near in the index, and what has the same bytes or a near perceptual hash."""
     parts = [_near(index, new, known.store)]
     for row in range(len(new)):
         near = hamming_distances(known.hashes, new.hashes[[row]]) <= max_hamming
-        same = np.flatnonzero(near | (known.contents == new.contents[row]))
+        same = np.flatnonzero(held & (near | (known.contents == new.contents[row])))
         parts.append(np.column_stack([np.full(len(same), row), same]))
     first, second = np.unique(np.concatenate(parts), axis=0).T.copy()
     return Candidates(first, second, np.zeros(len(first), np.int64))

@@ -46,8 +46,7 @@ _OPENINGS = 5  # how often opening may meet a change of the index
 class Index:
     """An index of N embeddings, open for searching; get one from ``Index.open``.
 
-    It stays what it was when it was opened, whatever is added or removed meanwhile. A context
-    manager; closing it lets go of its stores.
+    It stays what it was when it was opened, whatever changes. A context manager.
 
     Attributes:
         path: Its folder.
@@ -318,15 +317,22 @@ class Index:
         """
         refuse_other_queries(self.path, self.metric, self.meta, meta)
 
+    def found_rows(self) -> NDArray[np.bool_]:
+        """Which rows of its stores, one store after the other, a search can find, ``(N,)``."""
+        found = np.zeros(self._num_rows(), np.bool_)
+        removed = self._searcher.removed
+        found[self._order.span(0, self.manifest.count)] = removed is None or ~removed
+        return found
+
+    def _num_rows(self) -> int:
+        stores = self.manifest.stores
+        return sum(entry.rows for entry in stores) if stores else self.manifest.count
+
     def _gone(self, passing: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which positions can't be found."""
-        stores = self.manifest.stores
-        rows = sum(entry.rows for entry in stores) if stores else self.manifest.count
-        if passing.shape != (rows,):
+        if passing.shape != (rows := self._num_rows(),):
             raise ValueError(f"passing must be ({rows},), not {passing.shape}")
-        gone = ~passing[self._order.span(0, self.manifest.count)]
-        removed = self._searcher.removed
-        return gone if removed is None else gone | removed
+        return ~(passing & self.found_rows())[self._order.span(0, self.manifest.count)]
 
     def _checked(self, queries: NDArray[np.floating]) -> NDArray[np.floating]:
         queries = np.asarray(queries)
