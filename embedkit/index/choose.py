@@ -102,8 +102,9 @@ def _candidates(spec: IndexSpec, count: int, dim: int) -> Iterator[tuple[str, st
     if spec.rerank is False:
         yield from _self_contained(lists, count, dim)
         return
-    plain = divisor_near(dim, dim // 8)
-    yield f"{lists},PQ{plain}x4fs", "half a bit a value, exact scores from the store's rows"
+    for bits, share in (("a bit", 4), ("half a bit", 8)):
+        parts = divisor_near(dim, dim // share)
+        yield f"{lists},PQ{parts}x4fs", f"{bits} a value, exact scores from the store's rows"
     for bits, share in (("a quarter of a bit", 16), ("an eighth of a bit", 32)):
         parts = max(1, dim // share)
         if parts >= 2:
