@@ -102,7 +102,7 @@ def _check(
     images: Annotated[list[str], typer.Argument(help="Images, folders, lists or archives.")],
     store: Annotated[
         list[Path] | None,
-        typer.Option(help="What the index was built of. [default: photos.h5 beside photos.index]"),
+        typer.Option(help="What the index was built of. [default: the stores that it names]"),
     ] = None,
     threshold: Annotated[
         float | None,
