@@ -45,6 +45,14 @@ class Linkage(StrEnum):
     PAIRS = "pairs"
 
 
+_RootOption = Annotated[
+    Path, typer.Option(help="The folder that relative ids are below, for the thumbnails.")
+]
+_ReportOption = Annotated[bool, typer.Option("--report/--no-report", help="Write report.html too.")]
+_OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an older folder of duplicates.")
+]
+_OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
 _ClassesOption = Annotated[int, typer.Option(help="Classes to list of each store that leaks.")]
 
 
@@ -52,7 +60,7 @@ _ClassesOption = Annotated[int, typer.Option(help="Classes to list of each store
 def _find(
     context: typer.Context,
     store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    output: _OutputOption,
     against: Annotated[
         Path | None,
         typer.Option(help="Another store: find which of its images are in this one too (leaks)."),
@@ -116,16 +124,10 @@ def _find(
             "complete cut chains; star: all are copies of its centre; pairs: no groups."
         ),
     ] = Linkage.SINGLE,
-    root: Annotated[
-        Path, typer.Option(help="The folder that relative ids are below, for the thumbnails.")
-    ] = Path(),
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write report.html too.")
-    ] = True,
+    root: _RootOption = Path(),
+    report: _ReportOption = True,
     classes: _ClassesOption = 20,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an older folder of duplicates.")
-    ] = False,
+    overwrite: _OverwriteOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find copies in a store or between two: tables and a report."""
@@ -151,7 +153,7 @@ def _find(
 @group.command("rethreshold", cls=QuickCommand)
 def _rethreshold(
     folder: Annotated[Path, typer.Argument(help="What 'dedup find' wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    output: _OutputOption,
     threshold: Annotated[
         float | None,
         typer.Option(help="The least score, not below the one of the search. [default: that one]"),
@@ -159,16 +161,10 @@ def _rethreshold(
     linkage: Annotated[
         Linkage | None, typer.Option(help="How pairs become groups. [default: as before]")
     ] = None,
-    root: Annotated[
-        Path, typer.Option(help="The folder that relative ids are below, for the thumbnails.")
-    ] = Path(),
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write report.html too.")
-    ] = True,
+    root: _RootOption = Path(),
+    report: _ReportOption = True,
     classes: _ClassesOption = 20,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an older folder of duplicates.")
-    ] = False,
+    overwrite: _OverwriteOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tighten the threshold or group otherwise; nothing is searched."""
