@@ -290,11 +290,12 @@ def _print_frontier(index: Index) -> None:
             f"{point.recall_at_1:.3f}",
             f"{point.recall_at_10:.3f}",
             f"{point.ms:.3f}",
+            "" if point.batch_ms is None else f"{point.batch_ms:.3f}",
             "taken" if point == index.chosen else "",
         )
         for point in manifest.frontier
     ]
-    print_table(("setting", "recall@1", "recall@10", "ms a query", ""), rows)
+    print_table(("setting", "recall@1", "recall@10", "ms alone", "ms in a batch", ""), rows)
 
 
 def _measured(index: Index, queries: Path, limit: int) -> dict[str, Any]:
@@ -314,7 +315,8 @@ def _plot(index: Index, path: Path) -> None:
     from embedkit.report import plot_frontier
 
     points = index.manifest.frontier
-    frontier = [(point.recall_at_10, point.ms, str(point.params)) for point in points]
+    frontier = [(point.recall_at_10, point.cost, str(point.params)) for point in points]
     taken = index.chosen
     title = f"{index.path.name}: {index.factory}, {len(index):,} embeddings"
-    plot_frontier(path, title, frontier, None if taken is None else (taken.recall_at_10, taken.ms))
+    point = None if taken is None else (taken.recall_at_10, taken.cost)
+    plot_frontier(path, title, frontier, point)

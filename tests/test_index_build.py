@@ -48,13 +48,13 @@ def recall(found, best: np.ndarray) -> float:
     [
         (500, 512, {}, "Flat", False),
         (30_000, 512, {}, "Flat", False),
-        (1_000_000, 512, {}, "IVF2048,PQ128x4fs", True),
+        (1_000_000, 512, {}, "IVF4096,PQ128x4fs", True),
         (1_000_000, 512, {"rerank": False}, "HNSW32", False),
-        (1_000_000, 512, {"rerank": False, "memory": 1100 * MB}, "IVF2048,SQfp16", False),
-        (1_000_000, 512, {"memory": 20 * MB}, "OPQ16_64,IVF2048,PQ16x4fs", True),
+        (1_000_000, 512, {"rerank": False, "memory": 1100 * MB}, "IVF4096,SQfp16", False),
+        (1_000_000, 512, {"memory": 20 * MB}, "OPQ16_64,IVF4096,PQ16x4fs", True),
         (1_000_000, 512, {"latency": 300.0}, "Flat", False),
-        (1_000_000, 512, {"on_disk": True}, "IVF2048,SQ8", True),
-        (200_000, 2048, {"whiten": 256}, "IVF1024,PQ64x4fs", True),
+        (1_000_000, 512, {"on_disk": True}, "IVF4096,SQ8", True),
+        (200_000, 2048, {"whiten": 256}, "IVF2048,PQ64x4fs", True),
     ],
 )
 def test_what_is_chosen(count, dim, settings, factory, rerank) -> None:

@@ -10,6 +10,7 @@ from stores import write_store
 from vectors import all_scores, best_rows, clustered, whitened
 
 from embedkit.index import Index, IndexSpec
+from embedkit.index.plan import held_out_last
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,8 +94,8 @@ def test_whitened(tmp_path: Path, store: Path, factory: str, metric: str) -> Non
     rows = clustered(ROWS, DIM).astype(np.float16)
     queries = clustered(200, DIM, seed=1)
     # It is learned from all rows but those held out for tuning, which come last.
-    order = np.fromfile(index.path / "rows.i8", "<i8") if factory != "Flat" else np.arange(ROWS)
-    sample = rows[order[: ROWS - index.manifest.queries]]
+    held = index.manifest.queries
+    sample = rows[held_out_last(ROWS, held, spec.seed)[: ROWS - held]]
     true = whitened(sample, np.concatenate([rows, queries]), metric, 16)
     expected = all_scores(true[ROWS:], true[:ROWS], metric)
     found = index.search(queries, K)

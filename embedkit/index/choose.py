@@ -126,8 +126,8 @@ def _self_contained(lists: str, count: int, dim: int) -> Iterator[tuple[str, str
 
 
 def num_lists(count: int) -> int:
-    """How many inverted lists suit so many rows: the power of two near twice the root."""
-    return int(2 ** min(max(round(math.log2(2 * math.sqrt(max(count, 1)))), 4), 16))
+    """How many inverted lists suit so many rows: the power of two near four times the root."""
+    return int(2 ** min(max(round(math.log2(4 * math.sqrt(max(count, 1)))), 4), 16))
 
 
 def divisor_near(dim: int, wanted: int) -> int:

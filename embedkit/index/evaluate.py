@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.index.clock import milliseconds
 from embedkit.index.manifest import OperatingPoint
 from embedkit.index.truth import recall_at, true_scores
-from embedkit.index.tune import milliseconds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

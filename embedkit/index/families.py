@@ -20,6 +20,7 @@ __all__ = [
     "SearchParams",
     "adds_at_once",
     "breadths",
+    "can_rename",
     "complete",
     "faiss_errors",
     "faiss_metric",
@@ -140,6 +141,12 @@ def is_mergeable(index: faiss.Index) -> bool:
         return False
     lists = faiss.downcast_InvertedLists(ivf.invlists)
     return isinstance(lists, faiss.ArrayInvertedLists | faiss.OnDiskInvertedLists)
+
+
+def can_rename(index: faiss.Index) -> bool:
+    """Whether vectors have ids in inverted lists, and nothing else counts on them."""
+    refines = any(isinstance(layer, faiss.IndexRefine) for layer in layers(index))
+    return ivf_of(index) is not None and not refines
 
 
 def adds_at_once(index: faiss.Index) -> bool:

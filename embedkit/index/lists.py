@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["map_lists", "merge_lists", "merge_on_disk", "name_lists"]
+__all__ = [
+    "ids_are_within",
+    "map_lists",
+    "merge_lists",
+    "merge_on_disk",
+    "name_lists",
+    "rename_vectors",
+]
 
 _ID_BYTES = 8
 
@@ -94,6 +101,25 @@ def map_lists(index: faiss.Index, lists_file: Path) -> None:
 def name_lists(index: faiss.Index, name: str) -> None:
     """Makes an index on disk name the file of its lists."""
     _lists_of(index).filename = name
+
+
+def ids_are_within(index: faiss.Index, count: int) -> bool:
+    """Whether all ids in an index's lists, if it has such, are from 0 to ``count`` - 1."""
+    if ivf_of(index) is None:
+        return True
+    return all(0 <= ids.min() and ids.max() < count for ids in _all_ids(index))
+
+
+def rename_vectors(index: faiss.Index, names: NDArray[np.int64]) -> None:
+    """Gives the vectors in an index's lists, in memory, other ids: ``names[id]`` for ``id``."""
+    for ids in _all_ids(index):
+        ids[:] = names[ids]
+
+
+def _all_ids(index: faiss.Index) -> Iterator[NDArray[np.int64]]:
+    """The ids of each list that isn't empty."""
+    for number in range(_lists_of(index).nlist):
+        yield from _ids([index], number)
 
 
 def _codes(sources: Sequence[faiss.Index], number: int) -> Iterator[NDArray[np.uint8]]:

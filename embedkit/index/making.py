@@ -16,11 +16,12 @@ from embedkit.index.families import (
     SearchParams,
     adds_at_once,
     breadths,
+    can_rename,
     is_mergeable,
     make_index,
     set_params,
 )
-from embedkit.index.lists import merge_lists, merge_on_disk, name_lists
+from embedkit.index.lists import merge_lists, merge_on_disk, name_lists, rename_vectors
 from embedkit.index.manifest import IndexManifest, OperatingPoint
 from embedkit.index.plan import held_out_last
 from embedkit.index.rerank import Reranker
@@ -110,6 +111,7 @@ class Making:
             self._partial.move(_LISTS, writer.path("lists"))
             writer.take_up("lists")
             name_lists(self.index, writer.path("lists").name)
+        self._straighten()
         set_params(self.index, breadths(self.index)[0])  # so that the file doesn't depend on timing
         writer.write("index", lambda write: write_faiss(self.index, write))
         writer.write("ids", self._write_ids)
@@ -122,6 +124,21 @@ class Making:
             if wanted:
                 writer.write(role, partial(copy_into, self._path(name)))
         return self._manifest(writer, before)
+
+    def _straighten(self) -> None:
+        """Makes rows be positions where vectors can be renamed; held-out rows needn't be last."""
+        order = self._order.span(0, self.plan.count)
+        if self._order.is_plain or self.plan.on_disk or not can_rename(self.index):
+            return
+        if self.plan.count != len(self._rows):
+            return  # what was removed leaves gaps
+        rename_vectors(self.index, order)
+        if width := self._space.num_factors:
+            factors = np.fromfile(self._path(_FACTORS), "<f4").reshape(-1, width)
+            straight = np.empty_like(factors)
+            straight[order] = factors
+            self._partial.keep(_FACTORS, straight.tobytes())
+        self._order = RowOrder(self.plan.count)
 
     def _manifest(self, writer: ContentWriter, before: IndexManifest | None) -> IndexManifest:
         plan, spec = self.plan, self.plan.spec

@@ -75,12 +75,19 @@ class OperatingPoint:
         recall_at_1: Share of queries whose nearest image is found as such.
         recall_at_10: Share of the ten nearest that are among the ten found.
         ms: Milliseconds for one query alone, the median.
+        batch_ms: Milliseconds a query where many are asked at once; None if not measured.
     """
 
     params: SearchParams
     recall_at_1: float
     recall_at_10: float
     ms: float
+    batch_ms: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """What settings are compared by: the steadier of the two times, if it was measured."""
+        return self.ms if self.batch_ms is None else self.batch_ms
 
     def to_config(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""

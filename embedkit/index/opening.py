@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.errors import IndexCorruptError, IndexMismatchError
+from embedkit.index.lists import ids_are_within
 from embedkit.index.rerank import Reranker
 from embedkit.index.rows import StoreRows
 from embedkit.index.searcher import Searcher
@@ -51,7 +52,8 @@ def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searc
     manifest, index = reader.manifest, reader.index()
     space, removed = reader.space(), reader.removed()
     counts = (index.ntotal, num_ids, index.d, len(removed))
-    if counts != (manifest.count, manifest.count, space.dim, manifest.removed):
+    expected = (manifest.count, manifest.count, space.dim, manifest.removed)
+    if counts != expected or not (manifest.on_disk or ids_are_within(index, manifest.count)):
         raise IndexCorruptError(f"{reader.folder}: vectors, ids and manifest don't fit together")
     gone = None
     if manifest.removed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import faiss
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Reranker"]
 
+_ROOM_BYTES = 2 * 2**20  # stays in a cache between being gathered and being compared
+_ROOM_QUERIES = 16
+
 
 class Reranker:
     """Compares queries with rows as they are stored; may be used from many threads.
@@ -26,13 +30,15 @@ class Reranker:
         rows: The stores' rows.
         order: Which row lies at which position.
         factors: ``(N, num_factors)`` float32 of the positions, ``Space.factors``.
+        is_direct: Whether distances to rows, as they are stored, are the scores but for the sign.
     """
 
     def __init__(
         self, space: Space, rows: StoreRows, order: RowOrder, factors: NDArray[np.float32]
     ) -> None:
         self.space, self.rows, self.order, self.factors = space, rows, order, factors
-        self._direct = space.metric == "l2" and space.whitening is None
+        self.is_direct = space.metric == "l2" and space.whitening is None
+        self._own = threading.local()
 
     def scores(
         self, vectors: NDArray[np.float32], positions: NDArray[np.int64], *, mapped: bool = True
@@ -47,11 +53,27 @@ class Reranker:
         Returns:
             ``(Q, k)`` float32, higher is closer; minus infinity where there is no candidate.
         """
-        pulled, shift = self.space.pull_back(vectors)
+        pulled, _ = self.space.pull_back(vectors)
         measured = self._measured(pulled, np.maximum(positions, 0), mapped)
-        if self._direct:
+        return self.scaled(measured, vectors, positions)
+
+    def scaled(
+        self,
+        measured: NDArray[np.float32],
+        vectors: NDArray[np.float32],
+        positions: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Scores from what was measured on rows as they are stored.
+
+        Args:
+            measured: ``(Q, k)`` inner products of pulled-back queries with rows, or distances.
+            vectors: ``(Q, dim)`` queries in the space.
+            positions: ``(Q, k)``; -1 where there is no candidate.
+        """
+        if self.is_direct:
             scores = -measured
         else:
+            _, shift = self.space.pull_back(vectors)
             factors = np.asarray(self.factors[np.maximum(positions, 0)])
             scores = self.space.rescore(measured, shift, vectors, factors)
         return np.where(positions < 0, np.float32(-np.inf), scores)
@@ -61,18 +83,17 @@ class Reranker:
     ) -> NDArray[np.float32]:
         """Inner products (or squared distances) of queries with their rows, ``(Q, k)``."""
         count, k = positions.shape
-        block, index = self._block(k)
         rows = self.order.at(positions)
-        read, places = (None, rows) if mapped else self._read(rows)
-        found, nearest = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
-        out = np.empty((count, k), np.float32)
-        for number in range(count):
-            if read is None:
-                self.rows.take(places[number], block)
-            else:
-                np.take(read, places[number], axis=0, out=block)
-            index.search(queries[number : number + 1], k, D=found, I=nearest)
-            out[number, nearest[0]] = found[0]
+        room, out = self._room(k), np.empty((count, k), np.float32)
+        for start in range(0, count, room.size):
+            part = slice(start, min(start + room.size, count))
+            source, places = (None, rows[part]) if mapped else self._read(rows[part])
+            for chosen, block in zip(places, room.blocks, strict=False):
+                if source is None:
+                    self.rows.take(chosen, block)
+                else:
+                    np.take(source, chosen, axis=0, out=block, mode="clip")
+            room.measure(queries[part], out[part])
         return out
 
     def _read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
@@ -80,19 +101,57 @@ class Reranker:
         wanted, places = np.unique(rows, return_inverse=True)
         return self.rows.read(wanted), places.reshape(rows.shape)
 
-    def _block(self, k: int) -> tuple[NDArray[np.floating], faiss.Index]:
-        """Room for k rows as they are stored, and an index that has just them for its content.
+    def _room(self, k: int) -> _Room:
+        """The calling thread's own, as fresh memory has to be cleared; that for the last ``k``."""
+        room: _Room | None = getattr(self._own, "room", None)
+        if room is None or room.k != k:
+            metric = faiss_metric("l2" if self.is_direct else "ip")
+            room = self._own.room = _Room(k, self.rows.dim, self.rows.dtype, metric)
+        return room
 
-        faiss converts float16 while it multiplies, which takes a tenth of converting before.
-        """
-        metric = faiss_metric("l2" if self._direct else "ip")
-        dim, dtype = self.rows.dim, self.rows.dtype
-        if dtype == np.float16:
-            index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, metric)
-        else:
-            index = faiss.IndexFlat(dim, metric)
+
+class _Room:
+    """Room for the candidates of some queries, as they are stored, and faiss to compare them.
+
+    The candidates of a query are an inverted list that it alone looks at. So one call compares all
+    queries with theirs, without the interpreter, and converts float16 while it multiplies, which
+    takes a tenth of converting before.
+
+    Attributes:
+        k: Candidates a query.
+        size: How many queries.
+        blocks: ``(k, D)`` for each query.
+    """
+
+    def __init__(self, k: int, dim: int, dtype: np.dtype[np.floating], metric: int) -> None:
         nbytes = k * dim * dtype.itemsize
-        index.codes.resize(nbytes)
-        index.ntotal = k
-        memory = faiss.rev_swig_ptr(index.codes.data(), nbytes)
-        return memory.view(dtype).reshape(k, dim), index
+        self.k, self.size = k, min(max(_ROOM_BYTES // nbytes, 1), _ROOM_QUERIES)
+        self._coarse = faiss.IndexFlat(dim, metric)  # never asked
+        if dtype == np.float16:
+            half = faiss.ScalarQuantizer.QT_fp16
+            self._index = faiss.IndexIVFScalarQuantizer(
+                self._coarse, dim, self.size, half, metric, False
+            )
+        else:
+            self._index = faiss.IndexIVFFlat(self._coarse, dim, self.size, metric)
+        self._index.is_trained, self._index.ntotal = True, k * self.size
+        self._lists = np.arange(self.size)[:, None]
+        self._apart = np.zeros((self.size, 1), np.float32)
+        self._found = np.empty((self.size, k), np.float32)
+        self._places = np.empty((self.size, k), np.int64)
+        lists = faiss.downcast_InvertedLists(self._index.invlists)
+        self.blocks = []
+        for number in range(self.size):
+            lists.resize(number, k)
+            faiss.rev_swig_ptr(lists.get_ids(number), k)[:] = np.arange(k)
+            memory = faiss.rev_swig_ptr(lists.get_codes(number), nbytes)
+            self.blocks.append(memory.view(dtype).reshape(k, dim))
+
+    def measure(self, queries: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Compares queries, ``(n, D)``, with what is in their blocks, to ``out``, ``(n, k)``."""
+        count = len(queries)
+        found, places = self._found[:count], self._places[:count]
+        self._index.search_preassigned(
+            queries, self.k, self._lists[:count], self._apart[:count], D=found, I=places
+        )
+        out[self._lists[:count], places] = found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import faiss
 import numpy as np
 
 from embedkit.index.families import faiss_metric, set_params
+from embedkit.index.in_place import InPlace
 from embedkit.index.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Searcher"]
 
-T = TypeVar("T")
-
-_CHUNK = 32  # queries that a thread takes at once
+_BLOCK = 4096  # queries whose candidates are held at once
+_PARTS = 4  # that each core works on, one after the other
+_FEW = 4
 _LEAST_K = 10  # the k that searches are tuned for
 _FEW_LEFT = 16384  # rows that are rather all compared than looked for
 _MOST_GONE = 0.8  # share of rows from which an exact search looks at the others one by one
@@ -50,6 +51,7 @@ class Searcher:
         removed: NDArray[np.bool_] | None = None,
     ) -> None:
         self.index, self.space, self.reranker, self.removed = index, space, reranker, removed
+        self._in_place = None if reranker is None else InPlace.of(index, reranker)
         self._pool: ThreadPoolExecutor | None = None
         self.set_params(params)
 
@@ -80,20 +82,9 @@ class Searcher:
         gone = self.removed if gone is None else gone
         if self.reranker is None and isinstance(self.index, faiss.IndexFlat):
             return self._exact(vectors, k, gone)
-        found = self.in_parts(vectors, lambda part: self._best(part, k, gone))
+        parts = [vectors[start : start + _BLOCK] for start in range(0, len(vectors), _BLOCK)]
+        found = [self._best(part, k, gone) for part in parts]
         return np.concatenate([p for p, _ in found]), np.concatenate([s for _, s in found])
-
-    def in_parts(
-        self, vectors: NDArray[np.float32], work: Callable[[NDArray[np.float32]], T]
-    ) -> list[T]:
-        """Works on some queries at a time, on all cores: a thread sees each part to its end.
-
-        faiss spreads single searches over the cores, too, but then it waits at the end of each.
-        """
-        parts = [vectors[start : start + _CHUNK] for start in range(0, len(vectors), _CHUNK)]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(usable_cores(), "search", _use_one_core)
-        return list(self._pool.map(work, parts))
 
     def close(self) -> None:
         """Ends the threads."""
@@ -156,12 +147,40 @@ class Searcher:
     def _best(
         self, vectors: NDArray[np.float32], k: int, gone: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if self.reranker is None:
+        """The best candidates, compared anew if there is a reranker."""
+        reranker = self.reranker
+        if reranker is None:
             return self.candidates(vectors, k, gone)
-        positions, _ = self.candidates(vectors, max(k, _LEAST_K) * self.params.k_factor, gone)
-        scores = self.reranker.scores(vectors, positions)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(positions, best, 1), np.take_along_axis(scores, best, 1)
+        count = max(k, _LEAST_K) * self.params.k_factor
+        if self._in_place is not None and gone is None:
+            return _first(k, *self._in_place.search(vectors, count))
+        positions, _ = self.candidates(vectors, count, gone)
+        best, scores = (
+            np.empty((len(vectors), k), np.int64),
+            np.empty((len(vectors), k), np.float32),
+        )
+
+        def compare(part: slice) -> None:
+            measured = reranker.scores(vectors[part], positions[part])
+            best[part], scores[part] = _first(k, positions[part], measured)
+
+        self._in_parts(len(vectors), compare)
+        return best, scores
+
+    def _in_parts(self, count: int, work: Callable[[slice], None]) -> None:
+        """Works on some of ``count`` queries at a time, on all cores.
+
+        Waking a thread takes as long as a query, so the caller's does few queries itself.
+        """
+        if count <= _FEW:
+            return work(slice(0, count))
+        cores = usable_cores()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(cores, "search", _use_one_core)
+        step = -(-count // (_PARTS * cores))
+        for _ in self._pool.map(work, [slice(s, s + step) for s in range(0, count, step)]):
+            pass  # raises what a part raised
+        return None
 
     def _found(
         self, vectors: NDArray[np.float32], count: int
@@ -170,6 +189,14 @@ class Searcher:
         if self.space.metric == "l2":
             measured = -measured
         return positions, np.where(positions < 0, np.float32(-np.inf), measured)
+
+
+def _first(
+    k: int, positions: NDArray[np.int64], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The best k of each query's candidates; of equal ones the first position."""
+    order = np.lexsort((positions, -scores), axis=1)[:, :k]
+    return np.take_along_axis(positions, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def _use_one_core() -> None:

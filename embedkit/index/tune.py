@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.index.clock import TIMED, TUNED_K, Clock, milliseconds
+from embedkit.index.exact import ExactScores
 from embedkit.index.families import SearchParams, breadths, is_exact, layers
 from embedkit.index.manifest import OperatingPoint
 from embedkit.index.truth import recall_at
@@ -21,11 +23,10 @@ if TYPE_CHECKING:
     from embedkit.index.rows import StoreRows
     from embedkit.index.searcher import Searcher
 
-__all__ = ["choose_point", "exact_point", "measure_frontier", "milliseconds", "needs_tuning"]
+__all__ = ["choose_point", "exact_point", "measure_frontier", "needs_tuning"]
 
-_K = 10
-_FACTORS = (1, 2, 4, 8, 16, 32)
-_TIMED = 32  # queries whose time is measured; each brings some pages of the store into memory
+_FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+_DOUBT = 0.005  # recall of other queries may be less by so much
 _ENOUGH = 0.999  # recall from which a wider search isn't worth measuring
 
 
@@ -55,103 +56,81 @@ def measure_frontier(
     """
     points: list[OperatingPoint] = []
     widths = breadths(searcher.index)
+    scores = ExactScores(judge, searcher.space.project(queries))
+    clock = Clock(searcher, queries)
     last = -1.0
     for number, width in enumerate(widths):
         on_point(number, len(widths))
-        found = list(_measure_width(searcher, judge, queries, true, width))
+        found = list(_measure_width(searcher, scores, clock, true, width))
         points += found
         reached = max(point.recall_at_10 for point in found)
         if reached >= _ENOUGH or (reached >= 0.99 and reached - last < 1e-4):
             break
         last = reached
     on_point(len(widths), len(widths))
-    return _unbeaten(points)
+    return [clock.alone(point) for point in _unbeaten(points)]
 
 
 def exact_point(searcher: Searcher, rows: StoreRows) -> list[OperatingPoint]:
     """What an exact index costs; what it finds needs no measuring. Nothing for an empty one."""
     if not len(rows):
         return []
-    queries = rows.read(np.arange(min(_TIMED, len(rows))))
+    queries = rows.read(np.arange(min(TIMED, len(rows))))
     return [OperatingPoint(SearchParams(), 1.0, 1.0, round(milliseconds(searcher, queries), 4))]
 
 
 def choose_point(
     points: Sequence[OperatingPoint], recall: float, latency: float | None
 ) -> OperatingPoint:
-    """The fastest setting of the wanted recall, or the one that comes nearest to it.
+    """The fastest setting that is sure of the wanted recall, or the one that comes nearest to it.
 
     Args:
         points: What was measured; at least one.
         recall: The wanted recall@10.
         latency: Milliseconds a query may take, if that is bounded; the recall goes first.
     """
-    good = [point for point in points if point.recall_at_10 >= recall]
-    if good:
-        return min(good, key=lambda point: point.ms)
+    for least in (recall + _DOUBT, recall):
+        if good := [point for point in points if point.recall_at_10 >= least]:
+            return min(good, key=lambda point: point.cost)
     quick = [point for point in points if latency is None or point.ms <= latency]
     return max(quick or points, key=lambda point: point.recall_at_10)
 
 
 def _measure_width(
     searcher: Searcher,
-    judge: Reranker,
-    queries: NDArray[np.floating],
+    exact: ExactScores,
+    clock: Clock,
     true: NDArray[np.float32],
     width: SearchParams,
 ) -> Iterator[OperatingPoint]:
     """Measures one width with every number of candidates: all are the first of the most."""
     own_refine = any(hasattr(layer, "k_factor") for layer in layers(searcher.index))
     factors = _factors(searcher) if searcher.reranker is not None or own_refine else [1]
+    settings = [SearchParams(width.nprobe, width.ef_search, factor) for factor in factors]
+    times = clock.together(settings)
     scores, last = None, -1.0
-    for factor in factors:
-        params = SearchParams(width.nprobe, width.ef_search, factor)
+    for factor, params, batch_ms in zip(factors, settings, times, strict=True):
         searcher.set_params(params)
         if scores is None or own_refine:
-            most = _K if own_refine else _K * factors[-1]
-            scores = _judged(searcher, judge, queries, most)
-        best = -np.sort(-scores[:, : _K if own_refine else _K * factor], axis=1)
-        recall = recall_at(_K, best, true)
+            scores = exact.of_found(searcher, TUNED_K if own_refine else TUNED_K * factors[-1])
+        best = -np.sort(-scores[:, : TUNED_K if own_refine else TUNED_K * factor], axis=1)
+        recall = recall_at(TUNED_K, best, true)
         if recall == last:
             return  # more candidates bring nothing here
         last = recall
-        ms = milliseconds(searcher, queries)
-        first = recall_at(1, best, true)
-        yield OperatingPoint(params, round(first, 4), round(recall, 4), round(ms, 4))
+        first = round(recall_at(1, best, true), 4)
+        yield OperatingPoint(params, first, round(recall, 4), math.nan, batch_ms)
 
 
 def _factors(searcher: Searcher) -> list[int]:
     """Candidates a wanted neighbour, up to an eighth of all rows."""
-    most = searcher.index.ntotal // (8 * _K)
+    most = searcher.index.ntotal // (8 * TUNED_K)
     return [factor for factor in _FACTORS if factor <= max(most, 1)]
-
-
-def _judged(
-    searcher: Searcher, judge: Reranker, queries: NDArray[np.floating], count: int
-) -> NDArray[np.float32]:
-    """Exact scores of the candidates of each query, in the order in which they were found."""
-
-    def work(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return judge.scores(
-            vectors, searcher.candidates(vectors, count, searcher.removed)[0], mapped=False
-        )
-
-    return np.concatenate(searcher.in_parts(searcher.space.project(queries), work))
-
-
-def milliseconds(searcher: Searcher, queries: NDArray[np.floating]) -> float:
-    """Milliseconds for one query alone, the median."""
-    times = []
-    for number in range(min(_TIMED, len(queries))):
-        began = time.perf_counter()
-        searcher.search(queries[number : number + 1], min(_K, searcher.index.ntotal))
-        times.append(time.perf_counter() - began)
-    return 1000 * float(np.median(times))
 
 
 def _unbeaten(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
     kept: list[OperatingPoint] = []
-    for point in sorted(points, key=lambda point: (point.ms, -point.recall_at_10)):
+    for point in sorted(points, key=lambda point: (point.cost, -point.recall_at_10)):
         if not kept or point.recall_at_10 > kept[-1].recall_at_10:
             kept.append(point)
     return kept

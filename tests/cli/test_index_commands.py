@@ -38,7 +38,7 @@ def test_build_takes_every_option(embedkit, vectors, tmp_path):
     assert (told["factory"], told["metric"], told["embeddings"]) == ("IVF16,SQ8", "l2", 2000)
     assert (told["rerank"], told["on_disk"]) == (False, True)
     assert told["held_out_queries"] == 250
-    assert {"recall_at_1", "recall_at_10", "ms", "params"} == set(told["frontier"][0])
+    assert {"recall_at_1", "recall_at_10", "ms", "batch_ms", "params"} == set(told["frontier"][0])
     spec = Index.open(tmp_path / "v.index").manifest.spec
     assert (spec.whiten, spec.recall, spec.train_rows, spec.seed) == (16, 0.9, 1500, 3)
 
