@@ -141,6 +141,15 @@ def test_columns_of_a_pair(tmp_path: Path) -> None:
     assert found.info.threshold == 0.4
 
 
+@pytest.mark.parametrize(("count", "pairs"), [(32, 32 * 31 // 2), (33, 32)])
+def test_few_of_one_hash_are_all_compared(tmp_path: Path, count: int, pairs: int) -> None:
+    rows = np.eye(40, dtype=np.float32)[:count]
+    path = write_store(tmp_path / "s.h5", rows, phash=[TELLING << 20] * count)
+    found = find_pairs(path, threshold=0.0, max_hamming=2)
+    assert len(found) == pairs
+    assert found.hamming.tolist() == [0] * pairs
+
+
 def test_thousands_of_one_image_are_a_star(tmp_path: Path) -> None:
     rows = np.ones((10_000, 8), np.float16)
     one = write_store(tmp_path / "a.h5", rows)

@@ -122,9 +122,20 @@ def test_no_images(tmp_path):
 def test_every_float16_is_widened_as_numpy_casts_it():
     values = np.arange(2**16, dtype=np.uint16).view(np.float16)
     values = values[np.isfinite(values)].reshape(-1, 8)
-    assert np.array_equal(widen(values).view("u4"), values.astype("f4").view("u4"))
+    wide, finite = widen(values)
+    assert finite
+    assert np.array_equal(wide.view("u4"), values.astype("f4").view("u4"))
     single = values.astype("f4")
-    assert widen(single) is single
+    assert widen(single)[0] is single
+
+
+def test_widening_tells_what_is_not_finite():
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    for value in values[~np.isfinite(values)]:
+        rows = np.zeros((70, 3), np.float16)
+        rows[69, 1] = value
+        assert not widen(rows)[1]
+        assert not widen(rows.astype(np.float32))[1]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Origins", "Side", "spread"]
 
+_MOST_OF_A_HASH = 32
+
 
 @dataclass(frozen=True)
 class Origins:
@@ -36,7 +38,12 @@ class Origins:
 
     @classmethod
     def of(
-        cls, keys: NDArray[Any], rows: NDArray[np.int64], before: NDArray[np.int64] | None = None
+        cls,
+        keys: NDArray[Any],
+        rows: NDArray[np.int64],
+        before: NDArray[np.int64] | None = None,
+        *,
+        most: int = 1,
     ) -> Self:
         """From the rows' keys.
 
@@ -44,8 +51,14 @@ class Origins:
             keys: ``(N,)``, of all rows.
             rows: ``(m,)`` the rows that have a key worth comparing, ascending.
             before: ``(N,)`` origins that were found by other keys, of which ``rows`` are some.
+            most: The most rows of one key that are all compared, none standing for another.
         """
         copies, kept = equal_keys(keys[rows], rows)
+        if most > 1:
+            _, place, many = np.unique(copies[:, 0], return_inverse=True, return_counts=True)
+            few = many[place.reshape(-1)] < most
+            kept = np.union1d(kept, copies[few, 1])
+            copies = copies[~few]
         origin = np.arange(len(keys))
         origin[copies[:, 1]] = copies[:, 0]
         return cls(origin if before is None else origin[before], kept, copies)
@@ -94,9 +107,13 @@ class Side:
 
     @cached_property
     def by_hash(self) -> Origins:
-        """Of what bytes leave, rows of equal perceptual hash, where it says something."""
+        """Of what bytes leave, rows of equal perceptual hash, where it says something.
+
+        They may be unlike otherwise, so only where they are many one stands for the others.
+        """
         rows = self.by_bytes.rows
-        return Origins.of(self.hashes, rows[is_telling(self.hashes[rows])], self.by_bytes.origin)
+        telling = rows[is_telling(self.hashes[rows])]
+        return Origins.of(self.hashes, telling, self.by_bytes.origin, most=_MOST_OF_A_HASH)
 
 
 def spread(pairs: NDArray[np.int64], left: Origins, right: Origins) -> NDArray[np.int64]:

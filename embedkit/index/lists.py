@@ -107,7 +107,7 @@ def ids_are_within(index: faiss.Index, count: int) -> bool:
     """Whether all ids in an index's lists, if it has such, are from 0 to ``count`` - 1."""
     if ivf_of(index) is None:
         return True
-    return all(0 <= ids.min() and ids.max() < count for ids in _all_ids(index))
+    return all(ids.min() >= 0 and ids.max() < count for ids in _all_ids(index))
 
 
 def rename_vectors(index: faiss.Index, names: NDArray[np.int64]) -> None:

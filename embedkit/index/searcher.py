@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Searcher"]
 
-_BLOCK = 4096  # queries whose candidates are held at once
+_BLOCK = 1024  # queries whose candidates are held at once
 _PARTS = 4  # that each core works on, one after the other
 _FEW = 4
 _LEAST_K = 10  # the k that searches are tuned for
@@ -155,10 +155,8 @@ class Searcher:
         if self._in_place is not None and gone is None:
             return _first(k, *self._in_place.search(vectors, count))
         positions, _ = self.candidates(vectors, count, gone)
-        best, scores = (
-            np.empty((len(vectors), k), np.int64),
-            np.empty((len(vectors), k), np.float32),
-        )
+        best = np.empty((len(vectors), k), np.int64)
+        scores = np.empty((len(vectors), k), np.float32)
 
         def compare(part: slice) -> None:
             measured = reranker.scores(vectors[part], positions[part])
@@ -173,14 +171,14 @@ class Searcher:
         Waking a thread takes as long as a query, so the caller's does few queries itself.
         """
         if count <= _FEW:
-            return work(slice(0, count))
+            work(slice(0, count))
+            return
         cores = usable_cores()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(cores, "search", _use_one_core)
         step = -(-count // (_PARTS * cores))
         for _ in self._pool.map(work, [slice(s, s + step) for s in range(0, count, step)]):
             pass  # raises what a part raised
-        return None
 
     def _found(
         self, vectors: NDArray[np.float32], count: int

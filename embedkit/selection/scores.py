@@ -16,33 +16,37 @@ __all__ = ["candidates", "widen"]
 _MANY = 2  # times what can stay, of candidates
 _CHUNK = 64  # rows whose float32 values fit into a core's own cache
 _ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
-_TWO_112 = np.float32(2.0**112)
+_TWO_112, _TWO_16 = np.float32(2.0**112), np.float32(2.0**16)
 
 
 def widen(
     rows: NDArray[np.floating], out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Finite rows as float32, the same values.
+) -> tuple[NDArray[np.float32], bool]:
+    """Rows as float32, the same values, and whether all of them are finite.
 
     NumPy casts float16 one value at a time where it has no instruction for it. Here the bits are
-    moved to where float32 has them, and a multiplication puts the exponent's bias right.
+    moved to where float32 has them, and a multiplication puts the exponent's bias right; what isn't
+    finite becomes a number that no float16 has.
 
     Args:
-        rows: ``(n, D)`` float16 or float32, finite.
+        rows: ``(n, D)`` float16 or float32.
         out: ``(n, D)`` to write to, if the rows are float16; None makes a new array.
     """
     if rows.dtype != np.float16:
-        return rows.astype(np.float32, copy=False)
+        wide = rows.astype(np.float32, copy=False)
+        return wide, bool(np.isfinite(wide).all())
     if out is None:
         out = np.empty(rows.shape, np.float32)
     bits, narrow = out.view(np.int32), np.ascontiguousarray(rows).view(np.int16)
+    finite = True
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
         bits[part] = narrow[part]  # the sign is repeated to the left, and masked out below
         bits[part] <<= 13
         bits[part] &= _ALL_BUT_SIGNS
         out[part] *= _TWO_112
-    return out
+        finite &= bool(out[part].min(initial=0) > -_TWO_16 and out[part].max(initial=0) < _TWO_16)
+    return out, finite
 
 
 def candidates(

@@ -146,39 +146,36 @@ class _Scorer:
         self._own = threading.local()
 
     def __call__(self, block: _Block) -> Candidates:
-        rows = _read(block)
-        count = len(rows)
-        if count < _BLOCK_ROWS:
-            # The same shape takes the same kernels: copies of an image get the same score.
-            rows = np.pad(rows, ((0, _BLOCK_ROWS - count), (0, 0)))
-        wide, shares = self._memory()
-        shares = probabilities(widen(rows, wide), self._head, shares)[:count]
+        memory, count = self._memory(block), block.stop - block.start
+        block.shard.read(np.arange(block.start, block.stop), memory.rows[:count])
+        # The same shape takes the same kernels: copies of an image get the same score.
+        memory.rows[count:] = 0
+        wide, finite = widen(memory.rows, memory.wide)
+        if not finite:
+            row = block.start + (first_not_finite(memory.rows) or 0)
+            raise StoreError(f"{block.shard.path}: the embedding of row {row} isn't finite")
+        shares = probabilities(wide, self._head, memory.shares)[:count]
         found = candidates(shares, self._thresholds, self._columns, self._most)
         return found._replace(rows=found.rows + block.first)
 
-    def _memory(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The calling thread's own, filled again by each block: fresh memory has to be cleared."""
-        memory: tuple[NDArray[np.float32], NDArray[np.float32]] | None
-        memory = getattr(self._own, "memory", None)
+    def _memory(self, block: _Block) -> _Memory:
+        memory: _Memory | None = getattr(self._own, "memory", None)
         if memory is None:
             classes, dim = self._head.weight.shape
-            memory = self._own.memory = (
+            memory = self._own.memory = _Memory(
+                np.empty((_BLOCK_ROWS, dim), block.shard.meta.dtype),
                 np.empty((_BLOCK_ROWS, dim), np.float32),
                 np.empty((_BLOCK_ROWS, classes), np.float32),
             )
         return memory
 
 
-def _read(block: _Block) -> NDArray[np.floating]:
-    rows = block.shard.read(np.arange(block.start, block.stop))
-    if rows.dtype == np.float16:  # told from the bits, at a fraction of isfinite's price
-        finite = bool(((rows.view(np.int16) & 0x7FFF).max(initial=0)) < 0x7C00)
-    else:
-        finite = bool(np.isfinite(rows).all())
-    if not finite:
-        row = block.start + (first_not_finite(rows) or 0)
-        raise StoreError(f"{block.shard.path}: the embedding of row {row} isn't finite")
-    return rows
+class _Memory(NamedTuple):
+    """A thread's own, filled again by each block: the system clears fresh memory first."""
+
+    rows: NDArray[np.floating]
+    wide: NDArray[np.float32]
+    shares: NDArray[np.float32]
 
 
 def _survey(paths: Sequence[str | os.PathLike[str]]) -> tuple[Head, int]:

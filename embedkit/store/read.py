@@ -137,19 +137,23 @@ class ShardFile:
             return np.empty(shape, dtype)
         return np.memmap(self.path, dtype.newbyteorder("<"), "r", self._offset, shape)
 
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+    def read(
+        self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
+    ) -> NDArray[np.floating]:
         """Reads some rows without a memory map, whose pages would count as this process's memory.
 
         Args:
             rows: ``(n,)``; rows that follow each other are read at once.
+            out: ``(n, D)`` as stored, C-contiguous, to read into; None makes a new array.
 
         Returns:
-            ``(n, D)``, a new array.
+            ``(n, D)``.
 
         Raises:
             StoreCorruptError: The file can't be read.
         """
-        out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
+        if out is None:
+            out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
             for start, stop in pairwise(cuts if len(rows) else ()):
