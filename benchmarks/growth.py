@@ -158,6 +158,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     places = (np.arange(_TENTHS) + 0.5) * largest.images / _TENTHS
     along.plot(places, largest.tenths, "o-")
     along.set(xlabel=f"image of {largest.images:,}", ylabel="images/s", xlim=(0, largest.images))
+    along.set_xticks(np.linspace(0, largest.images, 3))
     for axes in (by_size, memory, along):
         axes.set_ylim(0, 1.15 * axes.dataLim.ymax)
         axes.grid(alpha=0.3)
