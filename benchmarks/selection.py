@@ -9,9 +9,9 @@ all cores), both measured in the same run, before and after. Prints rates, their
 memory after one pass and after all. CPU time, of one BLAS thread and of all that `select` does,
 stands beside it, since other work on the machine moves it less.
 
-With every pass the thresholds rise, since the best rows come again, and fewer candidates pass: after a
-dozen passes over 65,536 rows as few as in a stream of millions. So the first pass, where nearly all
-rows are candidates, and the second half of the run are timed apart.
+With every pass the thresholds rise, since the best rows come again, and fewer candidates pass:
+after a dozen passes over 65,536 rows as few as in a stream of millions. So the first pass, where
+nearly all rows are candidates, and the second half of the run are timed apart.
 """
 
 import argparse

@@ -145,7 +145,7 @@ def test_columns_of_a_pair(tmp_path: Path) -> None:
 def test_few_of_one_hash_are_all_compared(tmp_path: Path, count: int, pairs: int) -> None:
     rows = np.eye(40, dtype=np.float32)[:count]
     path = write_store(tmp_path / "s.h5", rows, phash=[TELLING << 20] * count)
-    found = find_pairs(path, threshold=0.0, max_hamming=2)
+    found = find_pairs(path, threshold=0.0, min_cosine=0.9, max_hamming=2)
     assert len(found) == pairs
     assert found.hamming.tolist() == [0] * pairs
 
