@@ -14,6 +14,7 @@ from vectors import all_scores, clustered
 
 from embedkit.errors import IndexCorruptError
 from embedkit.index import Index, IndexSpec
+from embedkit.index.families import SearchParams
 from embedkit.index.lists import rename_vectors
 
 if TYPE_CHECKING:
@@ -87,3 +88,26 @@ def test_ids_beyond_the_rows_are_refused(tmp_path: Path, bad: int) -> None:
     (folder / "manifest.json").write_text(json.dumps({**manifest, "sha256": digest}))
     with pytest.raises(IndexCorruptError, match="don't fit together"):
         Index.open(folder)
+
+
+@pytest.mark.parametrize("gone", [1, 300, 1200])
+def test_rows_that_are_left_out_are_never_found(tmp_path: Path, gone: int) -> None:
+    rows = clustered(ROWS, DIM).astype(np.float16)
+    store = write_store(tmp_path / "whole.h5", rows, ids=NAMES)
+    index = Index.open(
+        Index.build(store, tmp_path / "one.index", IndexSpec(factory="IVF16,PQ16x4fs"))
+    )
+    assert is_in_place(index)
+    index._searcher.set_params(SearchParams(nprobe=16, k_factor=8))
+    passing = np.ones(ROWS, np.bool_)
+    passing[np.random.default_rng(0).choice(ROWS, gone, replace=False)] = False
+    queries = clustered(60, DIM, seed=1)
+    found = index.search(queries, 10, passing=passing)
+    expected = np.where(passing, all_scores(queries, rows, "cosine"), -np.inf)
+    hits = 0
+    for ids, true in zip(found.ids, expected, strict=True):
+        mine = [int(name.removesuffix(".jpg")) for name in ids]
+        assert len(set(mine)) == 10
+        assert passing[mine].all()
+        hits += np.isin(mine, np.argsort(-true)[:10]).sum()
+    assert hits >= 0.9 * 600

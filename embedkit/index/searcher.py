@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from embedkit.index.rerank import Reranker
     from embedkit.index.space import Space
 
+    _Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+    _Find = Callable[[int], _Found]
+
 __all__ = ["Searcher"]
 
 _BLOCK = 1024  # queries whose candidates are held at once
@@ -28,6 +31,7 @@ _PARTS = 4  # that each core works on, one after the other
 _FEW = 4
 _LEAST_K = 10  # the k that searches are tuned for
 _FEW_LEFT = 16384  # rows that are rather all compared than looked for
+_MANY_GONE = 0.5  # share of rows from which not every candidate is compared in place
 _MOST_GONE = 0.8  # share of rows from which an exact search looks at the others one by one
 
 
@@ -105,23 +109,32 @@ class Searcher:
             ``(Q, count)`` positions in faiss's order, -1 for none, and its measures, higher is
             closer.
         """
-        total = self.index.ntotal
-        count = min(count, total)
+        count = min(count, self.index.ntotal)
         if gone is None:
             return self._found(vectors, count)
+        positions, scores = self._left(lambda wider: self._found(vectors, wider), count, gone)
+        first = np.argsort(positions < 0, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(positions, first, 1), np.take_along_axis(scores, first, 1)
+
+    def _left(self, find: _Find, count: int, gone: NDArray[np.bool_] | None) -> _Found:
+        """What is found without those that are left out: ``count`` of each query, or more, or all.
+
+        Where one is left out stands -1.
+        """
+        if gone is None:
+            return find(count)
+        total = self.index.ntotal
         left = max(int(total - gone.sum()), 1)
         fetched = min(int(1.5 * count * total / left) + count, total)
         while True:
-            positions, scores = self._found(vectors, fetched)
-            out = gone[np.maximum(positions, 0)] & (positions >= 0)
-            enough = (fetched - out.sum(axis=1) >= count) | (positions[:, -1] < 0)
+            positions, scores = find(fetched)
+            none = positions < 0
+            out = gone[np.maximum(positions, 0)] & ~none
+            enough = (fetched - out.sum(axis=1) >= count) | none.any(axis=1)
             if enough.all() or fetched == total:
                 break
             fetched = min(2 * fetched, total)
-        first = np.argsort(out, axis=1, kind="stable")[:, :count]
-        positions = np.where(out, -1, positions)
-        scores = np.where(out, np.float32(-np.inf), scores)
-        return np.take_along_axis(positions, first, 1), np.take_along_axis(scores, first, 1)
+        return np.where(out, -1, positions), np.where(out, np.float32(-np.inf), scores)
 
     def _among(
         self, reranker: Reranker, vectors: NDArray[np.float32], left: NDArray[np.int64], k: int
@@ -152,8 +165,10 @@ class Searcher:
         if reranker is None:
             return self.candidates(vectors, k, gone)
         count = max(k, _LEAST_K) * self.params.k_factor
-        if self._in_place is not None and gone is None:
-            return _first(k, *self._in_place.search(vectors, count))
+        in_place = self._in_place
+        if in_place is not None and (gone is None or gone.mean() < _MANY_GONE):
+            found = self._left(lambda wider: in_place.search(vectors, wider), count, gone)
+            return _first(k, *found)
         positions, _ = self.candidates(vectors, count, gone)
         best = np.empty((len(vectors), k), np.int64)
         scores = np.empty((len(vectors), k), np.float32)
