@@ -22,13 +22,21 @@ from embedkit.index.families import (
     set_params,
 )
 from embedkit.index.lists import merge_lists, merge_on_disk, name_lists, rename_vectors
+from embedkit.index.lloyd import can_move, move_centroids
 from embedkit.index.manifest import IndexManifest, OperatingPoint
 from embedkit.index.plan import held_out_last
 from embedkit.index.rerank import Reranker
 from embedkit.index.rows import RowOrder
 from embedkit.index.searcher import Searcher
 from embedkit.index.space import Space, Whitening, learn_whitening
-from embedkit.index.train import default_train_rows, sample_rows, train_index
+from embedkit.index.train import (
+    default_train_rows,
+    sample_positions,
+    sample_rows,
+    train_index,
+    wanted_train_rows,
+    warn_of_few,
+)
 from embedkit.index.truth import true_scores
 from embedkit.index.tune import choose_point, exact_point, measure_frontier
 
@@ -54,6 +62,8 @@ _K = 10
 _WHITENING_ROWS = 32768
 _UNTUNED_FACTOR = 8
 _IDS_AT_ONCE = 65536
+_WORTH_MOVING = 1.5  # times the sample
+_ROUNDS = 2
 
 
 class Making:
@@ -193,8 +203,11 @@ class Making:
         if not self._path(_TRAINED).exists():
             self._reporter.tell("train", 0, 1)
             if not self.index.is_trained:
-                wanted = self.plan.spec.train_rows or default_train_rows(self.index, self._rows.dim)
-                self._learn(self._space.project(self._sample(wanted)))
+                asked = self.plan.spec.train_rows
+                wanted = asked or default_train_rows(self.index, self._rows.dim)
+                count = min(wanted, self._first_held)
+                self._learn(self._space.project(self._sample(count)))
+                warn_of_few(self.index, count if asked else self._move_centroids(count))
             self._partial.commit(_TRAINED, lambda file: write_faiss(self.index, file.write))
         self._reporter.tell("train", 1, 1)
         self.index = load_index(self._path(_TRAINED))
@@ -207,6 +220,20 @@ class Making:
             raise ValueError(
                 f"{self.plan.factory} can't be trained on {len(vectors)} rows: {why}"
             ) from exc
+
+    def _move_centroids(self, sampled: int) -> int:
+        """Goes on training on more rows than fit into memory, where the sample was small.
+
+        Returns:
+            How many rows the inverted lists were trained on.
+        """
+        wanted = min(wanted_train_rows(self.index), self._first_held)
+        if not can_move(self.index) or wanted < _WORTH_MOVING * sampled:
+            return sampled
+        chosen = sample_positions(self._first_held, wanted, self.plan.spec.seed + 1)
+        numbers = np.sort(self._order.at(chosen))
+        move_centroids(self.index, self._rows, numbers, self._space, _ROUNDS)
+        return wanted
 
     def _sample(self, count: int) -> NDArray[np.floating]:
         return sample_rows(self._rows, self._order, self._first_held, count, self.plan.spec.seed)

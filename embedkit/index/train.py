@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from embedkit.index.rows import RowOrder, StoreRows
 
-__all__ = ["MIN_PER_CENTROID", "default_train_rows", "sample_rows", "train_index"]
+__all__ = [
+    "MIN_PER_CENTROID",
+    "default_train_rows",
+    "sample_positions",
+    "sample_rows",
+    "train_index",
+    "wanted_train_rows",
+    "warn_of_few",
+]
 
 _log = logging.getLogger("embedkit")
 
@@ -40,9 +48,13 @@ def default_train_rows(index: faiss.Index, rows_dim: int) -> int:
         index: Not yet trained.
         rows_dim: D of the rows as stored.
     """
+    return min(wanted_train_rows(index), _SAMPLE_BYTES // (4 * rows_dim))
+
+
+def wanted_train_rows(index: faiss.Index) -> int:
+    """How many rows an index is trained well on, in memory or not."""
     ivf = ivf_of(index)
-    wanted = max(_PER_CENTROID * ivf.nlist if ivf is not None else 0, _LEAST)
-    return min(wanted, _SAMPLE_BYTES // (4 * rows_dim))
+    return max(_PER_CENTROID * ivf.nlist if ivf is not None else 0, _LEAST)
 
 
 def sample_rows(
@@ -53,10 +65,16 @@ def sample_rows(
     Returns:
         ``(min(count, stop), D)`` as stored.
     """
-    chosen = np.random.default_rng(seed).choice(stop, min(count, stop), replace=False)
+    chosen = sample_positions(stop, count, seed)
     # Read in the files' order, then mixed again: learning from a part takes the first rows.
-    wanted, back = np.unique(order.at(chosen.astype(np.int64)), return_inverse=True)
+    wanted, back = np.unique(order.at(chosen), return_inverse=True)
     return rows.read(wanted)[back]
+
+
+def sample_positions(stop: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Random positions before ``stop``, each once, ``(min(count, stop),)``."""
+    rng = np.random.default_rng(seed)
+    return rng.choice(stop, min(count, stop), replace=False).astype(np.int64)
 
 
 def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> None:
@@ -76,9 +94,7 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
     if ivf is not None:
         ivf.cp.niter, ivf.cp.seed = _K_MEANS_ROUNDS, seed
         ivf.cp.max_points_per_centroid = max(MIN_PER_CENTROID, len(vectors) // ivf.nlist + 1)
-        ivf.cp.min_points_per_centroid = 1  # we say it, where it can be heard
-        if len(vectors) < MIN_PER_CENTROID * ivf.nlist:
-            _log.warning("%d rows are few to train %d inverted lists on", len(vectors), ivf.nlist)
+        ivf.cp.min_points_per_centroid = 1  # warn_of_few says it, where it can be heard
         if num_gpus():
             helper = on_gpus(faiss.IndexFlat(ivf.d, ivf.metric_type))
             ivf.clustering_index = helper
@@ -88,6 +104,13 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
         ivf.clustering_index = None
     for step, _ in kept:
         step.pq = None
+
+
+def warn_of_few(index: faiss.Index, count: int) -> None:
+    """Warns if the inverted lists of an index were trained on few rows."""
+    ivf = ivf_of(index)
+    if ivf is not None and count < MIN_PER_CENTROID * ivf.nlist:
+        _log.warning("%d rows are few to train %d inverted lists on", count, ivf.nlist)
 
 
 def _work(index: faiss.Index, vectors: NDArray[np.float32]) -> float:
