@@ -7,6 +7,7 @@ data than the limit: RLIMIT_DATA, which counts what a process allocates, and not
 that it maps. An address-space limit (`ulimit -v`) would count those, too, though the system can
 take them back at any time. Printed are the limit, the most anonymous memory and the most resident
 memory that the process had, and how long it took; a process that needs more than the limit fails.
+Another process, under the same limit, then opens the index and searches it with fresh queries.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from pathlib import Path
 
 from support.machine import print_facts
+from support.vectors import clustered, num_clusters
 
 _MIB = 2**20
 
@@ -33,9 +35,14 @@ def main() -> None:
     parser.add_argument("--factory", default="auto")
     parser.add_argument("--folder", type=Path, help="where to work; needs twice the store's size")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--search", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        _build(*args.child, args.factory, args.limit_mib)
+        resource.setrlimit(resource.RLIMIT_DATA, (args.limit_mib * _MIB, args.limit_mib * _MIB))
+        if args.search:
+            _search(args.child[1], args.rows, args.dim)
+        else:
+            _build(*args.child, args.factory, args.limit_mib)
         return
     print_facts()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -45,13 +52,14 @@ write_store(Path({str(store)!r}), {args.rows}, {args.dim})"
         subprocess.run([sys.executable, "-c", make], check=True, cwd=Path(__file__).parent)
         print(f"store: {store.stat().st_size / 1e9:.2f} GB, {args.rows:,} x {args.dim} float16")
         command = [sys.executable, __file__, "--limit-mib", str(args.limit_mib)]
+        command += ["--rows", str(args.rows), "--dim", str(args.dim)]
         command += ["--factory", args.factory, "--child", store, f"{folder}/made.index"]
-        done = subprocess.run(command, check=False)
-        print("built under the limit" if done.returncode == 0 else f"failed: {done.returncode}")
+        for step in ([], ["--search"]):
+            sys.stdout.flush()
+            subprocess.run([*command, *step], check=True)
 
 
 def _build(store: str, output: str, factory: str, limit_mib: int) -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (limit_mib * _MIB, limit_mib * _MIB))
     from embedkit.index import Index, IndexSpec
 
     peaks, ended = {"RssAnon": 0, "VmRSS": 0, "VmData": 0}, threading.Event()
@@ -62,15 +70,27 @@ def _build(store: str, output: str, factory: str, limit_mib: int) -> None:
     seconds = time.perf_counter() - began
     ended.set()
     watcher.join()
-    with Index.open(output, check="fast") as index:
-        point = index.chosen
-        told = "" if point is None else f", recall@10 {point.recall_at_10:.3f}, {point.ms:.2f} ms"
-        size = index.manifest.bytes_per_vector * len(index)
+    print(
+        f"built in {seconds:.0f} s under RLIMIT_DATA {limit_mib} MiB; at most "
+        f"{peaks['VmData'] / 1024:.0f} MiB of data, {peaks['RssAnon'] / 1024:.0f} MiB of it "
+        f"resident, {peaks['VmRSS'] / 1024:.0f} MiB resident with mapped files"
+    )
+
+
+def _search(path: str, rows: int, dim: int) -> None:
+    from embedkit.index import Index
+
+    queries = clustered(1000, dim, clusters=num_clusters(rows), seed=2**31)
+    with Index.open(path, check="fast") as index:
+        size = index.manifest.bytes_per_vector * len(index) / _MIB
+        index.search(queries)
+        began = time.perf_counter()
+        index.search(queries)
+        rate = len(queries) / (time.perf_counter() - began)
+        measured = index.evaluate(queries[:200])
         print(
-            f"{index.factory}: {seconds:.0f} s under RLIMIT_DATA {limit_mib} MiB; at most "
-            f"{peaks['VmData'] / 1024:.0f} MiB of data, {peaks['RssAnon'] / 1024:.0f} MiB of it "
-            f"resident, {peaks['VmRSS'] / 1024:.0f} MiB resident with mapped files; the index "
-            f"takes {size / _MIB:.0f} MiB{told}"
+            f"{index.factory}, {index.manifest.params}: {size:.0f} MiB, recall@10 "
+            f"{measured.recall_at_10:.3f}, {rate:,.0f} queries/s"
         )
 
 
