@@ -12,10 +12,11 @@ import pytest
 from stores import write_store
 from vectors import all_scores, clustered
 
-from embedkit.errors import IndexCorruptError
+from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index import Index, IndexSpec
 from embedkit.index.families import SearchParams
 from embedkit.index.lists import rename_vectors
+from embedkit.index.making import Making
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +112,28 @@ def test_rows_that_are_left_out_are_never_found(tmp_path: Path, gone: int) -> No
         assert passing[mine].all()
         hits += np.isin(mine, np.argsort(-true)[:10]).sum()
     assert hits >= 0.9 * 600
+
+
+def test_a_build_that_fails_while_writing_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = clustered(ROWS, DIM).astype(np.float16)
+    rows *= np.random.default_rng(2).uniform(0.5, 2, (ROWS, 1)).astype(np.float16)
+    store = write_store(tmp_path / "whole.h5", rows, ids=NAMES)
+    spec = IndexSpec(factory="IVF16,PQ16x4fs")
+    write_ids = Making._write_ids
+
+    def no_room(self: Making, write: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Making, "_write_ids", no_room)
+    with pytest.raises(IndexFileError, match="No space left"):
+        Index.build(store, tmp_path / "one.index", spec)
+    monkeypatch.setattr(Making, "_write_ids", write_ids)
+    index = Index.open(Index.build(store, tmp_path / "one.index", spec))
+    queries = clustered(50, DIM, seed=1)
+    expected = all_scores(queries, rows, "cosine")
+    found = index.search(queries, 10)
+    for ids, scores, true in zip(found.ids, found.scores, expected, strict=True):
+        mine = [int(name.removesuffix(".jpg")) for name in ids]
+        np.testing.assert_allclose(scores[: len(mine)], true[mine], rtol=2e-4, atol=2e-4)

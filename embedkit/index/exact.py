@@ -28,8 +28,10 @@ class ExactScores:
         positions, _ = searcher.candidates(self._vectors, count, searcher.removed)
         pairs = positions + np.arange(len(positions))[:, None] * searcher.index.ntotal
         self._learn(positions, pairs)
-        scores = self._known[np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)]
-        return np.where(positions < 0, np.float32(-np.inf), scores)
+        scores = np.full(positions.shape, -np.inf, np.float32)
+        there = positions >= 0
+        scores[there] = self._known[np.searchsorted(self._pairs, pairs[there])]
+        return scores
 
     def _learn(self, positions: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
         new = (positions >= 0) & ~np.isin(pairs, self._pairs)

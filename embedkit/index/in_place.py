@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from embedkit.index.families import faiss_metric
+from embedkit.index.lists import is_on_disk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,12 +47,16 @@ class InPlace:
 
     @classmethod
     def of(cls, index: faiss.Index, reranker: Reranker) -> InPlace | None:
-        """A search in place, or None where rows and positions aren't the same, or whitened."""
+        """A search in place, or None where rows and positions aren't the same, or whitened.
+
+        Lists on disk are too long for their ids to be checked.
+        """
         stores = reranker.rows.stores
         if len(stores) != 1 or len(stores[0].shards) != 1 or not reranker.order.is_plain:
             return None
         rows = np.asarray(stores[0].embeddings)
-        if reranker.space.whitening is not None or not 0 < len(rows) == index.ntotal:
+        fits = 0 < len(rows) == index.ntotal and rows.flags.c_contiguous
+        if not fits or reranker.space.whitening is not None or is_on_disk(index):
             return None
         return cls(index, reranker, rows)
 

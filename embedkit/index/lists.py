@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ids_are_within",
+    "is_on_disk",
     "map_lists",
     "merge_lists",
     "merge_on_disk",
@@ -108,6 +109,11 @@ def ids_are_within(index: faiss.Index, count: int) -> bool:
     if ivf_of(index) is None:
         return True
     return all(ids.min() >= 0 and ids.max() < count for ids in _all_ids(index))
+
+
+def is_on_disk(index: faiss.Index) -> bool:
+    """Whether an index's inverted lists are mapped from a file."""
+    return ivf_of(index) is not None and isinstance(_lists_of(index), faiss.OnDiskInvertedLists)
 
 
 def rename_vectors(index: faiss.Index, names: NDArray[np.int64]) -> None:

@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 __all__ = ["Making", "write_ids"]
 
 _TRAINED, _TUNED, _WHITENING = "trained.faiss", "tuned.json", "whitening.f4"
-_ORDER, _FACTORS, _HELD = "order.i8", "factors.f4", "held.faiss"
+_ORDER, _HELD = "order.i8", "held.faiss"
+_FACTORS, _STRAIGHT = "factors.f4", "factors-straight.f4"
 _TUNING_LISTS, _LISTS = "lists-tuning.bin", "lists-final.bin"
 _K = 10
 _WHITENING_ROWS = 32768
@@ -121,34 +122,39 @@ class Making:
             self._partial.move(_LISTS, writer.path("lists"))
             writer.take_up("lists")
             name_lists(self.index, writer.path("lists").name)
-        self._straighten()
+        factors = self._straighten()
         set_params(self.index, breadths(self.index)[0])  # so that the file doesn't depend on timing
         writer.write("index", lambda write: write_faiss(self.index, write))
         writer.write("ids", self._write_ids)
         for role, name, wanted in (
             ("trained", _TRAINED, True),
             ("rows", _ORDER, not self._order.is_plain),
-            ("factors", _FACTORS, self.plan.rerank and self._space.num_factors > 0),
+            ("factors", factors, self.plan.rerank and self._space.num_factors > 0),
             ("whitening", _WHITENING, self._space.whitening is not None),
         ):
             if wanted:
                 writer.write(role, partial(copy_into, self._path(name)))
         return self._manifest(writer, before)
 
-    def _straighten(self) -> None:
-        """Makes rows be positions where vectors can be renamed; held-out rows needn't be last."""
-        order = self._order.span(0, self.plan.count)
+    def _straighten(self) -> str:
+        """Makes rows be positions where vectors can be renamed; held-out rows needn't be last.
+
+        Returns:
+            The file of the factors.
+        """
         if self._order.is_plain or self.plan.on_disk or not can_rename(self.index):
-            return
+            return _FACTORS
         if self.plan.count != len(self._rows):
-            return  # what was removed leaves gaps
+            return _FACTORS  # what was removed leaves gaps
+        order = self._order.span(0, self.plan.count)
         rename_vectors(self.index, order)
         if width := self._space.num_factors:
-            factors = np.fromfile(self._path(_FACTORS), "<f4").reshape(-1, width)
-            straight = np.empty_like(factors)
-            straight[order] = factors
-            self._partial.keep(_FACTORS, straight.tobytes())
+            before = np.fromfile(self._path(_FACTORS), "<f4").reshape(-1, width)
+            straight = np.empty_like(before)
+            straight[order] = before
+            self._partial.keep(_STRAIGHT, straight.tobytes())  # a rerun needs the others
         self._order = RowOrder(self.plan.count)
+        return _STRAIGHT
 
     def _manifest(self, writer: ContentWriter, before: IndexManifest | None) -> IndexManifest:
         plan, spec = self.plan, self.plan.spec
