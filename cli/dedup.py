@@ -115,7 +115,11 @@ def _find(
         str, typer.Option(help="For --flip and --rotate: auto, or the file of the weights.")
     ] = "auto",
     device: Annotated[
-        str, typer.Option(help="For --flip and --rotate: auto, cpu, cuda or cuda:N.")
+        str,
+        typer.Option(
+            help="Where embeddings are compared, and made for --flip and --rotate: auto, cpu, "
+            "cuda or cuda:N."
+        ),
     ] = "auto",
     linkage: Annotated[
         Linkage,

@@ -69,7 +69,7 @@ def find_copies(
         rotate: Whether turned copies are searched by embeddings of the images turned by quarters.
         linkage: How pairs become groups; see ``group_pairs``.
         weights: Of the backbone, for ``flip`` and ``rotate``: ``auto``, or the store's file.
-        device: That mirrored and turned images are embedded on.
+        device: On which embeddings are compared, and mirrored and turned images embedded.
         on_progress: Told what is done, how much of how much.
         **options: As ``find_pairs``'s: threshold, precision, mode, calibration, min_cosine,
             max_hamming, looks, max_pairs.
@@ -105,7 +105,7 @@ def find_copies(
             )  # fmt: skip
         pairs = find_pairs(
             store, against=against, verify=_pixels(sources) if verify else None, views=views,
-            on_progress=tell, **options,
+            device=device, on_progress=tell, **options,
         )  # fmt: skip
     settings = _settings(options, linkage, verify=verify, flip=flip, rotate=rotate)
     return collect(pairs, store, against, linkage=linkage, settings=settings)

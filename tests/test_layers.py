@@ -105,7 +105,7 @@ HOMES = {
     "cv2": {"dedup"},
     "faiss": {"dedup", "index"},
     "timm": {"backbones"},
-    "torch": {"backbones", "decode", "engines", "probe", "torch"},
+    "torch": {"backbones", "decode", "dedup", "engines", "probe", "torch"},
     "simplejpeg": {"decode"},
     "nncf": {"engines"},
     "openvino": {"engines"},

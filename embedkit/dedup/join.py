@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.rows import UnitRows
     from embedkit.dedup.sketch import Sketch
 
-__all__ = ["MAX_PAIRS", "join_rows"]
+__all__ = ["MAX_PAIRS", "confirmed", "join_rows", "refuse_too_many"]
 
 MAX_PAIRS = 10_000_000
 _STRIPE, _BLOCK = 512, 2048
@@ -84,13 +84,39 @@ def join_rows(
             for done, part in enumerate(pool.map(work.stripe, starts), 1):
                 found.append(part)
                 count += len(part[0])
-                work.check(count)
+                refuse_too_many(count, max_pairs, threshold)
                 if on_progress is not None:
                     on_progress(done, len(starts))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
     return rows.numbers[first], other.numbers[second], cosines
+
+
+def confirmed(
+    rows: UnitRows,
+    first: NDArray[np.int64],
+    other: UnitRows,
+    second: NDArray[np.int64],
+    threshold: float,
+) -> _Found:
+    """Of pairs of places, those whose cosine in float64 reaches the threshold, and the cosines."""
+    cosines = rows.cosines(first, other, second)
+    kept = np.flatnonzero(cosines >= threshold - _ROUNDING)
+    return first[kept], second[kept], cosines[kept].astype(np.float32)
+
+
+def refuse_too_many(count: int, max_pairs: int, threshold: float) -> None:
+    """Refuses too many pairs.
+
+    Raises:
+        EmbedkitError: There are too many.
+    """
+    if count > max_pairs:
+        raise EmbedkitError(
+            f"more than {max_pairs:,} pairs have a cosine of {threshold:.4g} or more: raise the "
+            "threshold, or the limit"
+        )
 
 
 @dataclass(frozen=True)
@@ -118,22 +144,10 @@ class _Join:
                 part = self._confirm(first + start, second, bound)
                 found.append(part)
                 count += len(part[0])
-                self.check(count)
+                refuse_too_many(count, self.max_pairs, self.threshold)
         first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.lexsort((second, first))
         return first[order], second[order], cosines[order]
-
-    def check(self, count: int) -> None:
-        """Refuses too many pairs.
-
-        Raises:
-            EmbedkitError: There are too many.
-        """
-        if count > self.max_pairs:
-            raise EmbedkitError(
-                f"more than {self.max_pairs:,} pairs have a cosine of {self.threshold:.4g} or "
-                "more: raise the threshold, or the limit"
-            )
 
     def _candidates(self, left: NDArray[np.float32], begin: int) -> Iterator[_Found]:
         """Where the first level's bound reaches the threshold in a block."""
@@ -155,9 +169,7 @@ class _Join:
             bound += self._dots(level, first, second)
             kept = np.flatnonzero(bound >= np.float32(self._bar(level)))
             first, second, bound = first[kept], second[kept], bound[kept]
-        cosines = self.rows.cosines(first, self.other, second)
-        kept = np.flatnonzero(cosines >= self.threshold - _ROUNDING)
-        return first[kept], second[kept], cosines[kept].astype(np.float32)
+        return confirmed(self.rows, first, self.other, second, self.threshold)
 
     def _dots(
         self, level: int, first: NDArray[np.int64], second: NDArray[np.int64]

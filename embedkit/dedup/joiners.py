@@ -60,7 +60,7 @@ class ExactJoiner:
 
     def __init__(
         self, threshold: float | None, max_pairs: int, tell: Callable[[str, int, int], None],
-        each: float = 20.0,
+        each: float = 20.0, device: str = "cpu",
     ) -> None:  # fmt: skip
         """Takes what is to be found.
 
@@ -69,16 +69,28 @@ class ExactJoiner:
             max_pairs: More are refused.
             tell: Told what is done, how much of how much.
             each: Pairs a row.
+            device: ``cpu``, or one of PyTorch's, where exact joins are computed.
         """
+        self._device = device
         self._threshold, self._max_pairs, self._tell = threshold, max_pairs, tell
         self._each = each
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
         """Joins; see ``join_rows``."""
-        return join_rows(
-            rows, self._floor(rows, against), against=against, max_pairs=self._max_pairs,
-            on_progress=lambda done, total: self._tell("comparing embeddings", done, total),
-        )  # fmt: skip
+        floor = self._floor(rows, against)
+
+        def told(done: int, total: int) -> None:
+            self._tell("comparing embeddings", done, total)
+
+        if self._device == "cpu":
+            return join_rows(
+                rows, floor, against=against, max_pairs=self._max_pairs, on_progress=told
+            )
+        from embedkit.dedup.device_join import join_on_device
+
+        return join_on_device(
+            rows, floor, self._device, against=against, max_pairs=self._max_pairs, on_progress=told
+        )
 
     def _floor(self, rows: UnitRows, against: UnitRows | None) -> float:
         if self._threshold is None:  # the same for all views

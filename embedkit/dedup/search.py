@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from embedkit.dedup.calibration import PRECISION, calibration_for
 from embedkit.dedup.candidates import find_candidates
+from embedkit.dedup.device_join import join_device
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.joiners import CellJoiner, ExactJoiner, WhitenedJoiner, say_nothing
@@ -51,6 +52,7 @@ def find_pairs(
     views: Mapping[str, NDArray[np.floating]] | None = None,
     looks: float = LOOKS,
     max_pairs: int = MAX_PAIRS,
+    device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Pairs:
     """Finds the pairs of images that are copies of each other.
@@ -80,6 +82,8 @@ def find_pairs(
         looks: How many other images each one is scored with, on average, beside its copies; fewer
             where that would make more than four million pairs.
         max_pairs: More candidates are refused.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: where every pair is compared. The pairs
+            are the same everywhere.
         on_progress: Told what is done, how much of how much.
 
     Returns:
@@ -109,12 +113,13 @@ def find_pairs(
             mode == "auto" and len(left) * len(right or left) <= _EXACT_PAIRS
         )
         join = ExactJoiner if exact else CellJoiner
+        place = join_device(device, len(left) * len(right or left)) if exact else "cpu"
         # Whitened embeddings rank better, so pixels leave little to those as they are.
         plain_looks = looks if verify is None else looks / 4
-        joiners = [join(min_cosine, max_pairs, tell, plain_looks)]
+        joiners = [join(min_cosine, max_pairs, tell, plain_looks, place)]
         joins: list[Joiner] = [*joiners]
         if verify is not None:  # what only pixels can tell must be found to be looked at
-            joiners.append(join(None, max_pairs, tell, looks))
+            joiners.append(join(None, max_pairs, tell, looks, place))
             joins.append(WhitenedJoiner(joiners[-1]))
         candidates = find_candidates(left, right, joins, max_hamming, list(views.values()))
         least = threshold
