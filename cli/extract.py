@@ -235,6 +235,10 @@ def _policy(background: str, max_pixels: int, max_bytes: int) -> DecodePolicy:
     return DecodePolicy((red, green, blue), max_pixels, max_bytes)
 
 
+_ALARM: signal.Signals | None = getattr(signal, "SIGALRM", None)  # Windows has none
+_AGAIN_SECONDS = 2.0
+
+
 class _Stopping:
     """What Ctrl-C and SIGTERM do.
 
@@ -248,7 +252,7 @@ class _Stopping:
     def __init__(self, line: ProgressLine) -> None:
         self.event = threading.Event()
         self._line = line
-        self._embedding = False
+        self._embedding = self._interrupted = False
 
     def on_progress(self, progress: Progress) -> None:
         """Shows the progress; from now on there is something to commit."""
@@ -260,14 +264,24 @@ class _Stopping:
         self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._interrupted and _ALARM is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._interrupted and error is not None and not isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # that some library made another error of
 
     def _on_signal(self, number: int, frame: object) -> None:
-        del number, frame
+        del frame
+        if self._interrupted and number == _ALARM:
+            raise KeyboardInterrupt
         if self.event.is_set() or not self._embedding:
             tell("\ninterrupted")
+            self._interrupted = True
+            if _ALARM is not None:  # where a library calls back, Python drops the exception
+                self._before[_ALARM] = signal.signal(_ALARM, self._on_signal)
+                signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _AGAIN_SECONDS)
             raise KeyboardInterrupt
         self.event.set()
         tell("\nstopping: committing what is done (again to stop at once)")

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import shutil
@@ -7,6 +8,8 @@ import sys
 import time
 
 import pytest
+from embedkit_cli._output import ProgressLine
+from embedkit_cli.extract import _Stopping
 
 from embedkit.store import EmbeddingStore
 
@@ -220,3 +223,31 @@ def test_signal_before_the_first_image_ends_at_once(tmp_path):
     assert process.returncode == 130
     assert "interrupted" in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    monkeypatch.setattr("embedkit_cli.extract._AGAIN_SECONDS", 0.2)
+    return _Stopping(ProgressLine(quiet=True))
+
+
+def test_an_interrupt_that_is_dropped_comes_again(stopping, capsys):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)]
+    with pytest.raises(KeyboardInterrupt), stopping:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        time.sleep(5)
+        pytest.fail("it didn't come again")
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)] == before
+    time.sleep(0.5)  # nothing comes any more
+    assert capsys.readouterr().err.count("interrupted") == 1
+
+
+def test_an_interrupt_that_was_made_another_error_is_one(stopping):
+    with pytest.raises(KeyboardInterrupt), stopping:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise ImportError("half of a module") from None
