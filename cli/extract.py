@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from dataclasses import asdict
@@ -237,6 +238,7 @@ def _policy(background: str, max_pixels: int, max_bytes: int) -> DecodePolicy:
 
 _ALARM: signal.Signals | None = getattr(signal, "SIGALRM", None)  # Windows has none
 _AGAIN_SECONDS = 2.0
+_STDERR = 2
 
 
 class _Stopping:
@@ -277,14 +279,19 @@ class _Stopping:
         if self._interrupted and number == _ALARM:
             raise KeyboardInterrupt
         if self.event.is_set() or not self._embedding:
-            tell("\ninterrupted")
+            _say("interrupted")
             self._interrupted = True
             if _ALARM is not None:  # where a library calls back, Python drops the exception
                 self._before[_ALARM] = signal.signal(_ALARM, self._on_signal)
                 signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _AGAIN_SECONDS)
             raise KeyboardInterrupt
         self.event.set()
-        tell("\nstopping: committing what is done (again to stop at once)")
+        _say("stopping: committing what is done (again to stop at once)")
+
+
+def _say(text: str) -> None:
+    """Tells from a signal's handler, which may have interrupted a print: that can't begin again."""
+    os.write(_STDERR, f"\n{text}\n".encode())
 
 
 def _report(result: ExtractResult, *, json: bool) -> None:

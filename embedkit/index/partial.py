@@ -29,8 +29,8 @@ __all__ = ["PartialIndex"]
 _PLAN, _TRAINED = "plan.json", "trained.faiss"
 _PART = re.compile(r"part-(\d+)-(\d+)\.faiss")
 _OWN = re.compile(
-    r"part-\d+-\d+\.faiss|plan\.json|tuned\.json|trained\.faiss|whitening\.f4|order\.i8|factors\.f4"
-    r"|lists-\w+\.bin|held\.faiss|\..*\.tmp"
+    r"part-\d+-\d+\.faiss|plan\.json|tuned\.json|trained\.faiss|whitening\.f4|order\.i8"
+    r"|factors\.f4|factors-straight\.f4|lists-\w+\.bin|held\.faiss|\..*\.tmp"
 )
 
 

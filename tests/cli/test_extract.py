@@ -231,7 +231,7 @@ def stopping(monkeypatch):
     return _Stopping(ProgressLine(quiet=True))
 
 
-def test_an_interrupt_that_is_dropped_comes_again(stopping, capsys):
+def test_an_interrupt_that_is_dropped_comes_again(stopping, capfd):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)]
     with pytest.raises(KeyboardInterrupt), stopping:
         with contextlib.suppress(KeyboardInterrupt):
@@ -241,7 +241,7 @@ def test_an_interrupt_that_is_dropped_comes_again(stopping, capsys):
         pytest.fail("it didn't come again")
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)] == before
     time.sleep(0.5)  # nothing comes any more
-    assert capsys.readouterr().err.count("interrupted") == 1
+    assert capfd.readouterr().err.count("interrupted") == 1
 
 
 def test_an_interrupt_that_was_made_another_error_is_one(stopping):
@@ -251,3 +251,25 @@ def test_an_interrupt_that_was_made_another_error_is_one(stopping):
             time.sleep(5)
         except KeyboardInterrupt:
             raise ImportError("half of a module") from None
+
+
+def test_an_interrupt_of_a_print(stopping, monkeypatch, capfd):
+    class Interrupted(io.RawIOBase):
+        sent = False
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            if not self.sent:
+                self.sent = True
+                os.kill(os.getpid(), signal.SIGTERM)
+            return len(data)
+
+    stderr = io.TextIOWrapper(io.BufferedWriter(Interrupted()), write_through=True)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with pytest.raises(KeyboardInterrupt), stopping:
+        sys.stderr.write("listing")
+        time.sleep(5)
+    monkeypatch.undo()
+    assert "interrupted" in capfd.readouterr().err
