@@ -270,6 +270,7 @@ def test_an_interrupt_of_a_print(stopping, monkeypatch, capfd):
     monkeypatch.setattr(sys, "stderr", stderr)
     with pytest.raises(KeyboardInterrupt), stopping:
         sys.stderr.write("listing")
+        sys.stderr.flush()
         time.sleep(5)
     monkeypatch.undo()
     assert "interrupted" in capfd.readouterr().err
