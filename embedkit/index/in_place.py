@@ -74,7 +74,8 @@ class InPlace:
         """
         measured, positions = self._refined.search(vectors, min(count, len(self._rows)))
         measured[positions < 0] = 0  # where there is none, faiss gives the largest number
-        return positions, self._reranker.scaled(measured, vectors, positions)
+        _, shift = self._reranker.space.pull_back(vectors)
+        return positions, self._reranker.scaled(measured, shift, vectors, positions)
 
 
 def _show(codes: faiss.MaybeOwnedVectorUInt8, memory: NDArray[np.generic]) -> None:

@@ -53,13 +53,14 @@ class Reranker:
         Returns:
             ``(Q, k)`` float32, higher is closer; minus infinity where there is no candidate.
         """
-        pulled, _ = self.space.pull_back(vectors)
+        pulled, shift = self.space.pull_back(vectors)
         measured = self._measured(pulled, np.maximum(positions, 0), mapped)
-        return self.scaled(measured, vectors, positions)
+        return self.scaled(measured, shift, vectors, positions)
 
     def scaled(
         self,
         measured: NDArray[np.float32],
+        shift: NDArray[np.float32],
         vectors: NDArray[np.float32],
         positions: NDArray[np.int64],
     ) -> NDArray[np.float32]:
@@ -67,13 +68,13 @@ class Reranker:
 
         Args:
             measured: ``(Q, k)`` inner products of pulled-back queries with rows, or distances.
+            shift: ``(Q,)``, ``Space.pull_back``'s of the queries.
             vectors: ``(Q, dim)`` queries in the space.
             positions: ``(Q, k)``; -1 where there is no candidate.
         """
         if self.is_direct:
             scores = -measured
         else:
-            _, shift = self.space.pull_back(vectors)
             factors = np.asarray(self.factors[np.maximum(positions, 0)])
             scores = self.space.rescore(measured, shift, vectors, factors)
         return np.where(positions < 0, np.float32(-np.inf), scores)
