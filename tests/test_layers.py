@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "_version": set(),
     "errors": set(),
+    "devices": set(),
     "image_names": set(),
     "records": set(),
     "filecache": set(),
@@ -59,11 +60,11 @@ ALLOWED = {
     "vectors": set(),
     "ordering": set(),
     "tables": {"errors"},
-    "index": {"_version", "errors", "records", "store", "vectors"},
+    "index": {"_version", "errors", "ordering", "records", "store", "vectors"},
     "metrics": set(),
     "dedup": {
-        "_version", "decode", "errors", "metrics", "records", "report", "sources", "store",
-        "vectors",
+        "_version", "decode", "devices", "errors", "metrics", "ordering", "records", "report",
+        "sources", "store", "vectors",
     },
     "copies": set(),
     "originals": {"decode", "errors", "records", "sources", "store"},
@@ -90,8 +91,8 @@ ALLOWED = {
         "preprocess", "records", "report", "sources", "store", "tables", "vectors",
     },
     "probe": {
-        "_version", "dedup", "errors", "originals", "pictures", "records", "report", "searching",
-        "sources", "store", "vectors",
+        "_version", "dedup", "devices", "errors", "originals", "pictures", "records", "report",
+        "searching", "sources", "store", "vectors",
     },
     "demo": {
         "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
@@ -105,7 +106,7 @@ HOMES = {
     "cv2": {"dedup"},
     "faiss": {"dedup", "index"},
     "timm": {"backbones"},
-    "torch": {"backbones", "decode", "dedup", "engines", "probe", "torch"},
+    "torch": {"backbones", "decode", "dedup", "devices", "engines", "probe", "torch"},
     "simplejpeg": {"decode"},
     "nncf": {"engines"},
     "openvino": {"engines"},

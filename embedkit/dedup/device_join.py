@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.dedup.join import MAX_PAIRS, confirmed, refuse_too_many
+from embedkit.devices import torch_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,17 +38,7 @@ def join_device(asked: str, pairs: float) -> str:
     Raises:
         ValueError: There is no such device.
     """
-    if asked == "cpu" or (asked == "auto" and pairs < _WORTH):
-        return "cpu"
-    if asked != "auto" and not asked.startswith("cuda"):
-        raise ValueError(f"no device {asked!r}: it is auto, cpu, cuda or cuda:N")
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda" if asked == "auto" else asked
-    if asked == "auto":
-        return "cpu"
-    raise ValueError(f"device {asked!r}: there is no GPU here that PyTorch can use")
+    return "cpu" if asked == "auto" and pairs < _WORTH else torch_device(asked)
 
 
 def join_on_device(

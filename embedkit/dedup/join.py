@@ -9,7 +9,6 @@ but the stored values and the threshold.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
@@ -20,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from embedkit.dedup.sketch import plan_sketch
 from embedkit.errors import EmbedkitError
+from embedkit.ordering import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,8 @@ def join_rows(
     starts = range(0, len(rows), _STRIPE)
     found, count = [_nothing()], 0
     # The threads are ours, one stripe each: BLAS's own would wait for each other at every block.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or _cores()) as pool:
+    workers = ThreadPoolExecutor(threads or usable_cores())
+    with threadpool_limits(1, user_api="blas"), workers as pool:
         plan = plan_sketch(rows, other, threshold)
         sketch = plan.apply(rows, pool)
         work = _Join(
@@ -203,7 +204,3 @@ def _buffers(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.b
 
 def _nothing() -> _Found:
     return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

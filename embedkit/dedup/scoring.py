@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from embedkit.dedup.logistic import probability
 from embedkit.dedup.looking import compare_images
 from embedkit.dedup.pairs import Pairs
 from embedkit.dedup.rows import UnitRows
+from embedkit.ordering import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,7 +114,7 @@ class Scorer:
         if self.backwards:
             pairs = [(second, first) for first, second in pairs]
         evidence = compare_images(
-            pairs, pixels, threads=_cores(),
+            pairs, pixels, threads=usable_cores(),
             on_progress=lambda done, total: self.tell("looking at pixels", done, total),
         )  # fmt: skip
         seen = [n for n, one in enumerate(evidence) if one is not None]
@@ -168,7 +168,3 @@ def _names(store: EmbeddingStore, rows: NDArray[np.int64]) -> dict[int, str]:
     """The ids of some rows, in one pass: an id alone costs as much to read as thousands."""
     wanted = set(rows.tolist())
     return {row: name for row, name in enumerate(store.ids) if row in wanted} if wanted else {}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

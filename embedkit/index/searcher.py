@@ -10,7 +10,7 @@ import numpy as np
 
 from embedkit.index.families import faiss_metric, set_params
 from embedkit.index.in_place import InPlace
-from embedkit.index.threads import usable_cores
+from embedkit.ordering import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import faiss
 
+from embedkit.ordering import usable_cores
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["few_threads", "respect_cores", "usable_cores"]
+__all__ = ["few_threads", "respect_cores"]
 
 
 _LITTLE = 5e9  # multiplications: a second or two of one core
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def respect_cores() -> None:

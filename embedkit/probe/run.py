@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 
+from embedkit.devices import torch_device
 from embedkit.probe.leaks import ImageHashes, find_leaks
 from embedkit.probe.model import refuse_others
 from embedkit.probe.rows import Rows
@@ -219,23 +220,11 @@ def _settings(options: ProbeOptions) -> ProbeSettings:
     return ProbeSettings(
         options.get("normalize", True),
         options.get("seed", 0),
-        _device(options.get("device", "auto")),
+        torch_device(options.get("device", "auto")),
         memory,
         cs,
         max_iterations=options.get("max_iterations", 1000),
     )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and not name.startswith("cuda"):
-        raise ValueError(f"no device {name!r}: it is auto, cpu, cuda or cuda:N")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}: there is no GPU here that PyTorch can use")
-    return name
 
 
 def _open(stack: ExitStack, path: str | os.PathLike[str], options: ProbeOptions) -> _Side:
