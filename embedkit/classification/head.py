@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from embedkit.records import Head
     from embedkit.store import EmbeddingStore
 
-__all__ = ["likeliest", "probabilities", "usable_head"]
+__all__ = ["likeliest", "shifted_logits", "softmax", "usable_head"]
 
 _CHUNK = 64  # rows whose scores of 1000 classes fit into a core's own cache
 
@@ -36,10 +36,10 @@ def usable_head(store: EmbeddingStore) -> Head:
     return head
 
 
-def probabilities(
+def shifted_logits(
     rows: NDArray[np.float32], head: Head, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Softmax over all classes.
+    """Each row's logits without their maximum, so that no exponential overflows.
 
     Args:
         rows: ``(n, D)``.
@@ -47,32 +47,29 @@ def probabilities(
         out: ``(n, C)`` to write to; None makes a new array.
 
     Returns:
-        ``(n, C)``; each row adds up to 1.
+        ``(n, C)``; each row's maximum is 0.
     """
-    shares = np.matmul(rows, head.weight.T, out=out)
-    for start in range(0, len(shares), _CHUNK):
-        part = shares[start : start + _CHUNK]
+    logits = np.matmul(rows, head.weight.T, out=out)
+    for start in range(0, len(logits), _CHUNK):
+        part = logits[start : start + _CHUNK]
         part += head.bias
-        part -= part.max(axis=1, keepdims=True)  # so that no exponential overflows
+        part -= part.max(axis=1, keepdims=True)
+    return logits
+
+
+def softmax(shifted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turns shifted logits, ``(n, C)``, into probabilities, in place; each row adds up to 1."""
+    for start in range(0, len(shifted), _CHUNK):
+        part = shifted[start : start + _CHUNK]
         np.exp(part, out=part)
         part /= part.sum(axis=1, keepdims=True)
-    return shares
+    return shifted
 
 
 def likeliest(
     rows: NDArray[np.floating], head: Head, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """``(n, k)`` class numbers and probabilities, best first; equal ones in the head's order."""
-    logits = _shifted_logits(rows.astype(np.float32), head)
+    logits = shifted_logits(rows.astype(np.float32), head)
     classes = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    shares = np.exp(logits)
-    shares /= shares.sum(axis=1, keepdims=True)
-    return classes, np.take_along_axis(shares, classes, axis=1)
-
-
-def _shifted_logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
-    """Each row's logits without their maximum, so that no exponential overflows."""
-    logits = rows @ head.weight.T
-    logits += head.bias
-    logits -= logits.max(axis=1, keepdims=True)
-    return logits
+    return classes, np.take_along_axis(softmax(logits), classes, axis=1)

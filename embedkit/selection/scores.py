@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.classification.head import softmax
 from embedkit.selection.best import Candidates
 
 if TYPE_CHECKING:
@@ -14,19 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["candidates", "widen"]
 
 _MANY = 2  # times what can stay, of candidates
+_ROUNDING = 1e-3  # of a logarithm: by far more than those of the exponentials and of their sums
 _CHUNK = 64  # rows whose float32 values fit into a core's own cache
 _ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
-_TWO_112, _TWO_16 = np.float32(2.0**112), np.float32(2.0**16)
+_TWO_112 = np.float32(2.0**112)
+_INFINITY = 0xF800  # a float16 without its sign, moved to the left by it; a NaN is above
 
 
 def widen(
     rows: NDArray[np.floating], out: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float32], bool]:
-    """Rows as float32, the same values, and whether all of them are finite.
+    """Rows as float32, the same values, and whether all of them are finite: else they mean nothing.
 
     NumPy casts float16 one value at a time where it has no instruction for it. Here the bits are
-    moved to where float32 has them, and a multiplication puts the exponent's bias right; what isn't
-    finite becomes a number that no float16 has.
+    moved to where float32 has them, and a multiplication puts the exponent's bias right.
 
     Args:
         rows: ``(n, D)`` float16 or float32.
@@ -41,16 +43,17 @@ def widen(
     finite = True
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
-        bits[part] = narrow[part]  # the sign is repeated to the left, and masked out below
-        bits[part] <<= 13
+        # The sign is repeated to the left, and masked out.
+        np.left_shift(narrow[part], 13, out=bits[part], dtype=np.int32)
         bits[part] &= _ALL_BUT_SIGNS
         out[part] *= _TWO_112
-        finite &= bool(out[part].min(initial=0) > -_TWO_16 and out[part].max(initial=0) < _TWO_16)
+        signless = narrow[part].view(np.uint16) << 1
+        finite &= bool(signless.max(initial=0) < _INFINITY)
     return out, finite
 
 
 def candidates(
-    shares: NDArray[np.float32],
+    logits: NDArray[np.float32],
     thresholds: NDArray[np.float32],
     columns: NDArray[np.int64] | None,
     most: int,
@@ -58,8 +61,8 @@ def candidates(
     """What may be among the best: above its class's threshold, and one of its image's classes.
 
     Args:
-        shares: ``(n, C)`` scores.
-        thresholds: ``(S,)`` one for each class that is selected for.
+        logits: ``(n, C)``, each row's maximum 0; may be overwritten.
+        thresholds: ``(S,)`` of probabilities, one for each class that is selected for.
         columns: ``(S,)`` these classes; None for all C.
         most: How many of its likeliest classes an image may serve; of equally likely ones the
             first count.
@@ -67,6 +70,8 @@ def candidates(
     Returns:
         Classes as numbers in ``columns``, rows from 0.
     """
+    hopeful = _hopeful(logits, thresholds, columns)
+    shares = softmax(logits if len(hopeful) == len(logits) else logits[hopeful])
     asked = shares if columns is None else shares[:, columns]
     passed = asked > thresholds
     many = np.count_nonzero(passed) > _MANY * most * len(passed)
@@ -80,7 +85,21 @@ def candidates(
         keep = _serves(shares, rows, numbers, scores, most)
         rows, classes, scores = rows[keep], classes[keep], scores[keep]
     order = np.argsort(classes, kind="stable")
-    return Candidates(classes[order], rows[order], scores[order])
+    return Candidates(classes[order], hopeful[rows[order]], scores[order])
+
+
+def _hopeful(
+    logits: NDArray[np.float32], thresholds: NDArray[np.float32], columns: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """The rows that may have a probability above its class's threshold.
+
+    The exponentials of a row whose maximum is 0 add up to at least 1, so that none of its
+    probabilities is above its own exponential.
+    """
+    with np.errstate(divide="ignore"):
+        bars = np.log(np.maximum(thresholds, 0)) - np.float32(_ROUNDING)
+    asked = logits if columns is None else logits[:, columns]
+    return np.flatnonzero((asked > bars).any(axis=1))
 
 
 def _serves(
@@ -107,6 +126,8 @@ def _likeliest(shares: NDArray[np.float32], most: int) -> NDArray[np.bool_]:
     at = shares.shape[1] - most
     least = np.partition(shares, at, axis=1)[:, at : at + 1]
     likely = shares >= least
+    if np.count_nonzero(likely) == most * len(likely):  # none are equally likely
+        return likely
     for row in np.flatnonzero(np.count_nonzero(likely, axis=1) > most).tolist():
         likely[row] = False
         likely[row, np.argsort(-shares[row], kind="stable")[:most]] = True

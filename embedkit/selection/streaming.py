@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from embedkit.classification.head import probabilities, usable_head
+from embedkit.classification.head import shifted_logits, usable_head
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.ordering import in_order, usable_cores
 from embedkit.selection.best import BestPerClass, Candidates
@@ -154,8 +154,8 @@ class _Scorer:
         if not finite:
             row = block.start + (first_not_finite(memory.rows) or 0)
             raise StoreError(f"{block.shard.path}: the embedding of row {row} isn't finite")
-        shares = probabilities(wide, self._head, memory.shares)[:count]
-        found = candidates(shares, self._thresholds, self._columns, self._most)
+        logits = shifted_logits(wide, self._head, memory.logits)[:count]
+        found = candidates(logits, self._thresholds, self._columns, self._most)
         return found._replace(rows=found.rows + block.first)
 
     def _memory(self, block: _Block) -> _Memory:
@@ -175,7 +175,7 @@ class _Memory(NamedTuple):
 
     rows: NDArray[np.floating]
     wide: NDArray[np.float32]
-    shares: NDArray[np.float32]
+    logits: NDArray[np.float32]
 
 
 def _survey(paths: Sequence[str | os.PathLike[str]]) -> tuple[Head, int]:
