@@ -30,20 +30,32 @@ def clusters(count=30, seed=0):
     return rows.astype("f4"), [name for name in "abc" for _ in range(count)]
 
 
-@pytest.mark.parametrize("block", [1, 7, 100])
-def test_neighbours_are_those_of_a_sort(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(neighbors_module, "_BLOCK_ROWS", block)
-    rows = np.random.default_rng(1).standard_normal((50, 6)).astype("f4") * 3
-    with EmbeddingStore.open(write_store(tmp_path / "a.h5", rows)) as store:
-        found, cosines = nearest_others(store, 4)
-    for row, own in enumerate(rows.astype(float)):
+@pytest.mark.parametrize(("asking", "others"), [(1, 1), (7, 3), (3, 7), (16, 32), (100, 100)])
+@pytest.mark.parametrize("k", [1, 4, 9, 60])
+@pytest.mark.parametrize("tied", [False, True])
+def test_neighbours_are_those_of_a_sort(tmp_path, monkeypatch, asking, others, k, tied):
+    monkeypatch.setattr(neighbors_module, "_ASKING", asking)
+    monkeypatch.setattr(neighbors_module, "_OTHERS", others)
+    rng = np.random.default_rng(1)
+    # Rows of 1 and -1 have cosines of quarters: exact, and many are equal.
+    rows = rng.choice([-1.0, 1.0], (50, 4)) if tied else rng.standard_normal((50, 6)) * 3
+    with EmbeddingStore.open(write_store(tmp_path / "a.h5", rows.astype("f4"))) as store:
+        found, cosines = nearest_others(store, k)
+    rows = rows.astype("f4").astype(float)
+    for row, own in enumerate(rows):
         all_cosines = [
             -2.0 if other == row else float(own @ v / np.linalg.norm(own) / np.linalg.norm(v))
-            for other, v in enumerate(rows.astype(float))
+            for other, v in enumerate(rows)
         ]
-        best = sorted(range(50), key=lambda other: -all_cosines[other])[:4]
+        best = sorted(range(50), key=lambda other: -all_cosines[other])[: min(k, 49)]
         assert found[row].tolist() == best
         np.testing.assert_allclose(cosines[row], [all_cosines[o] for o in best], atol=1e-6)
+
+
+def test_one_image_has_no_neighbours(tmp_path):
+    with EmbeddingStore.open(write_store(tmp_path / "a.h5", np.ones((1, 4), "f4"))) as store:
+        found, cosines = nearest_others(store, 3)
+    assert found.shape == cosines.shape == (1, 0)
 
 
 def test_wrong_labels_and_strangers_are_found_and_nothing_else(tmp_path):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["nearest_others"]
 
-_BLOCK_ROWS = 2048  # cosines of two blocks are 16 MiB
+_ASKING, _OTHERS = 8192, 2048  # rows a block; their cosines are 64 MiB
 
 
 def nearest_others(store: EmbeddingStore, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -33,25 +33,43 @@ def nearest_others(store: EmbeddingStore, k: int) -> tuple[NDArray[np.int64], ND
     count = len(store)
     k = max(min(k, count - 1), 0)
     rows, scores = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
-    blocks = [
-        slice(start, min(start + _BLOCK_ROWS, count)) for start in range(0, count, _BLOCK_ROWS)
-    ]
-    for mine in blocks:
-        left = unit_rows(store.embeddings[mine])
-        best = np.full((len(left), k), -1, np.int64), np.full((len(left), k), -np.inf, np.float32)
-        for others in blocks:
-            cosines = left @ unit_rows(store.embeddings[others]).T
-            if mine == others:
-                np.fill_diagonal(cosines, -np.inf)
-            numbers = np.broadcast_to(np.arange(others.start, others.stop), cosines.shape)
-            best = _best(np.hstack([best[0], numbers]), np.hstack([best[1], cosines]), k)
-        rows[mine], scores[mine] = best
+    for start in range(0, count if k else 0, _ASKING):
+        left = unit_rows(store.embeddings[start : start + _ASKING])
+        best = _Best(len(left), k)
+        for first in range(0, count, _OTHERS):
+            cosines = left @ unit_rows(store.embeddings[first : first + _OTHERS]).T
+            # An image is no neighbour of itself.
+            own = np.arange(max(start, first), min(start + len(left), first + cosines.shape[1]))
+            cosines[own - start, own - first] = -np.inf
+            best.add(cosines, first)
+        rows[start : start + len(left)], scores[start : start + len(left)] = best.rows, best.scores
     return rows, scores
 
 
-def _best(
-    rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k highest of each line, best first; of equal ones those that stand first."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+class _Best:
+    """The k highest scores of each of n lines, of those that were added so far, best first.
+
+    Attributes:
+        rows: ``(n, k)`` int64, which they are; -1 where there are fewer.
+        scores: ``(n, k)`` float32.
+    """
+
+    def __init__(self, lines: int, k: int) -> None:
+        self.rows = np.full((lines, k), -1, np.int64)
+        self.scores = np.full((lines, k), -np.inf, np.float32)
+
+    def add(self, scores: NDArray[np.float32], first: int) -> None:
+        """Takes ``(n, m)`` scores of the rows from ``first`` on, which are above all before."""
+        k, size = self.rows.shape[1], scores.shape[1]
+        bars = np.nextafter(self.scores[:, -1], np.float32(np.inf))  # of equal ones the first stay
+        if size > k and np.isneginf(self.scores[:, -1]).any():  # else everything would pass
+            bars = np.maximum(bars, np.partition(scores, -k, axis=1)[:, -k])
+        lines, columns = np.divmod(np.flatnonzero(scores >= bars[:, None]), size)
+        changed, places = np.unique(lines, return_inverse=True)
+        owners = np.concatenate([np.repeat(np.arange(len(changed)), k), places])
+        rows = np.concatenate([self.rows[changed].reshape(-1), columns + first])
+        values = np.concatenate([self.scores[changed].reshape(-1), scores[lines, columns]])
+        order = np.lexsort((rows, -values, owners))
+        counts = np.bincount(owners, minlength=len(changed))
+        kept = order[(np.cumsum(counts) - counts)[:, None] + np.arange(k)]
+        self.rows[changed], self.scores[changed] = rows[kept], values[kept]
