@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-__all__ = ["first_not_finite", "unit_rows"]
+__all__ = ["first_not_finite", "unit_rows", "widen"]
+
+_CHUNK_VALUES = 2**17  # whose float32 values fit into a core's own cache
+_ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
+_TWO_112 = np.float32(2.0**112)
+_INFINITY = 0xF800  # a float16 without its sign, moved to the left by it; a NaN is above
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -23,18 +30,61 @@ def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     Returns:
         ``(n, D)`` float32, a new array.
     """
-    rows = np.array(vectors, dtype=np.float32, order="C")
-    # By the largest value first: the squares of large or tiny values overflow or vanish.
-    _divide(rows, np.abs(rows).max(axis=1, initial=0))
-    _divide(rows, np.linalg.norm(rows, axis=1))
+    is_half = vectors.dtype == np.float16
+    rows = widen(vectors) if is_half else np.array(vectors, dtype=np.float32, order="C")
+    for part in _chunks(rows):
+        if not is_half:  # the squares of large or tiny float32 values overflow or vanish
+            _divide(part, np.abs(part).max(axis=1, initial=0))
+        _divide(part, np.sqrt(np.einsum("nd,nd->n", part, part)))
     return rows
 
 
-def _divide(rows: NDArray[np.float32], by: NDArray[np.float32]) -> None:
-    rows /= np.where(by > 0, by, 1)[:, None]
+def widen(
+    rows: NDArray[np.floating], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Finite rows as float32, the same values.
+
+    NumPy casts float16 one value at a time where it has no instruction for it. Here the bits are
+    moved to where float32 has them, and a multiplication puts the exponent's bias right.
+
+    Args:
+        rows: ``(n, D)`` float16 or float32; what isn't finite becomes a number.
+        out: ``(n, D)`` to write to, if the rows are float16; None makes a new array.
+
+    Returns:
+        ``(n, D)``; the rows themselves, if they are float32.
+    """
+    if rows.dtype != np.float16:
+        return rows.astype(np.float32, copy=False)
+    if out is None:
+        out = np.empty(rows.shape, np.float32)
+    narrow = np.ascontiguousarray(rows).view(np.int16)
+    for wide, values in zip(_chunks(out), _chunks(narrow), strict=True):
+        bits = wide.view(np.int32)
+        # The sign is repeated to the left, and masked out.
+        np.left_shift(values, 13, out=bits, dtype=np.int32)
+        bits &= _ALL_BUT_SIGNS
+        wide *= _TWO_112
+    return out
 
 
 def first_not_finite(vectors: NDArray[np.floating]) -> int | None:
     """The first row of ``vectors``, ``(n, D)``, that holds a NaN or an infinity; None if none."""
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if vectors.dtype == np.float16:
+        halves = np.ascontiguousarray(vectors).view(np.uint16)
+        parts = [(part << 1).max(axis=1, initial=0) >= _INFINITY for part in _chunks(halves)]
+        bad = np.flatnonzero(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    else:
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     return int(bad[0]) if len(bad) else None
+
+
+def _chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The rows in views, a bounded number at a time."""
+    size = max(_CHUNK_VALUES // max(rows.shape[1], 1), 1)
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _divide(rows: NDArray[np.float32], by: NDArray[np.float32]) -> None:
+    rows /= np.where(by > 0, by, 1)[:, None]

@@ -14,7 +14,6 @@ from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
 from embedkit.records import Head
 from embedkit.selection import best as best_module
 from embedkit.selection import select, streaming, write_selection, write_webdataset
-from embedkit.selection.scores import widen
 from embedkit.store import EmbeddingStore
 
 CLASSES, DIM = 12, 8
@@ -117,25 +116,6 @@ def test_no_images(tmp_path):
     found = select(store, 5)
     assert (found.scanned, found.images, len(found.rows)) == (0, 0, 0)
     assert write_selection(found, tmp_path / "a.csv").read_text().count("\n") == 1
-
-
-def test_every_float16_is_widened_as_numpy_casts_it():
-    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    values = values[np.isfinite(values)].reshape(-1, 8)
-    wide, finite = widen(values)
-    assert finite
-    assert np.array_equal(wide.view("u4"), values.astype("f4").view("u4"))
-    single = values.astype("f4")
-    assert widen(single)[0] is single
-
-
-def test_widening_tells_what_is_not_finite():
-    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    for value in values[~np.isfinite(values)]:
-        rows = np.zeros((70, 3), np.float16)
-        rows[69, 1] = value
-        assert not widen(rows)[1]
-        assert not widen(rows.astype(np.float32))[1]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

@@ -53,7 +53,7 @@ class RidgeProblem:
         c: float,
         start: Solution | None = None,
         *,
-        tolerance: float = 0.0,
+        tolerance: float | None = None,
         max_iterations: int = 0,
     ) -> Solution:
         """Finds the minimum for one C; the other arguments are those of an iterative solver."""

@@ -12,44 +12,10 @@ from embedkit.selection.best import Candidates
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["candidates", "widen"]
+__all__ = ["candidates"]
 
 _MANY = 2  # times what can stay, of candidates
 _ROUNDING = 1e-3  # of a logarithm: by far more than those of the exponentials and of their sums
-_CHUNK = 64  # rows whose float32 values fit into a core's own cache
-_ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
-_TWO_112 = np.float32(2.0**112)
-_INFINITY = 0xF800  # a float16 without its sign, moved to the left by it; a NaN is above
-
-
-def widen(
-    rows: NDArray[np.floating], out: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.float32], bool]:
-    """Rows as float32, the same values, and whether all of them are finite: else they mean nothing.
-
-    NumPy casts float16 one value at a time where it has no instruction for it. Here the bits are
-    moved to where float32 has them, and a multiplication puts the exponent's bias right.
-
-    Args:
-        rows: ``(n, D)`` float16 or float32.
-        out: ``(n, D)`` to write to, if the rows are float16; None makes a new array.
-    """
-    if rows.dtype != np.float16:
-        wide = rows.astype(np.float32, copy=False)
-        return wide, bool(np.isfinite(wide).all())
-    if out is None:
-        out = np.empty(rows.shape, np.float32)
-    bits, narrow = out.view(np.int32), np.ascontiguousarray(rows).view(np.int16)
-    finite = True
-    for start in range(0, len(rows), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        # The sign is repeated to the left, and masked out.
-        np.left_shift(narrow[part], 13, out=bits[part], dtype=np.int32)
-        bits[part] &= _ALL_BUT_SIGNS
-        out[part] *= _TWO_112
-        signless = narrow[part].view(np.uint16) << 1
-        finite &= bool(signless.max(initial=0) < _INFINITY)
-    return out, finite
 
 
 def candidates(

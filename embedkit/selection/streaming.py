@@ -15,9 +15,9 @@ from embedkit.classification.head import shifted_logits, usable_head
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.ordering import in_order, usable_cores
 from embedkit.selection.best import BestPerClass, Candidates
-from embedkit.selection.scores import candidates, widen
+from embedkit.selection.scores import candidates
 from embedkit.store import EmbeddingStore
-from embedkit.vectors import first_not_finite
+from embedkit.vectors import first_not_finite, widen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -150,10 +150,11 @@ class _Scorer:
         block.shard.read(np.arange(block.start, block.stop), memory.rows[:count])
         # The same shape takes the same kernels: copies of an image get the same score.
         memory.rows[count:] = 0
-        wide, finite = widen(memory.rows, memory.wide)
-        if not finite:
-            row = block.start + (first_not_finite(memory.rows) or 0)
+        bad = first_not_finite(memory.rows)
+        if bad is not None:
+            row = block.start + bad
             raise StoreError(f"{block.shard.path}: the embedding of row {row} isn't finite")
+        wide = widen(memory.rows, memory.wide)
         logits = shifted_logits(wide, self._head, memory.logits)[:count]
         found = candidates(logits, self._thresholds, self._columns, self._most)
         return found._replace(rows=found.rows + block.first)
