@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from embedkit.checking import Checked
-    from embedkit.dedup.calibrating import CalibrationReport
+    from embedkit.dedup.calibrating import CalibrationReport, Curve
 
 __all__ = ["COMMANDS"]
 
@@ -83,11 +84,8 @@ def _tell(report: CalibrationReport, output: Path, precision: float) -> None:
         f"{plain(output)}: from {count_of(report.copies, 'edited copy').replace('ys', 'ies')} "
         f"against {count_of(report.images, 'image')}"
     )
-    plain_at, checked_at = (
-        curve.threshold_for(precision) for curve in (report.plain, report.checked)
-    )
     rows = [
-        ("threshold", f"{plain_at:.4f}", f"{checked_at:.4f}"),
+        ("threshold", *map(_threshold, (report.plain, report.checked))),
         ("recall, all", f"{report.plain.recall_there:.3f}", f"{report.checked.recall_there:.3f}"),
     ]
     rows += [
@@ -95,6 +93,10 @@ def _tell(report: CalibrationReport, output: Path, precision: float) -> None:
         for kind, found in report.plain.kinds.items()
     ]
     print_table((f"at precision {precision:g}", "embeddings", "with --verify"), rows)
+
+
+def _threshold(curve: Curve) -> str:
+    return f"{curve.threshold:.4f}" if isfinite(curve.threshold) else "none reaches it"
 
 
 def _check(

@@ -11,6 +11,7 @@ from duplicates import make_found, make_pairs
 from images import draw_photo, encode
 
 from embedkit.dedup import page
+from embedkit.dedup.evidence import describe_pair
 from embedkit.dedup.leaks import ClassLeaks, Leaks, StoreLeaks
 from embedkit.sources.originals import find_originals
 
@@ -78,13 +79,30 @@ def test_a_group_is_a_row_of_pictures(photos, tmp_path):
     words = " ".join("".join(tags.text).split())
     for told in (
         "Group 0 weakest pair 0.800, 3 images",
-        "0.800 cosine 0.720, hash 3 bits apart, verified on the pixels (flip True); copy of 2.jpg",
+        "0.800 cosine 0.720, hash 3 bits apart, verified on the pixels (mirrored); copy of 2.jpg",
         "cosine 0.540, not confirmed on the pixels; copy of 4.jpg",
         "40 x 30, 2 kB, JPEG",
         "3 pairs, 1 of equal bytes",
     ):
         assert told in words
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<script", text)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"crop": [0.0, 0.001, 0.99, 1.0], "flip": False, "rotation": -0.4, "scale": 0.99}, ""),
+        (
+            {"crop": [0.1, 0.2, 0.9, 0.7], "flip": True, "rotation": -12.4, "scale": 0.5},
+            " (mirrored, cropped to 80% x 50%, turned by -12 degrees, scaled to 50%)",
+        ),
+        ({"crop": [0.1, "x", 0.9, 0.7], "flip": "no", "rotation": [], "scale": float("nan")}, ""),
+        ({"crop": [0.1], "scale": 1e300, "rotation": {"a": 1}}, ""),
+    ],
+)
+def test_how_a_copy_was_made_is_told_in_words(how, told):
+    pairs = make_pairs({(0, 1): 0.8}, 2, verified=np.array([1], np.int8), how=[how])
+    assert describe_pair(pairs, 0).endswith(f"verified on the pixels{told}")
 
 
 def test_hostile_names_and_labels_are_text(tmp_path):

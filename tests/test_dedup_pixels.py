@@ -16,7 +16,7 @@ from stores import make_meta
 import embedkit
 from embedkit.calibration import calibrate
 from embedkit.checking import check_images
-from embedkit.dedup.calibration import Calibration, default_calibration
+from embedkit.dedup.calibration import Calibration, default_calibration, guessed_calibration
 from embedkit.deduplication import find_copies
 from embedkit.errors import DecodeError, EmbedkitError, SourceError, StoreError
 from embedkit.index import Index
@@ -198,6 +198,15 @@ def test_a_calibration_is_made_saved_and_used(folder: Path, store: Path, tmp_pat
     path.write_text('{"format": "embedkit-calibration-1"}')
     with pytest.raises(EmbedkitError, match="is no calibration"):
         Calibration.load(path)
+
+
+def test_what_is_likelier_not_a_copy_is_none() -> None:
+    config = guessed_calibration(make_meta()).to_config()
+    config["thresholds"] = [[0.5, 0.01, 1e-4], [0.99, 0.93, 0.11]]
+    calibration = Calibration.from_config(config)
+    for precision, plain, checked in ((0.5, 0.5, 0.5), (0.9, 0.93, 0.5), (0.99, 0.93, 0.5)):
+        assert calibration.threshold_for(precision, checked=False) == plain
+        assert calibration.threshold_for(precision, checked=True) == checked
 
 
 def test_the_calibration_that_comes_with_embedkit() -> None:

@@ -336,12 +336,13 @@ def test_pairs_that_can_not_be_looked_at_need_the_score_of_a_search_without(
     rows = (1 + 0.3 * rng.standard_normal((10, 32))).astype(np.float32)
     path = write_store(tmp_path / "s.h5", rows)
     config = guessed_calibration(make_meta(feature_dim=32)).to_config()
-    config["thresholds"] = [[0.99, 0.9999, 1e-9]]
+    config["thresholds"] = [[0.99, 0.9999, 0.6]]
     calibration = Calibration.from_config(config)
     assert len(find_pairs(path, calibration=calibration)) == 0
+    assert len(find_pairs(path, calibration=calibration, threshold=0.6)) == 2
     found = find_pairs(path, calibration=calibration, verify=load_from(photos))
-    assert (found.verified >= 0).all()
-    assert len(found) > 9
-    assert found.info.threshold == 1e-9
+    assert found.verified.tolist() == [1] * len(found)
+    assert (0, 8) in zip(found.first.tolist(), found.second.tolist(), strict=True)
+    assert found.info.threshold == 0.6
     assert "9 of 45 pairs can't be looked at" in caplog.text
     assert len(find_pairs(path, calibration=calibration, verify=load_from({}))) == 0

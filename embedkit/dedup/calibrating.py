@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.dedup.calibration import CHECKED_FEATURES, Calibration, evidence_columns
+from embedkit.dedup.calibration import (
+    CHECKED_FEATURES,
+    EVEN_ODDS,
+    Calibration,
+    evidence_columns,
+)
 from embedkit.dedup.features import FEATURES, PairFeatures
 from embedkit.dedup.logistic import fit_logistic, probability
 from embedkit.dedup.looking import compare_images
@@ -30,7 +35,7 @@ _RISING = ("cosine", "whitened", "plain", "inliers", "correlation", "whole")
 _PRECISIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 # Of another image whose pixels agree so with a copy's, and with its original's: a twin of that,
 # which the user has unknowingly, and no mistake.
-_TWIN_INLIERS, _TWIN_CORRELATION, _TWIN_WHOLE = 15, 0.5, 0.75
+_TWIN_INLIERS, _TWIN_CORRELATION, _TWIN_WHOLE = 15, 0.8, 0.75
 _Columns = dict[str, "NDArray[np.float64]"]
 
 
@@ -42,7 +47,7 @@ class Curve:
         thresholds: ``(t,)`` scores, descending.
         precision: ``(t,)`` of all pairs that score at least that.
         recall: ``(t,)``.
-        threshold: The one that was chosen; infinite if none is precise enough.
+        threshold: The one that was chosen, at least 0.5; infinite if none is precise enough.
         kinds: Kind of edit to the share of its copies that reach it.
     """
 
@@ -53,7 +58,7 @@ class Curve:
     kinds: Mapping[str, float]
 
     def threshold_for(self, precision: float) -> float:
-        """The least score that reaches a precision, 1 where none does."""
+        """The least score that reaches a precision, whatever it is; 1 where none does."""
         enough = np.flatnonzero(self.precision >= precision)
         return float(self.thresholds[enough[-1]]) if len(enough) else 1.0
 
@@ -223,12 +228,13 @@ class _Fitted:
         _, threshold = recall_at_precision(
             scores, wanted, self.precision, weights=self.pairs.weight
         )
+        least = max(threshold, EVEN_ODDS)
         kinds = np.array(self.kinds)[self.pairs.copy]
         return Curve(
             *precision_recall(scores, wanted, weights=self.pairs.weight),
-            threshold,
+            least,
             {
-                str(kind): float((scores[wanted & (kinds == kind)] >= threshold).mean())
+                str(kind): float((scores[wanted & (kinds == kind)] >= least).mean())
                 for kind in dict.fromkeys(self.kinds)
             },
         )

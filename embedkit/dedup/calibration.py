@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHECKED_FEATURES",
+    "EVEN_ODDS",
     "PRECISION",
     "Calibration",
     "calibration_for",
@@ -39,6 +40,10 @@ CHECKED_FEATURES = ("plain", "inliers", "correlation", "whole")
 PRECISION = 0.99
 """Of what a search finds, unless something else is asked for."""
 
+EVEN_ODDS = 0.5
+"""The least score that is chosen for any precision."""
+
+_DOUBTFUL, _SURE = 0.6, 0.9  # correlations at which keypoints count for nothing, and in full
 _FORMAT = "embedkit-calibration-1"
 _FEWEST_ROWS = 100
 
@@ -83,7 +88,10 @@ class Calibration:
             raise ValueError(f"rows must not be negative: {self.rows}")
 
     def threshold_for(self, precision: float, *, checked: bool) -> float:
-        """The least score of pairs of which at least this share are copies.
+        """The least score of pairs of which at least this share are copies, and at least 0.5.
+
+        Beside many sure copies a few unlikely ones wouldn't be noticed in the share: what is
+        likelier not a copy is none, however many others are.
 
         Args:
             precision: Above 0 and at most 1; the next higher one that was measured is taken, or
@@ -97,7 +105,7 @@ class Calibration:
             raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
         enough = [row for row in self.thresholds if row[0] >= precision - 1e-9]
         _, plain, looked = enough[0] if enough else self.thresholds[-1]
-        return looked if checked else plain
+        return max(looked if checked else plain, EVEN_ODDS)
 
     def prior(self, rows: int) -> float:
         """What a store of ``rows`` rows adds to the log-odds that the models give."""
@@ -208,7 +216,7 @@ def guessed_calibration(meta: StoreMeta) -> Calibration:
         FEATURES, (0.92, 0.0, 0.0, 24.0), (0.02, 1.0, 1.0, 8.0), (1.0, 0.0, 0.0, -1.0), 0.0
     )
     checked = LogisticModel(
-        CHECKED_FEATURES, (0.0, 2.3, 0.5, 0.5), (1.0, 0.3, 0.1, 0.1), (0.5, 1.0, 1.0, 1.0), 0.0
+        CHECKED_FEATURES, (0.0, 2.3, 0.7, 0.5), (1.0, 0.3, 0.1, 0.1), (0.5, 1.0, 1.0, 1.0), 0.0
     )
     return Calibration(
         "none", meta.backbone, meta.weights_fingerprint, meta.pooling, 0, plain,
@@ -218,11 +226,13 @@ def guessed_calibration(meta: StoreMeta) -> Calibration:
 
 def evidence_columns(evidence: list[Evidence]) -> dict[str, NDArray[np.float64]]:
     """What pixels tell, as features: ``(n,)`` each."""
-    # A map of few keypoints may be chance, so its correlation counts by how many there are.
     inliers = np.array([one.inliers for one in evidence], np.float64)
     correlation = np.array([one.correlation for one in evidence], np.float64)
+    # Another photograph of the same thing has keypoints in common, but doesn't agree all over; a
+    # map of few keypoints may be chance, so its correlation counts by how many there are.
+    trust = np.clip((correlation - _DOUBTFUL) / (_SURE - _DOUBTFUL), 0, 1)
     return {
-        "inliers": np.log1p(np.minimum(inliers, 100)),
+        "inliers": np.log1p(np.minimum(inliers, 100) * trust),
         "correlation": np.maximum(correlation, 0) * np.minimum(inliers / 12, 1),
         "whole": np.maximum(np.array([one.whole for one in evidence], np.float64), 0) ** 2,
     }

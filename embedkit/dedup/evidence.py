@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.dedup.grouping import distinct_images, nodes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from embedkit.dedup.pairs import Pairs
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "describe_pair"]
 
 _UNKNOWN_HAMMING = 255
+_UNSEEN = 0.02  # of a side
+_ABSURD = 1e6
 
 
 class Evidence:
@@ -70,9 +74,30 @@ def describe_pair(pairs: Pairs, number: int) -> str:
     if pairs.hamming[number] != _UNKNOWN_HAMMING:
         parts.append(f"hash {pairs.hamming[number]} bits apart")
     if pairs.verified[number] == 1:
-        how = pairs.how[number] if pairs.how else {}
-        told = ", ".join(f"{key} {value}" for key, value in how.items() if value is not None)
+        told = ", ".join(_edits(pairs.how[number])) if pairs.how else ""
         parts.append("verified on the pixels" + (f" ({told})" if told else ""))
     elif pairs.verified[number] == 0:
         parts.append("not confirmed on the pixels")
     return ", ".join(parts)
+
+
+def _edits(how: Mapping[str, Any]) -> list[str]:
+    """How the one image was made from the other, in words; what can't be seen isn't told."""
+    told = ["mirrored"] if how.get("flip") is True else []
+    crop, angle, scale = (_numbers(how.get(key)) for key in ("crop", "rotation", "scale"))
+    if len(crop) == 4:
+        across, down = crop[2] - crop[0], crop[3] - crop[1]
+        if min(across, down) < 1 - _UNSEEN:
+            told.append(f"cropped to {across:.0%} x {down:.0%}")
+    if len(angle) == 1 and abs(angle[0]) >= 1:
+        told.append(f"turned by {angle[0]:.0f} degrees")
+    if len(scale) == 1 and abs(scale[0] - 1) > _UNSEEN:
+        told.append(f"scaled to {scale[0]:.0%}")
+    return told
+
+
+def _numbers(value: object) -> list[float]:
+    """A number or several, of a table that may have been written by others; else nothing."""
+    every = value if isinstance(value, list) else [value]
+    found = [float(one) for one in every if isinstance(one, int | float) and abs(one) < _ABSURD]
+    return found if len(found) == len(every) else []

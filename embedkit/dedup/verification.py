@@ -1,9 +1,10 @@
 """Looking at the pixels of two images: is one made from the other, and how?
 
 Keypoints that look alike vote for one affine map from the first image to the second (RANSAC), with
-the second image mirrored as well; then the first image is laid over the second by that map and the
-two are correlated. Images with too few keypoints (a sky, a blurred copy) are laid over each other
-whole, in the eight ways that an image can be turned and mirrored.
+the second image mirrored as well; then the first image is laid over the second by that map, and
+what surrounds each place is correlated: photographs of one scene, or of one person, share
+keypoints, but agree only here and there. Images with too few keypoints (a sky, a blurred copy) are
+laid over each other whole, in the eight ways that an image can be turned and mirrored.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _ANISOTROPY = 2.0
 _CLEAR = 20.0  # inliers times correlation: no need to try the mirror image
 _THUMBNAIL, _LAID = 48, 128  # sides at which images are correlated, pixels
 _FINE, _COARSE = 0.01, 0.06  # the sizes of the details that are correlated, shares of the side
+_AROUND = 0.06  # of a place, a share of the side
+_AGREEING = 0.35  # of all places, as large a part of the first image may be left in the second
+_DETAIL, _NOISE = 1.0, 0.25  # levels squared: what counts as details, what doesn't matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class Evidence:
         inliers: Keypoints that agree on the map.
         share: Of the matched keypoints, the share that agrees, 0 to 1.
         covered: Share of the second image that the first one covers by the map, 0 to 1.
-        correlation: Of the details of both where they overlap by the map, -1 to 1; 0 without map.
+        correlation: Of the details of both around a place where they overlap by the map: at least
+            so much in the better 35% of all places with details, -1 to 1; 0 without map.
         whole: Correlation of the details of the two whole images, the best of eight ways, -1 to 1.
         how: How the second image was made from the first: ``crop`` (left, top, right, bottom of
             what is left, in shares of the first image), ``flip``, ``rotation`` (degrees,
@@ -152,7 +157,22 @@ def _overlap(
     if covered < 0.01:
         return 0.0, 0.0
     weight = mask.astype(np.float32)
-    return covered, _cosine(_details(laid, weight), _details(small, weight))
+    return covered, _agreement(_details(laid, weight), _details(small, weight), weight)
+
+
+def _agreement(
+    first: NDArray[np.float32], second: NDArray[np.float32], weight: NDArray[np.float32]
+) -> float:
+    """What the correlation of details around a place is at least in the places that agree best."""
+    sigma = _AROUND * max(first.shape)
+    one, two, both = (
+        _smooth(product, sigma) for product in (first * first, second * second, first * second)
+    )
+    there = (np.maximum(one, two) > _DETAIL) & (weight > 0)
+    if not there.any():
+        return 0.0
+    found = both[there] / (np.sqrt(one[there] * two[there]) + _NOISE)
+    return float(np.quantile(found, 1 - _AGREEING))
 
 
 def _cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

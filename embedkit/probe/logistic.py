@@ -132,7 +132,7 @@ class LogisticProblem:
             )
             loss += part
             by_weight += residual.T @ block
-            by_bias += residual.sum(dim=0, dtype=torch.float64)
+            by_bias += residual.sum(dim=0)
         if not features.is_kept:
             by_weight = by_weight @ features.axes
         return loss / self.count, by_weight / self.count, by_bias / self.count
