@@ -124,6 +124,10 @@ def _linear(
     leaks: _Leaks = True,
     device: _Device = "auto",
     memory: _Memory = 2.0,
+    c: Annotated[
+        float | None,
+        typer.Option("--c", help="Take this C (for a large store), and try no others."),
+    ] = None,
     max_iterations: Annotated[
         int, typer.Option(min=1, help="The most L-BFGS iterations of each fit.")
     ] = 1000,
@@ -146,6 +150,8 @@ def _linear(
         "memory": int(memory * 2**30),
         "max_iterations": max_iterations,
     }
+    if c is not None:
+        options["cs"] = (c,)
     _run("linear", train, options, output, overwrite=overwrite, json=json)
 
 

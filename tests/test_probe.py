@@ -31,6 +31,7 @@ from embedkit.probe.scores import (
 from embedkit.probe.splits import draw_shots, hash_ids, split_off
 from embedkit.probe.targets import Targets
 from embedkit.report.probe import draw_confusion
+from embedkit.store import EmbeddingStore
 from embedkit.vectors import unit_rows
 
 CS = (1e-2, 1.0, 1e2)
@@ -294,6 +295,17 @@ def test_shots_are_drawn_and_summarized(stores):
     linear = run_probe("linear", train, shots=[1], trials=1, cs=CS)
     assert linear.runs[0].chosen == {"c": 1.0}  # nothing could be held out
     assert linear.runs[0].tried == ()
+
+
+def test_a_single_c_is_fitted_once_on_all(stores):
+    train, test = stores
+    (run,) = run_probe("linear", train, test=test, cs=(0.5,)).runs
+    assert (run.chosen, run.tried) == ({"c": 0.5}, ())
+    with EmbeddingStore.open(train) as known, EmbeddingStore.open(test) as asked:
+        peer = LogisticRegression(C=0.5, tol=1e-9, max_iter=10_000)
+        peer.fit(unit_rows(known.to_numpy()), known.labels)
+        hits = peer.predict(unit_rows(asked.to_numpy())) == np.array(asked.labels)
+    assert run.measures["top1"].value == hits.mean()
 
 
 def test_copies_across_the_split_are_found(stores, tmp_path, caplog):

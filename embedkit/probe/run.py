@@ -55,7 +55,7 @@ class ProbeOptions(TypedDict, total=False):
         check_leaks: Whether copies across the split are looked for.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         memory: Bytes that may be spent on keeping training features.
-        cs: The values of C that a linear probe tries, ascending.
+        cs: The values of C that a linear probe tries, ascending; a single one is taken untried.
         max_iterations: Of each fit of a linear probe.
         on_run: Called with the number of splits done and of all.
     """
@@ -213,8 +213,8 @@ def run_probe(
 
 def _settings(options: ProbeOptions) -> ProbeSettings:
     cs, memory = options.get("cs", CS), options.get("memory", 2**31)
-    if not cs or min(cs) <= 0 or list(cs) != sorted(cs):
-        raise ValueError("cs must be positive and ascending")
+    if not cs or not all(0 < c < np.inf for c in cs) or list(cs) != sorted(cs):
+        raise ValueError("the values of C must be positive, finite and ascending")
     if memory < 0:
         raise ValueError(f"memory must be at least 0 bytes, not {memory}")
     return ProbeSettings(

@@ -54,7 +54,7 @@ class Linear:
         weight: ``(C, D)`` float32.
         bias: ``(C,)`` float32.
         c: The C that was chosen.
-        swept: What each C gave; empty where nothing could be held out.
+        swept: What each C gave; empty where nothing could be held out, or nothing was to be chosen.
         converged: Whether the last fit ended by itself.
     """
 
@@ -80,14 +80,16 @@ def fit_linear(
         targets: Their targets, in the same order.
         fit_count: How many rows, from the first on, train during the sweep; the others are held
             out. If it is all of them, C is 1.
-        cs: The values to try, ascending: each fit begins where the one before ended.
+        cs: The values to try, ascending: each fit begins where the one before ended. A single one
+            is taken as it is.
         max_iterations: Of each fit.
     """
     known = torch.from_numpy(np.ascontiguousarray(targets.values)).to(features.axes.device)
     make = RidgeProblem if targets.task == "regression" else LogisticProblem
     swept: list[Swept] = []
-    best: tuple[tuple[float, float], float, Solution | None] = ((0.0, 0.0), _FALLBACK_C, None)
-    if fit_count < len(features):
+    given = cs[0] if len(cs) == 1 else _FALLBACK_C
+    best: tuple[tuple[float, float], float, Solution | None] = ((0.0, 0.0), given, None)
+    if fit_count < len(features) and len(cs) > 1:
         part = make(features, known, len(targets.names), fit_count)
         held_out = targets.values[fit_count:]
         solution: Solution | None = None

@@ -48,6 +48,17 @@ def test_shots_and_tables(embedkit, labelled):
     assert (wrong.code, "--shots 1;2" in wrong.err) == (2, True)
 
 
+def test_a_given_c_is_taken(embedkit, labelled):
+    done = embedkit("probe", "linear", labelled, "--c", "0.3", "--json")
+    assert done.code == 0, done.err
+    (run,) = done.json["runs"]
+    assert run["chosen"] == {"c": 0.3}
+    assert not run["tried"]
+    for wrong in ("0", "-1", "nan", "inf"):
+        done = embedkit("probe", "linear", labelled, "--c", wrong)
+        assert (done.code, "positive, finite" in done.err) == (1, True)
+
+
 def test_what_stands_in_the_way_is_told(embedkit, labelled, tmp_path, store):
     assert "has no labels" in embedkit("probe", "knn", store).err
     (tmp_path / "there").write_text("")
