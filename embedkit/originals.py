@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter, defaultdict
 from contextlib import ExitStack
+from itertools import takewhile
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from embedkit.store import StoreMeta
 
 __all__ = ["OriginalImages", "policy_of"]
+
+# What is looked at to find out where images were moved to.
+_TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS = 64, 10_000, 16
 
 
 def policy_of(meta: StoreMeta) -> DecodePolicy:
@@ -76,9 +81,9 @@ class OriginalImages:
     ) -> Self:
         """Looks the ids up in a source, be it where it was or elsewhere by now.
 
-        If it is one source and none of its images has one of the ids as they are, the folder that
-        all the ids are in and the one that all the source's are in are left away, and the rest is
-        compared.
+        If none of its images has one of the ids as they are, a folder that ids begin with is taken
+        to be another one now: the one that finds most images there, and of equals the one that
+        leaves most of their paths alike.
 
         Args:
             source: What ``extract`` was given, or where that lies now; or several.
@@ -86,20 +91,14 @@ class OriginalImages:
             policy: As the class's.
 
         Raises:
-            SourceError: The source can't be listed, or has none of the images.
+            SourceError: The source can't be listed, has none of the images, or has several folders
+                that could be theirs.
         """
         wanted = list(ids)
         there = {record.id: record for record in open_source(source, labels="none").scan()}
-        found = {name: there[name] for name in wanted if name in there}
-        sources = [source] if isinstance(source, str | os.PathLike) else list(source)
-        if not found and wanted and there and len(sources) == 1:
-            mine, theirs = _folder_of(wanted), _folder_of(list(there))
-            found = {
-                name: there[theirs + name[len(mine) :]]
-                for name in wanted
-                if theirs + name[len(mine) :] in there
-            }
+        found = {name: there[name] for name in wanted if name in there} or _moved(wanted, there)
         if not found:
+            sources = [source] if isinstance(source, str | os.PathLike) else list(source)
             raise SourceError(
                 f"{', '.join(map(str, sources))}: has none of the store's images, whose ids "
                 f"are like {wanted[0] if wanted else 'nothing'}"
@@ -135,7 +134,44 @@ class OriginalImages:
         return np.asarray(decode_image(self.read(image_id), image_id, self._policy).image)
 
 
-def _folder_of(ids: Sequence[str]) -> str:
-    """What all ids begin with, up to a slash."""
-    common = os.path.commonprefix([min(ids), max(ids)])  # noqa: RUF071  # cut at a slash below
-    return common[: common.rfind("/") + 1]
+def _moved(wanted: Sequence[str], there: Mapping[str, ImageRecord]) -> dict[str, ImageRecord]:
+    """The records of ids whose folder has another place or name by now.
+
+    Raises:
+        SourceError: Two folders could be theirs.
+    """
+    by_name = defaultdict(list)
+    for other in there:
+        by_name[other.rpartition("/")[2]].append(other)
+    votes: Counter[tuple[str, str]] = Counter()
+    for name in wanted[:: max(len(wanted) // _TRIED_IDS, 1)]:
+        namesakes = by_name[name.rpartition("/")[2]]
+        votes.update(_folders(name, other) for other in namesakes[:_TRIED_NAMESAKES])
+    tried = [
+        (_replaced(wanted, there, old, new), old, new)
+        for (old, new), _ in votes.most_common(_TRIED_FOLDERS)
+    ]
+    tried.sort(key=lambda one: (-len(one[0]), len(one[1])))
+    if len(tried) > 1 and len({(len(found), len(old)) for found, old, _ in tried[:2]}) == 1:
+        raise SourceError(
+            f"{tried[0][2]} and {tried[1][2]} could both be where the store's images, such as "
+            f"{wanted[0]}, are now: give only the right folder, or give it its old name"
+        )
+    return tried[0][0] if tried else {}
+
+
+def _folders(name: str, other: str) -> tuple[str, str]:
+    """What two paths begin with, folders as a whole, before what they have in common."""
+    mine, theirs = name.split("/"), other.split("/")
+    pairs = zip(reversed(mine), reversed(theirs), strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    tail = len("/".join(mine[len(mine) - alike :]))
+    return name[: len(name) - tail], other[: len(other) - tail]
+
+
+def _replaced(
+    wanted: Iterable[str], there: Mapping[str, ImageRecord], old: str, new: str
+) -> dict[str, ImageRecord]:
+    """The records of ids that begin with ``old``, where that is ``new`` by now."""
+    named = ((name, new + name[len(old) :]) for name in wanted if name.startswith(old))
+    return {name: there[now] for name, now in named if now in there}

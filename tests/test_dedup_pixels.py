@@ -128,6 +128,31 @@ def test_images_that_were_moved(folder: Path, store: Path, tmp_path: Path) -> No
         OriginalImages.of_source(tmp_path / "others", ids)
 
 
+def test_images_of_several_folders_that_were_moved(tmp_path: Path) -> None:
+    def write(where: str, count: int, seed: int) -> Path:
+        for number in range(count):
+            path = tmp_path / where / "class" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(draw_photo(seed + number, (8, 8)), "PNG"))
+        return tmp_path / where
+
+    ids = [f"photos/class/{number}.png" for number in range(5)]
+    larger, smaller = write("new/renamed", 5, 0), write("new/other", 3, 10)
+    for images in ([larger, smaller], [smaller, larger], tmp_path / "new", larger):
+        with OriginalImages.of_source(images, ids) as found:
+            assert found.read(ids[4]) == (larger / "class/4.png").read_bytes()
+            assert found.read(ids[0]) == (larger / "class/0.png").read_bytes()
+    same = write("new/again", 5, 20)
+    with pytest.raises(SourceError, match=r"could both be where .*photos/class/0\.png"):
+        OriginalImages.of_source([larger, same], ids)
+    (tmp_path / "kept").mkdir()
+    kept = same.rename(tmp_path / "kept" / "photos")  # by its name it is known again
+    with OriginalImages.of_source([larger, kept], ids) as found:
+        assert found.read(ids[0]) == (kept / "class/0.png").read_bytes()
+    with OriginalImages.of_source([larger, kept], ids[:1]) as found:
+        assert found.read(ids[0]) == (kept / "class/0.png").read_bytes()
+
+
 def test_new_images_against_an_index(folder: Path, store: Path, tmp_path: Path) -> None:
     index = Index.build(store, tmp_path / "photos.index")
     new = tmp_path / "new"
