@@ -17,7 +17,7 @@ from embedkit.dedup.joiners import say_nothing
 from embedkit.engines import usable_cores
 from embedkit.errors import DecodeError, EmbedkitError
 from embedkit.likewise import embed_likewise
-from embedkit.originals import OriginalImages, policy_of
+from embedkit.originals import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def calibrate(
     with EmbeddingStore.open(store) as opened, tempfile.TemporaryDirectory() as folder:
         policy = policy_of(opened.meta)
         ids = list(opened.ids)
-        with OriginalImages.of_source(images, ids, policy) as pixels:
+        with OriginalImages.of_source(images, ids, policy, hashes_of(opened)) as pixels:
             files = Path(folder) / "copies"
             made = _make_copies(files, ids, pixels, originals, seed, tell)
             copies = Path(folder) / "copies.h5"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from embedkit.dedup import collect, find_pairs
 from embedkit.dedup.joiners import say_nothing
 from embedkit.errors import DecodeError
-from embedkit.originals import OriginalImages, policy_of
+from embedkit.originals import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
 from embedkit.views import embed_views
 
@@ -114,10 +114,10 @@ def find_copies(
 def _images_of(
     store: EmbeddingStore, images: Sequence[str | os.PathLike[str]], root: Path
 ) -> OriginalImages:
-    policy = policy_of(store.meta)
+    policy, hashes = policy_of(store.meta), hashes_of(store)
     if not images:
-        return OriginalImages.by_ids(store.ids, root, policy)
-    return OriginalImages.of_source(images, store.ids, policy)
+        return OriginalImages.by_ids(store.ids, root, policy, hashes)
+    return OriginalImages.of_source(images, store.ids, policy, hashes)
 
 
 def _pixels(sources: Sequence[OriginalImages]) -> Callable[[str], NDArray[np.uint8]]:

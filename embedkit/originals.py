@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from hashlib import sha256
 from itertools import takewhile
 from typing import TYPE_CHECKING, Self
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.records import ImageRecord
-    from embedkit.store import StoreMeta
+    from embedkit.store import EmbeddingStore, StoreMeta
 
-__all__ = ["OriginalImages", "policy_of"]
+__all__ = ["OriginalImages", "hashes_of", "policy_of"]
 
 # What is looked at to find out where images were moved to.
 _TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS = 64, 10_000, 16
@@ -45,32 +46,51 @@ def policy_of(meta: StoreMeta) -> DecodePolicy:
         ) from exc
 
 
+def hashes_of(store: EmbeddingStore) -> dict[str, bytes]:
+    """SHA-256 of the encoded images of a store, by their ids."""
+    rows = store.images("content_hash")
+    return {name: row.tobytes() for name, row in zip(store.ids, rows, strict=True)}
+
+
 class OriginalImages:
     """Reads and decodes images by id, in many threads; use it as a context manager.
 
     Args:
         records: Where each id's image lies.
         policy: Decoding limits and background; None is the default policy.
+        hashes: SHA-256 of each id's encoded image, see ``hashes_of``; an image of other bytes isn't
+            it, whatever its name. None doesn't look.
     """
 
     def __init__(
-        self, records: Mapping[str, ImageRecord], policy: DecodePolicy | None = None
+        self,
+        records: Mapping[str, ImageRecord],
+        policy: DecodePolicy | None = None,
+        hashes: Mapping[str, bytes] | None = None,
     ) -> None:
         self._policy = policy or DecodePolicy()
         self._records = records
+        self._hashes = hashes
         self._stack = ExitStack()
         self._reader = self._stack.enter_context(ImageReader(max_bytes=self._policy.max_bytes))
 
     @classmethod
-    def by_ids(cls, ids: Iterable[str], root: Path, policy: DecodePolicy | None = None) -> Self:
+    def by_ids(
+        cls,
+        ids: Iterable[str],
+        root: Path,
+        policy: DecodePolicy | None = None,
+        hashes: Mapping[str, bytes] | None = None,
+    ) -> Self:
         """Takes each id for the path that it was.
 
         Args:
             ids: Of a store, each once.
             root: The folder that relative ids are below.
             policy: As the class's.
+            hashes: As the class's.
         """
-        return cls(dict(find_originals(ids, root)), policy)
+        return cls(dict(find_originals(ids, root)), policy, hashes)
 
     @classmethod
     def of_source(
@@ -78,6 +98,7 @@ class OriginalImages:
         source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         ids: Iterable[str],
         policy: DecodePolicy | None = None,
+        hashes: Mapping[str, bytes] | None = None,
     ) -> Self:
         """Looks the ids up in a source, be it where it was or elsewhere by now.
 
@@ -89,6 +110,7 @@ class OriginalImages:
             source: What ``extract`` was given, or where that lies now; or several.
             ids: Of a store, each once.
             policy: As the class's.
+            hashes: As the class's.
 
         Raises:
             SourceError: The source can't be listed, has none of the images, or has several folders
@@ -103,7 +125,7 @@ class OriginalImages:
                 f"{', '.join(map(str, sources))}: has none of the store's images, whose ids "
                 f"are like {wanted[0] if wanted else 'nothing'}"
             )
-        return cls(found, policy)
+        return cls(found, policy, hashes)
 
     def __enter__(self) -> Self:
         return self
@@ -118,18 +140,21 @@ class OriginalImages:
         """The encoded image.
 
         Raises:
-            DecodeError: It isn't in the source, or can't be read.
+            DecodeError: It isn't in the source, can't be read, or is another one.
         """
         record = self._records.get(image_id)
         if record is None:
             raise DecodeError(image_id, "isn't in the source")
-        return self._reader.read(record)
+        data = self._reader.read(record)
+        if self._hashes is not None and sha256(data).digest() != self._hashes[image_id]:
+            raise DecodeError(image_id, "isn't the image that was embedded: its bytes are others")
+        return data
 
     def __call__(self, image_id: str) -> NDArray[np.uint8]:
         """The pixels, ``(H, W, 3)`` uint8 RGB, upright.
 
         Raises:
-            DecodeError: It isn't in the source, or can't be read or decoded.
+            DecodeError: As ``read``'s, or it can't be decoded.
         """
         return np.asarray(decode_image(self.read(image_id), image_id, self._policy).image)
 

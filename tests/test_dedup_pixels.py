@@ -20,7 +20,7 @@ from embedkit.dedup.calibration import Calibration, default_calibration, guessed
 from embedkit.deduplication import find_copies
 from embedkit.errors import DecodeError, EmbedkitError, SourceError, StoreError
 from embedkit.index import Index
-from embedkit.originals import OriginalImages
+from embedkit.originals import OriginalImages, hashes_of
 from embedkit.store import EmbeddingStore
 from embedkit.views import embed_views
 
@@ -151,6 +151,30 @@ def test_images_of_several_folders_that_were_moved(tmp_path: Path) -> None:
         assert found.read(ids[0]) == (kept / "class/0.png").read_bytes()
     with OriginalImages.of_source([larger, kept], ids[:1]) as found:
         assert found.read(ids[0]) == (kept / "class/0.png").read_bytes()
+
+
+def test_an_image_of_other_bytes_is_not_looked_at(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for path in (mine, other):
+        path.mkdir()
+    shutil.copy(folder / "01.png", mine / "a.png")
+    shutil.copy(folder / "mirrored.png", other / "a.png")
+    stores = [tmp_path / "mine.h5", tmp_path / "other.h5"]
+    for path, store in zip((mine, other), stores, strict=True):
+        embedkit.extract(path, store, backbone="tiny", weights="random", labels="none")
+    options = {"verify": True, "against": stores[1], "threshold": 0.0, "min_cosine": -1.0}
+    assert find_copies(stores[0], images=[mine, other], **options).pairs.verified.tolist() == [1]
+    moved = mine.rename(tmp_path / "moved")
+    # The other store's image has the same name, and isn't the one that lies there.
+    found = find_copies(stores[0], images=[moved], **options)
+    assert found.pairs.verified.tolist() == [-1]
+    assert "1 of 1 pairs can't be looked at" in caplog.text
+    with EmbeddingStore.open(stores[1]) as opened:
+        images = OriginalImages.of_source(moved, opened.ids, hashes=hashes_of(opened))
+    with images, pytest.raises(DecodeError, match="isn't the image that was embedded"):
+        images.read(str(other / "a.png"))
 
 
 def test_new_images_against_an_index(folder: Path, store: Path, tmp_path: Path) -> None:

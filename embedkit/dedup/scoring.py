@@ -121,8 +121,8 @@ class Scorer:
         found = [one for one in evidence if one is not None]
         if len(found) < len(evidence):
             _log.warning(
-                "%s of %s pairs can't be looked at: their images can't be read (if moved, tell "
-                "where to)",
+                "%s of %s pairs can't be looked at: their images can't be read, or are others by "
+                "now (if they were moved, tell where to)",
                 f"{len(evidence) - len(found):,}", f"{len(evidence):,}",
             )  # fmt: skip
         odds, verified = odds.copy(), np.full(len(odds), -1, np.int8)
