@@ -1,6 +1,19 @@
 """What all tests share."""
 
+import logging
+
 import pytest
+
+_LOGGER = logging.getLogger("embedkit")
+_AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate, _LOGGER.level
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """No test sees what a command of another one set up for its messages."""
+    handlers, _LOGGER.propagate, level = _AS_IMPORTED
+    _LOGGER.handlers = [*handlers]
+    _LOGGER.setLevel(level)
 
 
 @pytest.fixture(scope="session", autouse=True)
