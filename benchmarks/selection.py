@@ -155,7 +155,7 @@ def make_store(path: Path, shards: int, dim: int, classes: int) -> None:
         ]
         ids = [f"{number}/{row}.jpg" for row in range(_SHARD_ROWS)]
         rows = rng.standard_normal((_SHARD_ROWS, dim), np.float32)
-        rows += 60 * weight[rng.integers(0, classes, _SHARD_ROWS)] * rng.random((_SHARD_ROWS, 1))
+        rows += 10 * weight[rng.integers(0, classes, _SHARD_ROWS)] * rng.random((_SHARD_ROWS, 1))
         block = make_block(ids, rows.astype(np.float16), facts, [None] * _SHARD_ROWS)
         counts = StoreCounts(_SHARD_ROWS, 0, 0)
         data = encode_shard(ShardContent(meta, counts, [block], [], False, head))

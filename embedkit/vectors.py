@@ -16,7 +16,7 @@ __all__ = ["first_not_finite", "unit_rows", "widen"]
 _CHUNK_VALUES = 2**17  # whose float32 values fit into a core's own cache
 _ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
 _TWO_112 = np.float32(2.0**112)
-_INFINITY = 0xF800  # a float16 without its sign, moved to the left by it; a NaN is above
+_INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00  # of float16; NaNs are above
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -70,13 +70,19 @@ def widen(
 
 def first_not_finite(vectors: NDArray[np.floating]) -> int | None:
     """The first row of ``vectors``, ``(n, D)``, that holds a NaN or an infinity; None if none."""
-    if vectors.dtype == np.float16:
-        halves = np.ascontiguousarray(vectors).view(np.uint16)
-        parts = [(part << 1).max(axis=1, initial=0) >= _INFINITY for part in _chunks(halves)]
-        bad = np.flatnonzero(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-    else:
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if vectors.dtype == np.float16 and _halves_are_finite(np.ascontiguousarray(vectors)):
+        return None
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     return int(bad[0]) if len(bad) else None
+
+
+def _halves_are_finite(vectors: NDArray[np.float16]) -> bool:
+    """By their bits, which rise with the value, among those of either sign."""
+    return all(
+        part.view(np.int16).max(initial=0) < _INFINITY
+        and part.view(np.uint16).max(initial=0) < _MINUS_INFINITY
+        for part in _chunks(vectors)
+    )
 
 
 def _chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:

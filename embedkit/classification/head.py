@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from embedkit.records import Head
     from embedkit.store import EmbeddingStore
 
-__all__ = ["likeliest", "shifted_logits", "softmax", "usable_head"]
+__all__ = ["CHUNK", "class_logits", "likeliest", "softmax", "usable_head"]
 
-_CHUNK = 64  # rows whose scores of 1000 classes fit into a core's own cache
+CHUNK = 128  # rows, whose scores of 1000 classes fit into a core's own cache
 
 
 def usable_head(store: EmbeddingStore) -> Head:
@@ -36,40 +36,30 @@ def usable_head(store: EmbeddingStore) -> Head:
     return head
 
 
-def shifted_logits(
+def class_logits(
     rows: NDArray[np.float32], head: Head, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Each row's logits without their maximum, so that no exponential overflows.
-
-    Args:
-        rows: ``(n, D)``.
-        head: The classifier, C classes.
-        out: ``(n, C)`` to write to; None makes a new array.
-
-    Returns:
-        ``(n, C)``; each row's maximum is 0.
-    """
+    """``(n, D)`` rows to ``(n, C)`` logits, in ``out`` if it is given."""
     logits = np.matmul(rows, head.weight.T, out=out)
-    for start in range(0, len(logits), _CHUNK):
-        part = logits[start : start + _CHUNK]
-        part += head.bias
-        part -= part.max(axis=1, keepdims=True)
+    for start in range(0, len(logits), CHUNK):
+        logits[start : start + CHUNK] += head.bias
     return logits
 
 
-def softmax(shifted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turns shifted logits, ``(n, C)``, into probabilities, in place; each row adds up to 1."""
-    for start in range(0, len(shifted), _CHUNK):
-        part = shifted[start : start + _CHUNK]
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turns logits, ``(n, C)``, into probabilities, in place; each row adds up to 1."""
+    for start in range(0, len(logits), CHUNK):
+        part = logits[start : start + CHUNK]
+        part -= part.max(axis=1, keepdims=True)  # so that no exponential overflows
         np.exp(part, out=part)
         part /= part.sum(axis=1, keepdims=True)
-    return shifted
+    return logits
 
 
 def likeliest(
     rows: NDArray[np.floating], head: Head, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """``(n, k)`` class numbers and probabilities, best first; equal ones in the head's order."""
-    logits = shifted_logits(rows.astype(np.float32), head)
+    logits = class_logits(rows.astype(np.float32), head)
     classes = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return classes, np.take_along_axis(softmax(logits), classes, axis=1)
