@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import dedup_calibrate, dedup_plan
+from ._images import ImagesOption
 from ._output import ProgressLine, count_of, plain, print_json, print_table
 from ._quick import QuickCommand, QuickGroup
 
@@ -97,8 +98,8 @@ def _find(
     images: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The folder (or other source) of the images, for --verify, --flip and --rotate; "
-            "repeat it for several. [default: where their ids say]"
+            help="The folder (or other source) of the images, for --verify, --flip, --rotate and "
+            "thumbnails; repeat it for several. [default: where their ids say]"
         ),
     ] = None,
     max_hamming: Annotated[
@@ -150,7 +151,9 @@ def _find(
             max_hamming=None if max_hamming < 0 else max_hamming,
             on_progress=line.step,
         )  # fmt: skip
-    write_duplicates(found, output, overwrite=overwrite, report=report, root=root)
+    write_duplicates(
+        found, output, overwrite=overwrite, report=report, root=root, images=images or ()
+    )
     _tell(found, output, classes, json)
 
 
@@ -165,6 +168,7 @@ def _rethreshold(
     linkage: Annotated[
         Linkage | None, typer.Option(help="How pairs become groups. [default: as before]")
     ] = None,
+    images: ImagesOption = None,
     root: _RootOption = Path(),
     report: _ReportOption = True,
     classes: _ClassesOption = 20,
@@ -180,7 +184,9 @@ def _rethreshold(
     if threshold is None:
         threshold = found.pairs.info.threshold
     tightened = rethreshold(found, threshold, linkage.value if linkage else None)
-    write_duplicates(tightened, output, overwrite=overwrite, report=report, root=root)
+    write_duplicates(
+        tightened, output, overwrite=overwrite, report=report, root=root, images=images or ()
+    )
     _tell(tightened, output, classes, json)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._images import ImagesOption
 from ._output import count_of, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def command(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with thumbnails in place of a table.")
     ] = None,
+    images: ImagesOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace --output and --html.")
     ] = False,
@@ -46,7 +48,7 @@ def command(
     if output is not None:
         write_outliers(found, output, overwrite=overwrite)
     if html is not None:
-        write_outliers_page(found, html)
+        write_outliers_page(found, html, images=images or ())
     if json:
         _print_json(found)
     elif output is None and html is None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ._images import ImagesOption
 from ._output import count_of, plain, print_json
 
 __all__ = ["Color", "Method", "command"]
@@ -49,6 +50,7 @@ def command(
         int, typer.Option(min=0, help="HTML: at most so many thumbnails, of images at random.")
     ] = 2_000,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
+    images: ImagesOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -63,6 +65,7 @@ def command(
         sample=sample,
         pictures=pictures,
         seed=seed,
+        images=images or (),
         overwrite=overwrite,
     )
     if json:

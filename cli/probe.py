@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ._images import ImagesOption
 from ._output import ExitCode, ProgressLine, plain, print_json, print_table, tell
 from ._quick import QuickCommand
 from .extract import EngineName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedkit.probe import ProbeResult
     from embedkit.probe.run import ProbeOptions
     from embedkit.records import ImageFailure
@@ -88,6 +91,7 @@ def _knn(
     normalize: _Normalize = True,
     leaks: _Leaks = True,
     device: _Device = "auto",
+    images: ImagesOption = None,
     overwrite: _Overwrite = False,
     json: _Json = False,
 ) -> None:
@@ -105,7 +109,7 @@ def _knn(
         "check_leaks": leaks,
         "device": device,
     }
-    _run("knn", train, options, output, overwrite=overwrite, json=json)
+    _run("knn", train, options, output, images or (), overwrite=overwrite, json=json)
 
 
 @group.command("linear", cls=QuickCommand)
@@ -131,6 +135,7 @@ def _linear(
     max_iterations: Annotated[
         int, typer.Option(min=1, help="The most L-BFGS iterations of each fit.")
     ] = 1000,
+    images: ImagesOption = None,
     overwrite: _Overwrite = False,
     json: _Json = False,
 ) -> None:
@@ -152,7 +157,7 @@ def _linear(
     }
     if c is not None:
         options["cs"] = (c,)
-    _run("linear", train, options, output, overwrite=overwrite, json=json)
+    _run("linear", train, options, output, images or (), overwrite=overwrite, json=json)
 
 
 @group.command("predict", cls=QuickCommand)
@@ -233,6 +238,7 @@ def _run(
     train: Path,
     options: ProbeOptions,
     output: Path | None,
+    images: Sequence[Path],
     *,
     overwrite: bool,
     json: bool,
@@ -244,7 +250,7 @@ def _run(
         check_folder(output, overwrite=overwrite)
     result = run_probe(kind, train, **options)
     if output is not None:
-        write_probe(result, output, overwrite=overwrite)
+        write_probe(result, output, images=images, overwrite=overwrite)
     if json:
         print_json({**to_json(result), "output": None if output is None else str(output)})
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._images import ImagesOption
 from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_table, tell
 from .extract import EngineName
 
@@ -66,6 +67,7 @@ def command(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with thumbnails in place of a table.")
     ] = None,
+    images: ImagesOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace --output and --html.")
     ] = False,
@@ -102,7 +104,7 @@ def command(
     from embedkit.index import Index
 
     opened = Index.open(index)
-    page = None if html is None else _begin_page(opened, html, overwrite=overwrite)
+    page = None if html is None else _begin_page(opened, html, images or (), overwrite=overwrite)
     shown = _Shown(str(index), k, json=json, table=output is None and page is None)
     sinks = [shown.add] if page is None else [shown.add, page.add]
     with line:
@@ -119,7 +121,7 @@ def command(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _begin_page(index: Index, html: Path, *, overwrite: bool) -> SearchPage:
+def _begin_page(index: Index, html: Path, images: Sequence[Path], *, overwrite: bool) -> SearchPage:
     from embedkit.errors import EmbedkitError
     from embedkit.searching import SearchPage
 
@@ -127,7 +129,7 @@ def _begin_page(index: Index, html: Path, *, overwrite: bool) -> SearchPage:
         raise EmbedkitError(f"{html}: exists already; --overwrite replaces it")
     if not html.absolute().parent.is_dir():
         raise EmbedkitError(f"{html}: there is no folder {html.parent}")
-    return SearchPage(index)
+    return SearchPage(index, images)
 
 
 def _facts(k: int, options: SearchOptions) -> list[tuple[str, str]]:

@@ -120,7 +120,7 @@ def test_hostile_names_and_labels_are_text(tmp_path):
 
 def test_pages_stay_small_and_say_what_is_left_out(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "_MAX_PICTURE_BYTES", 1)
-    monkeypatch.setattr(page, "_PICTURES_AT_ONCE", 2)
+    monkeypatch.setattr("embedkit.pictures._PART", 2)
     monkeypatch.setattr(page, "_MAX_MEMBERS", 2)
     monkeypatch.setattr(page, "_MAX_FIGURES", 3)
     ends = {(i, i + 1): 0.9 for i in range(2)} | {(3 + 2 * i, 4 + 2 * i): 0.91 for i in range(5)}

@@ -63,8 +63,8 @@ ALLOWED = {
     "index": {"_version", "errors", "ordering", "records", "store", "vectors"},
     "metrics": set(),
     "dedup": {
-        "_version", "decode", "devices", "errors", "metrics", "ordering", "records", "report",
-        "sources", "store", "vectors",
+        "_version", "decode", "devices", "errors", "metrics", "ordering", "pictures", "records",
+        "report", "sources", "store", "vectors",
     },
     "copies": set(),
     "originals": {"decode", "errors", "records", "sources", "store"},
@@ -80,7 +80,7 @@ ALLOWED = {
         "dedup", "errors", "index", "likewise", "originals", "records", "searching", "store",
     },
     "report": {"errors", "records"},
-    "pictures": {"decode", "errors", "ordering", "records", "report", "sources", "store"},
+    "pictures": {"decode", "errors", "ordering", "originals", "report"},
     "maps": {
         "classification", "errors", "originals", "pictures", "records", "report", "store",
         "vectors",
@@ -123,7 +123,10 @@ HOMES = {
     "umap": {"maps"},
     "skimage": {"demo"},
     "sklearn": {"demo", "sklearn"},
-    "PIL": {"calibration", "copies", "decode", "demo", "phash", "preprocess", "report", "sklearn"},
+    "PIL": {
+        "calibration", "copies", "decode", "demo", "originals", "phash", "preprocess", "report",
+        "sklearn",
+    },
     "pillow_heif": {"decode"},
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from embedkit.store.atomic import atomic_file, commit_bytes, sync_folder
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
 __all__ = ["check_output", "read_duplicates", "write_duplicates"]
 
@@ -32,6 +33,7 @@ def write_duplicates(
     overwrite: bool = False,
     report: bool = True,
     root: str | os.PathLike[str] = ".",
+    images: Sequence[str | os.PathLike[str]] = (),
 ) -> Path:
     """Writes a folder of duplicates; it appears when it is whole.
 
@@ -41,6 +43,8 @@ def write_duplicates(
         overwrite: Whether an older folder of duplicates is replaced.
         report: Whether ``report.html`` is made too, with thumbnails from the images' files.
         root: The folder that relative ids are below.
+        images: The sources that the images are of, where these lie now, for the thumbnails. None:
+            ids are taken for paths.
 
     Returns:
         ``output``.
@@ -59,7 +63,7 @@ def write_duplicates(
             whole.mkdir()
             _write_files(found, whole)
             if report:
-                write_page(found, whole / REPORT, Path(root))
+                write_page(found, whole / REPORT, Path(root), images)
             if output.exists():
                 output.replace(Path(name, "old"))
             whole.replace(output)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.decode import decode_image
 from embedkit.dedup.choosing import Chooser, candidate_of, members_of
 from embedkit.dedup.keep import KeepPolicy
-from embedkit.errors import DecodeError
-from embedkit.report import Picture, thumbnail
+from embedkit.pictures import thumbnails
+from embedkit.report import Picture
 from embedkit.report.duplicates import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
-from embedkit.sources import ImageReader
-from embedkit.sources.originals import find_originals
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from embedkit.dedup.choosing import Verdict
     from embedkit.dedup.leaks import StoreLeaks
     from embedkit.dedup.results import Duplicates
-    from embedkit.records import ImageRecord
 
 __all__ = ["REPORT", "write_page"]
 
@@ -31,20 +27,22 @@ REPORT = "report.html"
 
 _SIDE = 144  # pixels of a thumbnail
 _MAX_PICTURE_BYTES = 24 * 2**20
-_PICTURES_AT_ONCE = 256
 _MAX_FIGURES = 40_000
 _MAX_MEMBERS = 12
 _MAX_CLASSES = 200
-_THREADS = 4
 
 
-def write_page(found: Duplicates, path: Path, root: Path) -> Path:
+def write_page(
+    found: Duplicates, path: Path, root: Path, images: Sequence[str | os.PathLike[str]] = ()
+) -> Path:
     """Writes the report: the least sure groups first, thumbnails as far as they fit.
 
     Args:
         found: What was found.
         path: The file.
         root: The folder that relative ids are below.
+        images: The sources that the images are of, where these lie now. None:
+            ids are taken for paths.
 
     Raises:
         MissingExtraError: jinja2 isn't installed.
@@ -61,13 +59,14 @@ def write_page(found: Duplicates, path: Path, root: Path) -> Path:
         verdicts = chooser.choose([(image, candidate_of(found, image)) for image in groups[number]])
         shown.append((number, verdicts))
         figures += min(len(verdicts), _MAX_MEMBERS)
-    images = [v.image for _, verdicts in shown for v in verdicts[:_MAX_MEMBERS]]
-    pictures = _pictures([found.images.ids[image] for image in images], root)
+    members = [v.image for _, verdicts in shown for v in verdicts[:_MAX_MEMBERS]]
+    ids = dict.fromkeys(found.images.ids[image] for image in members)
+    pictures = thumbnails(ids, None, _SIDE, images=images, root=root, max_bytes=_MAX_PICTURE_BYTES)
     cards = [_card(found, number, verdicts, pictures) for number, verdicts in shown]
     page = CopyPage(
         title=f"Copies in {found.store.path}",
         facts=_facts(found),
-        notes=list(_notes(found, len(shown), len(pictures), len(set(images)))),
+        notes=list(_notes(found, len(shown), len(pictures), len(ids))),
         groups=cards,
         leaks=_leak_tables(found),
     )
@@ -107,29 +106,6 @@ def _figure(found: Duplicates, verdict: Verdict, pictures: dict[str, str]) -> Co
         reason,
         "against" if is_other else "",
     )
-
-
-def _pictures(ids: Iterable[str], root: Path) -> dict[str, str]:
-    """Thumbnails of images that can be read, until they are too many bytes."""
-    left = list(dict.fromkeys(ids))
-    made: dict[str, str] = {}
-    nbytes = 0
-    with ImageReader() as reader, ThreadPoolExecutor(_THREADS) as pool:
-
-        def make(record: ImageRecord) -> str:
-            try:
-                return thumbnail(decode_image(reader.read(record), record.id).image, _SIDE)
-            except DecodeError:
-                return ""  # the page says "no picture"
-
-        while left and nbytes < _MAX_PICTURE_BYTES:
-            part, left = left[:_PICTURES_AT_ONCE], left[_PICTURES_AT_ONCE:]
-            found = dict(find_originals(part, root))
-            for name, picture in zip(found, pool.map(make, found.values()), strict=True):
-                made[name] = picture
-                nbytes += len(picture)
-            made |= dict.fromkeys(set(part) - made.keys(), "")
-    return made
 
 
 def _facts(found: Duplicates) -> list[tuple[str, str]]:

@@ -297,6 +297,10 @@ class Index:
         scores[:, :wanted] = np.where(positions < 0, np.nan, measured)
         return Neighbors(self._ids.names(positions), scores)
 
+    def unknown(self, ids: Iterable[str]) -> set[str]:
+        """Those of some ids that the index doesn't have."""
+        return self._ids.positions(ids)[1]
+
     def open_stores(self) -> tuple[EmbeddingStore, ...]:
         """Opens the stores that the index was made of; the caller closes them.
 

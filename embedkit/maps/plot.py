@@ -22,6 +22,7 @@ from embedkit.vectors import unit_rows
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -63,6 +64,7 @@ def plot(
     sample: int = 20_000,
     pictures: int = 2_000,
     seed: int = 0,
+    images: Sequence[str | os.PathLike[str]] = (),
     overwrite: bool = False,
 ) -> MapSummary:
     """Draws a store as a map: an HTML page to move about in, or a PNG.
@@ -76,6 +78,8 @@ def plot(
         sample: Draw at most so many images, chosen at random.
         pictures: For HTML: give at most so many of them a thumbnail, chosen at random.
         seed: Of all that is random.
+        images: The sources that the images are of, where these lie now, for the thumbnails. None:
+            ids are taken for paths.
         overwrite: Replace a file that exists.
 
     Raises:
@@ -99,6 +103,7 @@ def plot(
         else:
             ids = [opened.ids[row] for row in rows.tolist()]
             chosen = [ids[place] for place in rng.permutation(count)[:pictures].tolist()]
+            policy = policy_of(opened.meta)
             page = MapPage(
                 title,
                 [
@@ -112,7 +117,7 @@ def plot(
                 names,
                 ids,
                 words,
-                thumbnails(dict.fromkeys(chosen), policy_of(opened.meta), _SIDE),
+                thumbnails(dict.fromkeys(chosen), policy, _SIDE, images=images),
             )
             write_map(path, page)
         return MapSummary(path, count, len(opened) - count, method_taken, color, tuple(names))

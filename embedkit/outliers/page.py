@@ -10,6 +10,7 @@ from embedkit.report import Gallery, Picture, Shelf, ShelfRow, write_gallery
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -21,12 +22,16 @@ _SIDE = 160  # pixels
 _NEIGHBORS = 5  # shown of each
 
 
-def write_outliers_page(found: Outliers, path: Path) -> Path:
+def write_outliers_page(
+    found: Outliers, path: Path, *, images: Sequence[str | os.PathLike[str]] = ()
+) -> Path:
     """Writes outliers as one HTML file; thumbnails come from the images, where they still are.
 
     Args:
         found: Of ``find_outliers``.
         path: The file; it is replaced when the new one is whole.
+        images: The sources that the images are of, where these lie now, for the thumbnails. None:
+            ids are taken for paths.
 
     Returns:
         ``path``.
@@ -39,7 +44,7 @@ def write_outliers_page(found: Outliers, path: Path) -> Path:
     rows = {one.row for one in both} | {row for o in both for row, *_ in o.neighbors[:_NEIGHBORS]}
     with EmbeddingStore.open(found.path) as store:
         names = {row: store.ids[row] for row in sorted(rows)}
-    small = thumbnails(dict.fromkeys(names.values()), policy_of(found.meta), _SIDE)
+    small = thumbnails(dict.fromkeys(names.values()), policy_of(found.meta), _SIDE, images=images)
     pictures = {row: Picture(name, small.get(name, "")) for row, name in names.items()}
     shelves = [
         Shelf(

@@ -36,7 +36,7 @@ from embedkit.report.probe import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from embedkit.probe.run import ProbeResult, ProbeRun
     from embedkit.probe.scores import Measure
@@ -82,13 +82,19 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 def write_probe(
-    result: ProbeResult, folder: str | os.PathLike[str], *, overwrite: bool = False
+    result: ProbeResult,
+    folder: str | os.PathLike[str],
+    *,
+    images: Sequence[str | os.PathLike[str]] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Writes a probe and its report into a folder, which appears when it is whole.
 
     Args:
         result: What ``run_probe`` found.
         folder: The folder to make.
+        images: The sources that the test images are of, where these lie now, for the thumbnails.
+            None: ids are taken for paths.
         overwrite: Whether an older probe is replaced.
 
     Returns:
@@ -105,7 +111,7 @@ def write_probe(
             whole = Path(name, "new")  # not the folder itself, which only its owner may enter
             whole.mkdir()
             save_probe(replace(result.probe, path=path), whole)
-            _write_report(result, whole)
+            _write_report(result, whole, images)
             if path.exists():
                 path.replace(Path(name, "old"))
             whole.replace(path)
@@ -146,7 +152,9 @@ def summarize_shots(result: ProbeResult) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_report(result: ProbeResult, folder: Path) -> None:
+def _write_report(
+    result: ProbeResult, folder: Path, images: Sequence[str | os.PathLike[str]]
+) -> None:
     (folder / "report.json").write_text(json.dumps(to_json(result), indent=1), "utf-8")
     picture = ""
     if result.confusion is not None:
@@ -162,7 +170,7 @@ def _write_report(result: ProbeResult, folder: Path) -> None:
         list(_facts(result)),
         list(_tables(result)),
         picture,
-        _groups(result),
+        _groups(result, images),
         _NOTES[result.probe.task],
     )
     write_probe_page(folder / "report.html", page)
@@ -230,10 +238,10 @@ def _share(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _groups(result: ProbeResult) -> list[PictureGroup]:
+def _groups(result: ProbeResult, images: Sequence[str | os.PathLike[str]]) -> list[PictureGroup]:
     rows = {row for group in result.mistakes for row, _ in group.images}
     ids = sorted({result.test_ids[row] for row in rows})
-    thumbnails = make_thumbnails(ids, policy_of(result.probe.meta), _SIDE)
+    thumbnails = make_thumbnails(ids, policy_of(result.probe.meta), _SIDE, images=images)
     groups = []
     for group in result.mistakes:
         names = [(result.test_ids[row], said) for row, said in group.images]

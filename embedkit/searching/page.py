@@ -11,6 +11,7 @@ from embedkit.pictures import thumbnails as make_thumbnails
 from embedkit.report import Gallery, Picture, SearchExample, write_gallery
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -33,15 +34,17 @@ class SearchPage:
 
     Args:
         index: What is searched.
+        images: The sources that its images are of, where these lie now, for the thumbnails. None:
+            ids are taken for paths.
 
     Raises:
         MissingExtraError: jinja2 isn't installed.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, images: Sequence[str | os.PathLike[str]] = ()) -> None:
         if find_spec("jinja2") is None:  # before the search, which may take long
             raise MissingExtraError("jinja2", "report", "an HTML report")
-        self._index = index
+        self._index, self._images = index, images
         self._shown: list[tuple[str, list[tuple[str, float]]]] = []
         self._failures: list[ImageFailure] = []
         self._pictures = self._left_out = self._failed = 0
@@ -71,7 +74,7 @@ class SearchPage:
             EmbedkitError: The file can't be written.
         """
         names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
-        thumbnails = make_thumbnails(sorted(names), policy_of(self._index.meta), self._side())
+        thumbnails = self._thumbnails(sorted(names))
         pictures = {name: Picture(name, thumbnails.get(name, "")) for name in names}
         searches = [
             SearchExample(pictures[query], [(pictures[name], score) for name, score in near])
@@ -86,6 +89,15 @@ class SearchPage:
             failures_note=self._failures_note(),
         )
         return write_gallery(path, gallery)
+
+    def _thumbnails(self, names: Sequence[str]) -> dict[str, str]:
+        policy, side = policy_of(self._index.meta), self._side()
+        if not self._images:
+            return make_thumbnails(names, policy, side)
+        others = self._index.unknown(names)  # queries from elsewhere
+        mine = [name for name in names if name not in others]
+        made = make_thumbnails(mine, policy, side, images=self._images)
+        return made | make_thumbnails(sorted(others), policy, side)
 
     def _side(self) -> int:
         return _SIDE if self._pictures <= _FEW else _SMALL_SIDE
