@@ -92,7 +92,7 @@ def _print_searches(result: DemoResult) -> None:
 
 
 def _print_copies(result: DemoResult) -> None:
-    groups = result.duplicates.groups
+    groups = result.groups
     typer.echo(f"\nCopies: {len(groups):,} groups of {sum(map(len, groups)):,} images")
     if result.found_copies:
         rows = [(edit, f"{hit} of {made}") for edit, (hit, made) in result.found_copies.items()]
@@ -129,7 +129,7 @@ def _as_json(result: DemoResult) -> dict[str, Any]:
         ],
         "classes": result.classes,
         "searches": result.searches,
-        "groups": result.duplicates.groups,
+        "groups": result.groups,
         "copies": {
             edit: {"found": found, "made": made}
             for edit, (found, made) in result.found_copies.items()

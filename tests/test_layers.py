@@ -95,8 +95,8 @@ ALLOWED = {
         "searching", "sources", "store", "vectors",
     },
     "demo": {
-        "backbones", "classification", "decode", "dedup", "errors", "extraction", "image_names",
-        "index", "loop", "records", "report", "store",
+        "backbones", "classification", "decode", "dedup", "deduplication", "errors", "extraction",
+        "image_names", "index", "loop", "records", "report", "store",
     },
 }  # fmt: skip
 

