@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedkit.errors import StoreError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["first_not_finite", "unit_rows", "widen"]
+__all__ = ["first_not_finite", "refuse_not_finite", "unit_rows", "widen"]
 
 _CHUNK_VALUES = 2**17  # whose float32 values fit into a core's own cache
 _ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
@@ -74,6 +77,17 @@ def first_not_finite(vectors: NDArray[np.floating]) -> int | None:
         return None
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     return int(bad[0]) if len(bad) else None
+
+
+def refuse_not_finite(vectors: NDArray[np.floating], ids: Sequence[str], store: Path) -> None:
+    """Refuses embeddings, ``(n, D)``, with a NaN or an infinity.
+
+    Raises:
+        StoreError: There is one; the message names the store and the id.
+    """
+    bad = first_not_finite(vectors)
+    if bad is not None:
+        raise StoreError(f"{store}: the embedding of {ids[bad]} isn't finite")
 
 
 def _halves_are_finite(vectors: NDArray[np.float16]) -> bool:

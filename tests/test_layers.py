@@ -48,7 +48,7 @@ ALLOWED = {
         "store",
     },
     "exporting": {"errors", "store", "torch_layout"},
-    "classification": {"backbones", "errors", "records", "store", "tables"},
+    "classification": {"backbones", "errors", "records", "store", "tables", "vectors"},
     "selection": {
         "classification", "errors", "ordering", "records", "store", "tables", "vectors",
     },
@@ -57,7 +57,7 @@ ALLOWED = {
     "sklearn": {"_version", "backbones", "errors", "feature_cache", "filecache"},
     "torch": {"errors", "filecache", "store", "torch_layout"},
     "torch_layout": {"filecache", "store"},
-    "vectors": set(),
+    "vectors": {"errors"},
     "ordering": set(),
     "tables": {"errors"},
     "index": {"_version", "errors", "ordering", "records", "store", "vectors"},

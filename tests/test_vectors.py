@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from stores import write_store
 
+import embedkit
+from embedkit.errors import StoreError
+from embedkit.records import Head
 from embedkit.vectors import first_not_finite, unit_rows, widen
 
 HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
@@ -59,3 +63,20 @@ def test_squares_beyond_float32_do_no_harm(size):
     rows = np.array([[3, 4], [0, 0], [-4, 3]]) * size / 4
     unit = unit_rows(rows.astype("f4"))
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0], [-0.8, 0.6]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_store_that_is_not_finite_is_refused_by_all_that_read_it(tmp_path, dtype, bad):
+    rows = np.random.default_rng(0).standard_normal((20, 8)).astype(dtype)
+    rows[13, 5] = bad
+    head = Head(np.ones((3, 8), "f4"), np.zeros(3, "f4"), ("a", "b", "c"))
+    store = write_store(tmp_path / "a.h5", rows, head=head, labels=["a", "b"] * 10)
+    for call in (
+        lambda: list(embedkit.classify(store, 1)),
+        lambda: embedkit.evaluate(store),
+        lambda: embedkit.plot(store, tmp_path / "map.html", method="pca"),
+        lambda: embedkit.find_outliers(store),
+    ):
+        with pytest.raises(StoreError, match=r"a\.h5: the embedding of (row 13|13\.jpg) isn't"):
+            call()

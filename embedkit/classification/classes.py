@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.classification.head import likeliest, usable_head
 from embedkit.store import EmbeddingStore
+from embedkit.vectors import refuse_not_finite
 
 if TYPE_CHECKING:
     import os
@@ -54,7 +55,8 @@ def classify(store: str | os.PathLike[str], k: int = 5) -> Iterator[ClassifiedBa
         All rows in order, batch by batch, computed as they are asked for.
 
     Raises:
-        StoreError: The store has no head, or one that doesn't apply to its rows.
+        StoreError: The store has no head, or one that doesn't apply to its rows; or, when it comes
+            to it, an embedding isn't finite.
         ValueError: ``k < 1``.
     """
     if k < 1:
@@ -72,6 +74,7 @@ def _batches(store: EmbeddingStore, head: Head, k: int) -> Iterator[ClassifiedBa
     synsets = head.class_ids or ("",) * len(head.class_names)
     with store:
         for batch in store.iter_batches(_BATCH_ROWS):
+            refuse_not_finite(batch.embeddings, batch.ids, store.path)
             classes, shares = likeliest(batch.embeddings, head, k)
             names, ids = (
                 tuple(tuple(words[number] for number in row) for row in classes.tolist())

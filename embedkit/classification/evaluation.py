@@ -12,6 +12,7 @@ from embedkit.classification.head import likeliest, usable_head
 from embedkit.classification.truth import Truth
 from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore
+from embedkit.vectors import refuse_not_finite
 
 if TYPE_CHECKING:
     import os
@@ -108,7 +109,8 @@ def evaluate(store: str | os.PathLike[str]) -> Evaluation:
         store: A store file or folder, with a head.
 
     Raises:
-        StoreError: The store has no head that applies to its rows, or no image of a known class.
+        StoreError: The store has no head that applies to its rows, or no image of a known class; or
+            an embedding isn't finite.
     """
     with EmbeddingStore.open(store) as opened:
         head = usable_head(opened)
@@ -119,12 +121,12 @@ def evaluate(store: str | os.PathLike[str]) -> Evaluation:
                 "them by folders or file names that are the classes' identifiers (n01443537), or "
                 "extract with --labels FILE"
             )
-        places = np.concatenate(
-            [
-                _places(likeliest(batch.embeddings, head, 5)[0], numbers[batch.start :])
-                for batch in opened.iter_batches(_BATCH_ROWS)
-            ]
-        )
+        found = []
+        for batch in opened.iter_batches(_BATCH_ROWS):
+            refuse_not_finite(batch.embeddings, batch.ids, opened.path)
+            classes, _ = likeliest(batch.embeddings, head, 5)
+            found.append(_places(classes, numbers[batch.start :]))
+        places = np.concatenate(found)
         known = numbers >= 0
         counts, right = (
             np.bincount(numbers[rows], minlength=len(head.class_names)).tolist()

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.errors import StoreError
-from embedkit.vectors import first_not_finite
+from embedkit.vectors import refuse_not_finite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,9 +43,7 @@ def digest_rows(store: EmbeddingStore) -> tuple[NDArray[np.void], NDArray[np.boo
     """
     digests, nonzero = np.empty((len(store), 16), np.uint8), np.empty(len(store), bool)
     for batch in store.iter_batches():
-        bad = first_not_finite(batch.embeddings)
-        if bad is not None:
-            raise StoreError(f"{store.path}: the embedding of {batch.ids[bad]} isn't finite")
+        refuse_not_finite(batch.embeddings, batch.ids, store.path)
         where = slice(batch.start, batch.start + len(batch.ids))
         hashed = b"".join(map(_digest, batch.embeddings))
         digests[where] = np.frombuffer(hashed, np.uint8).reshape(-1, 16)

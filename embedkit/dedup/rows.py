@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedkit.vectors import widen
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UnitRows"]
 
-_VALUES_AT_ONCE = 2**21  # 16 MiB of float64
+_VALUES_AT_ONCE = 2**19  # 4 MiB of float64
 
 
 class UnitRows:
@@ -44,7 +46,7 @@ class UnitRows:
         """The rows at some places among ``numbers``, ``(m, D)``; a row of zeros stays one."""
         with self._lock:  # a store of many shards opens and closes them as it reads
             found = np.asarray(self.embeddings[self.numbers[at]])
-        rows = found.astype(np.float64)
+        rows = (widen(found) if found.dtype == np.float16 else found).astype(np.float64)
         norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
         rows /= np.where(norms > 0, norms, 1)[:, None]
         return rows

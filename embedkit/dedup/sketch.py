@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Sketch", "plan_sketch"]
 
-_SAMPLE_ROWS = 4096
-_TRIED_ROWS = 768  # half a million pairs are looked at to choose the levels
+_SAMPLE_ROWS, _SAMPLE_PART = 4096, 10  # no more than a tenth of the rows
+_TRIED_ROWS = 512  # a quarter of a million pairs are looked at to choose the levels
 _WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _WORTH_IT = 2e9  # below so many multiplications a basis costs more than it saves
 # A slack of the rest's length for the basis's own rounding, about 1e-14 squared.
 _REST_SLACK = 1e-12
 # Nanoseconds on one core, measured; only their ratios matter, and only for speed.
 _PER_COLUMN, _PER_PAIR = 0.028, 0.25
-_GATHER, _GATHER_COLUMN = 60.0, 0.4
-_EXACT, _EXACT_COLUMN = 400.0, 3.0
+_PER_PRODUCT = 0.08  # of sketching: for each of a row's values and of the basis's columns
+_GATHER, _GATHER_COLUMN = 120.0, 0.4
+_EXACT, _EXACT_COLUMN = 1000.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -112,44 +113,54 @@ def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
     widths = [width for width in _WIDTHS if width <= dim // 2]
     if len(rows) * len(other) * dim < _WORTH_IT or not widths:
         return Plan(None, (dim,))
-    left = rows.sample(_SAMPLE_ROWS)
-    right = left if other is rows else other.sample(_SAMPLE_ROWS)
+    count = min(_SAMPLE_ROWS, max(max(len(rows), len(other)) // _SAMPLE_PART, 2 * dim))
+    left = rows.sample(count)
+    right = left if other is rows else other.sample(count)
     both = left if other is rows else np.concatenate([left, right])
     basis = _principal(both, widths[-1])
     step, apart = (max(len(side) // _TRIED_ROWS, 1) for side in (left, right))
     tried = left[::step], right[apart // 2 :: apart]  # not with themselves
     share, dense = _shares(tried, basis, widths, threshold)
-    chain = min(_chains(widths), key=lambda chain: _cost(chain, share, dim))
-    if _cost(chain, share, dim) > _cost((dim,), {dim: dense}, dim):
+    pairs = len(rows) * len(other) / (2 if other is rows else 1)
+    sketched = len(rows) + (0 if other is rows else len(other))
+    a_column: float = _PER_PRODUCT * dim * sketched / pairs
+
+    def cost(chain: tuple[int, ...]) -> float:
+        return a_column * chain[-1] + _cost(chain, share, dim)
+
+    chain = min(_chains(widths), key=cost)
+    if cost(chain) > _cost((dim,), {dim: dense}, dim):
         return Plan(None, (dim,))
-    return Plan(np.ascontiguousarray(basis[:, : chain[-1]]), chain)
+    orthonormal, _ = np.linalg.qr(basis[:, : chain[-1]].astype(np.float64))
+    return Plan(np.ascontiguousarray(orthonormal), chain)
 
 
-def _principal(rows: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The directions in which rows vary most, most first: ``(D, count)``, orthonormal in float64.
+def _principal(rows: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+    """The directions in which rows vary most, most first: ``(D, count)``.
 
     Which directions they are matters for speed alone, so float32 finds them.
     """
     narrow = rows.astype(np.float32)
     _, vectors = eigh(narrow.T @ narrow, driver="evd", check_finite=False)
-    return np.asarray(np.linalg.qr(vectors[:, : -count - 1 : -1].astype(np.float64))[0])
+    return np.asarray(vectors[:, : -count - 1 : -1])
 
 
 def _shares(
     tried: tuple[NDArray[np.float64], NDArray[np.float64]],
-    basis: NDArray[np.float64],
+    basis: NDArray[np.float32],
     widths: Sequence[int],
     threshold: float,
 ) -> tuple[dict[int, float], float]:
     """The share of the tried pairs that each width leaves, and that is above the threshold."""
-    left, right = (rows @ basis for rows in tried)
-    products, done, share = np.zeros((len(left), len(right))), 0, {}
+    narrow = [side.astype(np.float32) for side in tried]
+    left, right = (rows @ basis for rows in narrow)
+    products, done, share = np.zeros((len(left), len(right)), np.float32), 0, {}
     for width in widths:
         products += left[:, done:width] @ right[:, done:width].T
         rests = np.outer(_rest(left[:, :width]), _rest(right[:, :width]))
         share[width] = float((products + rests >= threshold).mean())
         done = width
-    return share, float((tried[0] @ tried[1].T >= threshold).mean())
+    return share, float((narrow[0] @ narrow[1].T >= threshold).mean())
 
 
 def _chains(widths: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -165,7 +176,7 @@ def _cost(chain: tuple[int, ...], share: Mapping[int, float], dim: int) -> float
     return cost + share[chain[-1]] * (_EXACT + _EXACT_COLUMN * dim)
 
 
-def _rest(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rest(coordinates: NDArray[Any]) -> NDArray[Any]:
     """The length of what the coordinates leave of a unit row, ``(n,)``, never too small."""
     left = np.maximum(1 - np.square(coordinates).sum(1), 0)
     return np.asarray(np.sqrt(left + _REST_SLACK))

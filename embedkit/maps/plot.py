@@ -18,7 +18,7 @@ from embedkit.pictures import thumbnails
 from embedkit.report import GROUP_COLORS, MapPage, write_map
 from embedkit.store import EmbeddingStore
 from embedkit.store.atomic import commit_bytes
-from embedkit.vectors import unit_rows
+from embedkit.vectors import refuse_not_finite, unit_rows
 
 if TYPE_CHECKING:
     import os
@@ -84,7 +84,7 @@ def plot(
 
     Raises:
         StoreError: ``output`` exists or can't be written, the store can't be read, or has not what
-            to colour by.
+            to colour by, or an embedding isn't finite.
         MissingExtraError: umap-learn, jinja2 or matplotlib is needed and isn't installed.
         ValueError: A number is out of its range, or ``output`` has another suffix.
     """
@@ -96,12 +96,14 @@ def plot(
         rows = np.sort(rng.permutation(len(opened))[:count])
         color, words = _words(opened, color, rows)
         groups, names = _grouped(words)
-        points, method_taken = lay_out(unit_rows(opened.take(rows)), method, seed)
+        ids = [opened.ids[row] for row in rows.tolist()]
+        embeddings = opened.take(rows)
+        refuse_not_finite(embeddings, ids, opened.path)
+        points, method_taken = lay_out(unit_rows(embeddings), method, seed)
         title = f"Map of {Path(store).name}"
         if path.suffix.lower() == ".png":
             commit_bytes(path, draw_png(points, groups, names, title))
         else:
-            ids = [opened.ids[row] for row in rows.tolist()]
             chosen = [ids[place] for place in rng.permutation(count)[:pictures].tolist()]
             policy = policy_of(opened.meta)
             page = MapPage(

@@ -87,7 +87,7 @@ def find_outliers(
         min_deviations: How isolated an image must be.
 
     Raises:
-        StoreError: The store can't be read.
+        StoreError: The store can't be read, or an embedding isn't finite.
         ValueError: ``k`` or ``top`` is less than 1.
     """
     for name, value in {"k": k, "top": top}.items():

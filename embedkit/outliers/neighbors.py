@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.vectors import unit_rows
+from embedkit.errors import StoreError
+from embedkit.vectors import first_not_finite, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,21 +30,32 @@ def nearest_others(store: EmbeddingStore, k: int) -> tuple[NDArray[np.int64], ND
 
     Returns:
         ``(N, k)`` row numbers and cosines. Of equal cosines the lower row comes first.
+
+    Raises:
+        StoreError: A row isn't finite.
     """
     count = len(store)
     k = max(min(k, count - 1), 0)
     rows, scores = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
     for start in range(0, count if k else 0, _ASKING):
-        left = unit_rows(store.embeddings[start : start + _ASKING])
+        left = _block(store, start, _ASKING)
         best = _Best(len(left), k)
         for first in range(0, count, _OTHERS):
-            cosines = left @ unit_rows(store.embeddings[first : first + _OTHERS]).T
+            cosines = left @ _block(store, first, _OTHERS).T
             # An image is no neighbour of itself.
             own = np.arange(max(start, first), min(start + len(left), first + cosines.shape[1]))
             cosines[own - start, own - first] = -np.inf
             best.add(cosines, first)
         rows[start : start + len(left)], scores[start : start + len(left)] = best.rows, best.scores
     return rows, scores
+
+
+def _block(store: EmbeddingStore, start: int, size: int) -> NDArray[np.float32]:
+    rows = store.embeddings[start : start + size]
+    bad = first_not_finite(rows)
+    if bad is not None:
+        raise StoreError(f"{store.path}: the embedding of row {start + bad} isn't finite")
+    return unit_rows(rows)
 
 
 class _Best:

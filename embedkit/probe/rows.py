@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.errors import StoreError
-from embedkit.vectors import first_not_finite, unit_rows
+from embedkit.vectors import first_not_finite, unit_rows, widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ __all__ = ["Rows", "scaled"]
 
 def scaled(vectors: NDArray[np.floating], *, normalize: bool) -> NDArray[np.float32]:
     """Features as a probe takes them, ``(n, D)`` float32."""
-    return unit_rows(vectors) if normalize else np.asarray(vectors, np.float32)
+    return unit_rows(vectors) if normalize else widen(vectors)
 
 
 class Rows:

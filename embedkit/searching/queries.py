@@ -15,7 +15,7 @@ from embedkit.errors import SourceError, StoreError
 from embedkit.records import ImageFailure
 from embedkit.sources import open_source
 from embedkit.store import EmbeddingStore, is_store
-from embedkit.vectors import first_not_finite
+from embedkit.vectors import refuse_not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,9 +136,7 @@ class StoreQueries(Queries):
             last = min(first + min(_ROWS, stop - start), len(shard))
             ids = tuple(n.decode("utf-8", "surrogateescape") for n in shard.ids(first, last))
             vectors = np.asarray(shard.embeddings[first:last])
-            bad = first_not_finite(vectors)
-            if bad is not None:
-                raise StoreError(f"{self.store.path}: the embedding of {ids[bad]} isn't finite")
+            refuse_not_finite(vectors, ids, self.store.path)
             yield QueryBatch(ids, vectors, shard.image_column("content_hash", first, last))
             start += last - first
 
