@@ -156,7 +156,7 @@ class _Join:
         products, mask = _buffers(len(left), len(right))
         np.matmul(left, right.T, out=products)
         np.greater_equal(products, np.float32(self._bar(0)), out=mask)
-        hits = np.flatnonzero(mask)
+        hits = _few_set(mask.reshape(-1))
         for start in range(0, len(hits), _CANDIDATES):
             part = hits[start : start + _CANDIDATES]
             first, second = np.divmod(part, len(right))
@@ -200,6 +200,15 @@ def _buffers(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.b
     size = height * width
     shape = height, width
     return _memory.products[:size].reshape(shape), _memory.mask[:size].reshape(shape)
+
+
+def _few_set(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where a mask is set, ascending; where it seldom is, eight at a time are passed over."""
+    if len(mask) % 8:
+        return np.flatnonzero(mask)
+    words = np.flatnonzero(mask.view(np.uint64) != 0)
+    which, inside = np.nonzero(mask.reshape(-1, 8)[words])
+    return words[which] * 8 + inside
 
 
 def _nothing() -> _Found:

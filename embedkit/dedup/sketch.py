@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Sketch", "plan_sketch"]
 
 _SAMPLE_ROWS, _SAMPLE_PART = 4096, 10  # no more than a tenth of the rows
-_TRIED_ROWS = 512  # a quarter of a million pairs are looked at to choose the levels
+_LEAST_TRIED, _TRIED_STEP = 256, 8  # of the sample, to choose the levels: one in eight, or more
 _WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _WORTH_IT = 2e9  # below so many multiplications a basis costs more than it saves
 # A slack of the rest's length for the basis's own rounding, about 1e-14 squared.
@@ -118,7 +118,7 @@ def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
     right = left if other is rows else other.sample(count)
     both = left if other is rows else np.concatenate([left, right])
     basis = _principal(both, widths[-1])
-    step, apart = (max(len(side) // _TRIED_ROWS, 1) for side in (left, right))
+    step, apart = (min(max(len(one) // _LEAST_TRIED, 1), _TRIED_STEP) for one in (left, right))
     tried = left[::step], right[apart // 2 :: apart]  # not with themselves
     share, dense = _shares(tried, basis, widths, threshold)
     pairs = len(rows) * len(other) / (2 if other is rows else 1)
