@@ -10,10 +10,12 @@ import pytest
 from store_contents import make_content, make_rows, write_folder
 from stores import write_store
 
+from embedkit.classification.head import softmax
 from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
 from embedkit.records import Head
 from embedkit.selection import best as best_module
 from embedkit.selection import select, streaming, write_selection, write_webdataset
+from embedkit.selection.scores import candidates
 from embedkit.store import EmbeddingStore
 
 CLASSES, DIM = 12, 8
@@ -223,3 +225,21 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path):
             file.truncate(shard._offset + 100)
         with pytest.raises(StoreCorruptError, match="ends before its last row"):
             shard.read(np.arange(1000))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 8, 9, 1000, 1001])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 5000.0])
+def test_no_row_is_left_out_that_passes_by_a_rounding(classes, scale):
+    rng = np.random.default_rng(classes)
+    logits = (rng.standard_normal((200, classes)) * scale + rng.normal() * scale).astype("f4")
+    shares = softmax(logits.copy())
+    for row in range(0, 200, 7):
+        thresholds = np.full(classes, np.inf, "f4")
+        number = int(rng.integers(classes)) if row % 2 else int(shares[row].argmax())
+        thresholds[number] = np.nextafter(shares[row, number], np.float32(-1))
+        found = candidates(logits.copy(), thresholds, None, classes)
+        assert row in found.rows.tolist()
+        expected = np.flatnonzero(shares[:, number] > thresholds[number])
+        assert sorted(found.rows.tolist()) == expected.tolist()
+        mine = candidates(logits.copy(), thresholds[[number]], np.array([number]), classes)
+        assert sorted(mine.rows.tolist()) == expected.tolist()
