@@ -4,16 +4,18 @@ import logging
 
 import pytest
 
-_LOGGER = logging.getLogger("embedkit")
-_AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate, _LOGGER.level
+_LOGGER, _ROOT = logging.getLogger("embedkit"), logging.getLogger()
+_AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate, _LOGGER.level, _ROOT.level
 
 
 @pytest.fixture(autouse=True)
 def _own_logging():
-    """No test sees what a command of another one set up for its messages."""
-    handlers, _LOGGER.propagate, level = _AS_IMPORTED
-    _LOGGER.handlers = [*handlers]
+    """No test sees what a command of another one, or a library, set up for messages."""
+    handlers, _LOGGER.propagate, level, level_of_all = _AS_IMPORTED
+    _LOGGER.handlers, _LOGGER.disabled = [*handlers], False
     _LOGGER.setLevel(level)
+    _ROOT.setLevel(level_of_all)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)
