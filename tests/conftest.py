@@ -4,18 +4,17 @@ import logging
 
 import pytest
 
-_LOGGER, _ROOT = logging.getLogger("embedkit"), logging.getLogger()
-_AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate, _LOGGER.level, _ROOT.level
+_LOGGER = logging.getLogger("embedkit")
+_AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate
 
 
 @pytest.fixture(autouse=True)
-def _own_logging():
+def _own_logging(caplog):
     """No test sees what a command of another one, or a library, set up for messages."""
-    handlers, _LOGGER.propagate, level, level_of_all = _AS_IMPORTED
+    handlers, _LOGGER.propagate = _AS_IMPORTED
     _LOGGER.handlers, _LOGGER.disabled = [*handlers], False
-    _LOGGER.setLevel(level)
-    _ROOT.setLevel(level_of_all)
     logging.disable(logging.NOTSET)
+    caplog.set_level(logging.WARNING, "embedkit")
 
 
 @pytest.fixture(scope="session", autouse=True)
