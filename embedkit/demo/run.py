@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.classification import classify
+from embedkit.dedup.choosing import members_of
 from embedkit.deduplication import find_copies
 from embedkit.demo.gallery import make_gallery
 from embedkit.demo.photos import gather_images
@@ -83,12 +84,8 @@ class DemoResult:
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """The ids of each group of copies."""
-        groups: list[list[str]] = [[] for _ in range(len(self.duplicates.groups))]
-        numbers = self.duplicates.groups.group.tolist()
-        for name, number in zip(self.duplicates.images.ids, numbers, strict=True):
-            if number >= 0:
-                groups[number].append(name)
-        return tuple(map(tuple, groups))
+        ids = self.duplicates.images.ids
+        return tuple(tuple(ids[n] for n in group) for group in members_of(self.duplicates))
 
     @property
     def found_copies(self) -> Mapping[str, tuple[int, int]]:
