@@ -85,28 +85,26 @@ def test_every_pair_is_found_with_a_sketch(seed: int, threshold: float) -> None:
 def test_every_pair_is_found_with_several_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = photo_like(400, 48, 5, "float32")
     unit = UnitRows(rows)
-    one = sketch.plan_sketch(unit, unit, 0.9)
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((48, 48)))[0]
     for widths in ((1,), (3, 9), (2, 5, 11)):
-        plan = sketch.Plan(np.linalg.qr(one.basis)[0], widths)
-        plan = sketch.Plan(
-            np.linalg.qr(np.random.default_rng(0).standard_normal((48, 48)))[0], widths
-        )
+        plan = sketch.Plan(basis.astype(np.float32), widths)
         monkeypatch.setattr(join, "plan_sketch", lambda *_, plan=plan: plan)
         check(join_rows(unit, 0.9), brute(rows, 0.9))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_bound_is_never_below_the_cosine(seed: int) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dim", [32, 700])
+def test_a_bound_is_never_below_the_cosine(dim: int, dtype: str) -> None:
     """Even for rows that lie in the basis, against it, or are the same."""
-    rng = np.random.default_rng(seed)
-    rows = photo_like(120, 32, seed, "float32")
-    basis = np.linalg.qr(rng.standard_normal((32, 32)))[0][:, :20]
+    rng = np.random.default_rng(dim)
+    rows = photo_like(120, dim, dim, dtype)
+    basis = np.linalg.qr(rng.standard_normal((dim, dim)))[0][:, :20]
     rows[:20] = basis.T * 1e4
     rows[20:30] = -rows[:10]
     rows[30:60] = rows[60:90]
     unit = UnitRows(rows)
     with ThreadPoolExecutor(2) as pool:
-        sketched = sketch.Plan(basis, (4, 9, 20)).apply(unit, pool)
+        sketched = sketch.Plan(basis.astype(np.float32), (4, 9, 20)).apply(unit, pool)
     exact = unit.take(slice(None)) @ unit.take(slice(None)).T
     bound = np.zeros((120, 120), np.float32)
     previous = np.full((120, 120), np.inf)
@@ -115,9 +113,23 @@ def test_a_bound_is_never_below_the_cosine(seed: int) -> None:
         if number:
             signs[-1] = -1
         bound += (level * signs) @ level.T
+        assert margin < 2e-4
         assert (bound >= exact - margin / 2).all()
         assert (bound <= previous + margin).all()
         previous = bound.copy()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dim", [1, 3, 512, 2048])
+def test_a_quick_look_passes_what_reaches_and_little_more(dim: int, dtype: str) -> None:
+    rows = photo_like(60, dim, dim, dtype)
+    rows[:3] = 0
+    unit = UnitRows(rows)
+    first, second = (side.ravel() for side in np.divmod(np.arange(3600), 60))
+    for place, cosine in enumerate(unit.cosines(first, unit, second).tolist()):
+        pair = first[place : place + 1], unit, second[place : place + 1]
+        assert unit.may_reach(*pair, cosine).all()
+        assert not unit.may_reach(*pair, cosine + 1e-3).any()
 
 
 @pytest.mark.usefixtures("always_sketched")

@@ -35,6 +35,7 @@ MAX_PAIRS = 10_000_000
 _STRIPE, _BLOCK = 512, 2048
 _CANDIDATES = 65536  # looked at together, however many a block leaves
 _GATHER_ROWS = 4096  # the gathered columns of so many pairs stay in the cache
+_LARGE_PAGE = 2**21
 _ROUNDING = 1e-12  # a cosine of equal rows may be as far below 1
 
 _Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
@@ -102,6 +103,8 @@ def confirmed(
     threshold: float,
 ) -> _Found:
     """Of pairs of places, those whose cosine in float64 reaches the threshold, and the cosines."""
+    likely = np.flatnonzero(rows.may_reach(first, other, second, threshold))
+    first, second = first[likely], second[likely]
     cosines = rows.cosines(first, other, second)
     kept = np.flatnonzero(cosines >= threshold - _ROUNDING)
     return first[kept], second[kept], cosines[kept].astype(np.float32)
@@ -134,21 +137,34 @@ class _Join:
 
     def stripe(self, start: int) -> _Found:
         """The pairs of up to ``_STRIPE`` rows from ``start`` on, in order."""
-        stop = min(start + _STRIPE, len(self.rows))
-        left = self.left.levels[0][start:stop]
         found, count = [_nothing()], 0
-        for begin in range(start if self.upper else 0, len(self.other), _BLOCK):
-            for first, second, bound in self._candidates(left, begin):
-                if self.upper and begin < stop:
-                    above = first + start < second
-                    first, second, bound = first[above], second[above], bound[above]
-                part = self._confirm(first + start, second, bound)
-                found.append(part)
-                count += len(part[0])
-                refuse_too_many(count, self.max_pairs, self.threshold)
+        for first, second in self._likely(start):
+            part = confirmed(self.rows, first, self.other, second, self.threshold)
+            found.append(part)
+            count += len(part[0])
+            refuse_too_many(count, self.max_pairs, self.threshold)
         first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.lexsort((second, first))
         return first[order], second[order], cosines[order]
+
+    def _likely(self, start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """What no level rules out of a stripe's pairs, many together."""
+        stop = min(start + _STRIPE, len(self.rows))
+        left = self.left.levels[0][start:stop]
+        waiting, count = [], 0
+        for begin in range(start if self.upper else 0, len(self.other), _BLOCK):
+            for first, second, bound in self._candidates(left, begin):
+                first += start
+                if self.upper and begin < stop:
+                    above = first < second
+                    first, second, bound = first[above], second[above], bound[above]
+                waiting.append(self._tighten(first, second, bound))
+                count += len(waiting[-1][0])
+                if count >= _CANDIDATES:
+                    yield _joined(waiting)
+                    waiting, count = [], 0
+        if count:
+            yield _joined(waiting)
 
     def _candidates(self, left: NDArray[np.float32], begin: int) -> Iterator[_Found]:
         """Where the first level's bound reaches the threshold in a block."""
@@ -162,15 +178,15 @@ class _Join:
             first, second = np.divmod(part, len(right))
             yield first, second + begin, products.reshape(-1)[part]
 
-    def _confirm(
+    def _tighten(
         self, first: NDArray[np.int64], second: NDArray[np.int64], bound: NDArray[np.float32]
-    ) -> _Found:
-        """Of the candidates, those that are above the threshold."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the candidates, those that the levels after the first don't rule out."""
         for level in range(1, len(self.left.levels)):
             bound += self._dots(level, first, second)
             kept = np.flatnonzero(bound >= np.float32(self._bar(level)))
             first, second, bound = first[kept], second[kept], bound[kept]
-        return confirmed(self.rows, first, self.other, second, self.threshold)
+        return first, second
 
     def _dots(
         self, level: int, first: NDArray[np.int64], second: NDArray[np.int64]
@@ -195,11 +211,22 @@ _memory = local()
 def _buffers(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """This thread's memory for a block's products and their mask."""
     if not hasattr(_memory, "products"):
-        _memory.products = np.empty(_STRIPE * _BLOCK, np.float32)
+        _memory.products = _in_large_pages(_STRIPE * _BLOCK)
         _memory.mask = np.empty(_STRIPE * _BLOCK, np.bool_)
     size = height * width
     shape = height, width
     return _memory.products[:size].reshape(shape), _memory.mask[:size].reshape(shape)
+
+
+def _in_large_pages(count: int) -> NDArray[np.float32]:
+    """A float32 array that begins where a large page does: addresses are looked up faster there.
+
+    NumPy asks the system for large pages where an array of 4 MiB or more holds whole ones.
+    """
+    size = count * 4
+    memory = np.empty(size + 2 * _LARGE_PAGE, np.uint8)
+    start = -memory.ctypes.data % _LARGE_PAGE
+    return np.asarray(memory[start : start + size].view(np.float32))
 
 
 def _few_set(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -207,8 +234,15 @@ def _few_set(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     if len(mask) % 8:
         return np.flatnonzero(mask)
     words = np.flatnonzero(mask.view(np.uint64) != 0)
-    which, inside = np.nonzero(mask.reshape(-1, 8)[words])
-    return words[which] * 8 + inside
+    inside = np.flatnonzero(mask.reshape(-1, 8)[words])
+    return np.asarray(words[inside >> 3] * 8 + (inside & 7))
+
+
+def _joined(
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first, second = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second)
 
 
 def _nothing() -> _Found:
