@@ -18,6 +18,7 @@ __all__ = ["first_not_finite", "refuse_not_finite", "unit_rows", "widen"]
 
 _CHUNK_VALUES = 2**17  # whose float32 values fit into a core's own cache
 _ALL_BUT_SIGNS = np.int32(-0x70002000)  # 0x8fffe000
+_TWO_13 = np.int32(2**13)
 _TWO_112 = np.float32(2.0**112)
 _INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00  # of float16; NaNs are above
 
@@ -64,8 +65,8 @@ def widen(
     narrow = np.ascontiguousarray(rows).view(np.int16)
     for wide, values in zip(_chunks(out), _chunks(narrow), strict=True):
         bits = wide.view(np.int32)
-        # The sign is repeated to the left, and masked out.
-        np.left_shift(values, 13, out=bits, dtype=np.int32)
+        bits[...] = values  # the sign is repeated to the left, and masked out below
+        bits *= _TWO_13  # a shift, which NumPy does one by one
         bits &= _ALL_BUT_SIGNS
         wide *= _TWO_112
     return out

@@ -229,17 +229,19 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path):
 
 @pytest.mark.parametrize("classes", [1, 2, 7, 8, 9, 1000, 1001])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 5000.0])
-def test_no_row_is_left_out_that_passes_by_a_rounding(classes, scale):
+@pytest.mark.parametrize("spread", [0.0, 0.1, 1000.0])
+def test_no_row_is_left_out_that_passes_by_a_rounding(classes, scale, spread):
     rng = np.random.default_rng(classes)
     logits = (rng.standard_normal((200, classes)) * scale + rng.normal() * scale).astype("f4")
-    shares = softmax(logits.copy())
+    bias = (rng.standard_normal(classes) * spread).astype("f4")
+    shares = softmax(logits + bias)
     for row in range(0, 200, 7):
         thresholds = np.full(classes, np.inf, "f4")
         number = int(rng.integers(classes)) if row % 2 else int(shares[row].argmax())
         thresholds[number] = np.nextafter(shares[row, number], np.float32(-1))
-        found = candidates(logits.copy(), thresholds, None, classes)
+        found = candidates(logits.copy(), bias, thresholds, None, classes)
         assert row in found.rows.tolist()
         expected = np.flatnonzero(shares[:, number] > thresholds[number])
         assert sorted(found.rows.tolist()) == expected.tolist()
-        mine = candidates(logits.copy(), thresholds[[number]], np.array([number]), classes)
+        mine = candidates(logits.copy(), bias, thresholds[[number]], np.array([number]), classes)
         assert sorted(mine.rows.tolist()) == expected.tolist()

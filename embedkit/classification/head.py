@@ -36,14 +36,9 @@ def usable_head(store: EmbeddingStore) -> Head:
     return head
 
 
-def class_logits(
-    rows: NDArray[np.float32], head: Head, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """``(n, D)`` rows to ``(n, C)`` logits, in ``out`` if it is given."""
-    logits = np.matmul(rows, head.weight.T, out=out)
-    for start in range(0, len(logits), CHUNK):
-        logits[start : start + CHUNK] += head.bias
-    return logits
+def class_logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """``(n, D)`` rows to ``(n, C)`` logits."""
+    return rows @ head.weight.T + head.bias
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ _ROUNDING = np.float32(2e-6)  # of a value: 30 times what a float32 is rounded b
 
 def candidates(
     logits: NDArray[np.float32],
+    bias: NDArray[np.float32],
     thresholds: NDArray[np.float32],
     columns: NDArray[np.int64] | None,
     most: int,
@@ -28,7 +29,8 @@ def candidates(
     """What may be among the best: above its class's threshold, and one of its image's classes.
 
     Args:
-        logits: ``(n, C)``; may be overwritten.
+        logits: ``(n, C)`` without the bias; overwritten.
+        bias: ``(C,)`` is added to them.
         thresholds: ``(S,)`` of probabilities, one for each class that is selected for.
         columns: ``(S,)`` these classes; None for all C.
         most: How many of its likeliest classes an image may serve; of equally likely ones the
@@ -37,8 +39,10 @@ def candidates(
     Returns:
         Classes as numbers in ``columns``, rows from 0.
     """
-    hopeful = _hopeful(logits, thresholds, columns)
-    shares = softmax(logits if len(hopeful) == len(logits) else logits[hopeful])
+    hopeful = _hopeful(logits, bias, thresholds, columns)
+    chosen = logits if len(hopeful) == len(logits) else logits[hopeful]
+    chosen += bias
+    shares = softmax(chosen)
     asked = shares if columns is None else shares[:, columns]
     passed = asked > thresholds
     many = np.count_nonzero(passed) > _MANY * most * len(passed)
@@ -56,41 +60,54 @@ def candidates(
 
 
 def _hopeful(
-    logits: NDArray[np.float32], thresholds: NDArray[np.float32], columns: NDArray[np.int64] | None
+    logits: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    columns: NDArray[np.int64] | None,
 ) -> NDArray[np.int64]:
     """The rows that may have a probability above its class's threshold.
 
     A row's exponentials add up to at least those of some of its classes: here of the likeliest one
-    of each of about ``C / 8`` groups.
+    of each of about ``C / 8`` groups. Few rows are left where even its likeliest class wouldn't
+    exceed the lowest threshold. The bias is added to few values only: elsewhere its least or its
+    greatest value in a group stands for it.
     """
     with np.errstate(divide="ignore"):
         bars = np.log(np.maximum(thresholds, 0))
-    found = np.empty(len(logits), bool)
+    lowest = bars.min()
+    over = (bias if columns is None else bias[columns]) - bars
+    greatest, least_bias = _maxima_of_groups(bias[None]), -_maxima_of_groups(-bias[None])
+    # A logarithm of a float32 is above -104: what is compared isn't far from the highest value.
+    size = 104 + 2 * np.abs(bias).max()
+    found = np.zeros(len(logits), bool)
     for start in range(0, len(logits), CHUNK):
         part = logits[start : start + CHUNK]
         likely = _maxima_of_groups(part)
-        most = likely.max(axis=1)
-        likely -= most[:, None]
-        least = most + np.log(np.exp(likely, out=likely).sum(axis=1))
-        asked = part if columns is None else part[:, columns]
-        # A logarithm of a float32 is above -104: what is compared isn't far from `most`.
-        least -= _ROUNDING * (np.abs(most) + 104)
-        found[start : start + CHUNK] = (asked - bars).max(axis=1) > least
+        most = (likely + greatest).max(axis=1)
+        likely += least_bias
+        base = likely.max(axis=1)
+        likely -= base[:, None]
+        least = base + np.log(np.exp(likely, out=likely).sum(axis=1))
+        least -= _ROUNDING * (np.abs(base) + size)
+        some = np.flatnonzero(most - lowest > least)
+        asked = part[some] if columns is None else part[np.ix_(some, columns)]
+        asked += over
+        found[start + some] = asked.max(axis=1) > least[some]
     return np.flatnonzero(found)
 
 
 def _maxima_of_groups(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``(n, C)`` to about ``(n, C / 8)``: the highest values of groups of eight columns.
-
-    They are folded in halves; where a width is odd, its last column is left out.
-    """
-    half = values.shape[1] // 2
-    maxima = np.maximum(values[:, :half], values[:, half : 2 * half]) if half else values.copy()
-    for _ in range(_FOLDS - 1):
-        half = maxima.shape[1] // 2
-        if half:
-            maxima = np.maximum(maxima[:, :half], maxima[:, half : 2 * half])
-    return maxima
+    """``(n, C)`` to about ``(n, C / 8)``: the highest values of groups of about eight columns."""
+    maxima = values
+    for _ in range(_FOLDS):
+        half, odd = divmod(maxima.shape[1], 2)
+        if not half:
+            break
+        folded = np.maximum(maxima[:, :half], maxima[:, half : 2 * half])
+        if odd:
+            np.maximum(folded[:, 0], maxima[:, -1], out=folded[:, 0])
+        maxima = folded
+    return maxima.copy() if maxima is values else maxima
 
 
 def _serves(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from embedkit.classification.head import class_logits, usable_head
+from embedkit.classification.head import usable_head
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.ordering import in_order, usable_cores
 from embedkit.selection.best import BestPerClass, Candidates
@@ -155,8 +155,8 @@ class _Scorer:
             row = block.start + bad
             raise StoreError(f"{block.shard.path}: the embedding of row {row} isn't finite")
         wide = widen(memory.rows, memory.wide)
-        logits = class_logits(wide, self._head, memory.logits)[:count]
-        found = candidates(logits, self._thresholds, self._columns, self._most)
+        logits = np.matmul(wide, self._head.weight.T, out=memory.logits)[:count]
+        found = candidates(logits, self._head.bias, self._thresholds, self._columns, self._most)
         return found._replace(rows=found.rows + block.first)
 
     def _memory(self, block: _Block) -> _Memory:
