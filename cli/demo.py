@@ -42,7 +42,7 @@ def command(
             tell(step)
 
     with line:
-        result = run_demo(output, images, on_step, on_progress=line.update)
+        result = run_demo(output, images, on_step, on_progress=line.update, on_part=line.step)
     if json:
         print_json(_as_json(result))
     else:

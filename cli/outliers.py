@@ -27,6 +27,10 @@ def command(
     min_deviations: Annotated[
         float, typer.Option(help="Off-topic: how isolated, in robust standard deviations.")
     ] = 3.0,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Ask an index of these images: not exact, but quick for large stores."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write .csv, .jsonl or .parquet in place of a table."),
@@ -44,7 +48,7 @@ def command(
     from embedkit.outliers import find_outliers, write_outliers, write_outliers_page
 
     _check_outputs(output, html, overwrite=overwrite)
-    found = find_outliers(store, k=k, top=top, min_deviations=min_deviations)
+    found = find_outliers(store, k=k, top=top, min_deviations=min_deviations, index=index)
     if output is not None:
         write_outliers(found, output, overwrite=overwrite)
     if html is not None:
@@ -82,6 +86,7 @@ def _print_json(found: Outliers) -> None:
             "store": str(found.path),
             "images": found.images,
             "k": found.k,
+            "recall": found.recall,
             "off_topic": told(found.off_topic),
             "labels": told(found.labels),
         }
@@ -89,6 +94,8 @@ def _print_json(found: Outliers) -> None:
 
 
 def _print(found: Outliers) -> None:
+    if found.recall is not None:
+        typer.echo(f"the index finds {found.recall:.1%} of the neighbours")
     typer.echo(f"off-topic: {len(found.off_topic):,} of {count_of(found.images, 'image')}")
     if found.off_topic:
         rows = [(f"{one.score:.2f}", one.label or None, one.id) for one in found.off_topic]

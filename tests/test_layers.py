@@ -85,7 +85,10 @@ ALLOWED = {
         "classification", "errors", "originals", "pictures", "records", "report", "store",
         "vectors",
     },
-    "outliers": {"errors", "originals", "pictures", "report", "store", "tables", "vectors"},
+    "outliers": {
+        "errors", "index", "originals", "pictures", "records", "report", "store", "tables",
+        "vectors",
+    },
     "searching": {
         "backbones", "decode", "engines", "errors", "index", "originals", "pictures", "pipeline",
         "preprocess", "records", "report", "sources", "store", "tables", "vectors",
@@ -96,7 +99,7 @@ ALLOWED = {
     },
     "demo": {
         "backbones", "classification", "decode", "dedup", "deduplication", "errors", "extraction",
-        "image_names", "index", "loop", "records", "report", "store",
+        "image_names", "index", "loop", "pictures", "records", "report", "store",
     },
 }  # fmt: skip
 

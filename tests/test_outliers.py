@@ -10,7 +10,8 @@ import pytest
 from images import write_photos
 from stores import write_store
 
-from embedkit.errors import StoreError
+from embedkit.errors import IndexMismatchError, StoreError
+from embedkit.index import Index, IndexSpec
 from embedkit.outliers import find_outliers, write_outliers, write_outliers_page
 from embedkit.outliers import neighbors as neighbors_module
 from embedkit.outliers.neighbors import nearest_others
@@ -157,3 +158,54 @@ def test_page_shows_pictures_and_keeps_names_as_text(tmp_path):
     assert text.count("data:image/jpeg;base64,") > 20
     assert "Likely label errors" in text
     assert "b, or a?" in text
+
+
+def test_an_index_gives_the_same_and_says_how_much_it_finds(tmp_path):
+    rows, labels = clusters()
+    labels[4] = "c"
+    rows[50] = [0, 0, 0, -4, 0, 0, 0, 4]
+    store = write_store(tmp_path / "a.h5", rows, labels=labels)
+    exact = find_outliers(store, k=7)
+    assert exact.recall is None
+    found = find_outliers(
+        store, k=7, index=Index.build(store, tmp_path / "a.index", IndexSpec("Flat"))
+    )
+    assert found.recall == 1
+    assert [(o.kind, o.row, o.suggested) for o in (*found.off_topic, *found.labels)] == [
+        (o.kind, o.row, o.suggested) for o in (*exact.off_topic, *exact.labels)
+    ]
+    for one, other in zip(found.labels, exact.labels, strict=True):
+        assert [row for row, *_ in one.neighbors] == [row for row, *_ in other.neighbors]
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+    text = write_outliers_page(found, tmp_path / "out.html").read_text()
+    assert "7, by an index that finds 100.0% of them" in text
+
+
+def test_an_index_that_misses_some_says_so(tmp_path):
+    rng = np.random.default_rng(0)
+    store = write_store(tmp_path / "a.h5", rng.standard_normal((2000, 32)).astype("f4"))
+    path = Index.build(store, tmp_path / "a.index", IndexSpec("IVF16,Flat", recall=0.3))
+    found = find_outliers(store, k=10, index=path)
+    assert 0.2 < found.recall < 1
+
+
+def test_an_index_of_other_images_is_refused(tmp_path):
+    rows, _ = clusters()
+    store = write_store(tmp_path / "a.h5", rows)
+    few = write_store(tmp_path / "few.h5", rows[:50])
+    path = Index.build(few, tmp_path / "few.index", IndexSpec("Flat"))
+    with pytest.raises(IndexMismatchError, match=r"few.index: has no 50.jpg of .*a.h5"):
+        find_outliers(store, index=path)
+    path = Index.build(store, tmp_path / "a.index", IndexSpec("Flat"))
+    with pytest.raises(
+        IndexMismatchError, match=r"a.index: holds \d+.jpg, which the store doesn't"
+    ):
+        find_outliers(few, k=40, index=path)
+
+
+def test_an_index_that_finds_too_few_is_refused(tmp_path):
+    rows, _ = clusters()
+    store = write_store(tmp_path / "a.h5", rows)
+    path = Index.build(store, tmp_path / "a.index", IndexSpec("IVF3,Flat", recall=0.5))
+    with pytest.raises(IndexMismatchError, match=r"finds fewer than 80 neighbours of \d+.jpg"):
+        find_outliers(store, k=80, index=path)

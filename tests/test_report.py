@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
 
 def gallery_of(*names: str) -> Gallery:
-    uri = thumbnail(Image.new("RGB", (300, 200), "teal"))
+    uri = thumbnail(Image.new("RGB", (300, 200), "teal"), 160)
     pictures = [Picture(name, uri) for name in names]
     return Gallery(
         "What <b>came</b> of it",
@@ -141,7 +141,7 @@ def test_only_data_uris_are_thumbnails() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
 @pytest.mark.parametrize("size", [(4000, 30), (1, 1), (161, 160)])
 def test_thumbnails_are_small_jpegs(mode: str, size: tuple[int, int]) -> None:
-    head, data = thumbnail(Image.new(mode, size)).split(",")
+    head, data = thumbnail(Image.new(mode, size), 160).split(",")
     assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert image.format == "JPEG"

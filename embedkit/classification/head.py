@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from embedkit.records import Head
     from embedkit.store import EmbeddingStore
 
-__all__ = ["CHUNK", "class_logits", "likeliest", "softmax", "usable_head"]
+__all__ = ["class_logits", "likeliest", "softmax", "usable_head"]
 
-CHUNK = 128  # rows, whose scores of 1000 classes fit into a core's own cache
+_CHUNK = 128  # rows, whose scores of 1000 classes fit into a core's own cache
 
 
 def usable_head(store: EmbeddingStore) -> Head:
@@ -43,8 +43,8 @@ def class_logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turns logits, ``(n, C)``, into probabilities, in place; each row adds up to 1."""
-    for start in range(0, len(logits), CHUNK):
-        part = logits[start : start + CHUNK]
+    for start in range(0, len(logits), _CHUNK):
+        part = logits[start : start + _CHUNK]
         part -= part.max(axis=1, keepdims=True)  # so that no exponential overflows
         np.exp(part, out=part)
         part /= part.sum(axis=1, keepdims=True)

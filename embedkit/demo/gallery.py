@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from embedkit.decode import decode_image
 from embedkit.dedup.evidence import describe_pair
 from embedkit.dedup.grouping import nodes_of
-from embedkit.errors import DecodeError
+from embedkit.pictures import thumbnails
 from embedkit.records import ImageFailure
 from embedkit.report import (
     ClassifiedPicture,
@@ -17,11 +16,11 @@ from embedkit.report import (
     GroupMember,
     Picture,
     SearchExample,
-    thumbnail,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from embedkit.dedup import Duplicates
     from embedkit.demo.run import DemoResult
@@ -30,12 +29,16 @@ __all__ = ["make_gallery"]
 
 _MAX_SHOWN = 300  # images with their classes: some 5 kB each
 _MAX_GROUPS = 100
+_SIDE = 160  # pixels
 
 
 def make_gallery(result: DemoResult) -> Gallery:
     """The report of a demo, with thumbnails from the demo's own images."""
-    album = _Album(result.images.folder)
     shown = list(result.classes.items())[:_MAX_SHOWN]
+    groups = result.groups[:_MAX_GROUPS]
+    searches = [[query, *(name for name, _ in found)] for query, found in result.searches.items()]
+    ids = chain((name for name, _ in shown), chain.from_iterable((*searches, *groups)))
+    album = _Album(result.images.folder, ids)
     return Gallery(
         title="embedkit demo",
         facts=_facts(result),
@@ -45,7 +48,7 @@ def make_gallery(result: DemoResult) -> Gallery:
             SearchExample(album.picture(query), [(album.picture(name), s) for name, s in found])
             for query, found in result.searches.items()
         ],
-        groups=_groups(result, album),
+        groups=_groups(result.duplicates, groups, album),
         failures=[
             ImageFailure(album.name(failure.id), failure.reason, failure.nbytes)
             for failure in result.failures
@@ -60,27 +63,18 @@ def _short(classes: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 class _Album:
-    """The pictures of a folder, each made once."""
+    """Pictures of a folder's images."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ids: Iterable[str]) -> None:
         self._folder = folder
-        self._pictures: dict[str, Picture] = {}
+        self._small = thumbnails(dict.fromkeys(ids), None, _SIDE)
 
     def name(self, image_id: str) -> str:
         """An id as people read it: the path below the folder."""
         return os.path.relpath(image_id, self._folder)
 
     def picture(self, image_id: str) -> Picture:
-        if image_id not in self._pictures:
-            self._pictures[image_id] = Picture(self.name(image_id), _thumbnail_of(image_id))
-        return self._pictures[image_id]
-
-
-def _thumbnail_of(image_id: str) -> str:
-    try:
-        return thumbnail(decode_image(Path(image_id).read_bytes(), image_id).image)
-    except (OSError, DecodeError):
-        return ""  # it was there a moment ago; the page says "no picture"
+        return Picture(self.name(image_id), self._small.get(image_id, ""))
 
 
 def _facts(result: DemoResult) -> list[tuple[str, str]]:
@@ -98,15 +92,17 @@ def _facts(result: DemoResult) -> list[tuple[str, str]]:
     ]
 
 
-def _groups(result: DemoResult, album: _Album) -> list[list[GroupMember]]:
-    nearest = _nearest(result.duplicates)
+def _groups(
+    duplicates: Duplicates, groups: Sequence[Sequence[str]], album: _Album
+) -> list[list[GroupMember]]:
+    nearest = _nearest(duplicates)
     return [
         [
             GroupMember(album.picture(name), score, album.name(other), reason)
             for name in group
             for score, other, reason in [nearest[name]]
         ]
-        for group in result.groups[:_MAX_GROUPS]
+        for group in groups
     ]
 
 

@@ -106,6 +106,7 @@ def run_demo(
     on_step: Callable[[str], None],
     *,
     on_progress: Callable[[Progress], None] | None = None,
+    on_part: Callable[[str, int, int], None] | None = None,
 ) -> DemoResult:
     """Embeds photographs, searches, classifies and finds copies among them, and reports.
 
@@ -116,6 +117,7 @@ def run_demo(
             packages bring, with one file damaged on purpose.
         on_step: Told what is done next, a line at a time.
         on_progress: Told how far the embedding is, after every batch.
+        on_part: Told how far the search for copies is: what is done, how much of how much.
 
     Raises:
         MissingExtraError: A package that the demo needs isn't installed.
@@ -136,7 +138,7 @@ def run_demo(
     Index.build(store, index, overwrite=True)
     searches = _search(store, index, gathered)
     on_step("looking for copies, on the pixels too")
-    duplicates = find_copies(store, verify=True, looks=_LOOKS)
+    duplicates = find_copies(store, verify=True, looks=_LOOKS, on_progress=on_part)
     on_step("classifying")
     classes = _classes(store)
     with EmbeddingStore.open(store) as opened:

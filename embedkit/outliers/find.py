@@ -58,6 +58,8 @@ class Outliers:
         meta: How it was made.
         images: How many images were looked at.
         k: How many neighbours were asked.
+        recall: The share of the neighbours that an index found, measured; None if every pair was
+            compared.
         off_topic: The most isolated images, first.
         labels: The most contradicted labels, first.
     """
@@ -66,12 +68,18 @@ class Outliers:
     meta: StoreMeta
     images: int
     k: int
+    recall: float | None
     off_topic: tuple[Outlier, ...]
     labels: tuple[Outlier, ...]
 
 
 def find_outliers(
-    store: str | os.PathLike[str], *, k: int = 10, top: int = 50, min_deviations: float = 3.0
+    store: str | os.PathLike[str],
+    *,
+    k: int = 10,
+    top: int = 50,
+    min_deviations: float = 3.0,
+    index: str | os.PathLike[str] | None = None,
 ) -> Outliers:
     """Finds images that don't belong, by their nearest others in the store.
 
@@ -85,8 +93,11 @@ def find_outliers(
         k: How many neighbours are asked.
         top: List at most so many of each kind.
         min_deviations: How isolated an image must be.
+        index: An index of the same images, which finds most of the neighbours in much less time;
+            None compares all pairs.
 
     Raises:
+        IndexFileError: The index can't be read, or is of other images.
         StoreError: The store can't be read, or an embedding isn't finite.
         ValueError: ``k`` or ``top`` is less than 1.
     """
@@ -94,7 +105,7 @@ def find_outliers(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     with EmbeddingStore.open(store) as opened:
-        rows, cosines = nearest_others(opened, k)
+        rows, cosines, recall = _neighbors(opened, k, index)
         labels = opened.labels or [""] * len(opened)
         finder = _Finder(opened, labels, rows, cosines)
         isolation = _deviations(cosines)
@@ -111,8 +122,19 @@ def find_outliers(
         ]
         count = rows.shape[1]
         return Outliers(
-            Path(store), opened.meta, len(opened), count, tuple(off_topic), tuple(wrong)
+            Path(store), opened.meta, len(opened), count, recall, tuple(off_topic), tuple(wrong)
         )
+
+
+def _neighbors(
+    store: EmbeddingStore, k: int, index: str | os.PathLike[str] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32], float | None]:
+    """Rows and cosines of each image's nearest others, and the share that was found."""
+    if index is None:
+        return *nearest_others(store, k), None
+    from embedkit.outliers.indexed import indexed_others
+
+    return indexed_others(store, index, k)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from embedkit.store import EmbeddingStore
 
-__all__ = ["nearest_others"]
+__all__ = ["nearest_others", "unit_block"]
 
 _ASKING, _OTHERS = 8192, 2048  # rows a block; their cosines are 64 MiB
 
 
-def nearest_others(store: EmbeddingStore, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def nearest_others(
+    store: EmbeddingStore, k: int, asked: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k nearest other images of each image by cosine, best first.
 
     Every pair is compared: the time grows with the square of N, the memory with ``N k``.
@@ -27,35 +29,43 @@ def nearest_others(store: EmbeddingStore, k: int) -> tuple[NDArray[np.int64], ND
     Args:
         store: N embeddings; they need not be normalised.
         k: How many; no more than N - 1 are found.
+        asked: ``(n,)`` the rows whose neighbours are looked for, ascending; None is all N.
 
     Returns:
-        ``(N, k)`` row numbers and cosines. Of equal cosines the lower row comes first.
+        ``(n, k)`` row numbers and cosines. Of equal cosines the lower row comes first.
 
     Raises:
         StoreError: A row isn't finite.
     """
     count = len(store)
+    asked = np.arange(count) if asked is None else asked
     k = max(min(k, count - 1), 0)
-    rows, scores = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
-    for start in range(0, count if k else 0, _ASKING):
-        left = _block(store, start, _ASKING)
-        best = _Best(len(left), k)
+    rows, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
+    for start in range(0, len(asked) if k else 0, _ASKING):
+        mine = asked[start : start + _ASKING]
+        left, best = unit_block(store, mine), _Best(len(mine), k)
         for first in range(0, count, _OTHERS):
-            cosines = left @ _block(store, first, _OTHERS).T
+            others = np.arange(first, min(first + _OTHERS, count))
+            cosines = left @ unit_block(store, others).T
             # An image is no neighbour of itself.
-            own = np.arange(max(start, first), min(start + len(left), first + cosines.shape[1]))
-            cosines[own - start, own - first] = -np.inf
+            own = np.arange(*np.searchsorted(mine, (first, first + len(others))).tolist())
+            cosines[own, mine[own] - first] = -np.inf
             best.add(cosines, first)
-        rows[start : start + len(left)], scores[start : start + len(left)] = best.rows, best.scores
+        rows[start : start + len(mine)], scores[start : start + len(mine)] = best.rows, best.scores
     return rows, scores
 
 
-def _block(store: EmbeddingStore, start: int, size: int) -> NDArray[np.float32]:
-    rows = store.embeddings[start : start + size]
-    bad = first_not_finite(rows)
+def unit_block(store: EmbeddingStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some rows of unit length, ``(n, D)``.
+
+    Raises:
+        StoreError: One isn't finite.
+    """
+    taken = store.take(rows)
+    bad = first_not_finite(taken)
     if bad is not None:
-        raise StoreError(f"{store.path}: the embedding of row {start + bad} isn't finite")
-    return unit_rows(rows)
+        raise StoreError(f"{store.path}: the embedding of row {rows[bad]} isn't finite")
+    return unit_rows(taken)
 
 
 class _Best:

@@ -63,12 +63,18 @@ def write_outliers_page(
         facts=[
             ("Store", f"{found.path}, {found.images:,} images"),
             ("Backbone", found.meta.backbone),
-            ("Neighbours asked", f"{found.k}"),
+            ("Neighbours asked", _asked(found)),
             ("Found", f"{len(found.off_topic)} off-topic, {len(found.labels)} doubtful labels"),
         ],
         shelves=[shelf for shelf in shelves if shelf.rows],
     )
     return write_gallery(path, gallery)
+
+
+def _asked(found: Outliers) -> str:
+    if found.recall is None:
+        return f"{found.k}"
+    return f"{found.k}, by an index that finds {found.recall:.1%} of them"
 
 
 def _rows(some: Sequence[Outlier], pictures: dict[int, Picture]) -> list[ShelfRow]:

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["thumbnail", "write_gallery"]
 
-_SIDE = 160  # pixels
 _QUALITY = 80
 
 
-def thumbnail(image: Image.Image, side: int = _SIDE) -> str:
+def thumbnail(image: Image.Image, side: int) -> str:
     """A small copy of an image that can stand in a page itself.
 
     Args:
