@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 from itertools import pairwise
 
@@ -296,6 +297,8 @@ HOSTILE = {
     "numbers as ids": replaced("ids", data=np.arange(4)),
     "too few ids": replaced("ids", data=[b"a"] * 3, dtype=h5py.string_dtype("ascii")),
     "a group": lambda h5: (h5.__delitem__("ids"), h5.create_group("ids")),
+    "a dataset as group": replaced("images", data=np.arange(4)),
+    "a type": lambda h5: (h5.__delitem__("ids"), h5.__setitem__("ids", np.dtype("f4"))),
     "huge head": replaced("head/weight", shape=(2**40, 4), dtype="<f4"),
     "head of other width": replaced("head/weight", data=np.zeros((3, 5), "<f4")),
     "no checksums": lambda h5: h5.__delitem__("checksums"),
@@ -327,6 +330,27 @@ def test_hostile_files_are_refused(tmp_path, change):
             EmbeddingStore.open(path)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("external link", "ids is missing, or a link to elsewhere"),
+        ("external weight", "head/weight is missing, or a link to elsewhere"),
+        ("no checksums", "checksums is missing, or a link to elsewhere"),
+        ("no checksum of images", "checksums/images is missing, or a link to elsewhere"),
+        ("virtual", "embeddings is not a plain dataset"),
+        ("external storage", "embeddings is not a plain dataset"),
+        ("a group", "ids is not a plain dataset"),
+        ("a type", "ids is not a plain dataset"),
+        ("chunked", "embeddings is not stored in one piece"),
+    ],
+)
+def test_what_is_wrong_with_a_hostile_file_is_said(tmp_path, name, message):
+    path = tmp_path / "evil.h5"
+    path.write_bytes(hostile(HOSTILE[name]))
+    with pytest.raises(StoreError, match=re.escape(message)):
+        EmbeddingStore.open(path)
 
 
 def test_what_is_no_store_is_refused(tmp_path):

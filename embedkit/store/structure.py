@@ -124,10 +124,7 @@ def _plain_dataset(
 
 
 def _is_hard_link(h5: h5py.h5f.FileID, place: bytes) -> bool:
-    try:
-        return bool(h5.links.get_info(place).type == h5py.h5l.TYPE_HARD)
-    except KeyError:
-        return False
+    return bool(h5.links.exists(place) and h5.links.get_info(place).type == h5py.h5l.TYPE_HARD)
 
 
 def _check_type(
