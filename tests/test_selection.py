@@ -200,6 +200,8 @@ def test_what_is_refused(tmp_path):
             select(store, **{"per_class": 1, **wrong})
     with pytest.raises(ValueError, match="no class 'ufo'"):
         select(store, 1, classes=["ufo"])
+    with pytest.raises(ValueError, match="classes is empty"):
+        select(store, 1, classes=[])
     with pytest.raises(ValueError, match="more than one class is 'crane'"):
         select(store, 1, classes=["crane"])
     with pytest.raises(ValueError, match="no store"):

@@ -220,6 +220,8 @@ def _class_numbers(head: Head, classes: Sequence[str] | None) -> NDArray[np.int6
     """The numbers of the classes that are asked for, each once."""
     if classes is None:
         return np.arange(len(head.class_names))
+    if not classes:
+        raise ValueError("classes is empty: name some, or give None for all")
     whole = _numbers_by_word([*enumerate(head.class_ids), *enumerate(head.class_names)])
     whole |= {str(number): {number} for number in range(len(head.class_names))}
     parts = _numbers_by_word(
