@@ -34,7 +34,7 @@ __all__ = ["DemoResult", "run_demo"]
 
 _BACKBONE = "efficientnet_lite0"
 _MARKER = ".embedkit-demo.json"
-_QUERIES, _NEIGHBORS, _CLASSES = 6, 6, 3
+_QUERIES, _NEIGHBORS, _CLASSES = 6, 5, 3
 _LOOKS = 5  # others that each image is scored with: the likeliest copies
 _NEEDED = {
     "cv2": "opencv-python-headless",
