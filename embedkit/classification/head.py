@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from embedkit.records import Head
     from embedkit.store import EmbeddingStore
 
-__all__ = ["class_logits", "likeliest", "softmax", "usable_head"]
+__all__ = ["likeliest", "softmax", "usable_head"]
 
 _CHUNK = 128  # rows, whose scores of 1000 classes fit into a core's own cache
 
@@ -36,11 +36,6 @@ def usable_head(store: EmbeddingStore) -> Head:
     return head
 
 
-def class_logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
-    """``(n, D)`` rows to ``(n, C)`` logits."""
-    return rows @ head.weight.T + head.bias
-
-
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turns logits, ``(n, C)``, into probabilities, in place; each row adds up to 1."""
     for start in range(0, len(logits), _CHUNK):
@@ -55,6 +50,6 @@ def likeliest(
     rows: NDArray[np.floating], head: Head, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """``(n, k)`` class numbers and probabilities, best first; equal ones in the head's order."""
-    logits = class_logits(rows.astype(np.float32), head)
+    logits = rows.astype(np.float32) @ head.weight.T + head.bias
     classes = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return classes, np.take_along_axis(softmax(logits), classes, axis=1)

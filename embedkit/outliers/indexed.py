@@ -9,6 +9,7 @@ import numpy as np
 from embedkit.errors import IndexMismatchError
 from embedkit.index import Index
 from embedkit.outliers.neighbors import nearest_others, unit_block
+from embedkit.vectors import refuse_not_finite, unit_rows
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["indexed_others"]
 
-_ASKING = 1024  # rows at a time
+_NEAR_AT_ONCE = 16384  # neighbours whose rows are read together
 _CHECKED = 200  # images whose exact neighbours are found, to measure the recall
 _SAME = 1e-5  # cosines of float32 that differ by less are taken for equal
 
@@ -54,13 +55,14 @@ def indexed_others(
         numbers = {name: row for row, name in enumerate(names)}
         if missing := index.unknown(numbers):
             raise IndexMismatchError(f"{index.path}: has no {min(missing)} of {store.path}")
-        for start in range(0, count if k else 0, _ASKING):
-            asked = np.arange(start, min(start + _ASKING, count))
-            left = unit_block(store, asked)
-            own = names[start : start + len(asked)]
-            found = _others(index, index.search(left, k + 1), own, numbers, k)
+        step = max(_NEAR_AT_ONCE // max(k, 1), 1)
+        for start in range(0, count if k else 0, step):
+            asked = np.arange(start, min(start + step, count))
+            own, taken = names[start : start + step], store.take(asked)
+            refuse_not_finite(taken, own, store.path)
+            found = _others(index, index.search(taken, k + 1), own, numbers, k)
             right = unit_block(store, found.reshape(-1)).reshape(*found.shape, -1)
-            near = np.einsum("nd,nkd->nk", left, right)
+            near = np.einsum("nd,nkd->nk", unit_rows(taken), right)
             order = np.argsort(-near, axis=1, kind="stable")
             rows[asked] = np.take_along_axis(found, order, axis=1)
             cosines[asked] = np.take_along_axis(near, order, axis=1)
