@@ -104,7 +104,7 @@ def test_a_bound_is_never_below_the_cosine(dim: int, dtype: str) -> None:
     rows[30:60] = rows[60:90]
     unit = UnitRows(rows)
     with ThreadPoolExecutor(2) as pool:
-        sketched = sketch.Plan(basis.astype(np.float32), (4, 9, 20)).apply(unit, pool)
+        sketched = sketch.Plan(basis.astype(np.float32), (4, 9, 20)).apply(unit, pool.map)
     exact = unit.take(slice(None)) @ unit.take(slice(None)).T
     bound = np.zeros((120, 120), np.float32)
     previous = np.full((120, 120), np.inf)

@@ -15,6 +15,7 @@ from stores import make_meta, write_store
 from embedkit.dedup import Pairs, cells, find_pairs, looking
 from embedkit.dedup.calibration import Calibration, guessed_calibration
 from embedkit.dedup.join import join_rows
+from embedkit.dedup.joiners import say_nothing
 from embedkit.dedup.rows import UnitRows
 from embedkit.errors import DecodeError, EmbedkitError, StoreError, StoreMismatchError
 
@@ -239,7 +240,7 @@ def test_cells_find_most_and_say_how_many(tmp_path: Path, monkeypatch: pytest.Mo
     rows[300:] = rows[:300] + rng.standard_normal((300, 12)).astype(np.float32) * 0.25
     exact = join_rows(UnitRows(rows), 0.8)
     unit = UnitRows(rows)
-    found = cells.join_cells(unit, 0.8, max_pairs=10_000, rows_a_cell=30)
+    found = cells.join_cells(unit, 0.8, say_nothing, max_pairs=10_000, rows_a_cell=30)
     wanted, got = (
         set(zip(side[0].tolist(), side[1].tolist(), strict=True)) for side in (exact, found)
     )
@@ -259,8 +260,9 @@ def test_cells_against_another_store() -> None:
     rows = rng.standard_normal((300, 12)).astype(np.float32)
     other = rows[::2] + rng.standard_normal((150, 12)).astype(np.float32) * 0.1
     found = cells.join_cells(
-        UnitRows(rows), 0.9, against=UnitRows(other), max_pairs=10_000, rows_a_cell=30
-    )
+        UnitRows(rows), 0.9, say_nothing,
+        against=UnitRows(other), max_pairs=10_000, rows_a_cell=30,
+    )  # fmt: skip
     exact = join_rows(UnitRows(rows), 0.9, against=UnitRows(other))
     missed = len(exact[0]) - len(found[0])
     assert 0 <= missed < len(exact[0]) * 0.1
@@ -311,7 +313,9 @@ def test_pixels_decide(
     assert how["flip"] is True
     np.testing.assert_allclose(how["crop"], [30 / 320, 20 / 240, 300 / 320, 220 / 240], atol=0.02)
     assert ("looking at pixels", 45, 45) in told
-    assert {what for what, _, _ in told} == {"comparing embeddings", "looking at pixels"}
+    assert {what for what, _, _ in told} == {
+        "comparing embeddings", "scoring pairs", "looking at pixels",
+    }  # fmt: skip
 
 
 def test_a_given_calibration_scores(tmp_path: Path) -> None:

@@ -8,116 +8,166 @@ Source: Sivic, Zisserman, "Video Google" (2003), the inverted file; here both si
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import faiss
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from embedkit.dedup.join import join_rows
+from embedkit.dedup.join import MAX_PAIRS, join_by, join_rows, refuse_too_many
 from embedkit.dedup.rows import UnitRows
+from embedkit.ordering import in_order, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from embedkit.dedup.join import Found
+
+    Tell = Callable[[str, int, int], None]
+
 __all__ = ["join_cells", "measure_recall"]
 
-_ROWS_A_CELL = 2000
 _PROBES = 3
-_TRAINED_ROWS_A_CELL = 50
-_ASKED = 500  # rows that are compared with all others to measure the recall
-
-_Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
+_DIMS_A_PAIR = 30  # a pair of rows costs as much as so many dimensions of a row and a centroid
+_LEAST_ROWS, _MOST_ROWS = 4000, 10_000  # of a cell: planning its join takes time, its rows memory
+_TRAINED_ROWS_A_CELL, _TRAINED_VALUES = 50, 2**28
+_ASKED = 2000  # rows that are compared with all others to measure the recall
 
 
 def join_cells(
     rows: UnitRows,
     threshold: float,
+    tell: Tell,
     *,
     against: UnitRows | None = None,
-    max_pairs: int,
-    rows_a_cell: int = _ROWS_A_CELL,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> _Found:
+    max_pairs: int = MAX_PAIRS,
+    rows_a_cell: int | None = None,
+) -> Found:
     """Finds most pairs whose cosine is at least ``threshold``; see ``join_rows``.
 
     Args:
         rows: ``n`` rows.
         threshold: The least cosine.
+        tell: Told what is done, how much of how much.
         against: The rows of the other side; None compares ``rows`` with each other.
         max_pairs: More are refused.
-        rows_a_cell: On average.
-        on_progress: Told how many of how many cells are done.
+        rows_a_cell: On average; None takes as many as should be quickest.
+
+    Raises:
+        EmbedkitError: There are more than ``max_pairs``.
     """
     other = rows if against is None else against
     if not len(rows) or not len(other):
         return join_rows(rows, threshold, against=against)
-    count = max(len(other) // rows_a_cell, 1)
+    count = max(len(other) // (rows_a_cell or _quickest(len(other), other.dim)), 1)
     centroids = _centroids(other, count)
-    mine = _nearest(rows, centroids, 1)[:, 0]
-    probed = _nearest(other, centroids, min(_PROBES, count))
-    found = []
-    left = 0
-    for cell in range(count):
-        members = np.flatnonzero(mine == cell)
-        near = np.flatnonzero((probed == cell).any(axis=1))
-        part = join_rows(
-            UnitRows(rows.embeddings, rows.numbers[members]), threshold,
-            against=UnitRows(other.embeddings, other.numbers[near]), max_pairs=max_pairs - left,
-        )  # fmt: skip
-        found.append(_each_once(part) if against is None else part)
-        left += len(found[-1][0])
-        if on_progress is not None:
-            on_progress(cell + 1, count)
+    probed = _nearest(other, centroids, min(_PROBES, count), tell)
+    own = probed[:, :1] if against is None else _nearest(rows, centroids, 1, tell)
+    members, near = _Lists.of(own, count), _Lists.of(probed, count)
+
+    def join(cell: int) -> Found:
+        mine, theirs = members.cell(cell), near.cell(cell)
+        first, second, cosines = join_by(
+            map, rows.loaded(mine), threshold, other.loaded(theirs), max_pairs
+        )
+        first, second = mine[first], theirs[second]
+        if against is None:  # a pair that the other one's cell finds too, is one of the lower row
+            twice = (probed[first] == own[second]).any(axis=1)
+            kept = np.flatnonzero((first < second) | ~twice)
+            first, second, cosines = first[kept], second[kept], cosines[kept]
+            first, second = np.minimum(first, second), np.maximum(first, second)
+        return first, second, cosines
+
+    found, so_far = [], 0
+    # The threads are ours, a cell each.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        closing(in_order(join, range(count), usable_cores())) as parts,
+    ):
+        for cell, part in parts:
+            found.append(part)
+            so_far += len(part[0])
+            refuse_too_many(so_far, max_pairs, threshold)
+            tell("comparing cells", cell + 1, count)
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
-    _, kept = np.unique(np.stack([first, second], axis=1), axis=0, return_index=True)
-    return first[kept], second[kept], cosines[kept]
+    order = np.lexsort((second, first))
+    return rows.numbers[first[order]], other.numbers[second[order]], cosines[order]
 
 
 def measure_recall(
-    found: _Found, rows: UnitRows, threshold: float, *, against: UnitRows | None, max_pairs: int
-) -> float:
-    """The share of the pairs of 500 rows, compared with all others, that are among those found.
+    found: Found, rows: UnitRows, threshold: float, *, against: UnitRows | None, max_pairs: int
+) -> float | None:
+    """The share of the pairs of 2,000 rows, compared with all others, that are among those found.
 
     Returns:
-        0 to 1; 1 if these rows have no pairs.
+        0 to 1; None if these rows have no pairs.
     """
     drawn = np.random.default_rng(1).permutation(len(rows))[:_ASKED]
     asked = UnitRows(rows.embeddings, rows.numbers[np.sort(drawn)])
-    exact = join_rows(asked, threshold, against=against or rows, max_pairs=max_pairs)
+    first, second, _ = join_rows(asked, threshold, against=against or rows, max_pairs=max_pairs)
     if against is None:
-        exact = _each_once(exact)
-    wanted = np.unique(np.stack(exact[:2], axis=1), axis=0)
-    if not len(wanted):
-        return 1.0
-    width = max(int(column.max(initial=0)) for column in (*found[:2], *exact[:2])) + 1
-    there = np.isin(wanted[:, 0] * width + wanted[:, 1], found[0] * width + found[1])
-    return float(there.mean())
+        apart = first != second
+        first, second = np.minimum(first, second)[apart], np.maximum(first, second)[apart]
+    if not len(first):
+        return None
+    width = max(int(column.max(initial=0)) for column in (found[1], second)) + 1
+    wanted = np.unique(first * width + second)
+    return float(np.isin(wanted, found[0] * width + found[1]).mean())
 
 
-def _each_once(found: _Found) -> _Found:
-    """Lower row first, none with itself."""
-    first, second, cosines = found
-    apart = first != second
-    low, high = np.minimum(first, second)[apart], np.maximum(first, second)[apart]
-    return low, high, cosines[apart]
+@dataclass(frozen=True)
+class _Lists:
+    """The rows of each cell.
+
+    Attributes:
+        places: ``(n k,)`` of the rows, cell by cell, ascending within each.
+        starts: ``(cells + 1,)`` where each cell begins among them.
+    """
+
+    places: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, cells: NDArray[np.int32], count: int) -> Self:
+        """From the ``(n, k)`` cells of each row."""
+        flat = cells.reshape(-1)
+        starts = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=count))])
+        return cls(np.argsort(flat, kind="stable") // cells.shape[1], starts)
+
+    def cell(self, number: int) -> NDArray[np.int64]:
+        """The places of one cell's rows."""
+        return self.places[self.starts[number] : self.starts[number + 1]]
+
+
+def _quickest(count: int, dim: int) -> int:
+    """The rows a cell for which finding each row's cells costs as much as comparing within them."""
+    balanced = np.sqrt(count * dim / (_DIMS_A_PAIR * _PROBES))
+    return int(np.clip(balanced, _LEAST_ROWS, _MOST_ROWS))
 
 
 def _centroids(rows: UnitRows, count: int) -> NDArray[np.float32]:
-    sample = rows.sample(count * _TRAINED_ROWS_A_CELL).astype(np.float32)
+    most = max(_TRAINED_VALUES // rows.dim, count)
+    taken, lengths = rows.coarse(rows.drawn(min(count * _TRAINED_ROWS_A_CELL, most)))
     means = faiss.Kmeans(
         rows.dim, count, niter=8, spherical=True, seed=1, min_points_per_centroid=1
     )
-    means.train(sample)
+    means.train(taken / lengths[:, None])
     return np.asarray(means.centroids)
 
 
-def _nearest(rows: UnitRows, centroids: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+def _nearest(
+    rows: UnitRows, centroids: NDArray[np.float32], count: int, tell: Tell
+) -> NDArray[np.int32]:
     """The cells of each row, nearest first, ``(n, count)``."""
     index = faiss.IndexFlatIP(rows.dim)
     index.add(centroids)
-    out = np.empty((len(rows), count), np.int64)
-    for where, part in rows.parts():
-        out[where] = index.search(part.astype(np.float32), count)[1]
+    out = np.empty((len(rows), count), np.int32)
+    for where in rows.pieces():
+        taken, _ = rows.coarse(where)  # their lengths change nothing
+        out[where] = index.search(taken, count)[1]
+        tell("finding the cells", where.stop, len(rows))
     return out

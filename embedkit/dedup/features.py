@@ -8,15 +8,20 @@ Descriptor for Image Copy Detection" (2022).
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.linalg import eigh
+from threadpoolctl import threadpool_limits
 
 from embedkit.dedup.hashes import is_telling
+from embedkit.ordering import in_order, usable_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from embedkit.dedup.rows import UnitRows
@@ -34,7 +39,7 @@ _LEARNED_ROWS, _BACKGROUND_ROWS = 8192, 2048
 _RANKS = slice(4, 20)  # of the nearest in the background; the first few may be copies themselves
 _SHRINKAGE = 0.1  # of the mean eigenvalue, added to each
 _UNRELATED = 32
-_PAIRS_AT_ONCE = 16384
+_VALUES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Whitening:
     """
 
     mean: NDArray[np.float64]
-    matrix: NDArray[np.float64]
+    matrix: NDArray[np.float32]
 
     @classmethod
     def learn(cls, rows: NDArray[np.float64]) -> Self:
@@ -58,11 +63,12 @@ class Whitening:
         covariance = (rows - mean).T @ (rows - mean) / max(len(rows), 1)
         values, vectors = eigh(covariance, subset_by_index=[dim - kept, dim - 1])
         floor = _SHRINKAGE * np.trace(covariance) / kept + 1e-12
-        return cls(mean, vectors / np.sqrt(np.maximum(values, 0) + floor))
+        matrix = vectors / np.sqrt(np.maximum(values, 0) + floor)
+        return cls(mean, matrix.astype(np.float32))
 
-    def apply(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def apply(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
         """Whitened rows of unit length."""
-        white = (rows - self.mean) @ self.matrix
+        white = (rows - self.mean).astype(np.float32) @ self.matrix
         norms = np.linalg.norm(white, axis=1, keepdims=True)
         return np.asarray(white / np.where(norms > 0, norms, 1))
 
@@ -83,13 +89,15 @@ class PairFeatures:
         self._sides = rows, other
         self._hashes = hashes, other_hashes
         self._whitening = Whitening.learn(other.sample(_LEARNED_ROWS))
-        self._background = other.sample(_BACKGROUND_ROWS)
+        self._background = other.sample(_BACKGROUND_ROWS).astype(np.float32)
+        self._common: dict[UnitRows, NDArray[np.float32]] = {}
 
     def columns(
         self,
         first: NDArray[np.int64],
         second: NDArray[np.int64],
         view: UnitRows | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """The features of ``(P,)`` pairs of places.
 
@@ -98,37 +106,77 @@ class PairFeatures:
             second: Places in the other rows.
             view: Embeddings of the first side's images, mirrored or turned, that are compared
                 instead of their own.
+            on_progress: Told how many of how many pairs are done.
         """
-        parts = [
-            self._part(
-                first[start : start + _PAIRS_AT_ONCE], second[start : start + _PAIRS_AT_ONCE], view
-            )
-            for start in range(0, max(len(first), 1), _PAIRS_AT_ONCE)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in FEATURES}
-
-    def _part(
-        self, first: NDArray[np.int64], second: NDArray[np.int64], view: UnitRows | None
-    ) -> dict[str, NDArray[np.float64]]:
-        left, left_white, left_common = self._side(view or self._sides[0], first)
-        right, right_white, right_common = self._side(self._sides[1], second)
-        cosine = np.einsum("nd,nd->n", left, right)
+        mine, other = view or self._sides[0], self._sides[1]
+        self._compare_with_background(mine, first)
+        self._compare_with_background(other, second)
+        common = self._common[mine][first] + self._common[other][second]
         distance = hamming_distances(self._hashes[0][first], self._hashes[1][second])
+        cosine, whitened = np.empty(len(first)), np.empty(len(first))
+
+        def fill(part: slice) -> None:
+            left, left_white = self._rows(mine, first[part])
+            right, right_white = self._rows(other, second[part])
+            np.einsum("nd,nd->n", left, right, out=cosine[part])
+            whitened[part] = np.einsum("nd,nd->n", left_white, right_white)
+
+        for part in _each(fill, list(_parts(len(first), mine.dim))):
+            if on_progress is not None:
+                on_progress(part.stop, len(first))
         return {
             "cosine": cosine,
-            "whitened": np.einsum("nd,nd->n", left_white, right_white),
-            "normalised": cosine - (left_common + right_common) / 2,
+            "whitened": whitened,
+            "normalised": cosine - common / 2,
             "hamming": np.minimum(distance, _UNRELATED).astype(np.float64),
         }
 
-    def _side(self, rows: UnitRows, at: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
-        """Rows, whitened rows, and what each has in common with the background."""
+    def _compare_with_background(self, rows: UnitRows, at: NDArray[np.int64]) -> None:
+        """Finds what some rows have in common with the background, if it isn't known."""
+        common = self._common.setdefault(rows, np.full(len(rows), np.nan, np.float32))
+        places = np.unique(at)
+        places = places[np.isnan(common[places])]
+
+        def fill(part: slice) -> None:
+            found = rows.take(places[part]).astype(np.float32)
+            common[places[part]] = _mean_of_ranks(found @ self._background.T)
+
+        for _ in _each(fill, list(_parts(len(places), max(rows.dim, len(self._background))))):
+            pass
+
+    def _rows(
+        self, rows: UnitRows, at: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Rows, and whitened rows."""
         places, inverse = np.unique(at, return_inverse=True)
         found = rows.take(places)
-        similar = np.sort(found @ self._background.T, axis=1)[:, ::-1]
-        ranked = similar[:, _RANKS] if similar.shape[1] > _RANKS.start else similar
-        common = ranked.mean(1) if ranked.shape[1] else np.zeros(len(found))
-        return found[inverse], self._whitening.apply(found)[inverse], common[inverse]
+        return found[inverse], self._whitening.apply(found)[inverse]
+
+
+def _mean_of_ranks(similar: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of the similarities with the background, the mean of those of the ranks that tell."""
+    if similar.shape[1] > _RANKS.stop:
+        similar = np.partition(similar, -_RANKS.stop, axis=1)[:, -_RANKS.stop :]
+    similar = np.sort(similar, axis=1)[:, ::-1]
+    ranked = similar[:, _RANKS] if similar.shape[1] > _RANKS.start else similar
+    return ranked.mean(1) if ranked.shape[1] else np.zeros(len(similar), np.float32)
+
+
+def _parts(count: int, dim: int) -> Iterator[slice]:
+    step = max(_VALUES_AT_ONCE // max(dim, 1), 1)
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def _each(function: Callable[[slice], None], parts: Iterable[slice]) -> Iterator[slice]:
+    """Calls a function with each part, in as many threads as cores; gives the parts as done."""
+    # The threads are ours: BLAS's own would wait for each other at every part.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        closing(in_order(function, parts, usable_cores())) as done,
+    ):
+        for part, _ in done:
+            yield part
 
 
 def hamming_distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8]:

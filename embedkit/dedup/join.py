@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.rows import UnitRows
-    from embedkit.dedup.sketch import Sketch
+    from embedkit.dedup.sketch import Run, Sketch
 
-__all__ = ["MAX_PAIRS", "confirmed", "join_rows", "refuse_too_many"]
+__all__ = ["MAX_PAIRS", "Found", "confirmed", "join_by", "join_rows", "refuse_too_many"]
 
 MAX_PAIRS = 10_000_000
 _STRIPE, _BLOCK = 512, 2048
@@ -38,7 +38,8 @@ _GATHER_ROWS = 4096  # the gathered columns of so many pairs stay in the cache
 _LARGE_PAGE = 2**21
 _ROUNDING = 1e-12  # a cosine of equal rows may be as far below 1
 
-_Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
+Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
+"""Row numbers of both sides, and cosines, ``(P,)`` each."""
 
 
 def join_rows(
@@ -49,7 +50,7 @@ def join_rows(
     max_pairs: int = MAX_PAIRS,
     threads: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> _Found:
+) -> Found:
     """Finds every pair whose cosine, in float64, is at least ``threshold``.
 
     Args:
@@ -68,29 +69,41 @@ def join_rows(
     Raises:
         EmbedkitError: There are more than ``max_pairs``.
     """
-    other = rows if against is None else against
-    if not len(rows) or not len(other):
-        return _nothing()
-    starts = range(0, len(rows), _STRIPE)
-    found, count = [_nothing()], 0
     # The threads are ours, one stripe each: BLAS's own would wait for each other at every block.
     workers = ThreadPoolExecutor(threads or usable_cores())
     with threadpool_limits(1, user_api="blas"), workers as pool:
-        plan = plan_sketch(rows, other, threshold)
-        sketch = plan.apply(rows, pool)
-        work = _Join(
-            rows, other, sketch, sketch if against is None else plan.apply(other, pool),
-            threshold, max_pairs, against is None,
-        )  # fmt: skip
         try:
-            for done, part in enumerate(pool.map(work.stripe, starts), 1):
-                found.append(part)
-                count += len(part[0])
-                refuse_too_many(count, max_pairs, threshold)
-                if on_progress is not None:
-                    on_progress(done, len(starts))
+            return join_by(pool.map, rows, threshold, against, max_pairs, on_progress)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def join_by(
+    run: Run,
+    rows: UnitRows,
+    threshold: float,
+    against: UnitRows | None = None,
+    max_pairs: int = MAX_PAIRS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Joins as ``join_rows`` does; ``run``, such as ``map``, calls what does the work."""
+    other = rows if against is None else against
+    if not len(rows) or not len(other):
+        return _nothing()
+    plan = plan_sketch(rows, other, threshold)
+    sketch = plan.apply(rows, run)
+    work = _Join(
+        rows, other, sketch, sketch if against is None else plan.apply(other, run),
+        threshold, max_pairs, against is None,
+    )  # fmt: skip
+    starts = range(0, len(rows), _STRIPE)
+    found, count = [_nothing()], 0
+    for done, part in enumerate(run(work.stripe, starts), 1):
+        found.append(part)
+        count += len(part[0])
+        refuse_too_many(count, max_pairs, threshold)
+        if on_progress is not None:
+            on_progress(done, len(starts))
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
     return rows.numbers[first], other.numbers[second], cosines
 
@@ -101,7 +114,7 @@ def confirmed(
     other: UnitRows,
     second: NDArray[np.int64],
     threshold: float,
-) -> _Found:
+) -> Found:
     """Of pairs of places, those whose cosine in float64 reaches the threshold, and the cosines."""
     likely = np.flatnonzero(rows.may_reach(first, other, second, threshold))
     first, second = first[likely], second[likely]
@@ -135,7 +148,7 @@ class _Join:
     max_pairs: int
     upper: bool
 
-    def stripe(self, start: int) -> _Found:
+    def stripe(self, start: int) -> Found:
         """The pairs of up to ``_STRIPE`` rows from ``start`` on, in order."""
         found, count = [_nothing()], 0
         for first, second in self._likely(start):
@@ -166,7 +179,7 @@ class _Join:
         if count:
             yield _joined(waiting)
 
-    def _candidates(self, left: NDArray[np.float32], begin: int) -> Iterator[_Found]:
+    def _candidates(self, left: NDArray[np.float32], begin: int) -> Iterator[Found]:
         """Where the first level's bound reaches the threshold in a block."""
         right = self.right.levels[0][begin : begin + _BLOCK]
         products, mask = _buffers(len(left), len(right))
@@ -245,5 +258,5 @@ def _joined(
     return np.concatenate(first), np.concatenate(second)
 
 
-def _nothing() -> _Found:
+def _nothing() -> Found:
     return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)

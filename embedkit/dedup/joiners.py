@@ -102,7 +102,8 @@ class CellJoiner(ExactJoiner):
     """Finds most of them.
 
     Attributes:
-        recall: The least share of the pairs that was found, of the joins so far.
+        recall: The least share of the pairs that was found, of the joins so far; None if it
+            couldn't be measured, since no row that was asked for has a pair.
     """
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
@@ -110,12 +111,10 @@ class CellJoiner(ExactJoiner):
         from embedkit.dedup.cells import join_cells, measure_recall
 
         floor = self._floor(rows, against)
-        found = join_cells(
-            rows, floor, against=against, max_pairs=self._max_pairs,
-            on_progress=lambda done, total: self._tell("comparing cells", done, total),
-        )  # fmt: skip
+        found = join_cells(rows, floor, self._tell, against=against, max_pairs=self._max_pairs)
         share = measure_recall(found, rows, floor, against=against, max_pairs=self._max_pairs)
-        self.recall = share if self.recall is None else min(self.recall, share)
+        if share is not None:
+            self.recall = share if self.recall is None else min(self.recall, share)
         return found
 
 

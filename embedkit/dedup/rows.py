@@ -42,6 +42,10 @@ class UnitRows:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def loaded(self, at: NDArray[np.int64]) -> UnitRows:
+        """Rows of their own, in memory: those at some places."""
+        return UnitRows(self._read(at))
+
     def take(self, at: NDArray[np.int64] | slice) -> NDArray[np.float64]:
         """The rows at some places among ``numbers``, ``(m, D)``; a row of zeros stays one."""
         return _unit(self._read(at))

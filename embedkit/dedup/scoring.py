@@ -91,7 +91,10 @@ class Scorer:
             if view < 0:
                 first, second = second, first
             seen = views[abs(view) - 1] if view else None
-            for name, column in features.columns(first, second, seen).items():
+            columns = features.columns(
+                first, second, seen, lambda done, total: self.tell("scoring pairs", done, total)
+            )
+            for name, column in columns.items():
                 out.setdefault(name, np.empty(len(candidates)))[mine] = column
         return out
 

@@ -16,20 +16,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from scipy.linalg import eigh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.dedup.rows import UnitRows
 
-__all__ = ["Plan", "Sketch", "plan_sketch"]
+__all__ = ["Plan", "Run", "Sketch", "plan_sketch"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _SAMPLE_ROWS, _SAMPLE_PART = 4096, 20  # of so many rows one, but at least 2 D
 _LEAST_TRIED, _TRIED_STEP = 256, 8  # of the sample, to choose the levels: one in eight, or more
@@ -45,6 +47,15 @@ _GATHER, _GATHER_COLUMN = 120.0, 0.4
 _CHECK, _CHECK_COLUMN = 1000.0, 5.0
 
 
+class Run(Protocol):
+    """What calls a function with each item and gives the results in order: ``map``, or a pool's."""
+
+    def __call__(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item], /
+    ) -> Iterable[_Result]:
+        """Calls it."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How rows are sketched.
@@ -58,8 +69,8 @@ class Plan:
     basis: NDArray[np.float32] | None
     widths: tuple[int, ...]
 
-    def apply(self, rows: UnitRows, pool: Executor) -> Sketch:
-        """Sketches all rows, in the threads of a pool."""
+    def apply(self, rows: UnitRows, run: Run) -> Sketch:
+        """Sketches all rows; ``run`` calls what does the work."""
         first = self.widths[0] + (self.basis is not None)
         shapes = [first, *(b - a + 2 for a, b in pairwise(self.widths))]
         levels = tuple(np.empty((len(rows), columns), np.float32) for columns in shapes)
@@ -69,7 +80,7 @@ class Plan:
             for level, values in zip(levels, self._columns(rows, where, slack), strict=True):
                 level[where] = values
 
-        for _ in pool.map(fill, rows.pieces()):
+        for _ in run(fill, rows.pieces()):
             pass
         # Twice the bound k 2^-24 of a product of k columns and of rounding its operands.
         margins = tuple(
