@@ -22,14 +22,14 @@ from embedkit.dedup.search import LOOKS
 from embedkit.errors import StoreError
 from embedkit.index import Index
 from embedkit.likewise import embed_likewise
-from embedkit.originals import OriginalImages, policy_of
+from embedkit.originals import OriginalImages, hashes_of, policy_of
 from embedkit.searching.catalog import Catalog
 from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -142,10 +142,10 @@ def check_images(
         least = threshold
         if least is None:
             least = used.threshold_for(precision, checked=verify)
-        pixels = _pixels(new, opened, Path(root), stack) if verify else None
+        readers = _Readers(new, Path(root), stack) if verify else None
         side = Side(new)
         found = [
-            (store, _score(index, side, Side(store), held, used, least, max_hamming, pixels))
+            (store, _score(index, side, Side(store), held, used, least, max_hamming, readers))
             for store, held in zip(opened, _held(index, opened), strict=True)
         ]
         found = [(store, select_pairs(pairs, used, threshold, precision)) for store, pairs in found]
@@ -155,6 +155,22 @@ def check_images(
         matches.sort(key=lambda match: (order[match.image], -match.score, match.id))
         failures = tuple(new.failures())
         return Checked(tuple(names), tuple(matches), failures, least, used.name)
+
+
+class _Readers:
+    """Read the pixels of the new images, and of known ones; open until the stack is closed."""
+
+    def __init__(self, new: EmbeddingStore, root: Path, stack: ExitStack) -> None:
+        self._root, self._stack = root, stack
+        self.new = self._open(new, Path())
+
+    def of(self, known: EmbeddingStore) -> OriginalImages:
+        """Those of a store's images."""
+        return self._open(known, self._root)
+
+    def _open(self, store: EmbeddingStore, root: Path) -> OriginalImages:
+        images = OriginalImages.by_ids(store.ids, root, policy_of(store.meta), hashes_of(store))
+        return self._stack.enter_context(images)
 
 
 def _open(
@@ -180,7 +196,7 @@ def _score(
     calibration: Calibration,
     threshold: float,
     max_hamming: int,
-    pixels: Callable[[str], NDArray[np.uint8]] | None,
+    readers: _Readers | None,
 ) -> Pairs:
     """All candidates of new images with those of one store, scored."""
     if index is None:
@@ -194,7 +210,9 @@ def _score(
         rows=len(new), against_rows=len(known),
     )  # fmt: skip
     scorer = Scorer(new, known, calibration, {}, say_nothing, backwards=True)
-    return scorer.score(candidates, info, pixels)
+    if readers is None:
+        return scorer.score(candidates, info)
+    return scorer.score(candidates, info, readers.new, readers.of(known.store))
 
 
 def _held(index: Index | None, stores: Sequence[EmbeddingStore]) -> Sequence[NDArray[np.bool_]]:
@@ -226,16 +244,6 @@ def _near(index: Index, new: Side, store: EmbeddingStore) -> NDArray[np.int64]:
     rows = {name: row for row, name in enumerate(store.ids) if name in known}
     pairs = [(n, rows[name]) for n, names in enumerate(found.ids) for name in names if name in rows]
     return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def _pixels(
-    new: EmbeddingStore, known: Sequence[EmbeddingStore], root: Path, stack: ExitStack
-) -> Callable[[str], NDArray[np.uint8]]:
-    """The pixels of new images, and of known ones."""
-    mine = stack.enter_context(OriginalImages.by_ids(new.ids, Path(), policy_of(new.meta)))
-    others = {name for store in known for name in store.ids}
-    theirs = stack.enter_context(OriginalImages.by_ids(others, root, policy_of(new.meta)))
-    return lambda name: mine(name) if name in mine else theirs(name)
 
 
 def _matches(names: Sequence[str], store: EmbeddingStore, pairs: Pairs) -> list[Match]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from embedkit.dedup import collect, find_pairs
 from embedkit.dedup.joiners import say_nothing
-from embedkit.errors import DecodeError
 from embedkit.originals import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
 from embedkit.views import embed_views
@@ -17,9 +16,6 @@ from embedkit.views import embed_views
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from embedkit.dedup import Calibration, Duplicates
     from embedkit.dedup.grouping import Linkage
@@ -104,8 +100,9 @@ def find_copies(
                 device=device, on_progress=tell,
             )  # fmt: skip
         pairs = find_pairs(
-            store, against=against, verify=_pixels(sources) if verify else None, views=views,
-            device=device, on_progress=tell, **options,
+            store, against=against, verify=sources[0] if verify else None,
+            verify_against=sources[-1] if verify else None, views=views, device=device,
+            on_progress=tell, **options,
         )  # fmt: skip
     settings = _settings(options, linkage, verify=verify, flip=flip, rotate=rotate)
     return collect(pairs, store, against, linkage=linkage, settings=settings)
@@ -118,18 +115,6 @@ def _images_of(
     if not images:
         return OriginalImages.by_ids(store.ids, root, policy, hashes)
     return OriginalImages.of_source(images, store.ids, policy, hashes)
-
-
-def _pixels(sources: Sequence[OriginalImages]) -> Callable[[str], NDArray[np.uint8]]:
-    """Pixels by id, from the first source that has it."""
-
-    def load(name: str) -> NDArray[np.uint8]:
-        for source in sources:
-            if name in source:
-                return source(name)
-        raise DecodeError(name, "isn't in the source")
-
-    return load
 
 
 def _settings(options: PairOptions, linkage: str, **asked: bool) -> dict[str, Any]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OriginalImages", "hashes_of", "policy_of"]
 
 # What is looked at to find out where images were moved to.
-_TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS = 64, 10_000, 16
+_TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS, _TRIED_IMAGES = 64, 10_000, 16, 8
 
 
 def policy_of(meta: StoreMeta) -> DecodePolicy:
@@ -104,8 +104,9 @@ class OriginalImages:
         """Looks the ids up in a source, be it where it was or elsewhere by now.
 
         If none of its images has one of the ids as they are, a folder that ids begin with is taken
-        to be another one now: the one that finds most images there, and of equals the one that
-        leaves most of their paths alike.
+        to be another one now: the one whose images, as far as looked at, are those that were
+        embedded, of equals the one that finds most, and of these the one that leaves most of their
+        paths alike.
 
         Args:
             source: What ``extract`` was given, or where that lies now; or several.
@@ -119,7 +120,8 @@ class OriginalImages:
         """
         wanted = list(ids)
         there = {record.id: record for record in open_source(source, labels="none").scan()}
-        found = {name: there[name] for name in wanted if name in there} or _moved(wanted, there)
+        found = {name: there[name] for name in wanted if name in there}
+        found = found or _moved(wanted, there, hashes or {})
         if not found:
             sources = [source] if isinstance(source, str | os.PathLike) else list(source)
             raise SourceError(
@@ -174,7 +176,9 @@ class OriginalImages:
         return decode_image(self.read(image_id), image_id, self._policy).image
 
 
-def _moved(wanted: Sequence[str], there: Mapping[str, ImageRecord]) -> dict[str, ImageRecord]:
+def _moved(
+    wanted: Sequence[str], there: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]
+) -> dict[str, ImageRecord]:
     """The records of ids whose folder has another place or name by now.
 
     Raises:
@@ -187,17 +191,29 @@ def _moved(wanted: Sequence[str], there: Mapping[str, ImageRecord]) -> dict[str,
     for name in wanted[:: max(len(wanted) // _TRIED_IDS, 1)]:
         namesakes = by_name[name.rpartition("/")[2]]
         votes.update(_folders(name, other) for other in namesakes[:_TRIED_NAMESAKES])
-    tried = [
-        (_replaced(wanted, there, old, new), old, new)
-        for (old, new), _ in votes.most_common(_TRIED_FOLDERS)
-    ]
-    tried.sort(key=lambda one: (-len(one[0]), len(one[1])))
-    if len(tried) > 1 and len({(len(found), len(old)) for found, old, _ in tried[:2]}) == 1:
+    folders = [folders for folders, _ in votes.most_common(_TRIED_FOLDERS)]
+    found = {folders: _replaced(wanted, there, *folders) for folders in folders}
+    right = {f: _right(found[f], hashes) if len(found) > 1 else 0 for f in folders}
+    ranks = {f: (-right[f], -len(found[f]), len(f[0])) for f in folders}
+    folders.sort(key=ranks.__getitem__)
+    if len(folders) > 1 and ranks[folders[0]] == ranks[folders[1]]:
         raise SourceError(
-            f"{tried[0][2]} and {tried[1][2]} could both be where the store's images, such as "
+            f"{folders[0][1]} and {folders[1][1]} could both be where the store's images, such as "
             f"{wanted[0]}, are now: give only the right folder, or give it its old name"
         )
-    return tried[0][0] if tried else {}
+    return found[folders[0]] if folders else {}
+
+
+def _right(found: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]) -> int:
+    """How many of the first few images that were found are those that were embedded."""
+    right = 0
+    with ImageReader(max_bytes=DecodePolicy().max_bytes) as reader:
+        for name in [name for name in found if name in hashes][:_TRIED_IMAGES]:
+            try:
+                right += sha256(reader.read(found[name])).digest() == hashes[name]
+            except DecodeError:
+                continue  # it is none of them
+    return right
 
 
 def _folders(name: str, other: str) -> tuple[str, str]:

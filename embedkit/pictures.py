@@ -14,7 +14,7 @@ from embedkit.report import thumbnail
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from embedkit.decode import DecodePolicy
 
@@ -31,6 +31,7 @@ def thumbnails(
     *,
     images: Sequence[str | os.PathLike[str]] = (),
     root: Path = Path(),
+    hashes: Mapping[str, bytes] | None = None,
     max_bytes: int | None = None,
 ) -> dict[str, str]:
     """Id to thumbnail, for those images that can still be found.
@@ -44,6 +45,8 @@ def thumbnails(
         side: The longer side is at most this, pixels.
         images: The sources that the ids are of, where these lie now. None: ids are taken for paths.
         root: The folder that relative ids are below, if they are taken for paths.
+        hashes: SHA-256 of each id's encoded image: one of other bytes isn't shown. None shows what
+            there is.
         max_bytes: No more thumbnails are made when they have so many bytes; None makes all.
 
     Returns:
@@ -53,9 +56,9 @@ def thumbnails(
     wanted = list(ids)
     try:
         originals = (
-            OriginalImages.of_source(images, wanted, policy)
+            OriginalImages.of_source(images, wanted, policy, hashes)
             if images
-            else OriginalImages.by_ids(wanted, root, policy)
+            else OriginalImages.by_ids(wanted, root, policy, hashes)
         )
     except SourceError as exc:
         _log.warning("no thumbnails: %s", exc)

@@ -44,14 +44,17 @@ def make_pairs(
     )
 
 
-def make_found(pairs: Pairs, files: Sequence[Path | str], **images: Any) -> Duplicates:
+def make_found(
+    pairs: Pairs, files: Sequence[Path | str], *, root: Path = Path(), **images: Any
+) -> Duplicates:
     """Duplicates whose images are these files, as far as they are there; one for each node.
 
-    ``images`` are columns of ``FoundImages`` in place of what the files say.
+    Relative names are below ``root``; ``images`` are columns of ``FoundImages`` in place of what
+    the files say.
     """
     groups = group_pairs(pairs, images.pop("linkage", "single"))
     names = [str(files[node]) for node in groups.node.tolist()]
-    data = [Path(n).read_bytes() if Path(n).is_file() else b"" for n in names]
+    data = [(root / n).read_bytes() if (root / n).is_file() else b"" for n in names]
     digests = [np.frombuffer(hashlib.sha256(d).digest(), np.uint8) for d in data]
     count = len(names)
     columns = {

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import zipfile
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_a_group_is_a_row_of_pictures(photos, tmp_path):
         scores, 5, exact=[(0, 1)], hamming=np.array([0, 3, 255], np.uint8),
         verified=np.array([-1, 1, 0], np.int8), how=[{}, {"flip": True, "crop": None}, {}],
     )  # fmt: skip
-    found = make_found(pairs, photos, nbytes=np.array([900, 900, 2000, 10, 11]))
+    found = make_found(pairs, photos, root=tmp_path, nbytes=np.array([900, 900, 2000, 10, 11]))
     text, tags = write(found, tmp_path)
     assert text.startswith("<!DOCTYPE html>")
     pictures = tags.find("img")
@@ -124,7 +125,7 @@ def test_pages_stay_small_and_say_what_is_left_out(photos, tmp_path, monkeypatch
     monkeypatch.setattr(page, "_MAX_MEMBERS", 2)
     monkeypatch.setattr(page, "_MAX_FIGURES", 3)
     ends = {(i, i + 1): 0.9 for i in range(2)} | {(3 + 2 * i, 4 + 2 * i): 0.91 for i in range(5)}
-    found = make_found(make_pairs(ends, 13), [*photos, *map(str, range(8))])
+    found = make_found(make_pairs(ends, 13), [*photos, *map(str, range(8))], root=tmp_path)
     text, tags = write(found, tmp_path)
     assert "1 more images of this group" in text
     assert "4 more groups are not shown" in text
@@ -165,5 +166,29 @@ def test_images_are_found_in_archives_too(photos, tmp_path):
         f"{tmp_path}/in.zip#x/0.jpg": "zip", "https://x.org/a.jpg": "file",
     }  # fmt: skip
     pairs = make_pairs({(0, 1): 0.9}, 2)
-    _, tags = write(make_found(pairs, [ids[0], "0.jpg"], nbytes=np.array([1, 2])), tmp_path)
+    hashes = [sha256((tmp_path / name).read_bytes()).digest() for name in (photos[1], "0.jpg")]
+    found = make_found(
+        pairs, [ids[0], "0.jpg"], nbytes=np.array([1, 2]),
+        content_hash=np.array([list(one) for one in hashes], np.uint8),
+    )  # fmt: skip
+    _, tags = write(found, tmp_path)
     assert [picture["alt"] for picture in tags.find("img")] == ["0.jpg", ids[0]]
+
+
+def test_images_of_the_same_name_in_both_stores_are_shown_each(tmp_path):
+    for number, side in enumerate(("mine", "theirs")):
+        (tmp_path / side / "photos").mkdir(parents=True)
+        picture = encode(draw_photo(number, (40, 30)), "PNG")
+        (tmp_path / side / "photos" / "0.png").write_bytes(picture)
+    paths = [tmp_path / side / "photos" / "0.png" for side in ("mine", "theirs")]
+    found = make_found(
+        make_pairs({(0, 0): 0.9}, 1, against_rows=1), ["photos/0.png"] * 2,
+        content_hash=np.array([list(sha256(p.read_bytes()).digest()) for p in paths], np.uint8),
+    )  # fmt: skip
+    folders = [tmp_path / "mine", tmp_path / "theirs"]
+    page.write_page(found, tmp_path / "report.html", tmp_path, folders)
+    shown = re.findall(r'src="(data:[^"]+)"', (tmp_path / "report.html").read_text())
+    assert len(set(shown)) == 2
+    page.write_page(found, tmp_path / "report.html", tmp_path / "mine")
+    text = (tmp_path / "report.html").read_text()
+    assert len(re.findall(r'src="(data:[^"]+)"', text)) == text.count("no picture") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 
@@ -143,6 +144,9 @@ def test_images_of_several_folders_that_were_moved(tmp_path: Path) -> None:
             assert found.read(ids[4]) == (larger / "class/4.png").read_bytes()
             assert found.read(ids[0]) == (larger / "class/0.png").read_bytes()
     same = write("new/again", 5, 20)
+    hashes = {name: sha256((larger / name[7:]).read_bytes()).digest() for name in ids}
+    with OriginalImages.of_source([same, larger], ids, hashes=hashes) as found:
+        assert found.read(ids[0]) == (larger / "class/0.png").read_bytes()
     with pytest.raises(SourceError, match=r"could both be where .*photos/class/0\.png"):
         OriginalImages.of_source([larger, same], ids)
     (tmp_path / "kept").mkdir()
@@ -175,6 +179,30 @@ def test_an_image_of_other_bytes_is_not_looked_at(
         images = OriginalImages.of_source(moved, opened.ids, hashes=hashes_of(opened))
     with images, pytest.raises(DecodeError, match="isn't the image that was embedded"):
         images.read(str(other / "a.png"))
+
+
+def test_two_stores_with_the_same_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, side in enumerate(("mine", "theirs")):
+        (tmp_path / side / "photos").mkdir(parents=True)
+        for image in range(4):
+            picture = encode(draw_photo(10 * number + image), "PNG")
+            (tmp_path / side / "photos" / f"{image}.png").write_bytes(picture)
+        monkeypatch.chdir(tmp_path / side)
+        embedkit.extract("photos", "../" + side + ".h5", backbone="tiny", weights="random")
+    monkeypatch.chdir(tmp_path / "mine")
+    options = {"verify": True, "threshold": 0.0, "min_cosine": -1.0}
+    folders = [tmp_path / "mine/photos", tmp_path / "theirs/photos"]
+    # Where the ids lead to the store's own images, those of the other store can't be looked at.
+    found = find_copies("../mine.h5", against="../theirs.h5", **options)
+    assert (found.pairs.verified == -1).all()
+    for images in (folders, folders[::-1]):
+        found = find_copies("../mine.h5", against="../theirs.h5", images=images, **options)
+        assert len(found.pairs) == 16
+        assert (found.pairs.verified == 0).all()
+    checked = check_images("../mine.h5", folders[1], verify=True)
+    assert not checked.matches
+    checked = check_images("../mine.h5", folders[0], verify=True)
+    assert [match.id for match in checked.matches] == [f"photos/{n}.png" for n in range(4)]
 
 
 def test_new_images_against_an_index(folder: Path, store: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from embedkit.dedup.local_features import LocalFeatures
     from embedkit.dedup.verification import Evidence
 
+    Pixels = Callable[[str], NDArray[np.uint8]]
+
 __all__ = ["compare_images"]
+
+_Image = TypeVar("_Image")
 
 _IMAGES_KEPT = 4096  # about 130 KiB each; what is found again costs as much as ten comparisons
 _PAIRS_AT_ONCE = 256
 
 
 def compare_images(
-    pairs: Sequence[tuple[str, str]],
-    pixels: Callable[[str], NDArray[np.uint8]],
+    pairs: Sequence[tuple[_Image, _Image]],
+    pixels: Callable[[_Image], NDArray[np.uint8]],
     *,
     threads: int,
     on_progress: Callable[[int, int], None] | None = None,
@@ -35,8 +39,9 @@ def compare_images(
     """Looks at pairs of images; None where one of the two can't be had.
 
     Args:
-        pairs: Ids, those of the same image near each other, as it is then read once.
-        pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id.
+        pairs: What stands for two images each, such as ids; those of the same image near each
+            other, as it is then read once.
+        pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by what stands for it.
         threads: How many.
         on_progress: Told how many of how many pairs are done.
 
@@ -45,10 +50,10 @@ def compare_images(
     """
     from embedkit.dedup.verification import compare
 
-    kept: OrderedDict[str, LocalFeatures | None] = OrderedDict()
+    kept: OrderedDict[_Image, LocalFeatures | None] = OrderedDict()
     out: list[Evidence | None] = []
 
-    def evidence(pair: tuple[str, str]) -> Evidence | None:
+    def evidence(pair: tuple[_Image, _Image]) -> Evidence | None:
         first, second = kept[pair[0]], kept[pair[1]]
         return None if first is None or second is None else compare(first, second)
 
@@ -66,23 +71,23 @@ def compare_images(
 
 
 def _look_at(
-    pairs: Sequence[tuple[str, str]],
-    kept: OrderedDict[str, LocalFeatures | None],
-    pixels: Callable[[str], NDArray[np.uint8]],
+    pairs: Sequence[tuple[_Image, _Image]],
+    kept: OrderedDict[_Image, LocalFeatures | None],
+    pixels: Callable[[_Image], NDArray[np.uint8]],
     pool: ThreadPoolExecutor,
 ) -> None:
     """Finds the local features of the images of some pairs that aren't kept yet."""
     from embedkit.dedup.local_features import find_features
 
-    def features(name: str) -> LocalFeatures | None:
+    def features(image: _Image) -> LocalFeatures | None:
         try:
-            return find_features(pixels(name))
+            return find_features(pixels(image))
         except EmbedkitError:  # told by the pair: it stays unchecked
             return None
 
-    names = list(dict.fromkeys(name for pair in pairs for name in pair))
-    for name in names:
-        if name in kept:
-            kept.move_to_end(name)
-    missing = [name for name in names if name not in kept]
+    images = list(dict.fromkeys(image for pair in pairs for image in pair))
+    for image in images:
+        if image in kept:
+            kept.move_to_end(image)
+    missing = [image for image in images if image not in kept]
     kept.update(zip(missing, pool.map(features, missing), strict=True))

@@ -60,21 +60,37 @@ def write_page(
         shown.append((number, verdicts))
         figures += min(len(verdicts), _MAX_MEMBERS)
     members = [v.image for _, verdicts in shown for v in verdicts[:_MAX_MEMBERS]]
-    ids = dict.fromkeys(found.images.ids[image] for image in members)
-    pictures = thumbnails(ids, None, _SIDE, images=images, root=root, max_bytes=_MAX_PICTURE_BYTES)
+    pictures = _pictures(found, list(dict.fromkeys(members)), root, images)
     cards = [_card(found, number, verdicts, pictures) for number, verdicts in shown]
     page = CopyPage(
         title=f"Copies in {found.store.path}",
         facts=_facts(found),
-        notes=list(_notes(found, len(shown), len(pictures), len(ids))),
+        notes=list(_notes(found, len(shown), len(pictures), len(set(members)))),
         groups=cards,
         leaks=_leak_tables(found),
     )
     return write_copies(path, page)
 
 
+def _pictures(
+    found: Duplicates, members: Sequence[int], root: Path, images: Sequence[str | os.PathLike[str]]
+) -> dict[int, str]:
+    """Thumbnails by image, those of each store by themselves: both may have the same ids."""
+    own, out = found.is_of_store(), dict[int, str]()
+    sides = [[image for image in members if own[image] == side] for side in (True, False)]
+    for side in filter(None, sides):
+        named = {found.images.ids[image]: image for image in side}
+        hashes = {name: found.images.content_hash[i].tobytes() for name, i in named.items()}
+        made = thumbnails(
+            named, None, _SIDE, images=images, root=root, hashes=hashes,
+            max_bytes=_MAX_PICTURE_BYTES * len(side) // len(members),
+        )  # fmt: skip
+        out |= {named[name]: picture for name, picture in made.items()}
+    return out
+
+
 def _card(
-    found: Duplicates, number: int, verdicts: Sequence[Verdict], pictures: dict[str, str]
+    found: Duplicates, number: int, verdicts: Sequence[Verdict], pictures: dict[int, str]
 ) -> CopyGroup:
     groups = found.groups
     there, possible = int(groups.found[number]), int(groups.possible[number])
@@ -90,7 +106,7 @@ def _card(
     )
 
 
-def _figure(found: Duplicates, verdict: Verdict, pictures: dict[str, str]) -> CopyFigure:
+def _figure(found: Duplicates, verdict: Verdict, pictures: dict[int, str]) -> CopyFigure:
     image, images = verdict.image, found.images
     name = images.ids[image]
     reason = verdict.why
@@ -99,7 +115,7 @@ def _figure(found: Duplicates, verdict: Verdict, pictures: dict[str, str]) -> Co
     size = f"{images.width[image]} x {images.height[image]}, {images.nbytes[image] / 1000:,.0f} kB"
     is_other = found.groups.node[image] >= found.store.rows
     return CopyFigure(
-        Picture(name, pictures.get(name, "")),
+        Picture(name, pictures.get(image, "")),
         f"{size}, {images.formats[image]}",
         verdict.copy_of is None,
         verdict.score,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.calibration import Calibration
     from embedkit.dedup.candidates import Candidates
     from embedkit.dedup.distinct import Side
+    from embedkit.dedup.looking import Pixels
     from embedkit.dedup.pairs import PairsInfo
     from embedkit.store import EmbeddingStore
 
@@ -58,9 +59,17 @@ class Scorer:
         self,
         candidates: Candidates,
         info: PairsInfo,
-        pixels: Callable[[str], NDArray[np.uint8]] | None = None,
+        pixels: Pixels | None = None,
+        other_pixels: Pixels | None = None,
     ) -> Pairs:
-        """Scores all candidates, each pair by its best view."""
+        """Scores all candidates, each pair by its best view.
+
+        Args:
+            candidates: The pairs.
+            info: How they were found.
+            pixels: Gives an image's pixels by its id; None doesn't look at any.
+            other_pixels: The same of the other store; None takes ``pixels``.
+        """
         other = self.right or self.left
         columns = self.columns(candidates)
         odds = self.calibration.plain.log_odds(columns)
@@ -71,7 +80,8 @@ class Scorer:
         verified, how = np.full(len(best), -1, np.int8), list[dict[str, Any]]()
         if pixels is not None:
             doubtful = (odds < _SURE) & ~exact
-            odds, verified, how = self._look(first, second, odds, doubtful, pixels)
+            readers = pixels, other_pixels or pixels
+            odds, verified, how = self._look(first, second, odds, doubtful, readers)
         odds = odds + self.calibration.prior(len(other))
         score = np.where(exact, 1, probability(odds)).astype(np.float32)
         hamming = hamming_distances(self.left.hashes[first], other.hashes[second])
@@ -104,20 +114,19 @@ class Scorer:
         second: NDArray[np.int64],
         odds: NDArray[np.float64],
         doubtful: NDArray[np.bool_],
-        pixels: Callable[[str], NDArray[np.uint8]],
+        readers: tuple[Pixels, Pixels],
     ) -> tuple[NDArray[np.float64], NDArray[np.int8], list[dict[str, Any]]]:
         """The odds of those in doubt after a look, what was decided, and how they were made."""
         at = np.flatnonzero(doubtful)
-        names = _names(self.left.store, first[at])
-        others = names if self.right is None else {}
-        others = {**others, **_names((self.right or self.left).store, second[at])}
-        pairs = [
-            (names[int(i)], others[int(j)]) for i, j in zip(first[at], second[at], strict=True)
-        ]
+        right = int(self.right is not None)  # side 0 or 1: two stores may have the same ids
+        names = [_names(self.left.store, first[at]), {}]
+        names[right] |= _names((self.right or self.left).store, second[at])
+        pairs = [((0, int(i)), (right, int(j))) for i, j in zip(first[at], second[at], strict=True)]
         if self.backwards:
             pairs = [(second, first) for first, second in pairs]
         evidence = compare_images(
-            pairs, pixels, threads=usable_cores(),
+            pairs, lambda image: readers[image[0]](names[image[0]][image[1]]),
+            threads=usable_cores(),
             on_progress=lambda done, total: self.tell("looking at pixels", done, total),
         )  # fmt: skip
         seen = [n for n, one in enumerate(evidence) if one is not None]

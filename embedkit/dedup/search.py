@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.calibration import Calibration
     from embedkit.dedup.candidates import Joiner
+    from embedkit.dedup.looking import Pixels
     from embedkit.dedup.pairs import Pairs
 
 __all__ = ["LOOKS", "Mode", "find_pairs"]
@@ -48,7 +49,8 @@ def find_pairs(
     calibration: Calibration | None = None,
     min_cosine: float | None = None,
     max_hamming: int | None = 7,
-    verify: Callable[[str], NDArray[np.uint8]] | None = None,
+    verify: Pixels | None = None,
+    verify_against: Pixels | None = None,
     views: Mapping[str, NDArray[np.floating]] | None = None,
     looks: float = LOOKS,
     max_pairs: int = MAX_PAIRS,
@@ -77,6 +79,8 @@ def find_pairs(
         max_hamming: None leaves the perceptual hashes out of the search (not out of the score).
         verify: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id; pairs in doubt are
             then looked at. An `EmbedkitError` of it leaves a pair unchecked.
+        verify_against: The same of the other store, whose images may have the same ids; None takes
+            ``verify``.
         views: By name, ``(N, D)`` embeddings of the store's images mirrored or turned, to find
             copies of that kind by.
         looks: How many other images each one is scored with, on average, beside its copies; fewer
@@ -134,7 +138,7 @@ def find_pairs(
             against_rows=None if right is None else len(right),
         )
         scorer = Scorer(left, right, used, views, tell)
-        found = scorer.score(candidates, info, verify)
+        found = scorer.score(candidates, info, verify, verify_against)
         return select_pairs(found, used, threshold, precision)
 
 
