@@ -17,6 +17,7 @@ from embedkit.dedup.features import hamming_distances
 from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.joiners import ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
+from embedkit.dedup.reference import Reference
 from embedkit.dedup.scoring import Scorer, select_pairs
 from embedkit.dedup.search import LOOKS
 from embedkit.errors import StoreError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.calibration import Calibration
+    from embedkit.dedup.candidates import Joiner
     from embedkit.dedup.pairs import Pairs
     from embedkit.records import ImageFailure
 
@@ -199,17 +201,22 @@ def _score(
     readers: _Readers | None,
 ) -> Pairs:
     """All candidates of new images with those of one store, scored."""
+    # Of an index' store a sample is read, of a store all.
+    rows = known.distinct if index is None else known.rows
+    reference = Reference.learn(rows, known, calibration)
     if index is None:
-        joiner = ExactJoiner(None, MAX_PAIRS, say_nothing, LOOKS)
-        wide = WhitenedJoiner(ExactJoiner(None, MAX_PAIRS, say_nothing, LOOKS))
-        candidates = find_candidates(new, known, [joiner, wide], max_hamming)
+        floors = reference.floors(new, len(known), calibration, plain=LOOKS, whitened=LOOKS)
+        joiner = ExactJoiner(floors.plain, MAX_PAIRS, say_nothing)
+        wide = ExactJoiner(floors.whitened, MAX_PAIRS, say_nothing)
+        joins: list[Joiner] = [joiner, WhitenedJoiner(wide, reference.whitening)]
+        candidates = find_candidates(new, known, joins, max_hamming)
     else:
         candidates = _candidates(index, new, known, held, max_hamming)
     info = PairsInfo(
         threshold, "exact" if index is None else "approximate", calibration=calibration.name,
         rows=len(new), against_rows=len(known),
     )  # fmt: skip
-    scorer = Scorer(new, known, calibration, {}, say_nothing, backwards=True)
+    scorer = Scorer(new, known, calibration, reference, {}, say_nothing, backwards=True)
     if readers is None:
         return scorer.score(candidates, info)
     return scorer.score(candidates, info, readers.new, readers.of(known.store))

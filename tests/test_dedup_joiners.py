@@ -1,14 +1,13 @@
-"""Floors by a sample, and pairs that are near after whitening, beside brute force."""
+"""Pairs that are near after whitening, beside brute force."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from embedkit.dedup import joiners
 from embedkit.dedup.features import Whitening
 from embedkit.dedup.join import MAX_PAIRS
-from embedkit.dedup.joiners import CellJoiner, ExactJoiner, WhitenedJoiner, find_floor, say_nothing
+from embedkit.dedup.joiners import CellJoiner, ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.rows import UnitRows
 
 
@@ -20,29 +19,6 @@ def make_rows(count: int, dim: int = 24) -> np.ndarray:
         (count - count // 2, dim)
     ) * 0.02 * 0.8 ** np.arange(dim)
     return rows.astype(np.float32)
-
-
-def test_a_floor_leaves_as_many_as_asked() -> None:
-    rows = make_rows(900)
-    unit = UnitRows(rows)
-    floor = find_floor(unit, unit, 15)
-    every = unit.take(slice(None)) @ unit.take(slice(None)).T
-    np.fill_diagonal(every, -1)
-    assert (every >= floor).sum(1).mean() == pytest.approx(15, rel=0.05)
-
-
-def test_no_floor_where_all_are_few() -> None:
-    few = UnitRows(make_rows(12))
-    nothing = UnitRows(np.empty((0, 24), np.float32))
-    assert find_floor(few, few, 20) == -1
-    assert find_floor(nothing, few, 1) == find_floor(few, nothing, 1) == -1
-
-
-def test_a_floor_bounds_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    unit = UnitRows(make_rows(900))
-    monkeypatch.setattr(joiners, "_MOST_PAIRS", 900)
-    first, _, _ = ExactJoiner(None, MAX_PAIRS, say_nothing, 15)(unit)
-    assert len(first) == pytest.approx(450, rel=0.1)  # one with each, in the upper half
 
 
 @pytest.mark.parametrize("join", [ExactJoiner, CellJoiner])
@@ -58,7 +34,8 @@ def test_whitened_pairs_are_those_of_brute_force(join: type[ExactJoiner], two_si
     if not two_sides:
         wanted = wanted[wanted[:, 0] < wanted[:, 1]]
     expected = set(zip(left.numbers[wanted[:, 0]], other.numbers[wanted[:, 1]], strict=True))
-    first, second, found = WhitenedJoiner(join(0.6, MAX_PAIRS, say_nothing))(left, against=right)
+    joiner = WhitenedJoiner(join(0.6, MAX_PAIRS, say_nothing), white)
+    first, second, found = joiner(left, against=right)
     assert len(expected) > 60
     assert set(zip(first, second, strict=True)) == expected
     assert found.min() >= 0.6
@@ -66,6 +43,7 @@ def test_whitened_pairs_are_those_of_brute_force(join: type[ExactJoiner], two_si
 
 def test_nothing_to_whiten() -> None:
     rows, nothing = UnitRows(make_rows(10)), UnitRows(np.empty((0, 24), np.float32))
-    join = WhitenedJoiner(ExactJoiner(None, MAX_PAIRS, say_nothing))
+    white = Whitening.learn(rows.sample(10))
+    join = WhitenedJoiner(ExactJoiner(0.5, MAX_PAIRS, say_nothing), white)
     for left, right in ((nothing, None), (nothing, rows), (rows, nothing)):
         assert [len(column) for column in join(left, against=right)] == [0, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -212,6 +213,20 @@ def test_bad_arguments(tmp_path: Path, bad: dict) -> None:
         find_pairs(tmp_path / "s.h5", **bad)
 
 
+def test_no_pair_scores_less_than_the_result_states(tmp_path: Path) -> None:
+    """Those that couldn't be looked at included, whose own threshold may be lower."""
+    rows = np.random.default_rng(0).standard_normal((6, 16)).astype(np.float32)
+    rows[3:] = rows[:3] + 0.45 * np.random.default_rng(1).standard_normal((3, 16))
+    path = write_store(tmp_path / "s.h5", rows)
+    guess = guessed_calibration(make_meta())
+    for checked in (0.5, 0.99):
+        calibration = replace(guess, thresholds=((1.0, 0.6, checked),))
+        found = find_pairs(path, calibration=calibration, max_hamming=None, verify=load_from({}))
+        assert found.info.threshold == checked
+        assert (found.score >= np.float32(max(checked, 0.6))).all()
+        assert len(found) == (2 if checked == 0.5 else 0)
+
+
 def test_a_view_finds_what_the_image_itself_does_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((30, 64)).astype(np.float32)
@@ -221,7 +236,9 @@ def test_a_view_finds_what_the_image_itself_does_not(tmp_path: Path) -> None:
     assert len(find_pairs(path)) == 0
     found = find_pairs(path, views={"flip": mirrored})
     assert as_set(found) == {(4, 20), (3, 11)}
-    np.testing.assert_allclose(found.cosine, 1, atol=1e-6)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    plain = np.einsum("nd,nd->n", unit[found.first], unit[found.second])
+    np.testing.assert_allclose(found.cosine, plain, atol=1e-6)  # as stored, not as seen
     other = write_store(
         tmp_path / "t.h5", rows[[20, 3]], content_hash=[b"x" * 32, b"y" * 32], phash=[0, 0]
     )

@@ -16,6 +16,7 @@ from embedkit.dedup.calibration import (
 from embedkit.dedup.features import FEATURES, PairFeatures
 from embedkit.dedup.logistic import fit_logistic, probability
 from embedkit.dedup.looking import compare_images
+from embedkit.dedup.reference import Reference
 from embedkit.dedup.sampling import MOST_ROWS, sample_pairs
 from embedkit.metrics import precision_recall, recall_at_precision
 
@@ -135,7 +136,8 @@ def fit_calibration(
         tell: Told what is done, how much of how much.
     """
     pairs = sample_pairs(store, copies, origins, seed)
-    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes)
+    reference = Reference.learn(store.rows, store, None)
+    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes, reference)
     columns = features.columns(pairs.copy, pairs.row)
     names, others = list(copies.store.ids), list(store.store.ids)
 

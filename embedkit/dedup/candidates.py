@@ -66,8 +66,7 @@ def find_candidates(
         views: ``(N, D)`` embeddings of the store's images, mirrored or turned.
     """
     parts = [_table(pairs, 0) for pairs in _equal(left, right)]
-    rows = UnitRows(left.store.embeddings, left.by_embedding.rows)
-    other = None if right is None else UnitRows(right.store.embeddings, right.by_embedding.rows)
+    rows, other = left.distinct, None if right is None else right.distinct
     for join in joins:
         found = _pairs(join(rows, against=other))
         parts.append(_table(_spread(found, left, right, "by_embedding"), 0))

@@ -106,6 +106,11 @@ class Side:
         return Origins.of(digests, rows[nonzero[rows]], self.by_bytes.origin)
 
     @cached_property
+    def distinct(self) -> UnitRows:
+        """The rows that are compared by their embeddings."""
+        return UnitRows(self.store.embeddings, self.by_embedding.rows)
+
+    @cached_property
     def by_hash(self) -> Origins:
         """Of what bytes leave, rows of equal perceptual hash, where it says something.
 

@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.dedup.reference import Reference
     from embedkit.dedup.rows import UnitRows
 
-__all__ = ["FEATURES", "WHITENED", "PairFeatures", "Whitening", "hamming_distances"]
+__all__ = [
+    "FEATURES",
+    "UNRELATED",
+    "WHITENED",
+    "PairFeatures",
+    "Whitening",
+    "common_with",
+    "hamming_distances",
+]
 
 FEATURES = ("cosine", "whitened", "normalised", "hamming")
 """The features of a pair: the cosine; the cosine after whitening; the cosine less what both images
@@ -35,10 +44,11 @@ have with others; the differing bits of the perceptual hashes, at most 32, which
 WHITENED = 256
 """Dimensions that are left after whitening, at most."""
 
-_LEARNED_ROWS, _BACKGROUND_ROWS = 8192, 2048
+UNRELATED = 32
+"""Differing bits of the hashes of unrelated images: a half."""
+
 _RANKS = slice(4, 20)  # of the nearest in the background; the first few may be copies themselves
-_SHRINKAGE = 0.1  # of the mean eigenvalue, added to each
-_UNRELATED = 32
+_SHRINKAGE, _SHRINKAGE_ROWS = 0.1, 30  # of the mean eigenvalue, added to each; more for few rows
 _VALUES_AT_ONCE = 2**20
 
 
@@ -55,18 +65,20 @@ class Whitening:
     matrix: NDArray[np.float32]
 
     @classmethod
-    def learn(cls, rows: NDArray[np.float64]) -> Self:
+    def learn(cls, rows: NDArray[np.floating]) -> Self:
         """From ``(n, D)`` rows; the eigenvalues shrunk towards their mean, as rows may be few."""
-        mean = rows.mean(0)
-        dim = rows.shape[1]
+        count, dim = rows.shape
         kept = min(WHITENED, dim)
-        covariance = (rows - mean).T @ (rows - mean) / max(len(rows), 1)
+        mean = rows.sum(0, np.float64) / max(count, 1)
+        apart = rows - mean
+        covariance = apart.T @ apart / max(count, 1)
         values, vectors = eigh(covariance, subset_by_index=[dim - kept, dim - 1])
-        floor = _SHRINKAGE * np.trace(covariance) / kept + 1e-12
+        share = max(_SHRINKAGE, _SHRINKAGE_ROWS / max(count, 1))
+        floor = share * np.trace(covariance) / kept + 1e-12
         matrix = vectors / np.sqrt(np.maximum(values, 0) + floor)
         return cls(mean, matrix.astype(np.float32))
 
-    def apply(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    def apply(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Whitened rows of unit length."""
         white = (rows - self.mean).astype(np.float32) @ self.matrix
         norms = np.linalg.norm(white, axis=1, keepdims=True)
@@ -74,10 +86,7 @@ class Whitening:
 
 
 class PairFeatures:
-    """Computes the features of pairs between two sets of rows, which may be the same.
-
-    Whitening and background are those of the other rows, the references.
-    """
+    """Computes the features of pairs between two sets of rows, which may be the same."""
 
     def __init__(
         self,
@@ -85,11 +94,11 @@ class PairFeatures:
         other: UnitRows,
         hashes: NDArray[np.uint64],
         other_hashes: NDArray[np.uint64],
+        reference: Reference,
     ) -> None:
         self._sides = rows, other
         self._hashes = hashes, other_hashes
-        self._whitening = Whitening.learn(other.sample(_LEARNED_ROWS))
-        self._background = other.sample(_BACKGROUND_ROWS).astype(np.float32)
+        self._reference = reference
         self._common: dict[UnitRows, NDArray[np.float32]] = {}
 
     def columns(
@@ -128,20 +137,21 @@ class PairFeatures:
             "cosine": cosine,
             "whitened": whitened,
             "normalised": cosine - common / 2,
-            "hamming": np.minimum(distance, _UNRELATED).astype(np.float64),
+            "hamming": np.minimum(distance, UNRELATED).astype(np.float64),
         }
 
     def _compare_with_background(self, rows: UnitRows, at: NDArray[np.int64]) -> None:
         """Finds what some rows have in common with the background, if it isn't known."""
+        background = self._reference.background
         common = self._common.setdefault(rows, np.full(len(rows), np.nan, np.float32))
         places = np.unique(at)
         places = places[np.isnan(common[places])]
 
         def fill(part: slice) -> None:
             found = rows.take(places[part]).astype(np.float32)
-            common[places[part]] = _mean_of_ranks(found @ self._background.T)
+            common[places[part]] = common_with(background, found)
 
-        for _ in _each(fill, list(_parts(len(places), max(rows.dim, len(self._background))))):
+        for _ in _each(fill, list(_parts(len(places), max(rows.dim, len(background))))):
             pass
 
     def _rows(
@@ -150,11 +160,12 @@ class PairFeatures:
         """Rows, and whitened rows."""
         places, inverse = np.unique(at, return_inverse=True)
         found = rows.take(places)
-        return found[inverse], self._whitening.apply(found)[inverse]
+        return found[inverse], self._reference.whitening.apply(found)[inverse]
 
 
-def _mean_of_ranks(similar: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of the similarities with the background, the mean of those of the ranks that tell."""
+def common_with(background: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What each of ``(n, D)`` rows has in common with what is nearest to it in the background."""
+    similar = rows @ background.T
     if similar.shape[1] > _RANKS.stop:
         similar = np.partition(similar, -_RANKS.stop, axis=1)[:, -_RANKS.stop :]
     similar = np.sort(similar, axis=1)[:, ::-1]

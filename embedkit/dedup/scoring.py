@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.distinct import Side
     from embedkit.dedup.looking import Pixels
     from embedkit.dedup.pairs import PairsInfo
+    from embedkit.dedup.reference import Reference
     from embedkit.store import EmbeddingStore
 
 __all__ = ["Scorer", "select_pairs"]
@@ -43,6 +44,7 @@ class Scorer:
         left: The store.
         right: The other one, if any.
         calibration: The models.
+        reference: What pairs are measured against, of the other store if there is one.
         views: Of the left store's images.
         tell: Told what is done, how much of how much.
         backwards: Whether ``Pairs.how`` tells how the first was made from the second instead.
@@ -51,6 +53,7 @@ class Scorer:
     left: Side
     right: Side | None
     calibration: Calibration
+    reference: Reference
     views: Mapping[str, NDArray[np.floating]]
     tell: Callable[[str, int, int], None]
     backwards: bool = False
@@ -75,7 +78,10 @@ class Scorer:
         odds = self.calibration.plain.log_odds(columns)
         best = _best(candidates, odds, len(other))
         first, second, odds = candidates.first[best], candidates.second[best], odds[best]
-        cosine = np.clip(columns["cosine"][best], -1, 1).astype(np.float32)
+        cosines = columns["cosine"][best]
+        seen = np.flatnonzero(candidates.view[best])  # scored by a view, but told as they are
+        cosines[seen] = self.left.rows.cosines(first[seen], other.rows, second[seen])
+        cosine = np.clip(cosines, -1, 1).astype(np.float32)
         exact = self.left.contents[first] == other.contents[second]
         verified, how = np.full(len(best), -1, np.int8), list[dict[str, Any]]()
         if pixels is not None:
@@ -90,11 +96,11 @@ class Scorer:
     def columns(self, candidates: Candidates) -> dict[str, NDArray[np.float64]]:
         """The features of the candidates, ``(P,)`` each, with the view that each was found by."""
         other = self.right or self.left
-        if not len(candidates):  # perhaps not even a row to learn whitening from
-            return {name: np.empty(0) for name in FEATURES}
-        features = PairFeatures(self.left.rows, other.rows, self.left.hashes, other.hashes)
+        features = PairFeatures(
+            self.left.rows, other.rows, self.left.hashes, other.hashes, self.reference
+        )
         views = [UnitRows(view) for view in self.views.values()]
-        out: dict[str, NDArray[np.float64]] = {}
+        out = {name: np.empty(len(candidates)) for name in FEATURES}
         for view in np.unique(candidates.view).tolist():
             mine = np.flatnonzero(candidates.view == view)
             first, second = candidates.first[mine], candidates.second[mine]
@@ -105,7 +111,7 @@ class Scorer:
                 first, second, seen, lambda done, total: self.tell("scoring pairs", done, total)
             )
             for name, column in columns.items():
-                out.setdefault(name, np.empty(len(candidates)))[mine] = column
+                out[name][mine] = column
         return out
 
     def _look(
@@ -165,6 +171,7 @@ def select_pairs(
         for checked in (False, True):
             of = (found.verified >= 0) == checked
             least[of] = calibration.threshold_for(precision, checked=checked)
+        least = np.maximum(least, np.float32(found.info.threshold))  # what the result states
     return found.where(found.score >= least)
 
 

@@ -12,6 +12,7 @@ from embedkit.dedup.distinct import Side
 from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.joiners import CellJoiner, ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
+from embedkit.dedup.reference import Reference
 from embedkit.dedup.scoring import Scorer, select_pairs
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
@@ -118,13 +119,17 @@ def find_pairs(
         )
         join = ExactJoiner if exact else CellJoiner
         place = join_device(device, len(left) * len(right or left)) if exact else "cpu"
+        reference = Reference.learn((right or left).distinct, right or left, used)
         # Whitened embeddings rank better, so pixels leave little to those as they are.
-        plain_looks = looks if verify is None else looks / 4
-        joiners = [join(min_cosine, max_pairs, tell, plain_looks, place)]
+        floors = reference.floors(
+            left, len(right or left), used, whitened=looks,
+            plain=looks if verify is None else looks / 4,
+        )  # fmt: skip
+        joiners = [join(floors.plain if min_cosine is None else min_cosine, max_pairs, tell, place)]
         joins: list[Joiner] = [*joiners]
         if verify is not None:  # what only pixels can tell must be found to be looked at
-            joiners.append(join(None, max_pairs, tell, looks, place))
-            joins.append(WhitenedJoiner(joiners[-1]))
+            joiners.append(join(floors.whitened, max_pairs, tell, place))
+            joins.append(WhitenedJoiner(joiners[-1], reference.whitening))
         candidates = find_candidates(left, right, joins, max_hamming, list(views.values()))
         least = threshold
         if least is None:
@@ -137,7 +142,7 @@ def find_pairs(
             rows=len(left),
             against_rows=None if right is None else len(right),
         )
-        scorer = Scorer(left, right, used, views, tell)
+        scorer = Scorer(left, right, used, reference, views, tell)
         found = scorer.score(candidates, info, verify, verify_against)
         return select_pairs(found, used, threshold, precision)
 
