@@ -293,18 +293,97 @@ def test_journals_that_were_cut_or_damaged(corpus):
     assert corpus.now() == corpus.before
     lines = data.splitlines(keepends=True)
     bad = [
-        b"{\n" + data, b"[]\n", b"{}\n", lines[1], b'{"event": "start"}\n',
         lines[0].replace(b'"version": 1', b'"version": 2'), lines[0] + b'{"event": "burnt"}\n',
         lines[0] + b'{"event": "done", "path": "/x"}\n',
         lines[0] + lines[1].replace(b'"path": "/', b'"path": "'),
         lines[0] + lines[1].replace(b'"path": "/', b'"path": "/../'),
+        lines[0] + b'{"event": "burnt"}\n' + b"cut off",
     ]  # fmt: skip
     for text in bad:
         corpus.journal.write_bytes(text)
         with pytest.raises(DedupError, match=r"line \d is damaged"):
             undo_journal(corpus.journal)
+        assert corpus.journal.read_bytes() == text
     with pytest.raises(DedupError, match="no such journal"):
         undo_journal(corpus.folder / "none")
+
+
+BEGUN = {"event": "begun", "path": "/a.jpg", "version": 1}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8\xff\xe0\0\x10JFIF\n\0\nand more",
+        b"\x89HDF\r\n\x1a\n\0and more",
+        b"text without a newline",
+        b"text\nwith newlines\nand more",
+        b'{"event": "start"}\n{"event": "done"}\n{"ev',
+        json.dumps(BEGUN).encode() + b"\nand more",
+        b"[]\n",
+        b"[" * 100_000 + b"\nand more",
+        b'{"event": "starting"',
+        b"\n",
+    ],
+)
+def test_a_file_that_is_no_journal_is_left_alone(corpus, data):
+    path = corpus.folder / "mistaken"
+    path.write_bytes(data)
+    tree = snapshot(corpus.folder)
+    for work in (
+        undo_journal,
+        purge_journal,
+        lambda path: purge_journal(path, execute=True),
+        lambda path: corpus.apply(journal=path),
+    ):
+        with pytest.raises(DedupError, match=r"mistaken: not a journal of dedup apply$"):
+            work(path)
+        assert snapshot(corpus.folder) == tree
+
+
+def test_only_apply_begins_a_journal(corpus):
+    empty, none = corpus.folder / "empty", corpus.folder / "none"
+    empty.touch()
+    tree = snapshot(corpus.folder)
+    for work in (undo_journal, purge_journal, lambda path: purge_journal(path, execute=True)):
+        with pytest.raises(DedupError, match="empty: not a journal"):
+            work(empty)
+        with pytest.raises(DedupError, match="none: no such journal"):
+            work(none)
+        with pytest.raises(DedupError, match=r"Is a directory|not a journal"):
+            work(corpus.folder)
+    assert snapshot(corpus.folder) == tree
+    assert corpus.apply(journal=empty).count("done") == 3
+    undo_journal(empty)
+    assert corpus.now() == corpus.before
+
+
+@pytest.mark.parametrize("kept", [5, 200])
+def test_a_start_that_was_cut_off_is_begun_anew(corpus, kept):
+    corpus.apply()
+    undo_journal(corpus.journal)
+    torn = corpus.journal.read_bytes()[:kept]
+    corpus.journal.write_bytes(torn)
+    assert corpus.apply().count("done") == 3
+    lines = corpus.journal.read_bytes().splitlines()
+    assert [json.loads(line)["event"] for line in lines[:2]] == ["start", "begun"]
+
+
+def test_a_dry_purge_writes_nothing(corpus):
+    corpus.apply()
+    with corpus.journal.open("ab") as file:
+        file.write(b'{"event": "do')
+    corpus.journal.chmod(0o400)
+    tree = snapshot(corpus.folder)
+    assert purge_journal(corpus.journal).count("done") == 3
+    assert snapshot(corpus.folder) == tree
+
+
+def test_nothing_is_left_beside_a_journal(corpus):
+    corpus.apply()
+    undo_journal(corpus.journal)
+    names = {path.name for path in corpus.folder.iterdir()}
+    assert names == {"images", "plan.csv", "plan.csv.journal"}
 
 
 def test_an_interrupted_undo_comes_first(corpus):

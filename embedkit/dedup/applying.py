@@ -270,7 +270,7 @@ def purge_journal(
     """
     path = Path(os.path.abspath(journal))  # noqa: PTH100
     outcomes: list[Outcome] = []
-    with Journal.locked(path) as opened:
+    with Journal.locked(path, read_only=not execute) as opened:
         if opened.run is not None and opened.run.action == "move":
             raise DedupError(f"{path}: of move: the files are in {opened.run.to}, for you to keep")
         entries: Sequence[Entry] = list(opened.entries.values())
