@@ -152,20 +152,40 @@ def test_without_what_is_kept_nothing_goes(corpus, harm, reason):
     for execute in (False, True):
         refused = corpus.refusals(corpus.apply(execute=execute))
         assert [path for path, _ in refused] == [corpus.path(0, 1), corpus.path(0, 2)]
-        assert all("nothing of its group would be left" in why for _, why in refused)
+        assert all("nothing that it is a copy of would be left" in why for _, why in refused)
         assert all(reason in why for _, why in refused)
     assert {p: v for p, v in corpus.now().items() if "/0/" in p} == {
         p: v for p, v in tree.items() if "/0/" in p
     }
 
 
-def test_another_kept_file_of_the_group_will_do(corpus):
+@pytest.mark.parametrize("data", [b"a" * 99, b"original"])
+def test_only_a_kept_file_of_the_same_bytes_will_do_instead(corpus, data):
+    """Its own bytes, or those of the file that it is a copy of; not whatever its group keeps."""
     rows = list(corpus.rows)
-    rows[2] = dataclasses.replace(rows[2], action="keep", copy_of="")
+    corpus.path(0, 0).write_bytes(b"original")
+    corpus.path(0, 2).write_bytes(data)
+    rows[0] = dataclasses.replace(rows[0], content_hash=digest(corpus.path(0, 0)))
+    rows[2] = dataclasses.replace(
+        rows[2], action="keep", copy_of="", content_hash=digest(corpus.path(0, 2))
+    )
     corpus.edit(*rows)
     corpus.path(0, 0).unlink()
     assert corpus.apply("symlink").count("refused") == 0
     assert os.readlink(corpus.path(0, 1)) == str(corpus.path(0, 2))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_copy_stays_when_its_original_went(corpus, action):
+    rows = list(corpus.rows)
+    rows[2] = dataclasses.replace(rows[2], action="keep", copy_of="")
+    corpus.edit(*rows)
+    corpus.path(0, 0).unlink()
+    for execute in (False, True):
+        refused = corpus.refusals(corpus.apply(action, execute=execute))
+        assert [path for path, _ in refused] == [corpus.path(0, 1)]
+        assert refused[0][1].endswith(f"would be left: {corpus.path(0, 0)} is gone")
+    assert corpus.path(0, 1).read_bytes() == b"a" * 99
 
 
 def test_two_names_of_one_file(corpus):

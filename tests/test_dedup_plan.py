@@ -244,6 +244,24 @@ def test_plans_that_do_not_hold_together(plan, old, new, message):
         read_plan(path)
 
 
+def test_what_goes_needs_what_it_is_a_copy_of(plan):
+    path, _ = plan
+    text = path.read_text("utf-8")
+    first, same, other = text.splitlines(keepends=True)[1:]
+
+    def edited(*lines):
+        path.write_text(text.splitlines(keepends=True)[0] + "".join(lines), "utf-8")
+        return read_plan(path)
+
+    keep_other = other.replace("remove", "keep")
+    with pytest.raises(DedupError, match=r"line 2: .*copy_of"):
+        edited(first.replace("keep", "remove"), keep_other)
+    with pytest.raises(DedupError, match=r"line 2: .*isn't kept in its group"):
+        edited(same, keep_other)  # the row of what it is a copy of is gone
+    swapped = first.replace("keep", "remove"), same.replace("remove", "keep")
+    assert len(edited(*swapped, other).rows) == 3  # of equal bytes either may stay
+
+
 def test_hostile_plans(plan):
     path, rows = plan
     rows = [dataclasses.replace(row, id="x") for row in rows]

@@ -77,9 +77,10 @@ def apply_plan(
 ) -> Applied:
     """Carries out a plan, or without ``execute`` tells what would be done.
 
-    Just before a file is touched it is read again and must have the plan's content hash, and a
-    file of its group that is kept must be there, be another file, and have its own content hash.
-    A file whose turn it isn't for one of these reasons is refused, and the others go on.
+    Just before a file is touched it is read again and must have the plan's content hash, and the
+    file that it is a copy of, or a kept one of the same bytes, must be there, be another file, and
+    have its own content hash. A file whose turn it isn't for one of these reasons is refused, and
+    the others go on.
 
     Every action first moves the file to ``to``, below its whole path. ``hardlink`` (same bytes
     only) and ``symlink`` then put a link to the kept file in its place. So every action can be
@@ -136,7 +137,7 @@ class _Worker:
     """Checks and does the rows of one plan."""
 
     def __init__(self, plan: Plan, run: Run, *, check_target: bool) -> None:
-        self._kept = plan.kept()
+        self._plan = plan
         self._run = run
         self._check_target = check_target
         self._gone: dict[tuple[int, int], str] = {}  # inodes, and the name that each went by
@@ -202,9 +203,9 @@ class _Worker:
         return entry, seen
 
     def _keeper(self, row: PlanRow, seen: SeenFile) -> tuple[str, SeenFile]:
-        """A kept file of the group that is there and right, best the one that it is a copy of."""
+        """A kept file that is there and right: the original, or one of equal bytes."""
         reason = ""
-        for kept in sorted(self._kept[row.group], key=lambda other: other.path != row.copy_of):
+        for kept in self._plan.keepers(row):
             try:
                 found = look(kept.path)
                 if found is None:
@@ -218,7 +219,7 @@ class _Worker:
             except RefusedError as exc:
                 reason = f"can't be used: {exc}"
             reason = f"{kept.path} {reason}"
-        raise RefusedError(f"nothing of its group would be left: {reason}")
+        raise RefusedError(f"nothing that it is a copy of would be left: {reason}")
 
 
 def undo_journal(
