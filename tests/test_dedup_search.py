@@ -151,6 +151,14 @@ def test_few_of_one_hash_are_all_compared(tmp_path: Path, count: int, pairs: int
     assert found.hamming.tolist() == [0] * pairs
 
 
+def test_too_many_near_hashes_are_refused(tmp_path: Path) -> None:
+    hashes = [TELLING ^ 1 << bit for bit in range(30)]
+    path = write_store(tmp_path / "s.h5", np.eye(30, dtype=np.float32), phash=hashes)
+    with pytest.raises(EmbedkitError, match="more than 400 pairs of perceptual hashes"):
+        find_pairs(path, min_cosine=0.9, max_pairs=400)
+    assert len(find_pairs(path, threshold=0.0, min_cosine=0.9, max_pairs=435)) == 435
+
+
 def test_thousands_of_one_image_are_a_star(tmp_path: Path) -> None:
     rows = np.ones((10_000, 8), np.float16)
     one = write_store(tmp_path / "a.h5", rows)

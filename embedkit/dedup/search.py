@@ -121,7 +121,9 @@ def find_pairs(
         if verify is not None:  # what only pixels can tell must be found to be looked at
             joiners.append(join(None, max_pairs, tell, looks, place))
             joins.append(WhitenedJoiner(joiners[-1]))
-        candidates = find_candidates(left, right, joins, max_hamming, list(views.values()))
+        candidates = find_candidates(
+            left, right, joins, max_hamming, list(views.values()), max_pairs
+        )
         least = threshold
         if least is None:
             least = used.threshold_for(precision, checked=verify is not None)
