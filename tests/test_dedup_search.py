@@ -326,6 +326,25 @@ def test_pixels_decide(
     }  # fmt: skip
 
 
+def test_a_calibration_appears_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guess = guessed_calibration(make_meta())
+    path = tmp_path / "c.json"
+    guess.save(path)
+    with pytest.raises(StoreError, match="can't be written"):
+        guess.save(tmp_path / "none" / "c.json")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        guess.save(path)
+    assert Calibration.load(path) == guess
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_given_calibration_scores(tmp_path: Path) -> None:
     rows = np.eye(4, dtype=np.float32)
     rows[1] = rows[0] + rows[1] * 0.3
