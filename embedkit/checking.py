@@ -132,6 +132,7 @@ def check_images(
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
+    _check_arguments(threshold, precision, max_hamming)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         index, opened = _open(Path(known), stores, stack)
@@ -155,6 +156,16 @@ def check_images(
         matches.sort(key=lambda match: (order[match.image], -match.score, match.id))
         failures = tuple(new.failures())
         return Checked(tuple(names), tuple(matches), failures, least, used.name)
+
+
+def _check_arguments(threshold: float | None, precision: float, max_hamming: int) -> None:
+    """Refuses before the new images are embedded."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
+    if not 0 < precision <= 1:
+        raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
+    if not 0 <= max_hamming <= 64:
+        raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
 
 
 def _open(

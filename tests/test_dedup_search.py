@@ -213,6 +213,8 @@ def test_stores_of_different_backbones_are_refused(tmp_path: Path) -> None:
         {"mode": "quick"},
         {"min_cosine": -2},
         {"max_hamming": 65},
+        {"looks": -5},
+        {"looks": float("nan")},
     ],
 )
 def test_bad_arguments(tmp_path: Path, bad: dict) -> None:

@@ -97,7 +97,7 @@ def find_pairs(
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
-    _check_arguments(threshold, mode, min_cosine, max_hamming)
+    _check_arguments(threshold, mode, min_cosine, max_hamming, looks)
     tell = on_progress or say_nothing
     views = views or {}
     with ExitStack() as stack:
@@ -141,7 +141,11 @@ def find_pairs(
 
 
 def _check_arguments(
-    threshold: float | None, mode: Mode, min_cosine: float | None, max_hamming: int | None
+    threshold: float | None,
+    mode: Mode,
+    min_cosine: float | None,
+    max_hamming: int | None,
+    looks: float,
 ) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
@@ -151,6 +155,8 @@ def _check_arguments(
         raise ValueError(f"min_cosine must be from -1 to 1, not {min_cosine}")
     if max_hamming is not None and not 0 <= max_hamming <= 64:
         raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
+    if not looks >= 0:
+        raise ValueError(f"looks must not be negative: {looks}")
 
 
 def _refuse_mixed(store: EmbeddingStore, other: EmbeddingStore) -> None:
