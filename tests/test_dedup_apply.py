@@ -254,6 +254,29 @@ def test_nothing_is_overwritten(corpus):
     assert corpus.now() == corpus.before
 
 
+@pytest.mark.parametrize("below", [(), ("a", "b")])
+def test_a_folder_to_move_to_that_is_none_is_refused_at_once(corpus, below):
+    corpus.to.write_bytes(b"a file")
+    tree = snapshot(corpus.folder)
+    for execute in (False, True):
+        with pytest.raises(DedupError, match="away: is no folder; choose another --to"):
+            corpus.apply(to=corpus.to.joinpath(*below), execute=execute)
+    assert snapshot(corpus.folder) == tree
+    assert apply_plan(corpus.plan, "list").count("done") == 3
+
+
+def test_a_dry_run_tells_of_folders_that_can_not_be_written(corpus, monkeypatch):
+    locked = {str(corpus.path(1, 1).parent)}
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in locked)
+    refused = corpus.refusals(corpus.apply(execute=False))
+    assert refused == [(corpus.path(1, 1), f"nothing may be written in {corpus.path(1, 1).parent}")]
+    assert apply_plan(corpus.plan, "list").count("done") == 3
+    locked.add(str(corpus.folder))
+    for execute in (False, True):
+        with pytest.raises(DedupError, match="nothing may be written there"):
+            corpus.apply(execute=execute)
+
+
 def test_names_that_are_not_utf_8(tmp_path):
     folder = Path(os.path.realpath(tmp_path))
     rows = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from embedkit.dedup.acting import carry_out, is_keeper_there, restore, settle, tidy
 from embedkit.dedup.journal import Entry, FileAction, Journal, Run
-from embedkit.dedup.moving import RefusedError, look, reasons
+from embedkit.dedup.moving import RefusedError, is_writable, look, nearest_folder, reasons
 from embedkit.dedup.plan_file import read_plan
 from embedkit.errors import DedupError
 from embedkit.store.atomic import sync_folder
@@ -110,6 +110,8 @@ def apply_plan(
     folder = os.path.realpath(to or f"{path}.trash")
     kind: FileAction = "move" if action == "list" else action
     run = Run(kind, folder, os.fspath(plan), read.sha256)
+    if action != "list":
+        _refuse_folder(Path(folder))
     worker = _Worker(read, run, check_target=action != "list")
     if not execute:
         return Applied(_each(read, worker.preview, on_outcome), None)
@@ -117,6 +119,15 @@ def apply_plan(
         opened.start(run)
         worker.remember(opened)
         return Applied(_each(read, lambda row: worker.work(row, opened), on_outcome), path)
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Refuses a folder to move to that can't be made or written, before any file is looked at."""
+    nearest = nearest_folder(folder)
+    if not nearest.is_dir():
+        raise DedupError(f"{nearest}: is no folder; choose another --to")
+    if not is_writable(nearest):
+        raise DedupError(f"{nearest}: nothing may be written there; choose another --to")
 
 
 def _each(
@@ -146,8 +157,12 @@ class _Worker:
         """What would become of a file."""
         try:
             entry, _ = self._check(row)
-            if self._check_target and os.path.lexists(entry.target):
-                raise RefusedError(f"{entry.target} exists already")
+            if self._check_target:
+                if os.path.lexists(entry.target):
+                    raise RefusedError(f"{entry.target} exists already")
+                for path in (entry.path, entry.target):
+                    if not is_writable(folder := nearest_folder(Path(path).parent)):
+                        raise RefusedError(f"nothing may be written in {folder}")
         except RefusedError as exc:
             return Outcome(row.path, "refused", reason=str(exc))
         self._gone[entry.inode] = row.path
