@@ -19,8 +19,9 @@ from embedkit.dedup.joiners import ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring import Scorer, select_pairs
 from embedkit.dedup.search import LOOKS
-from embedkit.errors import StoreError
+from embedkit.errors import IndexFileError, StoreError
 from embedkit.index import Index
+from embedkit.index.manifest import MANIFEST
 from embedkit.likewise import embed_likewise
 from embedkit.originals import OriginalImages, policy_of
 from embedkit.searching.catalog import Catalog
@@ -125,7 +126,7 @@ def check_images(
 
     Raises:
         SourceError: There is no such image, or none.
-        IndexFileError: The index can't be read.
+        IndexFileError: ``known`` is neither an index nor a store, or the index can't be read.
         StoreError: A store can't be read, or is needed and not there.
         BackboneError: The backbone or its weights can't be had.
         StoreMismatchError: The weights here are others.
@@ -133,6 +134,7 @@ def check_images(
         ValueError: An argument is out of its range.
     """
     _check_arguments(threshold, precision, max_hamming)
+    _refuse_other(Path(known))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         index, opened = _open(Path(known), stores, stack)
@@ -166,6 +168,16 @@ def _check_arguments(threshold: float | None, precision: float, max_hamming: int
         raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
     if not 0 <= max_hamming <= 64:
         raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
+
+
+def _refuse_other(known: Path) -> None:
+    """Refuses what is neither an index nor a store, such as a folder of images."""
+    if not known.exists():
+        raise IndexFileError(f"{known}: there is no such index or store")
+    if not (known.is_file() or is_store(known) or (known / MANIFEST).exists()):
+        raise IndexFileError(
+            f"{known}: neither an index nor a store; 'embedkit extract' makes a store of images"
+        )
 
 
 def _open(

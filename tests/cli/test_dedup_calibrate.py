@@ -79,5 +79,10 @@ def test_check(embedkit, photos, store, tmp_path):
     ended = embedkit("dedup", "check", store, tmp_path / "same.png", "--verify", "--json")
     assert ended.code == 0, ended.err
     assert ended.json["matches"][0]["id"].endswith("photo_0003.jpg")
-    missing = embedkit("dedup", "check", tmp_path / "none.index", new)
-    assert (missing.code, len(missing.err.splitlines())) == (1, 1)
+    for known, message in (
+        (tmp_path / "none.index", "no such index or store"),
+        (photos, "neither an index nor a store"),
+    ):
+        refused = embedkit("dedup", "check", known, new)
+        assert (refused.code, len(refused.err.splitlines())) == (1, 1)
+        assert message in refused.err
