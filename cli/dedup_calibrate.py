@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from embedkit.dedup.calibrating import CalibrationReport, Curve
 
 __all__ = ["COMMANDS"]
+
+_PLOTS = (".png", ".svg", ".pdf")
 
 
 def _calibrate(
@@ -48,13 +51,10 @@ def _calibrate(
 ) -> None:
     """Make edited copies of the store's own images, and learn which score is a copy's."""
     from embedkit.calibration import calibrate
-    from embedkit.errors import EmbedkitError
 
     if output is None:
         output = store.with_name(store.name.removesuffix(".h5") + ".calibration.json")
-    for path in (output, plot):
-        if path is not None and path.exists() and not overwrite:
-            raise EmbedkitError(f"{path}: exists already; --overwrite replaces it")
+    _check_outputs(output, plot, overwrite=overwrite)
     with ProgressLine(quiet=context.obj["quiet"]) as line:
         report = calibrate(
             store, images, originals=originals, precision=precision, seed=seed, weights=weights,
@@ -67,6 +67,23 @@ def _calibrate(
         print_json({"output": str(output), **report.to_config()})
     else:
         _tell(report, output, precision)
+
+
+def _check_outputs(output: Path, plot: Path | None, *, overwrite: bool) -> None:
+    """Refuses before copies are made and embedded, which takes long."""
+    from embedkit.errors import EmbedkitError
+
+    if plot is not None:
+        if plot.suffix.lower() not in _PLOTS:
+            raise EmbedkitError(f"{plot}: plots are written to {', '.join(_PLOTS)}")
+        import_module("embedkit.report.curves")  # tells if matplotlib isn't there
+    for path in filter(None, (output, plot)):
+        if path.is_dir():
+            raise EmbedkitError(f"{path}: is a folder; choose another output")
+        if path.exists() and not overwrite:
+            raise EmbedkitError(f"{path}: exists already; --overwrite replaces it")
+        if not path.absolute().parent.is_dir():
+            raise EmbedkitError(f"{path}: there is no folder {path.parent}")
 
 
 def _plot(report: CalibrationReport, path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json
+from ._output import ExitCode, ProgressLine, count_of, plain, print_json, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,15 +111,24 @@ def _apply(
     """
     from embedkit.dedup import apply_plan
 
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
-        done = apply_plan(
-            plan,
-            action.value,
-            to=to,
-            journal=journal,
-            execute=execute,
-            on_outcome=_count_on(line),
-        )
+    journal = journal or Path(f"{plan}.journal")
+    try:
+        with ProgressLine(quiet=context.obj["quiet"]) as line:
+            done = apply_plan(
+                plan,
+                action.value,
+                to=to,
+                journal=journal,
+                execute=execute,
+                on_outcome=_count_on(line),
+            )
+    except KeyboardInterrupt:
+        if execute and journal.exists():
+            tell(
+                "interrupted: the same command goes on; to take back what was done: "
+                f"embedkit dedup undo {quote(str(journal))}"
+            )
+        raise
     if action is Action.LIST and not json:
         for outcome in done.outcomes:
             if outcome.result != "refused":

@@ -20,8 +20,9 @@ from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.reference import Reference
 from embedkit.dedup.scoring import Scorer, select_pairs
 from embedkit.dedup.search import LOOKS
-from embedkit.errors import StoreError
+from embedkit.errors import IndexFileError, StoreError
 from embedkit.index import Index
+from embedkit.index.manifest import MANIFEST
 from embedkit.likewise import embed_likewise
 from embedkit.originals import OriginalImages, hashes_of, policy_of
 from embedkit.searching.catalog import Catalog
@@ -127,13 +128,15 @@ def check_images(
 
     Raises:
         SourceError: There is no such image, or none.
-        IndexFileError: The index can't be read.
+        IndexFileError: ``known`` is neither an index nor a store, or the index can't be read.
         StoreError: A store can't be read, or is needed and not there.
         BackboneError: The backbone or its weights can't be had.
         StoreMismatchError: The weights here are others.
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
+    _check_arguments(threshold, precision, max_hamming)
+    _refuse_other(Path(known))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         index, opened = _open(Path(known), stores, stack)
@@ -173,6 +176,26 @@ class _Readers:
     def _open(self, store: EmbeddingStore, root: Path) -> OriginalImages:
         images = OriginalImages.by_ids(store.ids, root, policy_of(store.meta), hashes_of(store))
         return self._stack.enter_context(images)
+
+
+def _check_arguments(threshold: float | None, precision: float, max_hamming: int) -> None:
+    """Refuses before the new images are embedded."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
+    if not 0 < precision <= 1:
+        raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
+    if not 0 <= max_hamming <= 64:
+        raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
+
+
+def _refuse_other(known: Path) -> None:
+    """Refuses what is neither an index nor a store, such as a folder of images."""
+    if not known.exists():
+        raise IndexFileError(f"{known}: there is no such index or store")
+    if not (known.is_file() or is_store(known) or (known / MANIFEST).exists()):
+        raise IndexFileError(
+            f"{known}: neither an index nor a store; 'embedkit extract' makes a store of images"
+        )
 
 
 def _open(

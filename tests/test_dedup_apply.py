@@ -152,20 +152,40 @@ def test_without_what_is_kept_nothing_goes(corpus, harm, reason):
     for execute in (False, True):
         refused = corpus.refusals(corpus.apply(execute=execute))
         assert [path for path, _ in refused] == [corpus.path(0, 1), corpus.path(0, 2)]
-        assert all("nothing of its group would be left" in why for _, why in refused)
+        assert all("nothing that it is a copy of would be left" in why for _, why in refused)
         assert all(reason in why for _, why in refused)
     assert {p: v for p, v in corpus.now().items() if "/0/" in p} == {
         p: v for p, v in tree.items() if "/0/" in p
     }
 
 
-def test_another_kept_file_of_the_group_will_do(corpus):
+@pytest.mark.parametrize("data", [b"a" * 99, b"original"])
+def test_only_a_kept_file_of_the_same_bytes_will_do_instead(corpus, data):
+    """Its own bytes, or those of the file that it is a copy of; not whatever its group keeps."""
     rows = list(corpus.rows)
-    rows[2] = dataclasses.replace(rows[2], action="keep", copy_of="")
+    corpus.path(0, 0).write_bytes(b"original")
+    corpus.path(0, 2).write_bytes(data)
+    rows[0] = dataclasses.replace(rows[0], content_hash=digest(corpus.path(0, 0)))
+    rows[2] = dataclasses.replace(
+        rows[2], action="keep", copy_of="", content_hash=digest(corpus.path(0, 2))
+    )
     corpus.edit(*rows)
     corpus.path(0, 0).unlink()
     assert corpus.apply("symlink").count("refused") == 0
     assert os.readlink(corpus.path(0, 1)) == str(corpus.path(0, 2))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_copy_stays_when_its_original_went(corpus, action):
+    rows = list(corpus.rows)
+    rows[2] = dataclasses.replace(rows[2], action="keep", copy_of="")
+    corpus.edit(*rows)
+    corpus.path(0, 0).unlink()
+    for execute in (False, True):
+        refused = corpus.refusals(corpus.apply(action, execute=execute))
+        assert [path for path, _ in refused] == [corpus.path(0, 1)]
+        assert refused[0][1].endswith(f"would be left: {corpus.path(0, 0)} is gone")
+    assert corpus.path(0, 1).read_bytes() == b"a" * 99
 
 
 def test_two_names_of_one_file(corpus):
@@ -234,6 +254,29 @@ def test_nothing_is_overwritten(corpus):
     assert corpus.now() == corpus.before
 
 
+@pytest.mark.parametrize("below", [(), ("a", "b")])
+def test_a_folder_to_move_to_that_is_none_is_refused_at_once(corpus, below):
+    corpus.to.write_bytes(b"a file")
+    tree = snapshot(corpus.folder)
+    for execute in (False, True):
+        with pytest.raises(DedupError, match="away: is no folder; choose another --to"):
+            corpus.apply(to=corpus.to.joinpath(*below), execute=execute)
+    assert snapshot(corpus.folder) == tree
+    assert apply_plan(corpus.plan, "list").count("done") == 3
+
+
+def test_a_dry_run_tells_of_folders_that_can_not_be_written(corpus, monkeypatch):
+    locked = {str(corpus.path(1, 1).parent)}
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in locked)
+    refused = corpus.refusals(corpus.apply(execute=False))
+    assert refused == [(corpus.path(1, 1), f"nothing may be written in {corpus.path(1, 1).parent}")]
+    assert apply_plan(corpus.plan, "list").count("done") == 3
+    locked.add(str(corpus.folder))
+    for execute in (False, True):
+        with pytest.raises(DedupError, match="nothing may be written there"):
+            corpus.apply(execute=execute)
+
+
 def test_names_that_are_not_utf_8(tmp_path):
     folder = Path(os.path.realpath(tmp_path))
     rows = []
@@ -293,18 +336,97 @@ def test_journals_that_were_cut_or_damaged(corpus):
     assert corpus.now() == corpus.before
     lines = data.splitlines(keepends=True)
     bad = [
-        b"{\n" + data, b"[]\n", b"{}\n", lines[1], b'{"event": "start"}\n',
         lines[0].replace(b'"version": 1', b'"version": 2'), lines[0] + b'{"event": "burnt"}\n',
         lines[0] + b'{"event": "done", "path": "/x"}\n',
         lines[0] + lines[1].replace(b'"path": "/', b'"path": "'),
         lines[0] + lines[1].replace(b'"path": "/', b'"path": "/../'),
+        lines[0] + b'{"event": "burnt"}\n' + b"cut off",
     ]  # fmt: skip
     for text in bad:
         corpus.journal.write_bytes(text)
         with pytest.raises(DedupError, match=r"line \d is damaged"):
             undo_journal(corpus.journal)
+        assert corpus.journal.read_bytes() == text
     with pytest.raises(DedupError, match="no such journal"):
         undo_journal(corpus.folder / "none")
+
+
+BEGUN = {"event": "begun", "path": "/a.jpg", "version": 1}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8\xff\xe0\0\x10JFIF\n\0\nand more",
+        b"\x89HDF\r\n\x1a\n\0and more",
+        b"text without a newline",
+        b"text\nwith newlines\nand more",
+        b'{"event": "start"}\n{"event": "done"}\n{"ev',
+        json.dumps(BEGUN).encode() + b"\nand more",
+        b"[]\n",
+        b"[" * 100_000 + b"\nand more",
+        b'{"event": "starting"',
+        b"\n",
+    ],
+)
+def test_a_file_that_is_no_journal_is_left_alone(corpus, data):
+    path = corpus.folder / "mistaken"
+    path.write_bytes(data)
+    tree = snapshot(corpus.folder)
+    for work in (
+        undo_journal,
+        purge_journal,
+        lambda path: purge_journal(path, execute=True),
+        lambda path: corpus.apply(journal=path),
+    ):
+        with pytest.raises(DedupError, match=r"mistaken: not a journal of dedup apply$"):
+            work(path)
+        assert snapshot(corpus.folder) == tree
+
+
+def test_only_apply_begins_a_journal(corpus):
+    empty, none = corpus.folder / "empty", corpus.folder / "none"
+    empty.touch()
+    tree = snapshot(corpus.folder)
+    for work in (undo_journal, purge_journal, lambda path: purge_journal(path, execute=True)):
+        with pytest.raises(DedupError, match="empty: not a journal"):
+            work(empty)
+        with pytest.raises(DedupError, match="none: no such journal"):
+            work(none)
+        with pytest.raises(DedupError, match=r"Is a directory|not a journal"):
+            work(corpus.folder)
+    assert snapshot(corpus.folder) == tree
+    assert corpus.apply(journal=empty).count("done") == 3
+    undo_journal(empty)
+    assert corpus.now() == corpus.before
+
+
+@pytest.mark.parametrize("kept", [5, 200])
+def test_a_start_that_was_cut_off_is_begun_anew(corpus, kept):
+    corpus.apply()
+    undo_journal(corpus.journal)
+    torn = corpus.journal.read_bytes()[:kept]
+    corpus.journal.write_bytes(torn)
+    assert corpus.apply().count("done") == 3
+    lines = corpus.journal.read_bytes().splitlines()
+    assert [json.loads(line)["event"] for line in lines[:2]] == ["start", "begun"]
+
+
+def test_a_dry_purge_writes_nothing(corpus):
+    corpus.apply()
+    with corpus.journal.open("ab") as file:
+        file.write(b'{"event": "do')
+    corpus.journal.chmod(0o400)
+    tree = snapshot(corpus.folder)
+    assert purge_journal(corpus.journal).count("done") == 3
+    assert snapshot(corpus.folder) == tree
+
+
+def test_nothing_is_left_beside_a_journal(corpus):
+    corpus.apply()
+    undo_journal(corpus.journal)
+    names = {path.name for path in corpus.folder.iterdir()}
+    assert names == {"images", "plan.csv", "plan.csv.journal"}
 
 
 def test_an_interrupted_undo_comes_first(corpus):

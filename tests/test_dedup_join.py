@@ -176,7 +176,7 @@ def test_too_many_pairs_are_refused_in_bounded_memory() -> None:
     rng = np.random.default_rng(0)
     rows = (1 + rng.standard_normal((6000, 32)) * 0.01).astype(np.float32)
     tracemalloc.start()
-    with pytest.raises(EmbedkitError, match=r"more than 100,000 pairs.*raise the threshold"):
+    with pytest.raises(EmbedkitError, match=r"more than 100,000 pairs.*--min-cosine.*--looks"):
         join_rows(UnitRows(rows), 0.9, max_pairs=100_000)
     assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
     tracemalloc.stop()
@@ -213,18 +213,53 @@ def near_hashes(count: int, seed: int) -> np.ndarray:
     return hashes
 
 
-@pytest.mark.parametrize("bits", [0, 1, 2, 5, 7, 8, 13, 25, 63, 64])
-@pytest.mark.parametrize("at_once", [16, 2**20])
+@pytest.mark.parametrize(
+    ("bits", "at_once"),
+    [*((bits, 2**20) for bits in range(65)), *((bits, 16) for bits in (0, 1, 5, 7, 8, 25, 64))],
+)
 def test_every_pair_of_close_hashes(
     bits: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hashes, "_PAIRS_AT_ONCE", at_once)
-    some = near_hashes(120, bits)
-    some[:8] = some[60:68]
+    some = near_hashes(80, bits)
+    some[:8] = some[40:48]
+    some[8:12] = ~some[48:52]
+    some[12:16] = some[52:56] ^ np.uint64(0x0F0F0F0F0F0F0F0F)
+    some[16:20] = some[56:60] ^ np.uint64(2**bits - 1)
     assert np.stack(close_hashes(some, bits), axis=1).tolist() == brute_hamming(some, bits)
-    other = some[40:90] ^ np.uint64(5)
+    other = some[30:60] ^ np.uint64(5)
     found = np.stack(close_hashes(some, bits, other), axis=1).tolist()
     assert found == brute_hamming(some, bits, other)
+
+
+@pytest.mark.parametrize("bits", range(65))
+def test_differences_spread_over_all_parts(bits: int) -> None:
+    """As many bits as allowed, or one more, as evenly as can be: no part has fewer."""
+    rng = np.random.default_rng(bits)
+    for count in {bits, min(bits + 1, 64)}:
+        even = (np.arange(count) * 64 // max(count, 1)).tolist()
+        spread = [even, [63 - bit for bit in even], rng.permutation(64)[:count].tolist()]
+        pairs = [[0, sum(1 << bit for bit in places)] for places in spread]
+        for pair in pairs:
+            some = np.array(pair, np.uint64) ^ np.uint64(0x0123456789ABCDEF)
+            expected = [[0, 1]] if count <= bits else []
+            assert np.stack(close_hashes(some, bits), axis=1).tolist() == expected
+
+
+def test_too_many_close_hashes_are_refused_in_bounded_memory() -> None:
+    rng = np.random.default_rng(0)
+    ones = np.uint64(1) << rng.integers(0, 64, (6000, 3)).astype(np.uint64)
+    some = np.bitwise_xor.reduce(ones, axis=1) ^ np.uint64(0x0123456789ABCDEF)
+    tracemalloc.start()
+    message = r"more than 100,000 pairs of perceptual hashes differ in 7 bits.*--max-hamming"
+    with pytest.raises(EmbedkitError, match=message):
+        close_hashes(some, 7, max_pairs=100_000)
+    with pytest.raises(EmbedkitError, match="more than 5 pairs"):
+        close_hashes(some[:10], 7, some[10:20], 5)
+    first, _ = close_hashes(some[:1500], 7)
+    assert len(first) == 1500 * 1499 // 2
+    assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
+    tracemalloc.stop()
 
 
 def test_no_hashes() -> None:

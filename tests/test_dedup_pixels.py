@@ -227,6 +227,15 @@ def test_new_images_against_an_index(folder: Path, store: Path, tmp_path: Path) 
         assert len(found.images) == 3
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [{"threshold": 2}, {"threshold": float("nan")}, {"precision": 0.0}, {"max_hamming": 65}],
+)
+def test_bad_arguments_are_refused_before_the_work(tmp_path: Path, bad: dict) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
+        check_images(tmp_path / "none.h5", tmp_path, **bad)
+
+
 def test_an_index_that_was_changed(folder: Path, store: Path, tmp_path: Path) -> None:
     index = Index.build(store, tmp_path / "photos.index")
     with EmbeddingStore.open(store) as opened:

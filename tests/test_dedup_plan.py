@@ -144,6 +144,30 @@ def test_what_can_not_be_acted_on_is_listed(tmp_path, monkeypatch):
     assert read_plan(write_plan(rows, "plan.csv")).rows
 
 
+@pytest.mark.parametrize("linked_first", [False, True])
+def test_of_the_names_of_one_file_the_policy_chooses(tmp_path, linked_first):
+    files = write_files(tmp_path, {"b.jpg": b"x", "a.jpg": b"x", "keep/c.jpg": b"y"})
+    link = tmp_path / "keep" / "a.jpg"
+    os.link(files[1], link)
+    names = [link, *files] if linked_first else [*files, link]
+    found = make_found(make_pairs({(0, i): 1.0 for i in (1, 2, 3)}, 4), names)
+    rows = make_plan(found, "path-priority", prefer=["*/keep/a*"])
+    assert actions(rows, tmp_path) == {
+        "keep/a.jpg": "keep", "b.jpg": "remove", "keep/c.jpg": "remove" if linked_first else "keep",
+    }  # fmt: skip
+    assert [row.reason for row in rows if row.action == "none"] == [f"the same file as {link}"]
+
+
+def test_a_file_that_both_stores_have_stays(tmp_path):
+    files = write_files(tmp_path, {"a.jpg": b"x", "b.jpg": b"x"})
+    names = [files[0], files[1], files[0]]
+    found = make_found(make_pairs({(0, 0): 1.0, (1, 0): 1.0}, 2, against_rows=1), names)
+    rows = make_plan(found, "split-priority")
+    assert [(row.action, row.id) for row in rows] == [
+        ("keep", str(files[0])), ("remove", str(files[1])), ("none", str(files[0])),
+    ]  # fmt: skip
+
+
 def test_images_of_the_other_store_stay(tmp_path):
     files = write_files(tmp_path, {n: n.encode() * 9 for n in ("t0", "t1", "e0", "e1")})
     pairs = make_pairs({(0, 0): 0.9, (0, 1): 0.8, (1, 1): 0.7}, 2, against_rows=2)
@@ -242,6 +266,24 @@ def test_plans_that_do_not_hold_together(plan, old, new, message):
     path.write_text(text.replace(old, new, 1), "utf-8")
     with pytest.raises(DedupError, match=message):
         read_plan(path)
+
+
+def test_what_goes_needs_what_it_is_a_copy_of(plan):
+    path, _ = plan
+    text = path.read_text("utf-8")
+    first, same, other = text.splitlines(keepends=True)[1:]
+
+    def edited(*lines):
+        path.write_text(text.splitlines(keepends=True)[0] + "".join(lines), "utf-8")
+        return read_plan(path)
+
+    keep_other = other.replace("remove", "keep")
+    with pytest.raises(DedupError, match=r"line 2: .*copy_of"):
+        edited(first.replace("keep", "remove"), keep_other)
+    with pytest.raises(DedupError, match=r"line 2: .*isn't kept in its group"):
+        edited(same, keep_other)  # the row of what it is a copy of is gone
+    swapped = first.replace("keep", "remove"), same.replace("remove", "keep")
+    assert len(edited(*swapped, other).rows) == 3  # of equal bytes either may stay
 
 
 def test_hostile_plans(plan):

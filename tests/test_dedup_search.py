@@ -152,6 +152,14 @@ def test_few_of_one_hash_are_all_compared(tmp_path: Path, count: int, pairs: int
     assert found.hamming.tolist() == [0] * pairs
 
 
+def test_too_many_near_hashes_are_refused(tmp_path: Path) -> None:
+    hashes = [TELLING ^ 1 << bit for bit in range(30)]
+    path = write_store(tmp_path / "s.h5", np.eye(30, dtype=np.float32), phash=hashes)
+    with pytest.raises(EmbedkitError, match="more than 400 pairs of perceptual hashes"):
+        find_pairs(path, min_cosine=0.9, max_pairs=400)
+    assert len(find_pairs(path, threshold=0.0, min_cosine=0.9, max_pairs=435)) == 435
+
+
 def test_thousands_of_one_image_are_a_star(tmp_path: Path) -> None:
     rows = np.ones((10_000, 8), np.float16)
     one = write_store(tmp_path / "a.h5", rows)
@@ -206,6 +214,8 @@ def test_stores_of_different_backbones_are_refused(tmp_path: Path) -> None:
         {"mode": "quick"},
         {"min_cosine": -2},
         {"max_hamming": 65},
+        {"looks": -5},
+        {"looks": float("nan")},
     ],
 )
 def test_bad_arguments(tmp_path: Path, bad: dict) -> None:
@@ -333,6 +343,25 @@ def test_pixels_decide(
     assert {what for what, _, _ in told} == {
         "comparing embeddings", "scoring pairs", "looking at pixels",
     }  # fmt: skip
+
+
+def test_a_calibration_appears_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guess = guessed_calibration(make_meta())
+    path = tmp_path / "c.json"
+    guess.save(path)
+    with pytest.raises(StoreError, match="can't be written"):
+        guess.save(tmp_path / "none" / "c.json")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        guess.save(path)
+    assert Calibration.load(path) == guess
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_given_calibration_scores(tmp_path: Path) -> None:

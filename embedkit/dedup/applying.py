@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from embedkit.dedup.acting import carry_out, is_keeper_there, restore, settle, tidy
 from embedkit.dedup.journal import Entry, FileAction, Journal, Run
-from embedkit.dedup.moving import RefusedError, look, reasons
+from embedkit.dedup.moving import RefusedError, is_writable, look, nearest_folder, reasons
 from embedkit.dedup.plan_file import read_plan
 from embedkit.errors import DedupError
 from embedkit.store.atomic import sync_folder
@@ -77,9 +77,10 @@ def apply_plan(
 ) -> Applied:
     """Carries out a plan, or without ``execute`` tells what would be done.
 
-    Just before a file is touched it is read again and must have the plan's content hash, and a
-    file of its group that is kept must be there, be another file, and have its own content hash.
-    A file whose turn it isn't for one of these reasons is refused, and the others go on.
+    Just before a file is touched it is read again and must have the plan's content hash, and the
+    file that it is a copy of, or a kept one of the same bytes, must be there, be another file, and
+    have its own content hash. A file whose turn it isn't for one of these reasons is refused, and
+    the others go on.
 
     Every action first moves the file to ``to``, below its whole path. ``hardlink`` (same bytes
     only) and ``symlink`` then put a link to the kept file in its place. So every action can be
@@ -109,6 +110,8 @@ def apply_plan(
     folder = os.path.realpath(to or f"{path}.trash")
     kind: FileAction = "move" if action == "list" else action
     run = Run(kind, folder, os.fspath(plan), read.sha256)
+    if action != "list":
+        _refuse_folder(Path(folder))
     worker = _Worker(read, run, check_target=action != "list")
     if not execute:
         return Applied(_each(read, worker.preview, on_outcome), None)
@@ -116,6 +119,15 @@ def apply_plan(
         opened.start(run)
         worker.remember(opened)
         return Applied(_each(read, lambda row: worker.work(row, opened), on_outcome), path)
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Refuses a folder to move to that can't be made or written, before any file is looked at."""
+    nearest = nearest_folder(folder)
+    if not nearest.is_dir():
+        raise DedupError(f"{nearest}: is no folder; choose another --to")
+    if not is_writable(nearest):
+        raise DedupError(f"{nearest}: nothing may be written there; choose another --to")
 
 
 def _each(
@@ -136,7 +148,7 @@ class _Worker:
     """Checks and does the rows of one plan."""
 
     def __init__(self, plan: Plan, run: Run, *, check_target: bool) -> None:
-        self._kept = plan.kept()
+        self._plan = plan
         self._run = run
         self._check_target = check_target
         self._gone: dict[tuple[int, int], str] = {}  # inodes, and the name that each went by
@@ -145,8 +157,12 @@ class _Worker:
         """What would become of a file."""
         try:
             entry, _ = self._check(row)
-            if self._check_target and os.path.lexists(entry.target):
-                raise RefusedError(f"{entry.target} exists already")
+            if self._check_target:
+                if os.path.lexists(entry.target):
+                    raise RefusedError(f"{entry.target} exists already")
+                for path in (entry.path, entry.target):
+                    if not is_writable(folder := nearest_folder(Path(path).parent)):
+                        raise RefusedError(f"nothing may be written in {folder}")
         except RefusedError as exc:
             return Outcome(row.path, "refused", reason=str(exc))
         self._gone[entry.inode] = row.path
@@ -202,9 +218,9 @@ class _Worker:
         return entry, seen
 
     def _keeper(self, row: PlanRow, seen: SeenFile) -> tuple[str, SeenFile]:
-        """A kept file of the group that is there and right, best the one that it is a copy of."""
+        """A kept file that is there and right: the original, or one of equal bytes."""
         reason = ""
-        for kept in sorted(self._kept[row.group], key=lambda other: other.path != row.copy_of):
+        for kept in self._plan.keepers(row):
             try:
                 found = look(kept.path)
                 if found is None:
@@ -218,7 +234,7 @@ class _Worker:
             except RefusedError as exc:
                 reason = f"can't be used: {exc}"
             reason = f"{kept.path} {reason}"
-        raise RefusedError(f"nothing of its group would be left: {reason}")
+        raise RefusedError(f"nothing that it is a copy of would be left: {reason}")
 
 
 def undo_journal(
@@ -270,7 +286,7 @@ def purge_journal(
     """
     path = Path(os.path.abspath(journal))  # noqa: PTH100
     outcomes: list[Outcome] = []
-    with Journal.locked(path) as opened:
+    with Journal.locked(path, read_only=not execute) as opened:
         if opened.run is not None and opened.run.action == "move":
             raise DedupError(f"{path}: of move: the files are in {opened.run.to}, for you to keep")
         entries: Sequence[Entry] = list(opened.entries.values())

@@ -13,6 +13,7 @@ import numpy as np
 from embedkit.dedup.features import FEATURES
 from embedkit.dedup.logistic import LogisticModel
 from embedkit.errors import EmbedkitError
+from embedkit.store.atomic import commit_bytes
 
 if TYPE_CHECKING:
     import os
@@ -162,9 +163,13 @@ class Calibration:
             raise ValueError(f"not a calibration: {exc!r}") from exc
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a JSON file."""
+        """Writes a JSON file, which replaces another one when it is whole.
+
+        Raises:
+            StoreError: It can't be written.
+        """
         text = json.dumps(self.to_config(), indent=1, allow_nan=False) + "\n"
-        Path(path).write_text(text, "utf-8")
+        commit_bytes(Path(path), text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

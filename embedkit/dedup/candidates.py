@@ -9,6 +9,7 @@ import numpy as np
 
 from embedkit.dedup.distinct import spread
 from embedkit.dedup.hashes import close_hashes
+from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.rows import UnitRows
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def find_candidates(
     joins: Sequence[Joiner],
     max_hamming: int | None,
     views: Sequence[NDArray[np.floating]] = (),
+    max_pairs: int = MAX_PAIRS,
 ) -> Candidates:
     """Collects the pairs.
 
@@ -64,6 +66,7 @@ def find_candidates(
         joins: Find pairs of near embeddings; what one of them finds is looked at.
         max_hamming: The most differing bits; None leaves the perceptual hashes out.
         views: ``(N, D)`` embeddings of the store's images, mirrored or turned.
+        max_pairs: More pairs of near perceptual hashes are refused.
     """
     parts = [_table(pairs, 0) for pairs in _equal(left, right)]
     rows, other = left.distinct, None if right is None else right.distinct
@@ -74,7 +77,7 @@ def find_candidates(
             seen = _pairs(join(UnitRows(view, rows.numbers), against=other or rows))
             parts += _seen(seen, left, right, number)
     if max_hamming is not None:
-        parts.append(_table(_close(left, right, max_hamming), 0))
+        parts.append(_table(_close(left, right, max_hamming, max_pairs), 0))
     table = np.unique(np.concatenate(parts), axis=0)
     return Candidates(*(np.ascontiguousarray(column) for column in table.T))
 
@@ -107,11 +110,11 @@ def _equal(left: Side, right: Side | None) -> list[NDArray[np.int64]]:
     return [_spread(pairs, left, right, "by_bytes")]
 
 
-def _close(left: Side, right: Side | None, max_hamming: int) -> NDArray[np.int64]:
+def _close(left: Side, right: Side | None, max_hamming: int, max_pairs: int) -> NDArray[np.int64]:
     mine = left.by_hash.rows
     theirs = mine if right is None else right.by_hash.rows
     other = None if right is None else right.hashes[theirs]
-    first, second = close_hashes(left.hashes[mine], max_hamming, other)
+    first, second = close_hashes(left.hashes[mine], max_hamming, other, max_pairs)
     return _spread(np.stack([mine[first], theirs[second]], axis=1), left, right, "by_hash")
 
 

@@ -73,8 +73,7 @@ class Chooser:
             A verdict for each, in the policy's order.
         """
         alike = self._evidence.alike
-        ranked = sorted(members, key=lambda member: self._policy.rank(member[1]))
-        ranked.sort(key=lambda member: not self._is_fixed[member[0]])
+        ranked = self.rank(members)
         verdicts = []
         for place, (image, candidate) in enumerate(ranked):
             verdict = self._judge(image, candidate, is_first=place == 0)
@@ -84,6 +83,12 @@ class Chooser:
             verdicts.append(verdict)
         self._kept[alike[[image for image, _ in ranked]]] = -1
         return verdicts
+
+    def rank(self, members: Sequence[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
+        """Images in the policy's order, those of ``against`` before all others."""
+        ranked = sorted(members, key=lambda member: self._policy.rank(member[1]))
+        ranked.sort(key=lambda member: not self._is_fixed[member[0]])
+        return ranked
 
     def _judge(self, image: int, candidate: Candidate, *, is_first: bool) -> Verdict:
         if self._is_fixed[image]:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.dedup.join import MAX_PAIRS
+from embedkit.errors import EmbedkitError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,7 +32,10 @@ _RowPairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 
 
 def close_hashes(
-    hashes: NDArray[np.uint64], max_hamming: int, against: NDArray[np.uint64] | None = None
+    hashes: NDArray[np.uint64],
+    max_hamming: int,
+    against: NDArray[np.uint64] | None = None,
+    max_pairs: int = MAX_PAIRS,
 ) -> _RowPairs:
     """Finds every pair of hashes that differ in at most ``max_hamming`` bits.
 
@@ -40,21 +46,28 @@ def close_hashes(
         hashes: ``(n,)``.
         max_hamming: The most bits, 0 to 64.
         against: ``(m,)`` of the other side; None compares ``hashes`` with each other.
+        max_pairs: More are refused; a pair takes 16 bytes.
 
     Returns:
         ``(P,)`` first and ``(P,)`` second places, sorted; within one side the first is the lower.
+
+    Raises:
+        EmbedkitError: There are more than ``max_pairs``.
     """
     other = hashes if against is None else against
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
-    for mask in _parts(max_hamming):
+    masks = _parts(max_hamming)
+    keys, count = [np.empty(0, np.int64)], 0
+    for number, mask in enumerate(masks):
         for first, second in _neighbors(hashes & mask, other & mask, mask):
-            near = np.bitwise_count(hashes[first] ^ other[second]) <= max_hamming
+            differing = hashes[first] ^ other[second]
+            near = np.bitwise_count(differing) <= max_hamming
             if against is None:
                 near &= first < second
-            found.append((first[near], second[near]))
-    first, second = (np.concatenate(column) for column in zip(*found, strict=True))
-    keys = np.unique(first * max(len(other), 1) + second)
-    first, second = np.divmod(keys, max(len(other), 1))
+            near[near] = _is_first(differing[near], masks[:number])
+            keys.append(first[near] * len(other) + second[near])
+            count += len(keys[-1])
+            _refuse_too_many(count, max_pairs, max_hamming)
+    first, second = np.divmod(np.sort(np.concatenate(keys)), max(len(other), 1))
     return first, second
 
 
@@ -67,9 +80,25 @@ def is_telling(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return np.bitwise_count(hashes) >= _FEWEST_BITS
 
 
+def _refuse_too_many(count: int, max_pairs: int, max_hamming: int) -> None:
+    if count > max_pairs:
+        raise EmbedkitError(
+            f"more than {max_pairs:,} pairs of perceptual hashes differ in {max_hamming} bits or "
+            "fewer: lower max_hamming (--max-hamming), or leave them out"
+        )
+
+
+def _is_first(differing: NDArray[np.uint64], earlier: list[np.uint64]) -> NDArray[np.bool_]:
+    """Which differences no earlier part has found, so that each pair is there once."""
+    first = np.ones(len(differing), np.bool_)
+    for mask in earlier:
+        first &= np.bitwise_count(differing & mask) > 1
+    return first
+
+
 def _parts(max_hamming: int) -> list[np.uint64]:
     """Masks that cut the 64 bits into parts, one of which differs in at most one bit."""
-    count = min(max_hamming // 2 + 1, _BITS // 2)
+    count = max_hamming // 2 + 1  # of 64 bits in 33 parts some are single bits
     edges = np.linspace(0, _BITS, count + 1).astype(int).tolist()
     return [np.uint64((1 << end) - (1 << start)) for start, end in pairwise(edges)]
 

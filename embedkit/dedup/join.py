@@ -132,7 +132,7 @@ def refuse_too_many(count: int, max_pairs: int, threshold: float) -> None:
     if count > max_pairs:
         raise EmbedkitError(
             f"more than {max_pairs:,} pairs have a cosine of {threshold:.4g} or more: raise the "
-            "threshold, or the limit"
+            "least cosine (--min-cosine), or lower --looks"
         )
 
 

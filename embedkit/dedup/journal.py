@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
-
-from filelock import FileLock, Timeout
 
 from embedkit.errors import DedupError
 from embedkit.store.atomic import sync_folder
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "FileAction", "Journal", "Run", "Status"]
 
 FORMAT_VERSION = 1
+
+_START_KEYS = {"event", "version", "time", "action", "to", "plan", "plan_sha256"}
+_HEAD = json.dumps({"event": "start", "version": FORMAT_VERSION}).encode()[:-1]
+_LONGEST_START = 2**20  # two paths, six letters a byte at most
 
 FileAction = Literal["move", "hardlink", "delete", "symlink"]
 Status = Literal["begun", "done", "undoing", "undone", "purging", "purged"]
@@ -91,37 +95,31 @@ class Journal:
         self.run: Run | None = None
         self.entries: dict[str, Entry] = {}
         self._size = 0
+        self._is_torn = False
         self._handle = -1
 
     @classmethod
     @contextmanager
-    def locked(cls, path: Path, *, create: bool = False) -> Iterator[Journal]:
-        """Opens a journal for one process at a time.
+    def locked(
+        cls, path: Path, *, create: bool = False, read_only: bool = False
+    ) -> Iterator[Journal]:
+        """Opens a journal for one process at a time; a file that is none isn't touched.
 
         Args:
             path: The file.
             create: Begin it if it isn't there.
+            read_only: Write nothing, and leave other processes alone.
 
         Raises:
-            DedupError: It isn't there, can't be read or written, or another process has it.
+            DedupError: It isn't there, isn't a journal, can't be read or written, or another
+                process has it.
         """
-        if not create and not path.is_file():
-            raise DedupError(f"{path}: no such journal")
-        lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
         journal = cls(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as exc:
-            raise DedupError(f"{path}: another process is working with it") from exc
-        except OSError as exc:
-            raise DedupError(f"{path}: {exc.strerror or exc}") from exc
-        try:
-            journal._open()
+            journal._open(create=create, read_only=read_only)
             yield journal
         finally:
             journal._close()
-            lock.release()
 
     def start(self, run: Run) -> None:
         """Begins, or goes on with, what ``run`` says.
@@ -176,23 +174,42 @@ class Journal:
         """Writes down how far a file is."""
         self._append({"event": status, "time": _now(), "path": path})
 
-    def _open(self) -> None:
-        """Reads all lines; one that was cut off at the end by a kill is dropped."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    def _open(self, *, create: bool, read_only: bool) -> None:
+        """Reads all lines; one that was cut off at the end by a kill is left out."""
+        flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
+            if create:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                flags |= os.O_CREAT
             self._handle = os.open(self.path, flags, 0o600)
-            data = self.path.read_bytes()
-            self._size = data.rfind(b"\n") + 1
-            if self._size < len(data):
-                os.ftruncate(self._handle, self._size)
-            sync_folder(self.path.parent)
+            if not read_only:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            data = self._read(create)
+            if create:
+                sync_folder(self.path.parent)
+        except FileNotFoundError as exc:
+            raise DedupError(f"{self.path}: no such journal") from exc
+        except BlockingIOError as exc:
+            raise DedupError(f"{self.path}: another process is working with it") from exc
         except OSError as exc:
             raise DedupError(f"{self.path}: {exc.strerror or exc}") from exc
+        self._size = data.rfind(b"\n") + 1
+        self._is_torn = self._size < len(data)
         for number, line in enumerate(data[: self._size].splitlines(), 1):
             try:
                 self._take(json.loads(line))
             except (KeyError, TypeError, ValueError, RecursionError) as exc:
                 raise DedupError(f"{self.path}: line {number} is damaged: {exc}") from exc
+
+    def _read(self, create: bool) -> bytes:
+        """The whole file, if it begins as a journal does; an empty one only to begin it."""
+        if stat.S_ISREG(os.fstat(self._handle).st_mode):
+            with open(self._handle, "rb", closefd=False) as file:
+                first = file.readline(_LONGEST_START)
+                if _is_start(first) or (create and _HEAD.startswith(first)):
+                    return first + file.read()
+        raise DedupError(f"{self.path}: not a journal of dedup apply")
 
     def _close(self) -> None:
         if self._handle >= 0:
@@ -202,6 +219,9 @@ class Journal:
     def _append(self, record: dict[str, Any]) -> None:
         data = json.dumps(record).encode() + b"\n"
         try:
+            if self._is_torn:
+                os.ftruncate(self._handle, self._size)
+                self._is_torn = False
             if os.write(self._handle, data) != len(data):
                 raise OSError("only a part could be written")
             os.fsync(self._handle)
@@ -226,6 +246,17 @@ class Journal:
             self.entries[record["path"]] = replace(self.entries[record["path"]], status=event)
         else:
             raise ValueError(f"event {event!r}")
+
+
+def _is_start(line: bytes) -> bool:
+    """Whether a first line is a start record, be it damaged, cut off or of another version."""
+    if not line.endswith(b"\n"):
+        return line.startswith(_HEAD)
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.keys() >= _START_KEYS and record["event"] == "start"
 
 
 def _run(record: dict[str, Any]) -> Run:

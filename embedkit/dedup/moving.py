@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "RefusedError",
     "SeenFile",
+    "is_writable",
     "look",
     "make_folders",
     "move_file",
+    "nearest_folder",
     "reasons",
     "remove_empty_folders",
     "remove_part",
@@ -166,6 +168,16 @@ def remove_part(target: str) -> None:
     """Removes what a kill left of a copy to ``target``."""
     with suppress(FileNotFoundError, NotADirectoryError):
         _part(target).unlink()
+
+
+def nearest_folder(folder: Path) -> Path:
+    """The first of a folder and those above it that is there already."""
+    return next(at for at in (folder, *folder.parents) if os.path.lexists(at))
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files may be made in a folder and taken from it, as far as its rights tell."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def make_folders(folder: Path, top: Path) -> None:

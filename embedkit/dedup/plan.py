@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from embedkit.dedup.choosing import Verdict
-    from embedkit.dedup.keep import Keep
+    from embedkit.dedup.keep import Candidate, Keep
     from embedkit.dedup.results import Duplicates
 
 __all__ = ["Action", "PlanRow", "make_plan"]
@@ -66,10 +66,10 @@ def make_plan(
     """Decides which images are kept; nothing is touched.
 
     Only plain files can be acted on. What lies inside an archive or behind a URL, a symbolic link,
-    a file that is gone or has another size than when it was embedded, and a second name of a file
-    that the plan has already, get the action ``none`` with the reason. Each image that is to go is
-    in a pair with one that is kept. For results of two stores the images of ``against`` are kept,
-    and those of the store go.
+    a file that is gone or has another size than when it was embedded, and the names of a file but
+    the one that the policy puts first, get the action ``none`` with the reason. Each image that is
+    to go is in a pair with one that is kept. For results of two stores the images of ``against``
+    are kept, and those of the store go.
 
     Args:
         found: What was found.
@@ -111,10 +111,7 @@ class _Planner:
                 problems[image] = file
             else:
                 files[image] = file
-        candidates = [
-            (image, candidate_of(self._found, image, file.modified))
-            for image, file in files.items()
-        ]
+        candidates = self._first_names(files, problems)
         rows = []
         for verdict in self._chooser.choose(candidates):
             if self._is_alone(verdict):
@@ -122,7 +119,7 @@ class _Planner:
             else:
                 rows.append(self._row(verdict, files))
         rows.sort(key=lambda row: row.action)
-        return rows + [self._none(image, why) for image, why in problems.items()]
+        return rows + [self._none(n, problems[n]) for n in members if n in problems]
 
     def _file(self, image: int) -> PlainFile | str:
         """The file of an image, or why it can't be acted on."""
@@ -131,10 +128,25 @@ class _Planner:
             return file
         if file.nbytes != self._found.images.nbytes[image]:
             return "changed since it was embedded"
-        if file.inode in self._seen:
-            return f"the same file as {self._seen[file.inode]}"
-        self._seen[file.inode] = file.path
         return file
+
+    def _first_names(
+        self, files: Mapping[int, PlainFile], problems: dict[int, str]
+    ) -> list[tuple[int, Candidate]]:
+        """What may be kept or go: of the names of one file the one that the policy puts first."""
+        candidates = [
+            (image, candidate_of(self._found, image, file.modified))
+            for image, file in files.items()
+        ]
+        named = []
+        for image, candidate in self._chooser.rank(candidates):
+            file = files[image]
+            if file.inode in self._seen:
+                problems[image] = f"the same file as {self._seen[file.inode]}"
+            else:
+                self._seen[file.inode] = file.path
+                named.append((image, candidate))
+        return named
 
     def _is_alone(self, verdict: Verdict) -> bool:
         return (

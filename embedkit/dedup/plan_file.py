@@ -8,6 +8,7 @@ import io
 import re
 from collections import defaultdict
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,7 +30,7 @@ _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """A plan that was read, and holds together.
 
@@ -43,13 +44,28 @@ class Plan:
     sha256: str
     rows: tuple[PlanRow, ...]
 
-    def kept(self) -> dict[int, list[PlanRow]]:
-        """The rows that are kept, by group."""
-        groups = defaultdict(list)
+    def keepers(self, row: PlanRow) -> list[PlanRow]:
+        """The kept rows that a row may go for, the one that it is a copy of first.
+
+        Besides that one, those of its group that have the same bytes as it, or as the row itself.
+        What else is kept in the group may be connected with the row through others only.
+        """
+        original = row.group, row.copy_of
+        hashes = dict.fromkeys((self._hashes.get(original, ""), row.content_hash))
+        found = [other for digest in hashes for other in self._kept.get((row.group, digest), ())]
+        return sorted(found, key=lambda other: other.path != row.copy_of)
+
+    @cached_property
+    def _hashes(self) -> dict[tuple[int, str], str]:
+        return {(row.group, row.path): row.content_hash for row in self.rows if row.path}
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, str], list[PlanRow]]:
+        kept = defaultdict(list)
         for row in self.rows:
             if row.action == "keep":
-                groups[row.group].append(row)
-        return groups
+                kept[row.group, row.content_hash].append(row)
+        return kept
 
 
 def write_plan(
@@ -117,11 +133,19 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         lines.append(line)
     _check_paths(path, rows, lines)
     plan = Plan(path, hashlib.sha256(data).hexdigest(), tuple(rows))
-    kept = plan.kept()
+    groups = {row.group for row in rows if row.action == "keep"}
     for row, line in zip(rows, lines, strict=True):
-        if row.action == "remove" and not kept.get(row.group):
-            raise DedupError(f"{path}: line {line}: nothing of group {row.group} would be kept")
+        if row.action == "remove" and not plan.keepers(row):
+            raise DedupError(f"{path}: line {line}: {_unjustified(row, groups)}")
     return plan
+
+
+def _unjustified(row: PlanRow, groups: set[int]) -> str:
+    if row.group not in groups:
+        return f"nothing of group {row.group} would be kept"
+    if row.copy_of:
+        return f"{row.copy_of}, which it is a copy of, isn't kept in its group: keep either"
+    return "no file of its bytes is kept: keep it, or name in copy_of what it is a copy of"
 
 
 def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -102,7 +102,7 @@ def find_pairs(
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
-    _check_arguments(threshold, mode, min_cosine, max_hamming)
+    _check_arguments(threshold, mode, min_cosine, max_hamming, looks)
     tell = on_progress or say_nothing
     views = views or {}
     with ExitStack() as stack:
@@ -130,7 +130,9 @@ def find_pairs(
         if verify is not None:  # what only pixels can tell must be found to be looked at
             joiners.append(join(floors.whitened, max_pairs, tell, place))
             joins.append(WhitenedJoiner(joiners[-1], reference.whitening))
-        candidates = find_candidates(left, right, joins, max_hamming, list(views.values()))
+        candidates = find_candidates(
+            left, right, joins, max_hamming, list(views.values()), max_pairs
+        )
         least = threshold
         if least is None:
             least = used.threshold_for(precision, checked=verify is not None)
@@ -148,7 +150,11 @@ def find_pairs(
 
 
 def _check_arguments(
-    threshold: float | None, mode: Mode, min_cosine: float | None, max_hamming: int | None
+    threshold: float | None,
+    mode: Mode,
+    min_cosine: float | None,
+    max_hamming: int | None,
+    looks: float,
 ) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
@@ -158,6 +164,8 @@ def _check_arguments(
         raise ValueError(f"min_cosine must be from -1 to 1, not {min_cosine}")
     if max_hamming is not None and not 0 <= max_hamming <= 64:
         raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
+    if not looks >= 0:
+        raise ValueError(f"looks must not be negative: {looks}")
 
 
 def _refuse_mixed(store: EmbeddingStore, other: EmbeddingStore) -> None:

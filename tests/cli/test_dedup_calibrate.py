@@ -33,6 +33,31 @@ def test_a_calibration_is_used(embedkit, photos, store, calibration, tmp_path):
     assert (ended.code, "is no calibration" in ended.err) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-o", "nodir/x.json"), "there is no folder nodir"),
+        (("-o", "folder", "--overwrite"), "folder: is a folder"),
+        (("--plot", "p.txt"), "p.txt: plots are written to .png, .svg, .pdf"),
+        (("--plot", "nodir/p.png"), "there is no folder nodir"),
+        (("--plot", "old.png"), "old.png: exists already; --overwrite"),
+    ],
+)
+def test_outputs_are_checked_before_the_work(
+    embedkit, photos, store, tmp_path, monkeypatch, options, message
+):
+    def work(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr("embedkit.calibration.calibrate", work)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "old.png").touch()
+    ended = embedkit("dedup", "calibrate", store, "--images", photos, *options)
+    assert (ended.code, len(ended.err.splitlines())) == (1, 1)
+    assert message in ended.err
+
+
 def test_an_approximate_search_says_what_it_finds(embedkit, store, tmp_path):
     ended = embedkit("dedup", "find", store, "-o", tmp_path / "d", "--mode", "approximate")
     assert ended.code == 0, ended.err
@@ -54,5 +79,10 @@ def test_check(embedkit, photos, store, tmp_path):
     ended = embedkit("dedup", "check", store, tmp_path / "same.png", "--verify", "--json")
     assert ended.code == 0, ended.err
     assert ended.json["matches"][0]["id"].endswith("photo_0003.jpg")
-    missing = embedkit("dedup", "check", tmp_path / "none.index", new)
-    assert (missing.code, len(missing.err.splitlines())) == (1, 1)
+    for known, message in (
+        (tmp_path / "none.index", "no such index or store"),
+        (photos, "neither an index nor a store"),
+    ):
+        refused = embedkit("dedup", "check", known, new)
+        assert (refused.code, len(refused.err.splitlines())) == (1, 1)
+        assert message in refused.err

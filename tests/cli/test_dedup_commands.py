@@ -71,6 +71,31 @@ def test_refused_files_are_told(embedkit, dups, tmp_path):
     assert (journal.code, len(journal.err.splitlines())) == (1, 1)
 
 
+def test_an_interrupted_apply_says_how_to_go_on(embedkit, dups, tmp_path, monkeypatch):
+    from embedkit.dedup import applying
+
+    plan = tmp_path / "a plan.csv"
+    assert embedkit("dedup", "plan", dups, "-o", plan).code == 0
+    really, times = applying.carry_out, iter([False, True])
+
+    def interrupted(*args):
+        if next(times):
+            raise KeyboardInterrupt
+        really(*args)
+
+    before = {path.name for path in (tmp_path / "images").iterdir()}
+    command = ("dedup", "apply", plan, "--action", "delete", "--execute")
+    with monkeypatch.context() as patched:
+        patched.setattr(applying, "carry_out", interrupted)
+        ended = embedkit(*command)
+    assert (ended.code, "the same command goes on" in ended.err) == (130, True)
+    assert f"embedkit dedup undo '{plan}.journal'" in ended.err
+    assert {path.name for path in (tmp_path / "images").iterdir()} < before
+    assert embedkit(*command).code == 0
+    assert embedkit("dedup", "undo", f"{plan}.journal").code == 0
+    assert {path.name for path in (tmp_path / "images").iterdir()} == before
+
+
 def test_find_prints_what_it_found(embedkit, copies, tmp_path):
     ended = embedkit("dedup", "find", copies, "-o", tmp_path / "d", "--no-report", "--json")
     assert ended.json["exact_pairs"] == 2
