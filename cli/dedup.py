@@ -223,6 +223,8 @@ def _search_in_words(found: Duplicates) -> str:
     words = [f"score at least {info.threshold:.4g}", f"calibration: {plain(info.calibration)}"]
     if info.recall is not None:
         words.append(f"approximate: {100 * info.recall:.1f}% of near pairs found, by a sample")
+    elif info.mode == "approximate":
+        words.append("approximate: no image of the sample has near pairs to tell what is missed")
     if looked:
         words.append(f"{count_of(looked, 'pair')} of these looked at")
     return "; ".join(words)

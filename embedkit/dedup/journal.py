@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -176,6 +175,8 @@ class Journal:
 
     def _open(self, *, create: bool, read_only: bool) -> None:
         """Reads all lines; one that was cut off at the end by a kill is left out."""
+        import fcntl  # not everywhere, where the rest of embedkit is
+
         flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
