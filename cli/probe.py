@@ -187,6 +187,7 @@ def _predict(
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
     from embedkit.probe.predicting import predict
+    from embedkit.probe.scores import digits
 
     line = ProgressLine(quiet=context.obj["quiet"])
     batches = predict(
@@ -207,13 +208,13 @@ def _predict(
             failures += batch.failures
             for one, names, scores in zip(batch.ids, batch.names, batch.scores, strict=True):
                 said = [
-                    {"name": name, "score": float(str(score))}
-                    for name, score in zip(names, scores, strict=True)
+                    (name, float(str(score))) for name, score in zip(names, scores, strict=True)
                 ]
                 if json:
-                    told.append({"id": one, "predictions": said})
+                    predictions = [{"name": name, "score": score} for name, score in said]
+                    told.append({"id": one, "predictions": predictions})
                 else:
-                    shown = ", ".join(f"{plain(s['name'])} {s['score']:.4g}" for s in said)
+                    shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
                     typer.echo(f"{plain(one)}: {shown}")
     if json:
         lost = [{"id": f.id, "reason": f.reason} for f in failures]

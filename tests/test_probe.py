@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from embedkit.probe.rows import Rows
 from embedkit.probe.scores import (
     average_precision,
     confusion_matrix,
+    digits,
     measure_classes,
     r_squared,
     wilson_interval,
@@ -404,6 +406,47 @@ def test_numbers_from_a_file(tmp_path, kind):
     table.write_text("id,age\n0.jpg,old\n")
     with pytest.raises(EmbedkitError, match="'old' is no number"):
         run_probe(kind, store, task="regression", labels=str(table), label_column="age")
+
+
+@pytest.mark.parametrize("kind", ["knn", "linear"])
+@pytest.mark.parametrize("offset", [0.0, 1.7e9, -20_240_101_000.0])
+def test_figures_of_numbers_depend_on_no_offset(tmp_path, kind, offset):
+    rows, _ = draw(300, 6, 1, spread=1)
+    ages = unit_rows(rows).astype(float) @ np.arange(6) * 10
+    store = write_store(tmp_path / "a.h5", rows, labels=[repr(float(age)) for age in ages])
+    moved = write_store(tmp_path / "b.h5", rows, labels=[repr(float(age + offset)) for age in ages])
+    told, other = (run_probe(kind, one, task="regression") for one in (store, moved))
+    for name, figure in told.runs[0].measures.items():
+        assert other.runs[0].measures[name].value == pytest.approx(figure.value, abs=1e-4)
+    assert other.runs[0].chosen == told.runs[0].chosen
+    folder = write_probe(other, tmp_path / "probe")
+    (batch,) = predict(folder, moved)
+    assert batch.scores.dtype == np.float64
+    assert batch.scores == pytest.approx(other.probe.scores(rows), abs=1e-4)
+    assert r_squared(batch.scores[:, 0], ages + offset) > 0.6
+
+
+def test_probes_of_numbers_in_float32_are_read(tmp_path):
+    rows, _ = draw(40, 6, 1)
+    store = write_store(tmp_path / "a.h5", rows, labels=[f"{row}.5" for row in range(40)])
+    result = run_probe("linear", store, task="regression")
+    probe = result.probe
+    older = replace(probe, weight=probe.weight.astype("f4"), bias=probe.bias.astype("f4"))
+    folder = write_probe(replace(result, probe=older), tmp_path / "probe")
+    said = next(predict(folder, store)).scores
+    assert said == pytest.approx(probe.scores(rows), rel=1e-4)
+
+
+def test_numbers_that_are_too_large_are_refused(tmp_path):
+    rows, _ = draw(10, 6, 1)
+    store = write_store(tmp_path / "a.h5", rows, labels=[f"{row}e300" for row in range(10)])
+    with pytest.raises(EmbedkitError, match=r"a label of 9e\+300: .* a larger unit"):
+        run_probe("knn", store, task="regression")
+
+
+def test_a_large_number_is_shown_with_all_its_digits():
+    shown = [digits(one) for one in (0.123456, 12.3456, 20240101.25, -1.7e9 - 3, 1e50)]
+    assert shown == ["0.1235", "12.35", "20240101.25", "-1700000003", "1e+50"]
 
 
 def test_a_damaged_probe_is_refused(stores, tmp_path):

@@ -82,7 +82,7 @@ def _forget(cosines: torch.Tensor, columns: NDArray[np.int64]) -> None:
     cosines[torch.from_numpy(here), torch.from_numpy(columns[here])] = -torch.inf
 
 
-def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArray[np.floating]]:
     """What the nearest k say, weighted by ``exp(cosine / 0.07)``, for each k.
 
     Args:
@@ -91,14 +91,18 @@ def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArr
         ks: Ascending.
 
     Yields:
-        ``(m, C)`` float32 shares of the votes of each class or label (or the weighted mean,
-        ``(m, 1)``, for a regression).
+        ``(m, C)`` float32 shares of the votes of each class or label, or for a regression the
+        weighted mean, ``(m, 1)`` float64: numbers such as dates have more digits than float32.
     """
     # Relative to the nearest: exp(1 / 0.07) squared would do no harm, a raw inner product might.
     closeness = (found.cosines - found.cosines[:, :1]) / TEMPERATURE
     weights = np.exp(closeness.astype(np.float64))
     for k in ks:
         some, rows = weights[:, :k], found.rows[:, :k]
+        if targets.task == "regression":
+            shares = some / some.sum(axis=1, keepdims=True)
+            yield np.einsum("mk,mkc->mc", shares, targets.values[rows])
+            continue
         if targets.task == "classes":
             sums = np.zeros((len(rows), len(targets.names)))
             voters = np.repeat(np.arange(len(rows)), rows.shape[1])

@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "average_precision",
     "confusion_matrix",
+    "digits",
     "mean_average_precision",
     "measure_classes",
     "measure_labels",
@@ -130,7 +131,7 @@ def mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.float
 
 
 def measure_labels(
-    scores: NDArray[np.float32], truth: NDArray[np.float32], seed: int
+    scores: NDArray[np.floating], truth: NDArray[np.floating], seed: int
 ) -> dict[str, Measure]:
     """The mean over labels of their average precision.
 
@@ -177,9 +178,16 @@ def r_squared(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> f
         predicted: ``(n,)``.
         truth: ``(n,)``.
     """
+    if truth.min() == truth.max():  # their mean may differ from them by a rounding error
+        return float("nan")
     spread = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
     missed = float(np.square(truth - predicted).sum(dtype=np.float64))
     return 1 - missed / spread if spread > 0 else float("nan")
+
+
+def digits(number: float) -> str:
+    """A predicted number as it is shown: ``12.35``; of a large one, as a date, all digits."""
+    return f"{number:.10g}" if abs(number) >= 10_000 else f"{number:.4g}"
 
 
 def _bootstrap(

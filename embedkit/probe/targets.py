@@ -21,6 +21,7 @@ __all__ = ["Targets", "Task", "match_targets", "read_targets"]
 
 Task = Literal["classes", "multilabel", "regression"]
 _SEPARATOR = "|"
+_LARGEST = 1e100  # of a number: the squares of a store's images can be added up
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,12 @@ def _numbers(texts: Sequence[str], where: str) -> NDArray[np.float64]:
             raise EmbedkitError(f"{where}: the label {text!r} is no number") from None
     if not np.isfinite(values).all():
         raise EmbedkitError(f"{where}: a label isn't finite")
+    largest = float(np.abs(values).max())
+    if largest > _LARGEST:
+        raise EmbedkitError(
+            f"{where}: a label of {largest:g}: errors beyond {_LARGEST:g} can't be squared; give "
+            "the labels in a larger unit"
+        )
     return values
 
 
