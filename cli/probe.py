@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -275,14 +276,19 @@ def _show(result: ProbeResult) -> None:
     chosen = ", ".join(f"{name} = {value:g}" for name, value in last.chosen.items())
     typer.echo(f"{last.training_images:,} train, {last.test_images:,} test; {chosen}")
     rows_of_figures = [
-        (name, f"{one.value:.4f}", f"{one.low:.4f}", f"{one.high:.4f}", one.interval)
+        (name, _figure(one.value), _figure(one.low), _figure(one.high), one.interval)
         for name, one in last.measures.items()
     ]
     print_table(("figure", "value", "from", "to", "95% interval"), rows_of_figures)
     if last.by_k:
         names = list(last.measures)
         by_k = [
-            (k, *(f"{measures[name].value:.4f}" for name in names))
+            (k, *(_figure(measures[name].value) for name in names))
             for k, measures in last.by_k.items()
         ]
         print_table(("k", *names), by_k)
+
+
+def _figure(value: float) -> str | None:
+    """A figure for a table; None where the images don't tell it."""
+    return None if math.isnan(value) else f"{value:.4f}"

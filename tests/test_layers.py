@@ -16,6 +16,7 @@ ALLOWED = {
     "errors": set(),
     "devices": set(),
     "image_names": set(),
+    "json_values": set(),
     "records": set(),
     "filecache": set(),
     "preprocess": set(),
@@ -94,8 +95,8 @@ ALLOWED = {
         "preprocess", "records", "report", "sources", "store", "tables", "vectors",
     },
     "probe": {
-        "_version", "dedup", "devices", "errors", "originals", "pictures", "records", "report",
-        "searching", "sources", "store", "vectors",
+        "_version", "dedup", "devices", "errors", "json_values", "originals", "pictures", "records",
+        "report", "searching", "sources", "store", "vectors",
     },
     "demo": {
         "backbones", "classification", "decode", "dedup", "deduplication", "errors", "extraction",

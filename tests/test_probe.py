@@ -444,6 +444,37 @@ def test_numbers_that_are_too_large_are_refused(tmp_path):
         run_probe("knn", store, task="regression")
 
 
+def test_test_images_may_be_of_one_class(stores, tmp_path):
+    train, _ = stores
+    rows, truth = draw(50, 16, 5, draw_seed=3)
+    ants = write_store(tmp_path / "ants.h5", rows[truth == 0], labels=["ant"] * 10)
+    (run,) = run_probe("knn", train, test=ants).runs
+    assert run.test_images == 10
+    assert run.measures["mean_per_class"].value == run.measures["top1"].value > 0.5
+    with pytest.raises(EmbedkitError, match="all images have the label 'ant'"):
+        run_probe("knn", ants, test=train)
+
+
+@pytest.mark.parametrize("kind", ["knn", "linear"])
+def test_figures_that_the_images_do_not_tell_are_null(tmp_path, kind):
+    rows, _ = draw(60, 6, 1)
+    same = write_store(tmp_path / "same.h5", rows, labels=["0.1"] * 60)
+    marked = write_store(tmp_path / "marked.h5", rows, labels=["red|round", "blue"] * 30)
+    bare = write_store(tmp_path / "bare.h5", rows, labels=["|"] * 60)
+    numbers = run_probe(kind, same, task="regression", cs=CS)
+    marks = run_probe(kind, marked, test=bare, task="multilabel", cs=CS)
+    for name, result in {"R2": numbers, "mAP": marks}.items():
+        folder = write_probe(result, tmp_path / name)
+        text = (folder / "report.json").read_text()
+        assert "NaN" not in text
+        figure = json.loads(text)["runs"][0]["measures"][name]
+        assert figure == {"value": None, "low": None, "high": None, "interval": "bootstrap"}
+        assert "nan" not in (folder / "report.html").read_text("utf-8").split("<table", 1)[1]
+    assert numbers.runs[0].measures["MAE"].value == pytest.approx(0, abs=1e-6)
+    with pytest.raises(EmbedkitError, match="no image has a label"):
+        run_probe(kind, bare, task="multilabel")
+
+
 def test_a_large_number_is_shown_with_all_its_digits():
     shown = [digits(one) for one in (0.123456, 12.3456, 20240101.25, -1.7e9 - 3, 1e50)]
     assert shown == ["0.1235", "12.35", "20240101.25", "-1700000003", "1e+50"]

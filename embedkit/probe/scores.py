@@ -35,7 +35,8 @@ class Measure:
     """A figure with its 95% confidence interval.
 
     Attributes:
-        value: The figure; shares are from 0 to 1.
+        value: The figure; shares are from 0 to 1. NaN where the images don't tell it, as R2 where
+            all have the same number.
         low: The interval's lower end.
         high: Its upper end.
         interval: How it was found: ``Wilson`` or ``bootstrap``.
@@ -194,6 +195,10 @@ def _bootstrap(
     measure: Callable[[NDArray[np.intp]], float], count: int, seed: int, resamples: int
 ) -> Measure:
     rng = np.random.default_rng(seed)
-    draws = [measure(rng.integers(0, count, count)) for _ in range(resamples)]
-    low, high = np.nanquantile(draws, (0.025, 0.975)).tolist()
-    return Measure(measure(np.arange(count)), low, high, "bootstrap")
+    draws = np.array([measure(rng.integers(0, count, count)) for _ in range(resamples)])
+    known = draws[~np.isnan(draws)]
+    value = measure(np.arange(count))
+    if not len(known):
+        return Measure(value, np.nan, np.nan, "bootstrap")
+    low, high = np.quantile(known, (0.025, 0.975)).tolist()
+    return Measure(value, low, high, "bootstrap")

@@ -66,6 +66,7 @@ def read_targets(
     task: Task = "classes",
     labels: str | None = None,
     label_column: str | None = None,
+    trains: bool = True,
 ) -> Targets:
     """Reads what a probe is to learn of a store.
 
@@ -75,6 +76,7 @@ def read_targets(
         labels: A CSV or Parquet file of labels, by id, by path below the store's source, or by
             name in an archive; None takes those in the store.
         label_column: Its column; None takes ``label``.
+        trains: Whether a probe is to learn from them, so that there must be something to tell.
 
     Raises:
         EmbedkitError: There are no labels, or they aren't what the task needs.
@@ -94,6 +96,8 @@ def read_targets(
         )
     known = [texts[row] for row in rows.tolist()]
     names, values = _parse(known, task, where, label_column or "label")
+    if trains:
+        _check_names(names, task, where)
     kept = tuple(ids[row] for row in rows.tolist())
     return Targets(task, names, rows, kept, values, len(ids) - len(rows))
 
@@ -127,6 +131,13 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
     return Targets(test.task, names, test.rows, test.ids, values, test.unlabelled)
 
 
+def _check_names(names: tuple[str, ...], task: Task, where: str) -> None:
+    if task == "classes" and len(names) < 2:
+        raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to tell")
+    if not names:
+        raise EmbedkitError(f"{where}: no image has a label: nothing to tell")
+
+
 def _parse(
     texts: Sequence[str], task: Task, where: str, name: str
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
@@ -136,8 +147,6 @@ def _parse(
     names = tuple(sorted({one for several in sets for one in several if one}))
     number = {one: place for place, one in enumerate(names)}
     if task == "classes":
-        if len(names) < 2:
-            raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to tell")
         return names, np.array([number[one] for (one,) in sets], np.int64)
     marks = np.zeros((len(sets), len(names)), np.float32)
     for row, several in enumerate(sets):
