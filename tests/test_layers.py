@@ -51,7 +51,7 @@ ALLOWED = {
     "exporting": {"errors", "store", "torch_layout"},
     "classification": {"backbones", "errors", "records", "store", "tables", "vectors"},
     "selection": {
-        "classification", "errors", "ordering", "records", "store", "tables", "vectors",
+        "classification", "errors", "ordering", "records", "sources", "store", "tables", "vectors",
     },
     "inputs": {"errors", "extraction", "records", "store"},
     "feature_cache": {"errors", "extraction", "filecache", "store"},
