@@ -31,7 +31,7 @@ from embedkit.probe.scores import (
     wilson_interval,
 )
 from embedkit.probe.splits import draw_shots, hash_ids, split_off
-from embedkit.probe.targets import Targets
+from embedkit.probe.targets import Targets, read_targets
 from embedkit.report.probe import draw_confusion
 from embedkit.store import EmbeddingStore
 from embedkit.vectors import unit_rows
@@ -473,6 +473,13 @@ def test_figures_that_the_images_do_not_tell_are_null(tmp_path, kind):
     assert numbers.runs[0].measures["MAE"].value == pytest.approx(0, abs=1e-6)
     with pytest.raises(EmbedkitError, match="no image has a label"):
         run_probe(kind, bare, task="multilabel")
+
+
+def test_blanks_around_labels_do_not_count(tmp_path):
+    rows, _ = draw(20, 6, 1)
+    store = write_store(tmp_path / "a.h5", rows, labels=["red | round", "red|blue "] * 10)
+    with EmbeddingStore.open(store) as opened:
+        assert read_targets(opened, task="multilabel").names == ("blue", "red", "round")
 
 
 def test_a_large_number_is_shown_with_all_its_digits():

@@ -9,6 +9,7 @@ import numpy as np
 
 from embedkit.errors import EmbedkitError
 from embedkit.sources.labels import read_labels
+from embedkit.sources.parquet import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Targets", "Task", "match_targets", "read_targets"]
 
 Task = Literal["classes", "multilabel", "regression"]
-_SEPARATOR = "|"
 _LARGEST = 1e100  # of a number: the squares of a store's images can be added up
 
 
@@ -143,7 +143,7 @@ def _parse(
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
     if task == "regression":
         return (name,), _numbers(texts, where)
-    sets = [text.split(_SEPARATOR) if task == "multilabel" else [text] for text in texts]
+    sets = [_split(text) if task == "multilabel" else [text] for text in texts]
     names = tuple(sorted({one for several in sets for one in several if one}))
     number = {one: place for place, one in enumerate(names)}
     if task == "classes":
@@ -152,6 +152,11 @@ def _parse(
     for row, several in enumerate(sets):
         marks[row, [number[one] for one in several if one]] = 1
     return names, marks
+
+
+def _split(text: str) -> list[str]:
+    """The labels of an image; blanks around them don't count."""
+    return [one.strip() for one in text.split(LABEL_SEPARATOR)]
 
 
 def _numbers(texts: Sequence[str], where: str) -> NDArray[np.float64]:
