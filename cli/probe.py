@@ -153,7 +153,7 @@ def _linear(
         "normalize": normalize,
         "check_leaks": leaks,
         "device": device,
-        "memory": int(memory * 2**30),
+        "memory": _bytes(memory),
         "max_iterations": max_iterations,
     }
     if c is not None:
@@ -226,6 +226,13 @@ def _predict(
         tell(f"{len(failures) - _TOLD:,} more failed")
     if failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _bytes(gib: float) -> int:
+    count = gib * 2**30
+    if not math.isfinite(count):
+        raise typer.BadParameter(f"--memory {gib}: too much")
+    return int(count)
 
 
 def _numbers(text: str) -> list[int]:

@@ -12,7 +12,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import average_precision_score, r2_score
 from stores import write_store
 
-from embedkit.errors import EmbedkitError, StoreCorruptError, StoreError, StoreMismatchError
+from embedkit.errors import (
+    EmbedkitError,
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+    StoreMismatchError,
+)
 from embedkit.probe import LinearProbe, load_probe, run_probe
 from embedkit.probe.features import Features
 from embedkit.probe.logistic import LogisticProblem
@@ -148,6 +154,37 @@ def test_votes_are_those_of_a_plain_loop(monkeypatch):
                 weights[truth[row]] += np.exp(cosines[query, row] / TEMPERATURE)
             wanted = np.array(list(weights.values())) / sum(weights.values())
             assert shares[query] == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [7, 64, 16384])
+def test_of_equal_neighbours_the_first_rows_count(monkeypatch, size):
+    monkeypatch.setattr("embedkit.probe.neighbors._TRAINING", size)
+    monkeypatch.setattr("embedkit.probe.neighbors._TIED", 3)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-2, 3, (300, 4)).astype(np.float32)  # small whole numbers: exact products
+    asked = rows[:20]
+    (found,) = nearest(Rows(asked, normalize=False), Rows(rows, normalize=False), 10)
+    products = asked @ rows.T
+    wanted = [np.lexsort((np.arange(300), -line))[:10] for line in products]
+    assert (found.rows == wanted).all()
+    assert (found.cosines == np.take_along_axis(products, found.rows, axis=1)).all()
+
+
+@pytest.mark.parametrize("size", [7, 100, 16384])
+@pytest.mark.parametrize("copies", [6, 100])
+def test_copies_are_neighbours_in_the_order_of_their_rows(monkeypatch, size, copies):
+    monkeypatch.setattr("embedkit.probe.neighbors._TRAINING", size)
+    base = np.random.default_rng(0).standard_normal((9, 33)).astype(np.float32)
+    rows = np.tile(base, (copies, 1))
+    (many,) = nearest(Rows(base), Rows(rows), 50)
+    (few,) = nearest(Rows(base), Rows(rows), 10)
+    assert (few.rows == many.rows[:, :10]).all()
+    first = np.arange(9)[:, None] + 9 * np.arange(min(copies, 10))
+    assert (few.rows[:, :copies] == first).all()
+    for number in range(9):  # alone, it has the same neighbours
+        (alone,) = nearest(Rows(base[number : number + 1]), Rows(rows), 10)
+        assert (alone.rows[0] == few.rows[number]).all()
+        assert (alone.cosines[0] == few.cosines[number]).all()
 
 
 def test_an_image_is_no_neighbour_of_itself():
@@ -500,6 +537,28 @@ def test_a_damaged_probe_is_refused(stores, tmp_path):
         load_probe(folder)
     with pytest.raises(StoreError, match="no probe"):
         load_probe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [("knn", "k", "Infinity"), ("linear", "c", "1" + "0" * 400), ("knn", "k", "NaN")],
+)
+def test_settings_out_of_range_are_refused(stores, tmp_path, kind, name, value):
+    folder = write_probe(run_probe(kind, stores[0], cs=CS), tmp_path / "probe")
+    told = json.loads((folder / "probe.json").read_text())
+    told["settings"][name] = "?"
+    (folder / "probe.json").write_text(json.dumps(told).replace('"?"', value))
+    with pytest.raises(StoreFormatError, match="not a probe"):
+        load_probe(folder)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "?"])
+def test_class_numbers_that_are_not_whole_are_refused(stores, tmp_path, dtype):
+    result = run_probe("knn", stores[0])
+    odd = replace(result.probe, values=result.probe.values.astype(dtype))
+    folder = write_probe(replace(result, probe=odd), tmp_path / "probe")
+    with pytest.raises(StoreFormatError, match="not whole numbers"):
+        load_probe(folder)
 
 
 def test_folders_that_are_no_probe_are_kept(stores, tmp_path):
