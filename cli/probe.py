@@ -55,7 +55,7 @@ _Shots = Annotated[
     typer.Option(help="Or: so many images of each class train, the others test: 1,2,5,10."),
 ]
 _Trials = Annotated[int, typer.Option(min=1, help="Draws of each number of shots.")]
-_Seed = Annotated[int, typer.Option(help="Of every choice by chance.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of every choice by chance.")]
 _Task = Annotated[
     Task, typer.Option(help="What the labels are; several labels have | between them.")
 ]

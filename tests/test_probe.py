@@ -378,7 +378,7 @@ def test_another_backbone_is_refused(stores, tmp_path):
     with pytest.raises(StoreMismatchError, match="weights_fingerprint"):
         run_probe("knn", train, test=other)
     folder = write_probe(run_probe("knn", train), tmp_path / "probe")
-    with pytest.raises(StoreMismatchError, match="weights_fingerprint"):
+    with pytest.raises(StoreMismatchError, match=r"weights_fingerprint.*; give images, or a store"):
         predict(folder, other)
 
 
@@ -393,6 +393,8 @@ def test_unknown_classes_and_missing_labels_are_told(stores, tmp_path):
         run_probe("knn", bare)
     with pytest.raises(ValueError, match="give one of"):
         run_probe("knn", train, test=train, split=0.5)
+    with pytest.raises(ValueError, match="seed must be at least 0, not -5"):
+        run_probe("knn", train, seed=-5)
     with pytest.raises(ValueError, match="knn or linear"):
         run_probe("svm", train)
 

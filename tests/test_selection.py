@@ -220,6 +220,10 @@ def test_what_is_refused(tmp_path):
         select(store, 1, classes=[])
     with pytest.raises(ValueError, match="more than one class is 'crane'"):
         select(store, 1, classes=["crane"])
+    with pytest.raises(StoreMismatchError, match="give stores that were embedded alike"):
+        select([store, other], 3)
+    with pytest.raises(ValueError, match="given twice"):
+        select([store, tmp_path / "." / "a.h5"], 3)
     with pytest.raises(ValueError, match="no store"):
         select([], 1)
 

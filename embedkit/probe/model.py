@@ -44,7 +44,8 @@ def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bo
     found = meta.differences(other, ignore=ignore)
     differences = {key: pair for key, pair in found.items() if key not in _LIMITS}
     if differences:
-        raise StoreMismatchError(name, differences)
+        way_out = "give images, or a store that was embedded alike"
+        raise StoreMismatchError(name, differences, way_out=way_out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,11 +215,14 @@ def _settings(options: ProbeOptions) -> ProbeSettings:
     cs, memory = options.get("cs", CS), options.get("memory", 2**31)
     if not cs or not all(0 < c < np.inf for c in cs) or list(cs) != sorted(cs):
         raise ValueError("the values of C must be positive, finite and ascending")
+    seed = options.get("seed", 0)
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, not {seed}")
     if memory < 0:
         raise ValueError(f"memory must be at least 0 bytes, not {memory}")
     return ProbeSettings(
         options.get("normalize", True),
-        options.get("seed", 0),
+        seed,
         torch_device(options.get("device", "auto")),
         memory,
         cs,

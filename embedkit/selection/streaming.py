@@ -107,7 +107,8 @@ def select(
         StoreError: A store can't be read, has no head that applies, or holds a row that isn't
             finite.
         StoreMismatchError: The stores were embedded in different ways.
-        ValueError: A number is out of its range, or there is no such class.
+        ValueError: A number is out of its range, there is no such class, or a store is given
+            twice.
 
     Source: Yalniz et al., "Billion-scale semi-supervised learning for image classification",
     arXiv 1905.00546, section 3.2.
@@ -184,13 +185,18 @@ class _Memory(NamedTuple):
 def _survey(paths: Sequence[str | os.PathLike[str]]) -> tuple[Head, int]:
     """The head that all stores share, and how many rows they have; one is open at a time."""
     meta, head, total = None, None, 0
+    seen: set[Path] = set()
     for path in paths:
+        if (whole := Path(path).resolve()) in seen:
+            raise ValueError(f"{os.fsdecode(path)}: given twice, its images would count twice")
+        seen.add(whole)
         with EmbeddingStore.open(path) as store:
             total += len(store)
             if meta is None or head is None:
                 meta, head = store.meta, usable_head(store)
             elif differences := meta.differences(store.meta):
-                raise StoreMismatchError(str(store.path), differences)
+                way_out = "give stores that were embedded alike"
+                raise StoreMismatchError(str(store.path), differences, way_out=way_out)
     if head is None:
         raise ValueError("no store to select from")
     return head, total
