@@ -97,9 +97,12 @@ def _highest(values: torch.Tensor, k: int) -> torch.Tensor:
         for start in range(0, len(tied), _TIED):
             some = tied[start : start + _TIED]
             columns[some] = _first_columns(values[some], found[some, k - 1 : k], k)
-    columns = columns.sort(dim=1).values
-    order = values.gather(1, columns).sort(dim=1, descending=True, stable=True).indices
-    return columns.gather(1, order)
+    some = (found[:, 1:] == found[:, :-1]).any(dim=1).nonzero()[:, 0]
+    ordered = columns[some].sort(dim=1).values
+    scores = values[some[:, None], ordered]
+    order = scores.sort(dim=1, descending=True, stable=True).indices
+    columns[some] = ordered.gather(1, order)
+    return columns
 
 
 def _first_columns(values: torch.Tensor, least: torch.Tensor, k: int) -> torch.Tensor:
