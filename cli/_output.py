@@ -43,7 +43,9 @@ def count_of(number: int, noun: str) -> str:
 
 def print_json(value: object) -> None:
     """Prints JSON to stdout; ASCII only, so that strange file names survive."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    from embedkit.json_values import finite
+
+    typer.echo(json.dumps(finite(value), indent=2, default=str, allow_nan=False))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import typer
 
@@ -14,6 +14,10 @@ from ._lazy import LazyGroup
 from ._output import ExitCode, plain
 
 __all__ = ["app", "run"]
+
+
+class _ReaderGoneError(Exception):
+    """The reader of our output has gone, as in ``embedkit models | head``."""
 
 
 class _Embedkit(LazyGroup):
@@ -35,6 +39,15 @@ class _Embedkit(LazyGroup):
         "outliers": "Find off-topic images and doubtful labels.",
         "demo": "Embed, search, classify, find copies: a first look.",
     }
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; typer itself would end without a word, or as if there was an error."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as exc:
+            raise typer.Abort from exc
+        except BrokenPipeError as exc:
+            raise _ReaderGoneError from exc
 
 
 app = typer.Typer(
@@ -103,6 +116,7 @@ def run() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as exc:
         typer.echo(f"embedkit: {plain(exc.format_message())} (--help tells more)", err=True)
         code = exc.exit_code
@@ -112,7 +126,7 @@ def run() -> None:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("embedkit: interrupted", err=True)
         code = ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as in `embedkit models | head`
+    except (_ReaderGoneError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.DONE
     sys.exit(code or 0)

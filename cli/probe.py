@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -54,7 +55,7 @@ _Shots = Annotated[
     typer.Option(help="Or: so many images of each class train, the others test: 1,2,5,10."),
 ]
 _Trials = Annotated[int, typer.Option(min=1, help="Draws of each number of shots.")]
-_Seed = Annotated[int, typer.Option(help="Of every choice by chance.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of every choice by chance.")]
 _Task = Annotated[
     Task, typer.Option(help="What the labels are; several labels have | between them.")
 ]
@@ -152,7 +153,7 @@ def _linear(
         "normalize": normalize,
         "check_leaks": leaks,
         "device": device,
-        "memory": int(memory * 2**30),
+        "memory": _bytes(memory),
         "max_iterations": max_iterations,
     }
     if c is not None:
@@ -187,6 +188,7 @@ def _predict(
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
     from embedkit.probe.predicting import predict
+    from embedkit.probe.scores import digits
 
     line = ProgressLine(quiet=context.obj["quiet"])
     batches = predict(
@@ -207,13 +209,13 @@ def _predict(
             failures += batch.failures
             for one, names, scores in zip(batch.ids, batch.names, batch.scores, strict=True):
                 said = [
-                    {"name": name, "score": float(str(score))}
-                    for name, score in zip(names, scores, strict=True)
+                    (name, float(str(score))) for name, score in zip(names, scores, strict=True)
                 ]
                 if json:
-                    told.append({"id": one, "predictions": said})
+                    predictions = [{"name": name, "score": score} for name, score in said]
+                    told.append({"id": one, "predictions": predictions})
                 else:
-                    shown = ", ".join(f"{plain(s['name'])} {s['score']:.4g}" for s in said)
+                    shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
                     typer.echo(f"{plain(one)}: {shown}")
     if json:
         lost = [{"id": f.id, "reason": f.reason} for f in failures]
@@ -224,6 +226,13 @@ def _predict(
         tell(f"{len(failures) - _TOLD:,} more failed")
     if failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _bytes(gib: float) -> int:
+    count = gib * 2**30
+    if not math.isfinite(count):
+        raise typer.BadParameter(f"--memory {gib}: too much")
+    return int(count)
 
 
 def _numbers(text: str) -> list[int]:
@@ -274,14 +283,19 @@ def _show(result: ProbeResult) -> None:
     chosen = ", ".join(f"{name} = {value:g}" for name, value in last.chosen.items())
     typer.echo(f"{last.training_images:,} train, {last.test_images:,} test; {chosen}")
     rows_of_figures = [
-        (name, f"{one.value:.4f}", f"{one.low:.4f}", f"{one.high:.4f}", one.interval)
+        (name, _figure(one.value), _figure(one.low), _figure(one.high), one.interval)
         for name, one in last.measures.items()
     ]
     print_table(("figure", "value", "from", "to", "95% interval"), rows_of_figures)
     if last.by_k:
         names = list(last.measures)
         by_k = [
-            (k, *(f"{measures[name].value:.4f}" for name in names))
+            (k, *(_figure(measures[name].value) for name in names))
             for k, measures in last.by_k.items()
         ]
         print_table(("k", *names), by_k)
+
+
+def _figure(value: float) -> str | None:
+    """A figure for a table; None where the images don't tell it."""
+    return None if math.isnan(value) else f"{value:.4f}"

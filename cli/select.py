@@ -104,7 +104,7 @@ def _expand(classes: list[str]) -> list[str]:
             out.append(word)
             continue
         try:
-            text = Path(word[1:]).read_text("utf-8")
+            text = Path(word[1:]).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as exc:
             raise typer.BadParameter(f"--classes {word}: can't be read: {exc}") from exc
         out += [line.strip() for line in text.splitlines() if line.strip()]

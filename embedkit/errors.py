@@ -117,12 +117,16 @@ class StoreMismatchError(StoreError):
         differences: Setting name to its two values, ``(in the store, now)``.
     """
 
-    def __init__(self, path: str, differences: Mapping[str, tuple[object, object]]) -> None:
+    def __init__(
+        self,
+        path: str,
+        differences: Mapping[str, tuple[object, object]],
+        *,
+        way_out: str = "repeat the first settings, write to another file, or start again with "
+        "--overwrite",
+    ) -> None:
         told = "; ".join(f"{key}: {old} != {new}" for key, (old, new) in differences.items())
-        super().__init__(
-            f"{path}: made otherwise than asked now ({told}); repeat the first settings, "
-            "write to another file, or start again with --overwrite"
-        )
+        super().__init__(f"{path}: made otherwise than asked now ({told}); {way_out}")
         self.differences = dict(differences)
 
 

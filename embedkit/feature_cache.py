@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.errors import DecodeError, SourceError, StoreError
+from embedkit.errors import (
+    DecodeError,
+    SourceError,
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+)
 from embedkit.extraction import extract
 from embedkit.filecache import file_sha256
 from embedkit.store import EmbeddingStore
+from embedkit.store.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["cached_features"]
 
+_log = logging.getLogger("embedkit")
+
 
 def cached_features(
     files: Sequence[Path], folder: Path, options: Mapping[str, Any]
@@ -28,7 +39,8 @@ def cached_features(
     """Embeds the images that no store of a folder holds yet, and reads all features from there.
 
     Each call that meets new images adds one store, under a name of its own, so several processes
-    may use one folder; at worst two embed the same images.
+    may use one folder; at worst two embed the same images. A damaged store is removed, and its
+    images are embedded anew.
 
     Args:
         files: n image files.
@@ -67,12 +79,55 @@ def _find(folder: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
     """The features of those images that are there, by their hashes."""
     found: dict[bytes, NDArray[np.float32]] = {}
     for path in sorted(folder.glob("*.h5")):
-        with EmbeddingStore.open(path) as store:
-            hashes = [one.tobytes() for one in store.images("content_hash")]
-            rows = [row for row, key in enumerate(hashes) if key in wanted and key not in found]
-            features = np.asarray(store.take(np.array(rows, np.int64)), np.float32)
-            found |= {hashes[row]: one for row, one in zip(rows, features, strict=True)}
+        try:
+            found |= _read(path, wanted - found.keys())
+        except (StoreCorruptError, StoreFormatError) as exc:
+            _log.warning("%s; removed, its images are embedded anew", exc)
+            _remove(path)
+        except StoreError:
+            if path.exists():  # else another process found it damaged
+                raise
     return found
+
+
+def _read(path: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    """The features of those images that a store holds, by their hashes.
+
+    Raises:
+        StoreError: It can't be read; StoreCorruptError and StoreFormatError: it is damaged.
+    """
+    with EmbeddingStore.open(path) as store:
+        hashes = [one.tobytes() for one in store.images("content_hash")]
+        rows = [row for row, key in enumerate(hashes) if key in wanted]
+        if not rows:
+            return {}
+        _check(path)
+        features = np.asarray(store.take(np.array(rows, np.int64)), np.float32)
+        return {hashes[row]: one for row, one in zip(rows, features, strict=True)}
+
+
+def _check(path: Path) -> None:
+    try:
+        told = path.stat()
+    except OSError as exc:
+        raise StoreError(f"{path}: can't be read: {exc.strerror or exc}") from exc
+    problem = _problem(path, told.st_mtime_ns, told.st_size)
+    if problem:
+        raise StoreCorruptError(problem)
+
+
+@lru_cache(1024)
+def _problem(path: Path, changed: int, size: int) -> str:
+    """The first problem of a store, or none; looked for once, unless the file changes."""
+    del changed, size
+    return next(iter(verify(path)), "")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise StoreError(f"{path}: damaged, and can't be removed: {exc.strerror or exc}") from exc
 
 
 def _extract(files: Sequence[Path], folder: Path, options: Mapping[str, Any]) -> None:

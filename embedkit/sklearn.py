@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,6 @@ except ImportError as exc:
     raise MissingExtraError("scikit-learn", "sklearn", "embedkit.sklearn") from exc
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
 __all__ = ["EmbeddingTransformer"]
@@ -81,7 +81,7 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Embeds the images, to learn how many features there are.
 
         Args:
-            X: n paths, or n arrays of uint8.
+            X: n paths, also as a table of one column, or n arrays of uint8.
             y: Not used.
 
         Raises:
@@ -111,25 +111,25 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return tags
 
     def _embed(self, images: Any) -> NDArray[np.float32]:
-        if isinstance(images, str | bytes) or not len(images):
-            raise ValueError("X must be a sequence of paths or of images, at least one")
-        loading = {"weights": self.weights, "seed": self.seed, "pooling": self.pooling}
-        running = {"engine": self.engine, "device": self.device, "batch_size": self.batch_size}
+        # Parameters may be numpy's, as of a grid made with np.arange.
+        loading = {"weights": self.weights, "seed": int(self.seed), "pooling": self.pooling}
+        batch_size = None if self.batch_size is None else int(self.batch_size)
+        running = {"engine": self.engine, "device": self.device, "batch_size": batch_size}
         options = {
             "backbone": self.backbone,
-            "normalize": self.normalize,
+            "normalize": bool(self.normalize),
             "dtype": "float32",
             "precision": "fp32",
             **loading,
             **running,
         }
         with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
-            files = [_as_file(image, Path(folder), n) for n, image in enumerate(images)]
+            files = [_as_file(image, Path(folder), n) for n, image in enumerate(_listed(images))]
             return cached_features(files, self._folder(loading), options)
 
     def _folder(self, loading: dict[str, Any]) -> Path:
         root = cache_folder() / "transformer" if self.cache is None else Path(self.cache)
-        settings = {**loading, "backbone": self.backbone, "normalize": self.normalize}
+        settings = {**loading, "backbone": self.backbone, "normalize": bool(self.normalize)}
         weights = Path(self.weights)
         if str(self.weights) not in {"auto", "random"} and weights.is_file():
             settings["weights"] = file_sha256(weights)
@@ -137,10 +137,26 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return root / CachedFiles.of(root, settings).key
 
 
+def _listed(images: Any) -> Any:
+    """The images; of a table of one column, as ColumnTransformer gives it, its values."""
+    shape = getattr(images, "shape", None)
+    if isinstance(images, str | bytes) or not isinstance(images, Sized) or shape == ():
+        raise ValueError("X must be a sequence of paths or of images, at least one")
+    if shape is not None and len(shape) == 2 and getattr(images, "dtype", None) != np.uint8:
+        if shape[1] != 1:
+            raise ValueError(f"X must be one column of paths, not {shape[1]}")
+        images = np.asarray(images, object)[:, 0]
+    if not len(images):
+        raise ValueError("X must be a sequence of paths or of images, at least one")
+    return images
+
+
 def _as_file(image: str | os.PathLike[str] | NDArray[np.uint8], folder: Path, number: int) -> Path:
     """The file of an image; of an array, a PNG that is made."""
-    if not isinstance(image, np.ndarray):
+    if isinstance(image, str | os.PathLike):
         return Path(image)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image {number} is {image!r:.80}: it must be a path or an array of uint8")
     if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)):
         raise ValueError(
             f"image {number} is {image.shape} {image.dtype}: it must be (H, W) or (H, W, 3) uint8"

@@ -108,6 +108,13 @@ def test_images_of_no_known_class_do_not_count(tmp_path):
         evaluate(write_store(tmp_path / "c.h5", ROWS))
 
 
+def test_a_label_may_be_one_of_the_names_or_a_number_as_tables_have_it(tmp_path):
+    labels = ["owl", " 3", "2.0", "8.0", "02", *[None] * 35]
+    found = evaluate(write_store(tmp_path / "a.h5", ROWS, head=HEAD, labels=labels))
+    assert [one.top1.of for one in found.classes] == [2, 1]
+    assert [one.class_name for one in found.classes] == ["owl, <b>", "fish"]
+
+
 @pytest.mark.parametrize("right", [1, 80, 140, 159])
 def test_interval_ends_where_the_count_is_two_deviations_away(right):
     for bound in Accuracy(right, 160).interval:

@@ -16,6 +16,7 @@ ALLOWED = {
     "errors": set(),
     "devices": set(),
     "image_names": set(),
+    "json_values": set(),
     "records": set(),
     "filecache": set(),
     "preprocess": set(),
@@ -50,7 +51,7 @@ ALLOWED = {
     "exporting": {"errors", "store", "torch_layout"},
     "classification": {"backbones", "errors", "records", "store", "tables", "vectors"},
     "selection": {
-        "classification", "errors", "ordering", "records", "store", "tables", "vectors",
+        "classification", "errors", "ordering", "records", "sources", "store", "tables", "vectors",
     },
     "inputs": {"errors", "extraction", "records", "store"},
     "feature_cache": {"errors", "extraction", "filecache", "store"},
@@ -94,8 +95,8 @@ ALLOWED = {
         "preprocess", "records", "report", "sources", "store", "tables", "vectors",
     },
     "probe": {
-        "_version", "dedup", "devices", "errors", "originals", "pictures", "records", "report",
-        "searching", "sources", "store", "vectors",
+        "_version", "dedup", "devices", "errors", "json_values", "originals", "pictures", "records",
+        "report", "searching", "sources", "store", "vectors",
     },
     "demo": {
         "backbones", "classification", "decode", "dedup", "deduplication", "errors", "extraction",

@@ -15,6 +15,7 @@ from stores import write_store
 from embedkit.errors import MissingExtraError, StoreError
 from embedkit.maps import layout, plot
 from embedkit.maps.layout import lay_out, principal_components
+from embedkit.maps.picture import draw_png
 from embedkit.records import Head
 from embedkit.report import GROUP_COLORS
 
@@ -139,3 +140,13 @@ def test_png(tmp_path):
         colors = {color for _, color in image.convert("RGB").getcolors(2**20)}
     for name in GROUP_COLORS[:3]:
         assert tuple(bytes.fromhex(name[1:])) in colors
+
+
+def test_png_of_long_and_strange_names():
+    rng = np.random.default_rng(0)
+    points, groups = rng.random((60, 2), np.float32), np.arange(60) % 3
+    for title in ("Map", "x" * 250):
+        names = ["_" + "x" * 299, "日本" * 80, "a\nb$ \u202e" * 20]
+        drawn = Image.open(io.BytesIO(draw_png(points, groups, names, title)))
+        dark = np.asarray(drawn.convert("L")) < 60
+        assert dark.sum(axis=1).max() > 700  # the width of the map's frame

@@ -118,6 +118,14 @@ def test_few_images(tmp_path, count):
     assert len(found.labels) == (2 if count == 2 else 0)
 
 
+def test_a_stranger_among_copies_is_found(tmp_path):
+    one = np.random.default_rng(0).standard_normal(32).astype("f4")
+    copies = np.tile(one, (301, 1))
+    assert not find_outliers(write_store(tmp_path / "same.h5", copies)).off_topic
+    store = write_store(tmp_path / "a.h5", np.concatenate([copies, -one[None]]))
+    assert [found.row for found in find_outliers(store).off_topic] == [301]
+
+
 def test_bad_arguments(tmp_path):
     store = write_store(tmp_path / "a.h5", np.eye(3, dtype="f4"))
     with pytest.raises(ValueError, match="k must be"):

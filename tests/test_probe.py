@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import average_precision_score, r2_score
 from stores import write_store
 
-from embedkit.errors import EmbedkitError, StoreCorruptError, StoreError, StoreMismatchError
+from embedkit.errors import (
+    EmbedkitError,
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+    StoreMismatchError,
+)
 from embedkit.probe import LinearProbe, load_probe, run_probe
 from embedkit.probe.features import Features
 from embedkit.probe.logistic import LogisticProblem
@@ -24,12 +31,13 @@ from embedkit.probe.rows import Rows
 from embedkit.probe.scores import (
     average_precision,
     confusion_matrix,
+    digits,
     measure_classes,
     r_squared,
     wilson_interval,
 )
 from embedkit.probe.splits import draw_shots, hash_ids, split_off
-from embedkit.probe.targets import Targets
+from embedkit.probe.targets import Targets, read_targets
 from embedkit.report.probe import draw_confusion
 from embedkit.store import EmbeddingStore
 from embedkit.vectors import unit_rows
@@ -146,6 +154,37 @@ def test_votes_are_those_of_a_plain_loop(monkeypatch):
                 weights[truth[row]] += np.exp(cosines[query, row] / TEMPERATURE)
             wanted = np.array(list(weights.values())) / sum(weights.values())
             assert shares[query] == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [7, 64, 16384])
+def test_of_equal_neighbours_the_first_rows_count(monkeypatch, size):
+    monkeypatch.setattr("embedkit.probe.neighbors._TRAINING", size)
+    monkeypatch.setattr("embedkit.probe.neighbors._TIED", 3)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-2, 3, (300, 4)).astype(np.float32)  # small whole numbers: exact products
+    asked = rows[:20]
+    (found,) = nearest(Rows(asked, normalize=False), Rows(rows, normalize=False), 10)
+    products = asked @ rows.T
+    wanted = [np.lexsort((np.arange(300), -line))[:10] for line in products]
+    assert (found.rows == wanted).all()
+    assert (found.cosines == np.take_along_axis(products, found.rows, axis=1)).all()
+
+
+@pytest.mark.parametrize("size", [7, 100, 16384])
+@pytest.mark.parametrize("copies", [6, 100])
+def test_copies_are_neighbours_in_the_order_of_their_rows(monkeypatch, size, copies):
+    monkeypatch.setattr("embedkit.probe.neighbors._TRAINING", size)
+    base = np.random.default_rng(0).standard_normal((9, 33)).astype(np.float32)
+    rows = np.tile(base, (copies, 1))
+    (many,) = nearest(Rows(base), Rows(rows), 50)
+    (few,) = nearest(Rows(base), Rows(rows), 10)
+    assert (few.rows == many.rows[:, :10]).all()
+    first = np.arange(9)[:, None] + 9 * np.arange(min(copies, 10))
+    assert (few.rows[:, :copies] == first).all()
+    for number in range(9):  # alone, it has the same neighbours
+        (alone,) = nearest(Rows(base[number : number + 1]), Rows(rows), 10)
+        assert (alone.rows[0] == few.rows[number]).all()
+        assert (alone.cosines[0] == few.cosines[number]).all()
 
 
 def test_an_image_is_no_neighbour_of_itself():
@@ -339,7 +378,7 @@ def test_another_backbone_is_refused(stores, tmp_path):
     with pytest.raises(StoreMismatchError, match="weights_fingerprint"):
         run_probe("knn", train, test=other)
     folder = write_probe(run_probe("knn", train), tmp_path / "probe")
-    with pytest.raises(StoreMismatchError, match="weights_fingerprint"):
+    with pytest.raises(StoreMismatchError, match=r"weights_fingerprint.*; give images, or a store"):
         predict(folder, other)
 
 
@@ -354,6 +393,8 @@ def test_unknown_classes_and_missing_labels_are_told(stores, tmp_path):
         run_probe("knn", bare)
     with pytest.raises(ValueError, match="give one of"):
         run_probe("knn", train, test=train, split=0.5)
+    with pytest.raises(ValueError, match="seed must be at least 0, not -5"):
+        run_probe("knn", train, seed=-5)
     with pytest.raises(ValueError, match="knn or linear"):
         run_probe("svm", train)
 
@@ -406,6 +447,85 @@ def test_numbers_from_a_file(tmp_path, kind):
         run_probe(kind, store, task="regression", labels=str(table), label_column="age")
 
 
+@pytest.mark.parametrize("kind", ["knn", "linear"])
+@pytest.mark.parametrize("offset", [0.0, 1.7e9, -20_240_101_000.0])
+def test_figures_of_numbers_depend_on_no_offset(tmp_path, kind, offset):
+    rows, _ = draw(300, 6, 1, spread=1)
+    ages = unit_rows(rows).astype(float) @ np.arange(6) * 10
+    store = write_store(tmp_path / "a.h5", rows, labels=[repr(float(age)) for age in ages])
+    moved = write_store(tmp_path / "b.h5", rows, labels=[repr(float(age + offset)) for age in ages])
+    told, other = (run_probe(kind, one, task="regression") for one in (store, moved))
+    for name, figure in told.runs[0].measures.items():
+        assert other.runs[0].measures[name].value == pytest.approx(figure.value, abs=1e-4)
+    assert other.runs[0].chosen == told.runs[0].chosen
+    folder = write_probe(other, tmp_path / "probe")
+    (batch,) = predict(folder, moved)
+    assert batch.scores.dtype == np.float64
+    assert batch.scores == pytest.approx(other.probe.scores(rows), abs=1e-4)
+    assert r_squared(batch.scores[:, 0], ages + offset) > 0.6
+
+
+def test_probes_of_numbers_in_float32_are_read(tmp_path):
+    rows, _ = draw(40, 6, 1)
+    store = write_store(tmp_path / "a.h5", rows, labels=[f"{row}.5" for row in range(40)])
+    result = run_probe("linear", store, task="regression")
+    probe = result.probe
+    older = replace(probe, weight=probe.weight.astype("f4"), bias=probe.bias.astype("f4"))
+    folder = write_probe(replace(result, probe=older), tmp_path / "probe")
+    said = next(predict(folder, store)).scores
+    assert said == pytest.approx(probe.scores(rows), rel=1e-4)
+
+
+def test_numbers_that_are_too_large_are_refused(tmp_path):
+    rows, _ = draw(10, 6, 1)
+    store = write_store(tmp_path / "a.h5", rows, labels=[f"{row}e300" for row in range(10)])
+    with pytest.raises(EmbedkitError, match=r"a label of 9e\+300: .* a larger unit"):
+        run_probe("knn", store, task="regression")
+
+
+def test_test_images_may_be_of_one_class(stores, tmp_path):
+    train, _ = stores
+    rows, truth = draw(50, 16, 5, draw_seed=3)
+    ants = write_store(tmp_path / "ants.h5", rows[truth == 0], labels=["ant"] * 10)
+    (run,) = run_probe("knn", train, test=ants).runs
+    assert run.test_images == 10
+    assert run.measures["mean_per_class"].value == run.measures["top1"].value > 0.5
+    with pytest.raises(EmbedkitError, match="all images have the label 'ant'"):
+        run_probe("knn", ants, test=train)
+
+
+@pytest.mark.parametrize("kind", ["knn", "linear"])
+def test_figures_that_the_images_do_not_tell_are_null(tmp_path, kind):
+    rows, _ = draw(60, 6, 1)
+    same = write_store(tmp_path / "same.h5", rows, labels=["0.1"] * 60)
+    marked = write_store(tmp_path / "marked.h5", rows, labels=["red|round", "blue"] * 30)
+    bare = write_store(tmp_path / "bare.h5", rows, labels=["|"] * 60)
+    numbers = run_probe(kind, same, task="regression", cs=CS)
+    marks = run_probe(kind, marked, test=bare, task="multilabel", cs=CS)
+    for name, result in {"R2": numbers, "mAP": marks}.items():
+        folder = write_probe(result, tmp_path / name)
+        text = (folder / "report.json").read_text()
+        assert "NaN" not in text
+        figure = json.loads(text)["runs"][0]["measures"][name]
+        assert figure == {"value": None, "low": None, "high": None, "interval": "bootstrap"}
+        assert "nan" not in (folder / "report.html").read_text("utf-8").split("<table", 1)[1]
+    assert numbers.runs[0].measures["MAE"].value == pytest.approx(0, abs=1e-6)
+    with pytest.raises(EmbedkitError, match="no image has a label"):
+        run_probe(kind, bare, task="multilabel")
+
+
+def test_blanks_around_labels_do_not_count(tmp_path):
+    rows, _ = draw(20, 6, 1)
+    store = write_store(tmp_path / "a.h5", rows, labels=["red | round", "red|blue "] * 10)
+    with EmbeddingStore.open(store) as opened:
+        assert read_targets(opened, task="multilabel").names == ("blue", "red", "round")
+
+
+def test_a_large_number_is_shown_with_all_its_digits():
+    shown = [digits(one) for one in (0.123456, 12.3456, 20240101.25, -1.7e9 - 3, 1e50)]
+    assert shown == ["0.1235", "12.35", "20240101.25", "-1700000003", "1e+50"]
+
+
 def test_a_damaged_probe_is_refused(stores, tmp_path):
     folder = write_probe(run_probe("linear", stores[0], cs=CS), tmp_path / "probe")
     assert isinstance(load_probe(folder), LinearProbe)
@@ -419,6 +539,28 @@ def test_a_damaged_probe_is_refused(stores, tmp_path):
         load_probe(folder)
     with pytest.raises(StoreError, match="no probe"):
         load_probe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [("knn", "k", "Infinity"), ("linear", "c", "1" + "0" * 400), ("knn", "k", "NaN")],
+)
+def test_settings_out_of_range_are_refused(stores, tmp_path, kind, name, value):
+    folder = write_probe(run_probe(kind, stores[0], cs=CS), tmp_path / "probe")
+    told = json.loads((folder / "probe.json").read_text())
+    told["settings"][name] = "?"
+    (folder / "probe.json").write_text(json.dumps(told).replace('"?"', value))
+    with pytest.raises(StoreFormatError, match="not a probe"):
+        load_probe(folder)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "?"])
+def test_class_numbers_that_are_not_whole_are_refused(stores, tmp_path, dtype):
+    result = run_probe("knn", stores[0])
+    odd = replace(result.probe, values=result.probe.values.astype(dtype))
+    folder = write_probe(replace(result, probe=odd), tmp_path / "probe")
+    with pytest.raises(StoreFormatError, match="not whole numbers"):
+        load_probe(folder)
 
 
 def test_folders_that_are_no_probe_are_kept(stores, tmp_path):

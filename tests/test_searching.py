@@ -410,7 +410,7 @@ def test_paths_on_stdin(photos, photo_index, monkeypatch):
 
 
 def test_no_image_and_no_such_file(photo_index, tmp_path):
-    with pytest.raises(SourceError, match="no image to search with"):
+    with pytest.raises(SourceError, match="no image found"):
         search(photo_index, tmp_path, engine="torch")
     with pytest.raises(SourceError, match="no such file"):
         search(photo_index, tmp_path / "none.jpg")

@@ -171,6 +171,22 @@ def test_webdataset(tmp_path):
     assert not (tmp_path / "b.jsonl").exists()
 
 
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "TAR", "tar.xz"])
+def test_webdataset_of_any_tar(tmp_path, suffix):
+    url = f"https://host/000.{suffix}" if suffix == "TAR" else f"s#1/000.{suffix}"
+    ids = [f"{url}#a/{r}.x#y.jpg" for r in range(10)]
+    store = write_store(tmp_path / "a.h5", make_rows_of(10), head=make_head(), ids=ids)
+    output = write_webdataset(select(store, 10, classes=["1"]), tmp_path / "out.jsonl")
+    (line,) = map(json.loads, output.read_text().splitlines())
+    assert line["url"] == url
+    assert set(line["samples"]) <= {f"a/{r}" for r in range(10)}
+
+
+def test_more_images_a_class_than_there_are(tmp_path):
+    store = write_store(tmp_path / "a.h5", make_rows_of(30), head=make_head())
+    assert as_lines(select(store, 10**12)) == as_lines(select(store, 30))
+
+
 def test_a_class_is_known_by_one_of_its_names(tmp_path):
     head = make_head()
     names = list(head.class_names)
@@ -204,6 +220,10 @@ def test_what_is_refused(tmp_path):
         select(store, 1, classes=[])
     with pytest.raises(ValueError, match="more than one class is 'crane'"):
         select(store, 1, classes=["crane"])
+    with pytest.raises(StoreMismatchError, match="give stores that were embedded alike"):
+        select([store, other], 3)
+    with pytest.raises(ValueError, match="given twice"):
+        select([store, tmp_path / "." / "a.h5"], 3)
     with pytest.raises(ValueError, match="no store"):
         select([], 1)
 

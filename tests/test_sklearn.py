@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas
 import pytest
 from images import draw_photo, write_photos
 from PIL import Image
@@ -140,3 +141,45 @@ def test_what_cant_be_embedded_is_told(photos, transformer, tmp_path):
     for wrong in ([], "a.jpg", [np.zeros((4, 4, 3))], [np.zeros((4, 4, 7), np.uint8)]):
         with pytest.raises(ValueError, match="must be"):
             transformer.fit(wrong)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
+def test_damaged_features_are_made_anew(photos, transformer, tmp_path, caplog, damage):
+    wanted = transformer.fit_transform(photos)
+    (store,) = (tmp_path / "cache").rglob("*.h5")
+    data = bytearray(store.read_bytes())
+    data[data.index(wanted[2].tobytes())] ^= 1
+    store.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "flipped": data}[damage])
+    with caplog.at_level("WARNING", "embedkit"):
+        assert (transformer.transform(photos) == wanted).all()
+    assert store.name in caplog.text
+    assert not store.exists()
+    assert len(list((tmp_path / "cache").rglob("*.h5"))) == 1
+
+
+def test_parameters_of_numpy(photos, tmp_path):
+    settings = {"weights": "random", "cache": tmp_path / "cache"}
+    plain = EmbeddingTransformer("tiny", seed=3, normalize=True, batch_size=2, **settings)
+    others = {"seed": np.int64(3), "normalize": np.bool_(True), "batch_size": np.int32(2)}
+    found = EmbeddingTransformer("tiny", **others, **settings).fit_transform(photos[:2])
+    assert (found == plain.fit_transform(photos[:2])).all()
+    assert len(list((tmp_path / "cache").rglob("*.h5"))) == 1
+
+
+def test_tables_of_one_column(photos, transformer):
+    names = [str(path) for path in photos]
+    wanted = transformer.fit_transform(names)
+    for table in (np.array(names)[:, None], pandas.DataFrame({"path": names})):
+        assert (transformer.transform(table) == wanted).all()
+    with pytest.raises(ValueError, match="one column of paths, not 2"):
+        transformer.transform(pandas.DataFrame({"path": names, "label": names}))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, float("nan"), b"a.jpg"])
+def test_what_is_no_image_is_told_with_its_place(photos, transformer, wrong):
+    for given in ([photos[0], wrong], pandas.Series([str(photos[0]), wrong], dtype=object)):
+        with pytest.raises(ValueError, match=r"image 1 is .*: it must be a path"):
+            transformer.fit(given)
+    for given in (iter(photos), np.array("a.jpg")):
+        with pytest.raises(ValueError, match="X must be a sequence"):
+            transformer.fit(given)

@@ -58,6 +58,30 @@ def test_parquet_and_members() -> None:
     assert labels("a.zip", "l.parquet") == [None, "en"]
 
 
+@pytest.mark.parametrize(
+    ("column", "wanted"),
+    [
+        (pa.array([["a", "b"], ["c", None]]), ["a|b", "c"]),
+        (pa.array([[3], []], pa.large_list(pa.int8())), ["3", None]),
+        (pa.array([2.5, float("nan")]), ["2.5", None]),
+        (pa.array([b"caf\xc3\xa9", None]), ["café", None]),
+        (pa.array(["x", "y"]).dictionary_encode(), ["x", "y"]),
+        (pa.array([True, False]), ["True", "False"]),
+    ],
+)
+def test_parquet_values(column: pa.Array, wanted: list[str | None]) -> None:
+    table = {"file": pa.array([b"k/l/m.jpg", b"n.jpg"]), "label": column}
+    pq.write_table(pa.table(table), "l.parquet")
+    assert labels("a.zip", "l.parquet") == wanted
+
+
+@pytest.mark.parametrize("value", [{"x": 1}, [{"x": 1}], [["a"]]])
+def test_parquet_values_that_are_no_labels(value: object) -> None:
+    pq.write_table(pa.table({"file": ["n.jpg"], "label": [value]}), "l.parquet")
+    with pytest.raises(SourceError, match=r"l\.parquet: column 'label': .* is no label"):
+        labels("a.zip", "l.parquet")
+
+
 def test_names_that_are_not_utf8() -> None:
     Path("photos/caf\udce9.jpg").write_bytes(b"x")
     Path("labels.csv").write_bytes(b"id,label\ncaf\xe9.jpg,coffee\n")

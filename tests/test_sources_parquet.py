@@ -113,6 +113,13 @@ def test_label_columns(tmp_path: Path) -> None:
         scan(path, label_column="nope")
 
 
+def test_several_labels_and_missing_numbers(tmp_path: Path) -> None:
+    columns = {"image": pa.array([b"x", b"y"], pa.binary()), "label": [["a", "b"], []]}
+    path = write(tmp_path / "a.parquet", {**columns, "size": [1.5, float("nan")]})
+    assert [record.label for record in scan(path)] == ["a|b", None]
+    assert [record.label for record in scan(path, label_column="size")] == ["1.5", None]
+
+
 @pytest.mark.parametrize("metadata", [{}, {"info": {"features": {"label": {}}}}, [1]])
 def test_other_metadata_is_no_trouble(tmp_path: Path, metadata: Any) -> None:
     data = pa.array([b"x"], pa.binary())

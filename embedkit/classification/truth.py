@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.classification.words import ClassWords
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,19 +25,16 @@ _SYNSET = re.compile(r"(n\d{8})(?!\d)")
 class Truth:
     """Finds the class that an image is said to be of.
 
-    A label counts as the class's identifier (``n01443537``), its name, or its number; without such
-    a label the image's folder counts, then the beginning of its file's name, as identifiers only.
+    A label counts as ``ClassWords`` has it; without one that means a single class the image's
+    folder counts, then the beginning of its file's name, as identifiers only.
 
     Args:
         head: The classifier.
     """
 
     def __init__(self, head: Head) -> None:
-        names = list(head.class_names)
-        self._of_label = {str(number): number for number in range(len(names))}
-        self._of_label |= {n: k for k, n in enumerate(names) if names.count(n) == 1}
+        self._words = ClassWords(head)
         self._of_id = {synset: number for number, synset in enumerate(head.class_ids)}
-        self._of_label |= self._of_id
 
     def numbers(self, ids: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
         """The class numbers of n images, ``(n,)``; -1 where nothing says it.
@@ -48,8 +47,9 @@ class Truth:
         return np.array([self._number(name, label) for name, label in pairs], np.int64)
 
     def _number(self, image_id: str, label: str) -> int:
-        if label in self._of_label:
-            return self._of_label[label]
+        meant = self._words.find(label)
+        if len(meant) == 1:
+            return next(iter(meant))
         folder, name = posixpath.split(image_id.replace("#", "/"))
         parent = posixpath.basename(folder)
         if parent in self._of_id:

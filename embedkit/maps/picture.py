@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from embedkit.errors import MissingExtraError
 from embedkit.report import GROUP_COLORS, OTHER_COLOR
+from embedkit.report.drawing import drawable, to_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_png"]
 
 _INCHES, _DPI = (10, 8), 150
+_TITLE_LETTERS = 70
 
 
 def draw_png(
@@ -50,17 +51,9 @@ def draw_png(
         color = OTHER_COLOR if number < 0 else GROUP_COLORS[number]
         label = "other" if number < 0 else names[number]
         if len(mine):
-            axes.scatter(mine[:, 0], mine[:, 1], s=8, c=color, label=_literal(label), linewidths=0)
+            axes.scatter(mine[:, 0], mine[:, 1], s=8, c=color, label=drawable(label), linewidths=0)
     axes.set(xticks=[], yticks=[], aspect="equal")
-    axes.set_title(_literal(title))
+    axes.set_title(drawable(title, _TITLE_LETTERS))
     if names:
         figure.legend(loc="outside right upper", fontsize="small", markerscale=2)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
-
-
-def _literal(text: str) -> str:
-    """Text as it is: matplotlib takes dollar signs for formulas, and hides a leading underscore."""
-    plain = "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
-    return f"\u200b{plain}" if plain.startswith("_") else plain
+    return to_png(figure)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Outlier", "Outliers", "find_outliers"]
 
 _TEMPERATURE = 0.07  # of the neighbours' votes: Caron et al., arXiv 2104.14294
-_MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+_ROUNDING = 1e-6  # of a cosine of float32 rows, rather more
+_MAD_TO_DEVIATION, _MEAN_TO_DEVIATION = 1.4826, 1.2533  # of a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def find_outliers(
     """Finds images that don't belong, by their nearest others in the store.
 
     Off-topic is an image whose mean cosine to its k nearest is lower than the median image's by
-    ``min_deviations`` robust standard deviations (1.4826 x the median absolute deviation). A label
+    ``min_deviations`` robust standard deviations (1.4826 x the median absolute deviation; where
+    that is 0, 1.2533 x the mean one). A label
     is suspicious if its neighbours, whose votes weigh ``exp(cosine / 0.07)``, give another label
     more than its own. Images without a label neither vote nor are judged.
 
@@ -164,7 +166,10 @@ def _deviations(cosines: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.zeros(len(cosines))
     distance = 1 - cosines.mean(axis=1, dtype=np.float64)
     away = distance - np.median(distance)
+    away[np.abs(away) <= _ROUNDING] = 0
     deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(away)))
+    if deviation == 0:  # more than half are equally isolated, as in a store of many copies
+        deviation = _MEAN_TO_DEVIATION * float(np.mean(np.abs(away)))
     return away / deviation if deviation > 0 else np.zeros(len(cosines))
 
 

@@ -44,7 +44,8 @@ def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bo
     found = meta.differences(other, ignore=ignore)
     differences = {key: pair for key, pair in found.items() if key not in _LIMITS}
     if differences:
-        raise StoreMismatchError(name, differences)
+        way_out = "give images, or a store that was embedded alike"
+        raise StoreMismatchError(name, differences, way_out=way_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,14 @@ class Probe(ABC):
     kind: ClassVar[str]
 
     @abstractmethod
-    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
         """Probabilities of classes or labels, shares of votes, or numbers.
 
         Args:
             embeddings: ``(n, D)`` as a store of this backbone has them.
 
         Returns:
-            ``(n, C)``.
+            ``(n, C)`` float32, or float64 numbers.
         """
 
     @abstractmethod
@@ -103,24 +104,24 @@ class LinearProbe(Probe):
     """A linear classifier or regressor.
 
     Attributes:
-        weight: ``(C, D)`` float32.
-        bias: ``(C,)`` float32.
+        weight: ``(C, D)`` float32, or float64 for a regression.
+        bias: ``(C,)``, likewise.
         c: The inverse strength of the regularisation that was chosen.
     """
 
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    weight: NDArray[np.floating]
+    bias: NDArray[np.floating]
     c: float
 
     kind = "linear"
 
-    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
         """``(n, C)``: softmax for classes, sigmoid for labels, numbers as they are."""
-        logits: NDArray[np.float32] = (
-            scaled(embeddings, normalize=self.normalize) @ self.weight.T + self.bias
-        )
+        features = scaled(embeddings, normalize=self.normalize)
         if self.task == "regression":
-            return logits
+            numbers: NDArray[np.float64] = features.astype(np.float64) @ self.weight.T + self.bias
+            return numbers
+        logits: NDArray[np.float32] = features @ self.weight.T + self.bias
         if self.task == "multilabel":
             return np.exp(-np.logaddexp(np.float32(0), -logits))
         logits -= logits.max(axis=1, keepdims=True)
@@ -153,7 +154,7 @@ class KnnProbe(Probe):
 
     kind = "knn"
 
-    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+    def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
         """``(n, C)``: shares of the votes, or the weighted mean of numbers."""
         training = Rows(self.embeddings, normalize=self.normalize)
         nothing = np.empty(0, np.int64)

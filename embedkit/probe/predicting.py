@@ -32,13 +32,13 @@ class PredictedBatch:
     Attributes:
         ids: n ids.
         names: n tuples of k classes or labels, likeliest first; of a regression, the number's name.
-        scores: ``(n, k)`` float32 probabilities, shares of votes, or numbers.
+        scores: ``(n, k)`` float32 probabilities or shares of votes, or float64 numbers.
         failures: Images that were to come among these and can't be embedded.
     """
 
     ids: tuple[str, ...]
     names: tuple[tuple[str, ...], ...]
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating]
     failures: tuple[ImageFailure, ...] = ()
 
 

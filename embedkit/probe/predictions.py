@@ -10,6 +10,7 @@ import numpy as np
 from embedkit.probe.scores import (
     average_precision,
     confusion_matrix,
+    digits,
     mean_average_precision,
     measure_classes,
     measure_labels,
@@ -54,9 +55,9 @@ class Predictions:
     def __init__(self, targets: Targets) -> None:
         self._targets = targets
         self._top: list[NDArray[np.int64]] = []
-        self._scores: list[NDArray[np.float32]] = []
+        self._scores: list[NDArray[np.floating]] = []
 
-    def add(self, scores: NDArray[np.float32]) -> None:
+    def add(self, scores: NDArray[np.floating]) -> None:
         """Takes the scores, ``(m, C)``, of the next m images."""
         if self._targets.task != "classes":
             self._scores.append(scores)
@@ -80,10 +81,10 @@ class Predictions:
         if targets.task == "classes":
             truth = np.asarray(targets.values, np.int64)
             return measure_classes(np.concatenate(self._top), truth, len(targets.names), seed)
-        known = np.asarray(targets.values, np.float32)
+        known = np.asarray(targets.values)
         if targets.task == "multilabel":
             return measure_labels(scores, known, seed)
-        return measure_numbers(scores[:, 0], np.asarray(targets.values)[:, 0], seed)
+        return measure_numbers(scores[:, 0], known[:, 0], seed)
 
     def confusion(self) -> NDArray[np.int64] | None:
         """``(C, C)`` counts, a row a true class; None where images don't have one class each."""
@@ -132,11 +133,13 @@ class Predictions:
         truth = np.asarray(self._targets.values)[:, 0]
         said = np.concatenate(self._scores)[:, 0]
         worst = np.argsort(-np.abs(said - truth), kind="stable")[: _WORST * _EXAMPLES // 2]
-        images = tuple((int(row), f"{said[row]:g}, truly {truth[row]:g}") for row in worst)
+        images = tuple(
+            (int(row), f"{digits(said[row])}, truly {digits(truth[row])}") for row in worst
+        )
         return (Mistakes(self._targets.names[0], "the largest errors", images),)
 
 
-def _best_classes(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+def _best_classes(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
     """``(m, count)`` class numbers, best first; equal ones in the classes' order."""
     count = min(count, scores.shape[1])
     if scores.shape[1] > 4 * count:  # all that may be among the best, ties too

@@ -15,12 +15,14 @@ import json
 import tempfile
 from dataclasses import asdict, replace
 from importlib.util import find_spec
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.errors import MissingExtraError, StoreError
+from embedkit.json_values import finite
 from embedkit.originals import policy_of
 from embedkit.pictures import thumbnails as make_thumbnails
 from embedkit.probe.saving import PROBE_FILE, TENSORS_FILE, save_probe
@@ -121,8 +123,8 @@ def write_probe(
 
 
 def to_json(result: ProbeResult) -> dict[str, Any]:
-    """Every figure of a result, as JSON can hold it."""
-    return {
+    """Every figure of a result, as JSON can hold it: None for one that the images don't tell."""
+    told = {
         "kind": result.probe.kind,
         "task": result.probe.task,
         "train": result.train,
@@ -136,6 +138,7 @@ def to_json(result: ProbeResult) -> dict[str, Any]:
         "shots": summarize_shots(result),
         "runs": [asdict(run) for run in result.runs],
     }
+    return dict(finite(told))
 
 
 def summarize_shots(result: ProbeResult) -> list[dict[str, Any]]:
@@ -155,7 +158,9 @@ def summarize_shots(result: ProbeResult) -> list[dict[str, Any]]:
 def _write_report(
     result: ProbeResult, folder: Path, images: Sequence[str | os.PathLike[str]]
 ) -> None:
-    (folder / "report.json").write_text(json.dumps(to_json(result), indent=1), "utf-8")
+    (folder / "report.json").write_text(
+        json.dumps(to_json(result), indent=1, allow_nan=False), "utf-8"
+    )
     picture = ""
     if result.confusion is not None:
         names = result.probe.names
@@ -226,7 +231,10 @@ def _tables(result: ProbeResult) -> Iterator[FigureTable]:
         yield FigureTable("By k, on the test images", ("k", *names), by_k)
     if last.tried:
         columns = tuple(last.tried[0])
-        tried = [[f"{value:.4g}" for value in one.values()] for one in last.tried]
+        tried = [
+            ["-" if isnan(value) else f"{value:.4g}" for value in one.values()]
+            for one in last.tried
+        ]
         yield FigureTable("What was chosen from, on training images", columns, tried)
 
 
@@ -235,7 +243,7 @@ def _cells(one: Measure) -> tuple[str, ...]:
 
 
 def _share(value: float) -> str:
-    return f"{value:.4f}"
+    return "-" if isnan(value) else f"{value:.4f}"
 
 
 def _groups(result: ProbeResult, images: Sequence[str | os.PathLike[str]]) -> list[PictureGroup]:

@@ -185,9 +185,9 @@ def run_probe(
         raise ValueError(f"no probe {kind!r}: knn or linear")
     settings = _settings(options)
     with ExitStack() as stack:
-        sides = [_open(stack, train, options)]
+        sides = [_open(stack, train, options, trains=True)]
         if options.get("test") is not None:
-            sides.append(_open(stack, options["test"] or "", options))
+            sides.append(_open(stack, options["test"] or "", options, trains=False))
             sides[1] = _matched(sides[0], sides[1], normalize=settings.normalize)
         splits = list(_splits(sides[0], sides[-1], options))
         runs: list[ProbeRun] = []
@@ -215,11 +215,14 @@ def _settings(options: ProbeOptions) -> ProbeSettings:
     cs, memory = options.get("cs", CS), options.get("memory", 2**31)
     if not cs or not all(0 < c < np.inf for c in cs) or list(cs) != sorted(cs):
         raise ValueError("the values of C must be positive, finite and ascending")
+    seed = options.get("seed", 0)
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, not {seed}")
     if memory < 0:
         raise ValueError(f"memory must be at least 0 bytes, not {memory}")
     return ProbeSettings(
         options.get("normalize", True),
-        options.get("seed", 0),
+        seed,
         torch_device(options.get("device", "auto")),
         memory,
         cs,
@@ -227,13 +230,16 @@ def _settings(options: ProbeOptions) -> ProbeSettings:
     )
 
 
-def _open(stack: ExitStack, path: str | os.PathLike[str], options: ProbeOptions) -> _Side:
+def _open(
+    stack: ExitStack, path: str | os.PathLike[str], options: ProbeOptions, *, trains: bool
+) -> _Side:
     store = stack.enter_context(EmbeddingStore.open(path))
     targets = read_targets(
         store,
         task=options.get("task", "classes"),
         labels=options.get("labels"),
         label_column=options.get("label_column"),
+        trains=trains,
     )
     content, perceptual = store.images("content_hash"), store.images("phash")
     return _Side(store, targets, ImageHashes(content, perceptual).take(targets.rows))

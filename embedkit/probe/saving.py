@@ -76,7 +76,7 @@ def load_probe(folder: str | os.PathLike[str]) -> Probe:
         raise StoreCorruptError(f"{folder / TENSORS_FILE}: not the file that {PROBE_FILE} names")
     try:
         return _build(folder, settings, safetensors.numpy.load(data))
-    except (KeyError, TypeError, ValueError, SafetensorError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, SafetensorError) as exc:
         raise StoreFormatError(f"{folder}: not a probe: {exc}") from exc
 
 
@@ -115,6 +115,8 @@ def _build(folder: Path, settings: dict[str, Any], tensors: dict[str, NDArray[An
     _check_shape("values", values, (len(rows),) if task == "classes" else (len(rows), len(names)))
     if not 1 <= k <= len(rows):
         raise ValueError(f"k {k} of {len(rows)} training images")
+    if task == "classes" and values.dtype.kind not in "iu":
+        raise ValueError(f"class numbers are {values.dtype}, not whole numbers")
     if task == "classes" and not (values.min() >= 0 and values.max() < len(names)):
         raise ValueError("a class number without a class")
     return KnnProbe(*common, rows, values, k)

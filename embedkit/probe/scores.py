@@ -17,6 +17,7 @@ __all__ = [
     "Measure",
     "average_precision",
     "confusion_matrix",
+    "digits",
     "mean_average_precision",
     "measure_classes",
     "measure_labels",
@@ -34,7 +35,8 @@ class Measure:
     """A figure with its 95% confidence interval.
 
     Attributes:
-        value: The figure; shares are from 0 to 1.
+        value: The figure; shares are from 0 to 1. NaN where the images don't tell it, as R2 where
+            all have the same number.
         low: The interval's lower end.
         high: Its upper end.
         interval: How it was found: ``Wilson`` or ``bootstrap``.
@@ -130,7 +132,7 @@ def mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.float
 
 
 def measure_labels(
-    scores: NDArray[np.float32], truth: NDArray[np.float32], seed: int
+    scores: NDArray[np.floating], truth: NDArray[np.floating], seed: int
 ) -> dict[str, Measure]:
     """The mean over labels of their average precision.
 
@@ -177,15 +179,26 @@ def r_squared(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> f
         predicted: ``(n,)``.
         truth: ``(n,)``.
     """
+    if truth.min() == truth.max():  # their mean may differ from them by a rounding error
+        return float("nan")
     spread = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
     missed = float(np.square(truth - predicted).sum(dtype=np.float64))
     return 1 - missed / spread if spread > 0 else float("nan")
+
+
+def digits(number: float) -> str:
+    """A predicted number as it is shown: ``12.35``; of a large one, as a date, all digits."""
+    return f"{number:.10g}" if abs(number) >= 10_000 else f"{number:.4g}"
 
 
 def _bootstrap(
     measure: Callable[[NDArray[np.intp]], float], count: int, seed: int, resamples: int
 ) -> Measure:
     rng = np.random.default_rng(seed)
-    draws = [measure(rng.integers(0, count, count)) for _ in range(resamples)]
-    low, high = np.nanquantile(draws, (0.025, 0.975)).tolist()
-    return Measure(measure(np.arange(count)), low, high, "bootstrap")
+    draws = np.array([measure(rng.integers(0, count, count)) for _ in range(resamples)])
+    known = draws[~np.isnan(draws)]
+    value = measure(np.arange(count))
+    if not len(known):
+        return Measure(value, np.nan, np.nan, "bootstrap")
+    low, high = np.quantile(known, (0.025, 0.975)).tolist()
+    return Measure(value, low, high, "bootstrap")

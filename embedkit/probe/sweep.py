@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from embedkit.probe.logistic import LogisticProblem
 from embedkit.probe.ridge import RidgeProblem
-from embedkit.probe.scores import mean_average_precision
+from embedkit.probe.scores import mean_average_precision, r_squared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Swept(NamedTuple):
 
     Attributes:
         c: The C.
-        score: Top-1, mAP or R2.
+        score: Top-1, mAP or R2; NaN where the held-out images don't tell it.
         loss: Mean log loss, or mean squared error: decides between equal scores.
     """
 
@@ -51,15 +51,15 @@ class Linear:
     """A trained linear probe: ``features @ weight.T + bias``.
 
     Attributes:
-        weight: ``(C, D)`` float32.
-        bias: ``(C,)`` float32.
+        weight: ``(C, D)`` float32, or float64 for a regression.
+        bias: ``(C,)``, likewise.
         c: The C that was chosen.
         swept: What each C gave; empty where nothing could be held out, or nothing was to be chosen.
         converged: Whether the last fit ended by itself.
     """
 
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    weight: NDArray[np.floating]
+    bias: NDArray[np.floating]
     c: float
     swept: tuple[Swept, ...]
     converged: bool
@@ -99,16 +99,16 @@ def fit_linear(
             )
             parts = part.logits(solution, fit_count, len(features))
             swept.append(Swept(c, *_judge(parts, held_out, targets.task)))
-            rank = (swept[-1].score, -swept[-1].loss)
+            rank = (float(np.nan_to_num(swept[-1].score)), -swept[-1].loss)
             if len(swept) == 1 or rank > best[0]:
                 best = (rank, c, solution)
     _, c, start = best
     found = make(features, known, len(targets.names)).solve(c, start, max_iterations=max_iterations)
     weight = found.weight @ features.axes.T
     bias = found.bias - weight @ features.mean
-    return Linear(
-        weight.float().cpu().numpy(), bias.float().cpu().numpy(), c, tuple(swept), found.converged
-    )
+    dtype = torch.float64 if targets.task == "regression" else torch.float32
+    weight, bias = (one.to(dtype).cpu() for one in (weight, bias))
+    return Linear(weight.numpy(), bias.numpy(), c, tuple(swept), found.converged)
 
 
 def _judge(parts: Iterator[torch.Tensor], truth: NDArray[Any], task: str) -> tuple[float, float]:
@@ -120,9 +120,7 @@ def _judge(parts: Iterator[torch.Tensor], truth: NDArray[Any], task: str) -> tup
     if task == "multilabel":
         loss = float((np.logaddexp(0, logits) - known * logits).mean())
         return mean_average_precision(logits, known), loss
-    missed = float(np.square(known - logits).mean())
-    spread = float(np.square(known - known.mean()).mean())
-    return (1 - missed / spread if spread > 0 else 0.0), missed
+    return r_squared(logits, known), float(np.square(known - logits).mean())
 
 
 def _judge_classes(parts: Iterator[torch.Tensor], truth: torch.Tensor) -> tuple[float, float]:

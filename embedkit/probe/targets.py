@@ -9,6 +9,7 @@ import numpy as np
 
 from embedkit.errors import EmbedkitError
 from embedkit.sources.labels import read_labels
+from embedkit.sources.parquet import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Targets", "Task", "match_targets", "read_targets"]
 
 Task = Literal["classes", "multilabel", "regression"]
-_SEPARATOR = "|"
+_LARGEST = 1e100  # of a number: the squares of a store's images can be added up
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def read_targets(
     task: Task = "classes",
     labels: str | None = None,
     label_column: str | None = None,
+    trains: bool = True,
 ) -> Targets:
     """Reads what a probe is to learn of a store.
 
@@ -74,6 +76,7 @@ def read_targets(
         labels: A CSV or Parquet file of labels, by id, by path below the store's source, or by
             name in an archive; None takes those in the store.
         label_column: Its column; None takes ``label``.
+        trains: Whether a probe is to learn from them, so that there must be something to tell.
 
     Raises:
         EmbedkitError: There are no labels, or they aren't what the task needs.
@@ -93,6 +96,8 @@ def read_targets(
         )
     known = [texts[row] for row in rows.tolist()]
     names, values = _parse(known, task, where, label_column or "label")
+    if trains:
+        _check_names(names, task, where)
     kept = tuple(ids[row] for row in rows.tolist())
     return Targets(task, names, rows, kept, values, len(ids) - len(rows))
 
@@ -126,22 +131,32 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
     return Targets(test.task, names, test.rows, test.ids, values, test.unlabelled)
 
 
+def _check_names(names: tuple[str, ...], task: Task, where: str) -> None:
+    if task == "classes" and len(names) < 2:
+        raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to tell")
+    if not names:
+        raise EmbedkitError(f"{where}: no image has a label: nothing to tell")
+
+
 def _parse(
     texts: Sequence[str], task: Task, where: str, name: str
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
     if task == "regression":
         return (name,), _numbers(texts, where)
-    sets = [text.split(_SEPARATOR) if task == "multilabel" else [text] for text in texts]
+    sets = [_split(text) if task == "multilabel" else [text] for text in texts]
     names = tuple(sorted({one for several in sets for one in several if one}))
     number = {one: place for place, one in enumerate(names)}
     if task == "classes":
-        if len(names) < 2:
-            raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to tell")
         return names, np.array([number[one] for (one,) in sets], np.int64)
     marks = np.zeros((len(sets), len(names)), np.float32)
     for row, several in enumerate(sets):
         marks[row, [number[one] for one in several if one]] = 1
     return names, marks
+
+
+def _split(text: str) -> list[str]:
+    """The labels of an image; blanks around them don't count."""
+    return [one.strip() for one in text.split(LABEL_SEPARATOR)]
 
 
 def _numbers(texts: Sequence[str], where: str) -> NDArray[np.float64]:
@@ -153,6 +168,12 @@ def _numbers(texts: Sequence[str], where: str) -> NDArray[np.float64]:
             raise EmbedkitError(f"{where}: the label {text!r} is no number") from None
     if not np.isfinite(values).all():
         raise EmbedkitError(f"{where}: a label isn't finite")
+    largest = float(np.abs(values).max())
+    if largest > _LARGEST:
+        raise EmbedkitError(
+            f"{where}: a label of {largest:g}: errors beyond {_LARGEST:g} can't be squared; give "
+            "the labels in a larger unit"
+        )
     return values
 
 

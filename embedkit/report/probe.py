@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedkit.errors import MissingExtraError
+from embedkit.report.drawing import drawable, to_png
 from embedkit.report.pages import environment, write_page
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 _NAMED = 60  # classes; the names of more would overlap
-_LETTERS = 30  # of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +118,13 @@ def draw_confusion(counts: NDArray[np.int64], names: Sequence[str]) -> bytes:
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xlabel="predicted", ylabel="true")
     if len(names) <= _NAMED:
-        labels = [_plain(name) for name in names]
+        labels = [drawable(name) for name in names]
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
         axes.set_yticks(range(len(labels)), labels, fontsize=7)
     figure.colorbar(shown, ax=axes, shrink=0.6)
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn in its place
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return to_png(figure)
 
 
 def data_uri(png: bytes) -> str:
     """A PNG as a URI that can stand in a page itself."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _plain(name: str) -> str:
-    """A name as it can be drawn: matplotlib takes ``$`` for mathematics."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    short = shown if len(shown) <= _LETTERS else shown[: _LETTERS - 1] + "…"
-    return short.replace("$", r"\$")

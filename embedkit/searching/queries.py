@@ -102,7 +102,7 @@ class ImageQueries(Queries):
             hashes = part.rows.images["content_hash"]
             yield QueryBatch(ids, part.rows.embeddings, hashes, part.failures)
         if not found:
-            raise SourceError(f"{', '.join(self._names)}: no image to search with")
+            raise SourceError(f"{', '.join(self._names)}: no image found")
 
 
 class StoreQueries(Queries):

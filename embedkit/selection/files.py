@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from embedkit.errors import StoreError
+from embedkit.sources.names import kind_of_name
 from embedkit.store import EmbeddingStore
 from embedkit.store.atomic import atomic_file
 from embedkit.tables import Column, check_suffix, open_table
@@ -138,13 +139,23 @@ def _samples(selection: Selection) -> Iterator[tuple[str, str, int, float]]:
     """Shard, key, class and score of each line."""
     for lines in _lines(selection):
         for place, name in zip(lines.places.tolist(), lines.ids, strict=True):
-            url, mark, member = name.partition(".tar#")
-            if not mark:
+            url, member = _split(name)
+            if not member:
                 raise StoreError(f"{lines.store}: {name} lies in no tar: write a table instead")
             folder, file = posixpath.split(member)
             key = posixpath.join(folder, file.split(".", 1)[0])  # as WebDataset cuts names
             score = float(str(selection.scores[place]))
-            yield f"{url}.tar", key, int(selection.classes[place]), score
+            yield url, key, int(selection.classes[place]), score
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A tar and the member's name in it; an empty one if the image lies in no tar."""
+    mark = name.find("#")
+    while mark >= 0:
+        if kind_of_name(name[:mark]) == "tar":
+            return name[:mark], name[mark + 1 :]
+        mark = name.find("#", mark + 1)
+    return name, ""
 
 
 def _lines(selection: Selection) -> Iterator[_Lines]:

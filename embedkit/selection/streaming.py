@@ -12,6 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embedkit.classification.head import usable_head
+from embedkit.classification.words import ClassWords
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.ordering import in_order, usable_cores
 from embedkit.selection.best import BestPerClass, Candidates
@@ -20,7 +21,7 @@ from embedkit.store import EmbeddingStore
 from embedkit.vectors import first_not_finite, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -106,7 +107,8 @@ def select(
         StoreError: A store can't be read, has no head that applies, or holds a row that isn't
             finite.
         StoreMismatchError: The stores were embedded in different ways.
-        ValueError: A number is out of its range, or there is no such class.
+        ValueError: A number is out of its range, there is no such class, or a store is given
+            twice.
 
     Source: Yalniz et al., "Billion-scale semi-supervised learning for image classification",
     arXiv 1905.00546, section 3.2.
@@ -116,7 +118,8 @@ def select(
     head, total = _survey(paths)
     asked = _class_numbers(head, classes)
     floor = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
-    best, done = BestPerClass(len(asked), per_class, float(floor)), 0
+    # No class can have more images than there are.
+    best, done = BestPerClass(len(asked), min(per_class, max(total, 1)), float(floor)), 0
     scorer = _Scorer(head, None if classes is None else asked, best.thresholds, max_classes)
     # Each worker computes by itself: the library's own threads would wait for each other.
     with threadpool_limits(1, "blas"):
@@ -182,13 +185,18 @@ class _Memory(NamedTuple):
 def _survey(paths: Sequence[str | os.PathLike[str]]) -> tuple[Head, int]:
     """The head that all stores share, and how many rows they have; one is open at a time."""
     meta, head, total = None, None, 0
+    seen: set[Path] = set()
     for path in paths:
+        if (whole := Path(path).resolve()) in seen:
+            raise ValueError(f"{os.fsdecode(path)}: given twice, its images would count twice")
+        seen.add(whole)
         with EmbeddingStore.open(path) as store:
             total += len(store)
             if meta is None or head is None:
                 meta, head = store.meta, usable_head(store)
             elif differences := meta.differences(store.meta):
-                raise StoreMismatchError(str(store.path), differences)
+                way_out = "give stores that were embedded alike"
+                raise StoreMismatchError(str(store.path), differences, way_out=way_out)
     if head is None:
         raise ValueError("no store to select from")
     return head, total
@@ -222,14 +230,10 @@ def _class_numbers(head: Head, classes: Sequence[str] | None) -> NDArray[np.int6
         return np.arange(len(head.class_names))
     if not classes:
         raise ValueError("classes is empty: name some, or give None for all")
-    whole = _numbers_by_word([*enumerate(head.class_ids), *enumerate(head.class_names)])
-    whole |= {str(number): {number} for number in range(len(head.class_names))}
-    parts = _numbers_by_word(
-        (number, part) for number, name in enumerate(head.class_names) for part in name.split(", ")
-    )
+    words = ClassWords(head)
     asked: dict[int, None] = {}
     for word in classes:
-        found = whole.get(word) or parts.get(word) or set()
+        found = words.find(word)
         if len(found) != 1:
             told = "more than one class is" if found else "no class"
             raise ValueError(
@@ -237,13 +241,6 @@ def _class_numbers(head: Head, classes: Sequence[str] | None) -> NDArray[np.int6
             )
         asked[next(iter(found))] = None
     return np.array(list(asked), np.int64)
-
-
-def _numbers_by_word(named: Iterable[tuple[int, str]]) -> dict[str, set[int]]:
-    numbers: dict[str, set[int]] = {}
-    for number, word in named:
-        numbers.setdefault(word, set()).add(number)
-    return numbers
 
 
 def _selection(

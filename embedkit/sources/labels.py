@@ -6,12 +6,12 @@ import csv
 import io
 import posixpath
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import SourceError
 from embedkit.sources import storage
 from embedkit.sources.base import Source
-from embedkit.sources.parquet import import_pyarrow
+from embedkit.sources.parquet import import_pyarrow, label_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -117,10 +117,12 @@ def read_labels(path: str, label_column: str | None = None) -> dict[str, str]:
         label_column: The column of labels; None takes ``label``.
 
     Returns:
-        Image to label; images without one are left out.
+        Image to label; images without one are left out. A Parquet list becomes several labels,
+        with ``|`` between them.
 
     Raises:
-        SourceError: It can't be read, lacks the column, or gives one image two labels.
+        SourceError: It can't be read, lacks the column, or gives one image two labels; or a column
+            holds no texts, numbers or lists of them.
         MissingExtraError: pyarrow isn't installed, for Parquet.
     """
     wanted = label_column or _LABEL_COLUMN
@@ -163,6 +165,20 @@ def _parquet_rows(path: str, wanted: str) -> Iterator[tuple[str, str]]:
     with storage.open_random(path) as raw, pq.ParquetFile(raw) as table:
         image, label = _columns(path, table.schema_arrow.names, wanted)
         for batch in table.iter_batches(columns=[image, label]):
+            _refuse_nested(batch.column(label).type, f"{path}: column {label!r}")
             images, labels = batch.column(image).to_pylist(), batch.column(label).to_pylist()
             for one, value in zip(images, labels, strict=True):
-                yield str(one), "" if value is None else str(value)
+                yield _name(one), label_text(value) or ""
+
+
+def _refuse_nested(kind: Any, where: str) -> None:
+    """Refuses an Arrow type whose values are neither texts or numbers nor lists of them."""
+    pa, _ = import_pyarrow()
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    is_list = is_list or pa.types.is_fixed_size_list(kind)
+    if pa.types.is_nested(kind.value_type if is_list else kind):
+        raise SourceError(f"{where}: {kind} is no label: give texts, numbers or lists of them")
+
+
+def _name(value: object) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

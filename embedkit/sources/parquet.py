@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import MissingExtraError, SourceError
@@ -12,9 +13,9 @@ from embedkit.sources.base import Source
 from embedkit.sources.names import UniqueNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["ParquetSource", "import_pyarrow", "record_key"]
+__all__ = ["LABEL_SEPARATOR", "ParquetSource", "import_pyarrow", "label_text", "record_key"]
 
 _PREFERRED = (
     *("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"),
@@ -22,6 +23,8 @@ _PREFERRED = (
 )
 _LABEL = "label"
 _ROWS = 8192
+LABEL_SEPARATOR = "|"
+"""Between several labels of an image."""
 
 
 def import_pyarrow() -> tuple[Any, Any]:
@@ -96,7 +99,7 @@ class ParquetSource(Source):
                 path=self.path,
                 kind="parquet",
                 key=record_key(data, group, inner),
-                label=_label_text(value, classes),
+                label=label_text(value, classes),
             )
 
     def _label_column(self, schema: Any, image: str) -> str | None:
@@ -167,8 +170,17 @@ def _class_names(schema: Any, label: str | None) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _label_text(value: object, classes: list[str]) -> str | None:
-    if value is None:
+def label_text(value: object, classes: Sequence[str] = ()) -> str | None:
+    """A label as text; a list's have ``|`` between them, and NaN is a missing one.
+
+    Args:
+        value: What a table holds.
+        classes: The names of a Hugging Face ClassLabel, whose values are numbers.
+    """
+    if isinstance(value, list):
+        parts = (label_text(one, classes) for one in value)
+        return LABEL_SEPARATOR.join(part for part in parts if part) or None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(classes):
         return classes[value]

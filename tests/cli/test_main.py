@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import embedkit as library
 
 
@@ -20,6 +24,24 @@ def test_unknown_command_is_bad_usage(embedkit):
 
 def test_unknown_option_is_bad_usage(embedkit):
     assert embedkit("models", "--jason").code == 2
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "embedkit_cli", "models"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupted_command_says_so(embedkit, monkeypatch):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("embedkit.backbones.weights_on_disk", interrupt)
+    ended = embedkit("models")
+    assert (ended.code, ended.err) == (130, "embedkit: interrupted\n")
 
 
 def test_escape_sequences_of_names_stay_out_of_errors(embedkit):

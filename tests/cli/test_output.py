@@ -1,9 +1,10 @@
 """What is printed does nothing to the terminal."""
 
+import json
 import shutil
 
 import pytest
-from embedkit_cli._output import count_of, plain, print_table, tell
+from embedkit_cli._output import count_of, plain, print_json, print_table, tell
 
 NASTY = "a\x1b]0;owned\x07\n\r\x9b2J\u202eb.jpg"
 SHOWN = r"a\x1b]0;owned\x07\n\r\x9b2J\u202eb.jpg"
@@ -17,6 +18,11 @@ def test_control_characters_are_escaped(capsys):
     printed = capsys.readouterr()
     assert printed.out == f"name\n{SHOWN}\n"
     assert printed.err == "one\n" + SHOWN.replace(r"\n", "") + "\n"
+
+
+def test_json_holds_no_nan(capsys):
+    print_json({"a": [1.5, float("nan")], "b": (float("-inf"), "nan")})
+    assert json.loads(capsys.readouterr().out) == {"a": [1.5, None], "b": [None, "nan"]}
 
 
 def test_count_of():

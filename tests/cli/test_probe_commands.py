@@ -48,6 +48,12 @@ def test_shots_and_tables(embedkit, labelled):
     assert (wrong.code, "--shots 1;2" in wrong.err) == (2, True)
 
 
+def test_memory_is_finite(embedkit, labelled):
+    for wrong in ("inf", "nan", "1e300"):
+        done = embedkit("probe", "linear", labelled, "--memory", wrong)
+        assert (done.code, "--memory" in done.err) == (2, True)
+
+
 def test_a_given_c_is_taken(embedkit, labelled):
     done = embedkit("probe", "linear", labelled, "--c", "0.3", "--json")
     assert done.code == 0, done.err

@@ -20,7 +20,7 @@ def test_list_and_summary(embedkit, store, tmp_path):
 
 def test_classes_by_file(embedkit, store, tmp_path):
     names, output = tmp_path / "classes.txt", tmp_path / "out.jsonl"
-    names.write_text("1\n\n3\n")
+    names.write_text("1\n\n3\n", "utf-8-sig")
     arguments = ("select", store, "--per-class", 8, "-o", output, "--max-classes", 1000)
     assert embedkit(*arguments, "--classes", f"@{names}", "--classes", "2").code == 0
     lines = [json.loads(line) for line in output.read_text().splitlines()]
