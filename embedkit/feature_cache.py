@@ -39,8 +39,8 @@ def cached_features(
     """Embeds the images that no store of a folder holds yet, and reads all features from there.
 
     Each call that meets new images adds one store, under a name of its own, so several processes
-    may use one folder; at worst two embed the same images. A damaged store is removed, and its
-    images are embedded anew.
+    may use one folder; at worst two embed the same images. A file that is damaged, or no store of
+    ours, is left aside with a warning.
 
     Args:
         files: n image files.
@@ -82,11 +82,7 @@ def _find(folder: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
         try:
             found |= _read(path, wanted - found.keys())
         except (StoreCorruptError, StoreFormatError) as exc:
-            _log.warning("%s; removed, its images are embedded anew", exc)
-            _remove(path)
-        except StoreError:
-            if path.exists():  # else another process found it damaged
-                raise
+            _log.warning("%s; left aside, what it held is embedded anew (delete it)", exc)
     return found
 
 
@@ -121,13 +117,6 @@ def _problem(path: Path, changed: int, size: int) -> str:
     """The first problem of a store, or none; looked for once, unless the file changes."""
     del changed, size
     return next(iter(verify(path)), "")
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as exc:
-        raise StoreError(f"{path}: damaged, and can't be removed: {exc.strerror or exc}") from exc
 
 
 def _extract(files: Sequence[Path], folder: Path, options: Mapping[str, Any]) -> None:
