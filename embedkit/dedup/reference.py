@@ -79,7 +79,7 @@ class Reference:
         kept = _greedy(np.tril(sampled @ sampled.T, -1) >= _SURE, len(sampled))
         for _ in range(_ROUNDS):
             found, before = cls._of(sampled[kept], hashes[kept]), kept
-            compared = found.compare(sampled, hashes, (sampled, hashes), calibration, len(side))
+            compared = found._compare(sampled, hashes, (sampled, hashes), calibration, len(side))
             kept = _without_copies(compared, len(sampled))
             if (kept == before).all():
                 break
@@ -110,7 +110,7 @@ class Reference:
         asked = _sample(side.distinct, side, _ASKED_ROWS)
         different = [
             (part.cosine[chosen], part.whitened[chosen])
-            for part in self.compare(*asked, (self.rows, self.hashes), calibration, rows)
+            for part in self._compare(*asked, (self.rows, self.hashes), calibration, rows)
             for chosen in [part.is_different()]
         ]
 
@@ -122,14 +122,14 @@ class Reference:
         cosines, after = zip(*different, strict=True) if different else ((), ())
         return Floors(floor(cosines, plain), floor(after, whitened))
 
-    def compare(
+    def _compare(
         self,
         rows: NDArray[np.float32],
         hashes: NDArray[np.uint64],
         others: tuple[NDArray[np.float32], NDArray[np.uint64]],
         calibration: Calibration,
         store_rows: int,
-    ) -> Iterator[Compared]:
+    ) -> Iterator[_Compared]:
         """Compares each of some rows with each of others, some at a time.
 
         Args:
@@ -155,7 +155,7 @@ class Reference:
             }
             odds = calibration.plain.log_odds({k: c.reshape(-1) for k, c in columns.items()})
             odds += calibration.prior(store_rows)
-            yield Compared(cosine, whitened, odds.reshape(cosine.shape))
+            yield _Compared(cosine, whitened, odds.reshape(cosine.shape))
 
 
 def _sample(
@@ -167,7 +167,7 @@ def _sample(
 
 
 @dataclass(frozen=True)
-class Compared:
+class _Compared:
     """Some rows with all of a reference, ``(m, n)`` each."""
 
     cosine: NDArray[np.float32]
@@ -179,7 +179,7 @@ class Compared:
         return (self.odds <= 0) & (self.cosine < _SAME)
 
 
-def _without_copies(compared: Iterable[Compared], count: int) -> NDArray[np.bool_]:
+def _without_copies(compared: Iterable[_Compared], count: int) -> NDArray[np.bool_]:
     """Which rows are no copy of one before them that is kept, ``(n,)``."""
     return _greedy((odds > 0 for part in compared for odds in part.odds), count)
 
