@@ -1,6 +1,7 @@
 """How fast is every pair above a threshold found, and in how much memory?
 
     python benchmarks/joins.py --images photos/ caltech20/ --sizes 20000,100000,500000 --million
+    python benchmarks/joins.py --images photos/ caltech20/ --sizes '' --find 100000,1000000
 
 The vectors: real EfficientNet-Lite0 embeddings of random crops and collages of the images (10,000
 of them, 512 of their 1280 features), and for larger sets e + (f - g) / 2 of three of these drawn at
@@ -13,6 +14,9 @@ time is linear in the queries); imagededup's ``CNN.find_duplicates`` on the same
 20,000, as it holds the whole matrix. What takes less than a second is run five times, in turns with
 faiss, and the medians are told. That embedkit's pairs are faiss's is checked on the slice, but
 for those whose cosine is within 1e-5 of the threshold, where float32 decides otherwise.
+
+``--find`` runs the whole search of a store, from the choice of candidates to scores: within cells
+from a cosine of 0.9 on, and as ``dedup find`` does it unless told otherwise, in cells and exactly.
 """
 
 import argparse
@@ -23,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +47,14 @@ def main() -> None:
     base = args.views or embed_views(args.images, args.base)
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
         print(f"threshold {args.threshold}, {len(os.sched_getaffinity(0))} cores, {DIM} dimensions")
-        for size in map(int, args.sizes.split(",")):
+        for size in map(int, filter(None, args.sizes.split(","))):
             data = grow(np.load(base), size, Path(folder) / f"{size}.npy")
             compare(data, size, args)
             data.unlink()
         if args.million:
             million(np.load(base), Path(folder), args)
+        for size in map(int, filter(None, args.find.split(","))):
+            find(np.load(base), size, Path(folder), args)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=8192, help="faiss asks for so many at most")
     parser.add_argument("--full", action="store_true", help="ask faiss for every row: hours")
     parser.add_argument("--million", action="store_true", help="a store of 1,000,000 rows too")
+    parser.add_argument("--find", default="", help="sizes of stores to search as by default")
     parser.add_argument("--scratch", type=Path, help="folder for a few GB")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
@@ -253,26 +261,50 @@ def told(
 
 def million(base: NDArray[np.floating], folder: Path, args: argparse.Namespace) -> None:
     """Finds the pairs of a store of a million rows, perceptual hashes and scores and all."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from stores import write_store
-
     size = 1_000_000
-    data = grow(base, size, folder / "million.npy")
-    store = write_store(folder / "million.h5", np.load(data, "r"))
-    data.unlink()
-    args.data = store
-    found = run("store", store, args)
+    found = run("store", make_store(base, size, folder), args)
     print(f"\n{size:,} rows of a store: {found['seconds']:.0f} s, peak {found['peak']:.2f} GB, "
           f"{found['pairs']:,} pairs")  # fmt: skip
 
 
-def run_store(args: argparse.Namespace) -> dict:
+def make_store(base: NDArray[np.floating], size: int, folder: Path) -> Path:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from stores import write_store
+
+    data = grow(base, size, folder / f"{size}.npy")
+    store = write_store(folder / f"{size}.h5", np.load(data, "r"))
+    data.unlink()
+    return store
+
+
+def find(base: NDArray[np.floating], size: int, folder: Path, args: argparse.Namespace) -> None:
+    """Searches a store from a cosine on, and as by default."""
+    store = make_store(base, size, folder)
+    print(f"\n{size:,} rows of a store")
+    words = {
+        "store-cells": f"approximate, cosine {args.threshold}",
+        "default-cells": "approximate, by default",
+        "default": "exact, by default",
+    }
+    for part, how in words.items():
+        found = run(part, store, args)
+        recall = f", recall {found['recall']:.3f} by a sample" if found["recall"] else ""
+        print(f"  {how:26}{found['seconds']:9.1f} s  {found['peak']:6.2f} GB  "
+              f"{found['pairs']:,} pairs scored{recall}", flush=True)  # fmt: skip
+    store.unlink()
+
+
+def run_store(args: argparse.Namespace, *, exact: bool = True, default: bool = False) -> dict:
     from embedkit.dedup import find_pairs
 
     began = time.perf_counter()
-    pairs = find_pairs(args.data, min_cosine=args.threshold, mode="exact", threshold=0.0)
+    pairs = find_pairs(
+        args.data, min_cosine=None if default else args.threshold, threshold=0.0,
+        mode="exact" if exact else "approximate",
+    )  # fmt: skip
     both = np.stack([pairs.first, pairs.second], axis=1)
-    return told(time.perf_counter() - began, args, "store", both)
+    seconds = time.perf_counter() - began
+    return told(seconds, args, "store", both, recall=pairs.info.recall)
 
 
 PARTS = {
@@ -280,6 +312,9 @@ PARTS = {
     "faiss": run_faiss,
     "imagededup": run_imagededup,
     "store": run_store,
+    "store-cells": partial(run_store, exact=False),
+    "default": partial(run_store, default=True),
+    "default-cells": partial(run_store, exact=False, default=True),
 }
 
 if __name__ == "__main__":
