@@ -14,6 +14,7 @@ from embedkit.dedup.calibration import PRECISION, calibration_for
 from embedkit.dedup.candidates import Candidates, find_candidates
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.features import hamming_distances
+from embedkit.dedup.floors import find_floor
 from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.joiners import ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
@@ -228,9 +229,13 @@ def _score(
     rows = known.distinct if index is None else known.rows
     reference = Reference.learn(rows, known, calibration)
     if index is None:
-        floors = reference.floors(new, len(known), calibration, plain=LOOKS, whitened=LOOKS)
-        joiner = ExactJoiner(floors.plain, MAX_PAIRS, say_nothing)
-        wide = ExactJoiner(floors.whitened, MAX_PAIRS, say_nothing)
+        asked = new, known, reference, calibration, LOOKS
+        joiner, wide = (
+            ExactJoiner(
+                find_floor(*asked, max_pairs=MAX_PAIRS, whitened=whitened), MAX_PAIRS, say_nothing
+            )
+            for whitened in (False, True)
+        )
         joins: list[Joiner] = [joiner, WhitenedJoiner(wide, reference.whitening)]
         candidates = find_candidates(new, known, joins, max_hamming)
     else:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from stores import make_meta, write_store
 
-from embedkit.dedup import find_pairs, reference
+from embedkit.dedup import find_pairs, floors, reference
 from embedkit.dedup.calibration import Calibration, guessed_calibration
 from embedkit.dedup.distinct import Side
 from embedkit.dedup.features import FEATURES, PairFeatures, Whitening
+from embedkit.dedup.floors import find_floor
+from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.logistic import LogisticModel
-from embedkit.dedup.reference import Floors, Reference
+from embedkit.dedup.reference import Reference
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -86,36 +88,56 @@ def test_a_reference_of_large_stores_is_a_sample(
     assert found.background.shape == (30, DIM)
 
 
-def floors_of(path: Path, rows: np.ndarray, plain: float, whitened: float) -> Floors:
+def floors_of(path: Path, rows: np.ndarray, plain: float, whitened: float) -> tuple[float, float]:
     with EmbeddingStore.open(write_store(path, rows)) as store:
         side = Side(store)
-        found = Reference.learn(side.rows, side, GUESS)
-        return found.floors(side, len(side), GUESS, plain=plain, whitened=whitened)
+        asked = side, None, Reference.learn(side.rows, side, GUESS), GUESS
+        return (
+            find_floor(*asked, plain, max_pairs=MAX_PAIRS),
+            find_floor(*asked, whitened, max_pairs=MAX_PAIRS, whitened=True),
+        )
 
 
 def test_floors_leave_as_many_as_asked_beside_the_copies(tmp_path: Path) -> None:
     rows = with_copies(60, 900)
-    floors = floors_of(tmp_path / "s.h5", rows, 15, 5)
+    plain, whitened = floors_of(tmp_path / "s.h5", rows, 15, 5)
     unit = rows[:900] / np.linalg.norm(rows[:900], axis=1, keepdims=True)
     white = Whitening.learn(unit).apply(unit)
-    for vectors, floor, each in ((unit, floors.plain, 15), (white, floors.whitened, 5)):
+    for vectors, floor, each in ((unit, plain, 15), (white, whitened, 5)):
         every = vectors @ vectors.T
         np.fill_diagonal(every, -1)
         assert (every >= floor).sum(1).mean() == pytest.approx(each, rel=0.1)
 
 
 def test_no_floor_where_all_are_few(tmp_path: Path) -> None:
-    assert floors_of(tmp_path / "few.h5", with_copies(0, 12), 20, 20) == Floors(-1, -1)
+    assert floors_of(tmp_path / "few.h5", with_copies(0, 12), 20, 20) == (-1, -1)
     nothing = np.empty((0, DIM), np.float32)
-    assert floors_of(tmp_path / "no.h5", nothing, 1, 1) == Floors(-1, -1)
+    assert floors_of(tmp_path / "no.h5", nothing, 1, 1) == (-1, -1)
 
 
 def test_floors_bound_the_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "_MOST_PAIRS", 900)
+    monkeypatch.setattr(floors, "_MOST_PAIRS", 900)
     rows = with_copies(0, 900)
-    floor = floors_of(tmp_path / "s.h5", rows, 15, 15).plain
+    floor, _ = floors_of(tmp_path / "s.h5", rows, 15, 15)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     assert (np.triu(unit @ unit.T, 1) >= floor).sum() == pytest.approx(450, rel=0.1)
+
+
+def test_more_copies_than_may_be_paired_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_store(tmp_path / "s.h5", with_copies(300))
+    found = find_pairs(path, max_hamming=None, max_pairs=20_000, threshold=0.0)
+    assert 5_000 < len(found) < 15_000  # of 45,150
+    assert "only pairs with a cosine of 0.97" in caplog.text
+    other = write_store(
+        tmp_path / "t.h5", with_copies(300)[300:], content_hash=[b"%032d" % n for n in range(300)]
+    )
+    found = find_pairs(path, against=other, max_hamming=None, max_pairs=20_000, threshold=0.0)
+    assert 5_000 < len(found) < 15_000  # of 90,300
+    caplog.clear()
+    find_pairs(path, max_hamming=None)
+    assert not caplog.text
 
 
 def test_features_are_those_of_brute_force(tmp_path: Path) -> None:

@@ -24,28 +24,13 @@ if TYPE_CHECKING:
     from embedkit.dedup.distinct import Side
     from embedkit.dedup.rows import UnitRows
 
-__all__ = ["Floors", "Reference"]
+__all__ = ["Compared", "Reference", "sample"]
 
 _ROWS, _BACKGROUND_ROWS = 4096, 2048
-_ASKED_ROWS = 2048  # whose cosines with the reference tell what is common
 _ROUNDS = 8
 _SURE = 0.94  # the cosine that is as likely a copy's as not where nothing else is known
 _ROWS_AT_ONCE = 256
 _SAME = 1 - 1e-6
-_MOST_PAIRS = 4e6  # a quarter of a gigabyte, and a minute or two to score
-
-
-@dataclass(frozen=True)
-class Floors:
-    """From which cosines on pairs are worth scoring.
-
-    Attributes:
-        plain: Of the embeddings, -1 to 1.
-        whitened: After whitening.
-    """
-
-    plain: float
-    whitened: float
 
 
 @dataclass(frozen=True)
@@ -73,13 +58,13 @@ class Reference:
             side: The store.
             calibration: Tells which of them are copies; None takes all for different.
         """
-        sampled, hashes = _sample(rows, side, _ROWS)
+        sampled, hashes = sample(rows, side, _ROWS)
         if calibration is None:
             return cls._of(sampled, hashes)
         kept = _greedy(np.tril(sampled @ sampled.T, -1) >= _SURE, len(sampled))
         for _ in range(_ROUNDS):
             found, before = cls._of(sampled[kept], hashes[kept]), kept
-            compared = found._compare(sampled, hashes, (sampled, hashes), calibration, len(side))
+            compared = found.compare(sampled, hashes, (sampled, hashes), calibration, len(side))
             kept = _without_copies(compared, len(sampled))
             if (kept == before).all():
                 break
@@ -90,46 +75,19 @@ class Reference:
         every = np.linspace(0, len(rows) - 1, min(len(rows), _BACKGROUND_ROWS)).astype(np.int64)
         return cls(rows, hashes, Whitening.learn(rows), rows[every])
 
-    def floors(
-        self, side: Side, rows: int, calibration: Calibration, *, plain: float, whitened: float
-    ) -> Floors:
-        """The cosines that so many images that are no copies reach with an image, on average.
+    @property
+    def others(self) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
+        """The rows and their hashes, to compare with."""
+        return self.rows, self.hashes
 
-        Higher ones where that would make more than four million pairs.
-
-        Args:
-            side: The store whose images are compared with those of the reference's store.
-            rows: Of the reference's store.
-            calibration: Tells what a copy is.
-            plain: How many by their embeddings.
-            whitened: How many after whitening.
-
-        Returns:
-            -1 where an image has no more others than that.
-        """
-        asked = _sample(side.distinct, side, _ASKED_ROWS)
-        different = [
-            (part.cosine[chosen], part.whitened[chosen])
-            for part in self._compare(*asked, (self.rows, self.hashes), calibration, rows)
-            for chosen in [part.is_different()]
-        ]
-
-        def floor(cosines: Iterable[NDArray[np.float32]], looks: float) -> float:
-            share = min(looks / max(rows, 1), _MOST_PAIRS / max(len(side) * rows, 1))
-            every = np.concatenate([np.empty(0, np.float32), *cosines])
-            return -1.0 if share >= 1 or not len(every) else float(np.quantile(every, 1 - share))
-
-        cosines, after = zip(*different, strict=True) if different else ((), ())
-        return Floors(floor(cosines, plain), floor(after, whitened))
-
-    def _compare(
+    def compare(
         self,
         rows: NDArray[np.float32],
         hashes: NDArray[np.uint64],
         others: tuple[NDArray[np.float32], NDArray[np.uint64]],
         calibration: Calibration,
         store_rows: int,
-    ) -> Iterator[_Compared]:
+    ) -> Iterator[Compared]:
         """Compares each of some rows with each of others, some at a time.
 
         Args:
@@ -155,19 +113,19 @@ class Reference:
             }
             odds = calibration.plain.log_odds({k: c.reshape(-1) for k, c in columns.items()})
             odds += calibration.prior(store_rows)
-            yield _Compared(cosine, whitened, odds.reshape(cosine.shape))
+            yield Compared(cosine, whitened, odds.reshape(cosine.shape))
 
 
-def _sample(
+def sample(
     rows: UnitRows, side: Side, count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
-    """Up to ``count`` of a store's rows, and their hashes."""
+    """Up to ``count`` of some rows of a store, ``(n, D)`` of unit length, and their hashes."""
     at = rows.drawn(count)
     return rows.take(at).astype(np.float32), side.hashes[rows.numbers[at]]
 
 
 @dataclass(frozen=True)
-class _Compared:
+class Compared:
     """Some rows with all of a reference, ``(m, n)`` each."""
 
     cosine: NDArray[np.float32]
@@ -179,7 +137,7 @@ class _Compared:
         return (self.odds <= 0) & (self.cosine < _SAME)
 
 
-def _without_copies(compared: Iterable[_Compared], count: int) -> NDArray[np.bool_]:
+def _without_copies(compared: Iterable[Compared], count: int) -> NDArray[np.bool_]:
     """Which rows are no copy of one before them that is kept, ``(n,)``."""
     return _greedy((odds > 0 for part in compared for odds in part.odds), count)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from embedkit.dedup.calibration import PRECISION, calibration_for
 from embedkit.dedup.candidates import find_candidates
 from embedkit.dedup.device_join import join_device
 from embedkit.dedup.distinct import Side
+from embedkit.dedup.floors import find_floor
 from embedkit.dedup.join import MAX_PAIRS
 from embedkit.dedup.joiners import CellJoiner, ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
@@ -120,15 +122,13 @@ def find_pairs(
         join = ExactJoiner if exact else CellJoiner
         place = join_device(device, len(left) * len(right or left)) if exact else "cpu"
         reference = Reference.learn((right or left).distinct, right or left, used)
-        # Whitened embeddings rank better, so pixels leave little to those as they are.
-        floors = reference.floors(
-            left, len(right or left), used, whitened=looks,
-            plain=looks if verify is None else looks / 4,
-        )  # fmt: skip
-        joiners = [join(floors.plain if min_cosine is None else min_cosine, max_pairs, tell, place)]
+        floor = partial(find_floor, left, right, reference, used, max_pairs=max_pairs)
+        if min_cosine is None:  # whitened embeddings rank better: pixels leave little to others
+            min_cosine = floor(looks if verify is None else looks / 4)
+        joiners = [join(min_cosine, max_pairs, tell, place)]
         joins: list[Joiner] = [*joiners]
         if verify is not None:  # what only pixels can tell must be found to be looked at
-            joiners.append(join(floors.whitened, max_pairs, tell, place))
+            joiners.append(join(floor(looks, whitened=True), max_pairs, tell, place))
             joins.append(WhitenedJoiner(joiners[-1], reference.whitening))
         candidates = find_candidates(
             left, right, joins, max_hamming, list(views.values()), max_pairs
