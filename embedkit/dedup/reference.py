@@ -8,12 +8,15 @@ is nearly the same by its cosine, the next ones what is a copy by the one before
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from embedkit.dedup.features import UNRELATED, Whitening, common_with, hamming_distances
+from embedkit.ordering import in_order, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,8 +102,8 @@ class Reference:
         """
         white = self.whitening.apply(others[0]).T
         common = common_with(self.background, others[0])
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
+
+        def compared(part: slice) -> Compared:
             cosine = rows[part] @ others[0].T
             whitened = self.whitening.apply(rows[part]) @ white
             mine = common_with(self.background, rows[part])
@@ -113,7 +116,15 @@ class Reference:
             }
             odds = calibration.plain.log_odds({k: c.reshape(-1) for k, c in columns.items()})
             odds += calibration.prior(store_rows)
-            yield Compared(cosine, whitened, odds.reshape(cosine.shape))
+            return Compared(cosine, whitened, odds.reshape(cosine.shape))
+
+        parts = [slice(n, n + _ROWS_AT_ONCE) for n in range(0, len(rows), _ROWS_AT_ONCE)]
+        with (
+            threadpool_limits(1, user_api="blas"),
+            closing(in_order(compared, parts, usable_cores())) as found,
+        ):
+            for _, one in found:
+                yield one
 
 
 def sample(
