@@ -19,6 +19,7 @@ import numpy as np
 from edits import crop, encode, scale
 from PIL import Image
 from support.machine import print_facts
+from support.photos import image_files
 from support.tables import print_table
 
 import embedkit
@@ -40,7 +41,7 @@ def main() -> None:
     print_facts()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        every = sorted(args.images.glob("*.[jJ][pP]*"))
+        every = image_files(args.images)
         photos = every[:: len(every) // PHOTOS][:PHOTOS]
         make_copies(photos, folder)
         embedkit.extract(

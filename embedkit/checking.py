@@ -20,7 +20,7 @@ from embedkit.dedup.joiners import ExactJoiner, WhitenedJoiner, say_nothing
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.reference import Reference
 from embedkit.dedup.scoring import Scorer, select_pairs
-from embedkit.dedup.search import LOOKS
+from embedkit.dedup.search import LOOKS, check_scoring
 from embedkit.errors import IndexFileError, StoreError
 from embedkit.index import Index
 from embedkit.index.manifest import MANIFEST
@@ -136,7 +136,7 @@ def check_images(
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
-    _check_arguments(threshold, precision, max_hamming)
+    check_scoring(threshold, precision, max_hamming)
     _refuse_other(Path(known))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -177,16 +177,6 @@ class _Readers:
     def _open(self, store: EmbeddingStore, root: Path) -> OriginalImages:
         images = OriginalImages.by_ids(store.ids, root, policy_of(store.meta), hashes_of(store))
         return self._stack.enter_context(images)
-
-
-def _check_arguments(threshold: float | None, precision: float, max_hamming: int) -> None:
-    """Refuses before the new images are embedded."""
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
-    if not 0 < precision <= 1:
-        raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
-    if not 0 <= max_hamming <= 64:
-        raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
 
 
 def _refuse_other(known: Path) -> None:

@@ -115,7 +115,7 @@ HOMES = {
     "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones", "probe"},
-    "filelock": {"backbones", "dedup", "index", "store"},
+    "filelock": {"backbones", "index", "store"},
     "fsspec": {"sources"},
     "pyarrow": {"dedup", "exporting", "sources", "tables"},
     "scipy": {"dedup"},

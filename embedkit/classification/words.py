@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassWords"]
 
-_NUMBER = re.compile(
-    r"(0|[1-9]\d*)(\.0+)?", re.ASCII
-)  # 7.0: tables with gaps have no whole numbers
+# 7.0 is class 7: tables with gaps have no whole numbers.
+_NUMBER = re.compile(r"(0|[1-9]\d*)(\.0+)?", re.ASCII)
 
 
 class ClassWords:

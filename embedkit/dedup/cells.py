@@ -8,17 +8,15 @@ Source: Sivic, Zisserman, "Video Google" (2003), the inverted file; here both si
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import faiss
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from embedkit.dedup.join import MAX_PAIRS, join_by, join_rows, refuse_too_many
 from embedkit.dedup.rows import UnitRows
-from embedkit.ordering import in_order, usable_cores
+from embedkit.dedup.threads import in_single_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,16 +81,11 @@ def join_cells(
         return first, second, cosines
 
     found, so_far = [], 0
-    # The threads are ours, a cell each.
-    with (
-        threadpool_limits(1, user_api="blas"),
-        closing(in_order(join, range(count), usable_cores())) as parts,
-    ):
-        for cell, part in parts:
-            found.append(part)
-            so_far += len(part[0])
-            refuse_too_many(so_far, max_pairs, threshold)
-            tell("comparing cells", cell + 1, count)
+    for cell, part in in_single_threads(join, range(count)):
+        found.append(part)
+        so_far += len(part[0])
+        refuse_too_many(so_far, max_pairs, threshold)
+        tell("comparing cells", cell + 1, count)
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((second, first))
     return rows.numbers[first[order]], other.numbers[second[order]], cosines[order]
@@ -151,11 +144,10 @@ def _quickest(count: int, dim: int) -> int:
 
 def _centroids(rows: UnitRows, count: int) -> NDArray[np.float32]:
     most = max(_TRAINED_VALUES // rows.dim, count)
-    taken, lengths = rows.coarse(rows.drawn(min(count * _TRAINED_ROWS_A_CELL, most)))
     means = faiss.Kmeans(
         rows.dim, count, niter=8, spherical=True, seed=1, min_points_per_centroid=1
     )
-    means.train(taken / lengths[:, None])
+    means.train(rows.sample(min(count * _TRAINED_ROWS_A_CELL, most)))
     return np.asarray(means.centroids)
 
 

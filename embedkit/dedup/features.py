@@ -8,19 +8,17 @@ Descriptor for Image Copy Detection" (2022).
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.linalg import eigh
-from threadpoolctl import threadpool_limits
 
 from embedkit.dedup.hashes import is_telling
-from embedkit.ordering import in_order, usable_cores
+from embedkit.dedup.threads import in_single_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -130,7 +128,7 @@ class PairFeatures:
             np.einsum("nd,nd->n", left, right, out=cosine[part])
             whitened[part] = np.einsum("nd,nd->n", left_white, right_white)
 
-        for part in _each(fill, list(_parts(len(first), mine.dim))):
+        for part, _ in in_single_threads(fill, _parts(len(first), mine.dim)):
             if on_progress is not None:
                 on_progress(part.stop, len(first))
         return {
@@ -151,7 +149,7 @@ class PairFeatures:
             found = rows.take(places[part]).astype(np.float32)
             common[places[part]] = common_with(background, found)
 
-        for _ in _each(fill, list(_parts(len(places), max(rows.dim, len(background))))):
+        for _ in in_single_threads(fill, _parts(len(places), max(rows.dim, len(background)))):
             pass
 
     def _rows(
@@ -177,17 +175,6 @@ def _parts(count: int, dim: int) -> Iterator[slice]:
     step = max(_VALUES_AT_ONCE // max(dim, 1), 1)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
-
-
-def _each(function: Callable[[slice], None], parts: Iterable[slice]) -> Iterator[slice]:
-    """Calls a function with each part, in as many threads as cores; gives the parts as done."""
-    # The threads are ours: BLAS's own would wait for each other at every part.
-    with (
-        threadpool_limits(1, user_api="blas"),
-        closing(in_order(function, parts, usable_cores())) as done,
-    ):
-        for part, _ in done:
-            yield part
 
 
 def hamming_distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8]:

@@ -8,15 +8,13 @@ is nearly the same by its cosine, the next ones what is a copy by the one before
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from embedkit.dedup.features import UNRELATED, Whitening, common_with, hamming_distances
-from embedkit.ordering import in_order, usable_cores
+from embedkit.dedup.threads import in_single_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,13 +63,14 @@ class Reference:
         if calibration is None:
             return cls._of(sampled, hashes)
         kept = _greedy(np.tril(sampled @ sampled.T, -1) >= _SURE, len(sampled))
+        found = cls._of(sampled[kept], hashes[kept])
         for _ in range(_ROUNDS):
-            found, before = cls._of(sampled[kept], hashes[kept]), kept
             compared = found.compare(sampled, hashes, (sampled, hashes), calibration, len(side))
-            kept = _without_copies(compared, len(sampled))
+            before, kept = kept, _without_copies(compared, len(sampled))
             if (kept == before).all():
                 break
-        return cls._of(sampled[kept], hashes[kept])
+            found = cls._of(sampled[kept], hashes[kept])
+        return found
 
     @classmethod
     def _of(cls, rows: NDArray[np.float32], hashes: NDArray[np.uint64]) -> Self:
@@ -119,12 +118,8 @@ class Reference:
             return Compared(cosine, whitened, odds.reshape(cosine.shape))
 
         parts = [slice(n, n + _ROWS_AT_ONCE) for n in range(0, len(rows), _ROWS_AT_ONCE)]
-        with (
-            threadpool_limits(1, user_api="blas"),
-            closing(in_order(compared, parts, usable_cores())) as found,
-        ):
-            for _, one in found:
-                yield one
+        for _, one in in_single_threads(compared, parts):
+            yield one
 
 
 def sample(

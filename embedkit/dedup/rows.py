@@ -78,9 +78,10 @@ class UnitRows:
         for where in self.pieces():
             yield where, self.take(where)
 
-    def sample(self, count: int) -> NDArray[np.float64]:
+    def sample(self, count: int) -> NDArray[np.float32]:
         """Up to ``count`` rows, drawn from all of them, the same ones every time."""
-        return self.take(self.drawn(count))
+        taken, lengths = self.coarse(self.drawn(count))
+        return taken / lengths[:, None]
 
     def drawn(self, count: int) -> NDArray[np.int64] | slice:
         """The places of a sample, ascending."""

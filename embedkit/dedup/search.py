@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.looking import Pixels
     from embedkit.dedup.pairs import Pairs
 
-__all__ = ["LOOKS", "Mode", "find_pairs"]
+__all__ = ["LOOKS", "Mode", "check_scoring", "find_pairs"]
 
 Mode = Literal["auto", "exact", "approximate"]
 
@@ -104,7 +104,8 @@ def find_pairs(
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
-    _check_arguments(threshold, mode, min_cosine, max_hamming, looks)
+    check_scoring(threshold, precision, max_hamming)
+    _check_candidates(mode, min_cosine, looks)
     tell = on_progress or say_nothing
     views = views or {}
     with ExitStack() as stack:
@@ -149,21 +150,25 @@ def find_pairs(
         return select_pairs(found, used, threshold, precision)
 
 
-def _check_arguments(
-    threshold: float | None,
-    mode: Mode,
-    min_cosine: float | None,
-    max_hamming: int | None,
-    looks: float,
-) -> None:
+def check_scoring(threshold: float | None, precision: float, max_hamming: int | None) -> None:
+    """Refuses numbers out of their ranges, before any work.
+
+    Raises:
+        ValueError: One is.
+    """
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
+    if not 0 < precision <= 1:
+        raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
+    if max_hamming is not None and not 0 <= max_hamming <= 64:
+        raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
+
+
+def _check_candidates(mode: Mode, min_cosine: float | None, looks: float) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
     if min_cosine is not None and not -1 <= min_cosine <= 1:
         raise ValueError(f"min_cosine must be from -1 to 1, not {min_cosine}")
-    if max_hamming is not None and not 0 <= max_hamming <= 64:
-        raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
     if not looks >= 0:
         raise ValueError(f"looks must not be negative: {looks}")
 

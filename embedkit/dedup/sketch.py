@@ -145,8 +145,8 @@ def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
     if len(rows) * len(other) * dim < _WORTH_IT or not widths:
         return Plan(None, (dim,))
     count = min(_SAMPLE_ROWS, max(max(len(rows), len(other)) // _SAMPLE_PART, 2 * dim))
-    left = _sample(rows, count)
-    right = left if other is rows else _sample(other, count)
+    left = rows.sample(count)
+    right = left if other is rows else other.sample(count)
     basis = _principal(left if other is rows else np.concatenate([left, right]), widths[-1])
     step, apart = (min(max(len(one) // _LEAST_TRIED, 1), _TRIED_STEP) for one in (left, right))
     tried = left[::step], right[apart // 2 :: apart]  # not with themselves
@@ -162,11 +162,6 @@ def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
         return Plan(None, (dim,))
     orthonormal, _ = np.linalg.qr(basis[:, : chain[-1]].astype(np.float64))
     return Plan(np.ascontiguousarray(orthonormal, np.float32), chain)
-
-
-def _sample(rows: UnitRows, count: int) -> NDArray[np.float32]:
-    taken, lengths = rows.coarse(rows.drawn(count))
-    return taken / lengths[:, None]
 
 
 def _principal(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
