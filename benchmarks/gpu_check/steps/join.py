@@ -1,0 +1,66 @@
+"""The exact join on the GPU beside the CPU's: the same pairs, seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gpu_check.context import Context
+
+_DIM, _THRESHOLD = 512, 0.9
+
+
+def run(context: Context) -> None:
+    from embedkit.dedup.device_join import join_on_device
+    from embedkit.dedup.join import join_rows
+    from embedkit.dedup.rows import UnitRows
+
+    join_on_device(UnitRows(draw_rows(1000, 9)), _THRESHOLD, context.device)  # warms up
+    for number, count in enumerate(context.sizes.join_rows):
+        if context.on_gpu and context.seconds_left < 20:
+            context.report(f"{count:,} rows: not measured, no time left")
+            continue
+        rows = UnitRows(draw_rows(count, number))
+        began = time.perf_counter()
+        found = join_on_device(rows, _THRESHOLD, context.device)
+        seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        if number == 0:
+            expected, share = join_rows(rows, _THRESHOLD), 1.0
+        else:
+            some = np.arange(context.sizes.join_check_rows)
+            expected = join_rows(UnitRows(rows.take(some)), _THRESHOLD, against=rows)
+            expected = tuple(column[expected[1] > expected[0]] for column in expected)
+            share = len(some) / count
+            found = tuple(column[found[0] < len(some)] for column in found)
+        on_cpu = time.perf_counter() - began
+        pairs = [set(zip(one[0].tolist(), one[1].tolist(), strict=True)) for one in (found, expected)]
+        same = "the same pairs" if pairs[0] == pairs[1] else f"{len(pairs[0] ^ pairs[1])} DIFFER"
+        what = "the CPU" if share == 1 else f"the CPU, {share:.0%} of the rows against all"
+        rate = count * (count - 1) / 2 / seconds
+        context.report(
+            f"{count:,} x {_DIM}: {seconds:.2f} s, {rate / 1e9:,.1f} billion pairs of rows/s; "
+            f"{what}: {on_cpu:.2f} s; {same} ({len(pairs[1]):,})",
+            **{str(count): {"seconds": seconds, "cpu_seconds": on_cpu, "cpu_share": share,
+                            "pairs": len(pairs[1]), "same": pairs[0] == pairs[1]}},
+        )  # fmt: skip
+        if pairs[0] != pairs[1]:
+            sys.exit("the GPU's pairs are others than the CPU's")
+
+
+def draw_rows(count: int, seed: int) -> np.ndarray:
+    """``(count, 512) float16``: directions of falling variance, one row in fifty near another."""
+    rng = np.random.default_rng(seed)
+    scale = ((np.arange(_DIM) + 1.0) ** -0.5).astype(np.float32)
+    rows = np.empty((count, _DIM), np.float16)
+    for start in range(0, count, 50_000):
+        some = rng.standard_normal((min(50_000, count - start), _DIM), np.float32) * scale
+        near = np.flatnonzero(rng.random(len(some)) < 0.02)
+        shift = rng.standard_normal((len(near), _DIM), np.float32) * scale
+        some[near] = some[rng.integers(0, len(some), len(near))] + 0.3 * shift
+        rows[start : start + len(some)] = some
+    return rows

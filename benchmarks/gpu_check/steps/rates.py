@@ -1,0 +1,62 @@
+"""The rate of an engine alone, and of decoding alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from support.machine import usable_cores
+from support.timing import rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from embedkit.backbones import Backbone
+    from embedkit.engines import Engine
+
+
+def load(name: str, **options: object) -> Backbone:
+    """A backbone with its weights if they are on this machine, else with random ones."""
+    from embedkit.backbones import find_spec, load_backbone, weights_on_disk
+
+    weights = "auto" if weights_on_disk(find_spec(name)) else "random"
+    return load_backbone(name, weights=weights, **options)
+
+
+def engine_rate(engine: Engine, seconds: float) -> float:
+    """Images/s of batches that lie ready in the host's memory, copies to the device included."""
+    callers = engine.lanes or usable_cores()
+    rng = np.random.default_rng(0)
+    buffers = [engine.new_buffer() for _ in range(callers)]
+    for buffer in buffers:
+        buffer[:] = rng.integers(0, 256, buffer.shape, np.uint8)
+    return engine.batch_size * rate(engine.embed, buffers * 2, callers, seconds=seconds)
+
+
+def decode_rate(backbone: Backbone, photos: Sequence[Path], count: int) -> float:
+    """Images/s read, decoded, scaled and cropped by a thread per core."""
+    import torch
+
+    from embedkit.decode import DecodePolicy
+    from embedkit.decode.loading import ImageLoader
+    from embedkit.decode.resample import scale_in_torch
+
+    torch.set_num_threads(1)
+    loader = ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
+
+    def decode(path: Path) -> object:
+        return loader(path.read_bytes(), str(path))
+
+    files = [photos[number % len(photos)] for number in range(count)]
+    return rate(decode, files, usable_cores())
+
+
+def pixels_of(backbone: Backbone, photos: Sequence[Path]) -> np.ndarray:
+    """``(n, S, S, 3) uint8`` of photos, as extraction decodes them."""
+    from embedkit.decode import DecodePolicy
+    from embedkit.decode.loading import ImageLoader
+    from embedkit.decode.resample import scale_in_torch
+
+    loader = ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
+    return np.stack([loader(path.read_bytes(), str(path)).pixels for path in photos])
