@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedkit.decode.loading import ImageLoader
+    from embedkit.decode_workers import DecodeWorkers
     from embedkit.engines import Engine
     from embedkit.records import Head, ImageRecord
     from embedkit.sources.plan import Plan
@@ -118,6 +119,7 @@ class Run:
         workers: Threads; None is one a core, and one for each of the engine's lanes, so that all
             cores decode while some threads wait for the device.
         shards: The numbers of the shards to do; None for all of the plan.
+        decoders: Processes that decode; None: the workers do.
     """
 
     partial: PartialStore
@@ -128,6 +130,7 @@ class Run:
     engine: Engine
     workers: int | None
     shards: Sequence[int] | None = None
+    decoders: DecodeWorkers | None = None
 
     def go(
         self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
@@ -146,9 +149,12 @@ class Run:
                 self.engine,
                 self.meta.dtype,
                 self.meta.normalized,
+                self.decoders,
             )
             tasks = self._tasks(work)
             workers = self.workers or usable_cores() + self.engine.lanes
+            if self.decoders is not None:
+                workers = self.decoders.callers
             results = in_order(lambda task: process(task.records), tasks, workers)
             try:
                 with closing(results):

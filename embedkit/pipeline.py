@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.decode import sniff_format
-from embedkit.errors import DecodeError
-from embedkit.image_names import has_image_name
+from embedkit.load_images import load_images
 from embedkit.ordering import in_order
-from embedkit.phash import THUMBNAIL_SIDE, perceptual_hashes
 from embedkit.records import ImageFacts, ImageFailure, ImageRecord
 from embedkit.store.build import ShardPart, make_block
 from embedkit.vectors import unit_rows
@@ -24,33 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.decode.loading import ImageLoader
+    from embedkit.decode_workers import DecodeWorkers
     from embedkit.engines import Engine
+    from embedkit.load_images import Outcome
     from embedkit.sources import ImageReader
     from embedkit.store import RowBlock
 
 __all__ = ["BatchProcessor", "in_order"]
-
-
-class _Found(NamedTuple):
-    """The facts of an image but for its perceptual hash, which is made for a batch at once."""
-
-    width: int
-    height: int
-    nbytes: int
-    format: str
-    content_hash: bytes
-
-
-class _Memory(NamedTuple):
-    """What one thread fills again with each batch.
-
-    Attributes:
-        pixels: ``(B, S, S, 3) uint8``, the engine's.
-        thumbnails: ``(B, 32, 32, 3) uint8``.
-    """
-
-    pixels: NDArray[np.uint8]
-    thumbnails: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +39,7 @@ class BatchProcessor:
         engine: The backbone.
         dtype: ``float16`` or ``float32``, of the rows.
         normalize: Whether the rows get unit L2 norm.
+        decoders: Processes that read and decode; None: the calling thread does.
     """
 
     reader: ImageReader
@@ -70,6 +47,7 @@ class BatchProcessor:
     engine: Engine
     dtype: str
     normalize: bool
+    decoders: DecodeWorkers | None = None
     _own: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
     def __call__(self, records: Sequence[ImageRecord]) -> ShardPart:
@@ -78,58 +56,34 @@ class BatchProcessor:
         An image that can't be read, decoded or embedded becomes a failure; the others are
         embedded all the same.
         """
-        memory = self._memory()
-        kept: list[ImageRecord] = []
-        found: list[_Found] = []
-        failures: list[ImageFailure] = []
-        skipped = 0
-        for record in records:
-            outcome = self._load(record, memory, len(kept))
-            if isinstance(outcome, _Found):
-                kept.append(record)
-                found.append(outcome)
-            elif isinstance(outcome, ImageFailure):
-                failures.append(outcome)
-            else:
-                skipped += 1
-        if not kept:
+        pixels = self._pixels()
+        outcomes = self._load(records, pixels)
+        places = [place for place, one in enumerate(outcomes) if isinstance(one, ImageFacts)]
+        failures = [one for one in outcomes if isinstance(one, ImageFailure)]
+        skipped = sum(one is None for one in outcomes)
+        if not places:
             return ShardPart(None, tuple(failures), skipped)
-        hashes = perceptual_hashes(memory.thumbnails[: len(kept)])
-        facts = [ImageFacts(*one, phash) for one, phash in zip(found, hashes, strict=True)]
-        block, broken = self._rows(kept, facts, self.engine.embed(memory.pixels, len(kept)))
+        if len(places) < len(records):
+            pixels[: len(places)] = pixels[places]
+        kept = [records[place] for place in places]
+        facts = [one for one in outcomes if isinstance(one, ImageFacts)]
+        block, broken = self._rows(kept, facts, self.engine.embed(pixels, len(kept)))
         if broken:
             place = {record.id: number for number, record in enumerate(records)}
             failures = sorted([*failures, *broken], key=lambda failure: place[failure.id])
         return ShardPart(block, tuple(failures), skipped)
 
-    def _memory(self) -> _Memory:
-        """The calling thread's own."""
-        memory: _Memory | None = getattr(self._own, "memory", None)
-        if memory is None:
-            size = self.engine.batch_size
-            thumbnails = np.empty((size, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), np.uint8)
-            memory = self._own.memory = _Memory(self.engine.new_buffer(), thumbnails)
-        return memory
+    def _pixels(self) -> NDArray[np.uint8]:
+        """``(B, S, S, 3)``: the calling thread's own memory, filled again with each batch."""
+        pixels: NDArray[np.uint8] | None = getattr(self._own, "pixels", None)
+        if pixels is None:
+            pixels = self._own.pixels = self.engine.new_buffer()
+        return pixels
 
-    def _load(
-        self, record: ImageRecord, memory: _Memory, place: int
-    ) -> _Found | ImageFailure | None:
-        """Fills a place of the batch; None for a file that is no image at all."""
-        nbytes = -1 if record.nbytes is None else record.nbytes
-        try:
-            if record.problem is not None:
-                raise DecodeError(record.id, record.problem)
-            if not has_image_name(record.id) and sniff_format(self.reader.peek(record)) is None:
-                return None
-            data = self.reader.read(record)
-            nbytes = len(data)
-            loaded = self.load(data, record.id)
-        except DecodeError as exc:
-            return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
-        memory.pixels[place] = loaded.pixels
-        memory.thumbnails[place] = loaded.thumbnail
-        digest = hashlib.sha256(data).digest()
-        return _Found(loaded.width, loaded.height, nbytes, loaded.format, digest)
+    def _load(self, records: Sequence[ImageRecord], pixels: NDArray[np.uint8]) -> list[Outcome]:
+        if self.decoders is None:
+            return load_images(self.reader, self.load, records, pixels)
+        return self.decoders.load(records, pixels)
 
     def _rows(
         self,

@@ -175,3 +175,10 @@ def test_a_share_survives_json():
     assert again.cores == share.cores
     assert again.loading["preprocessing"] == Preprocessing(resize=100).to_config()
     assert "on_download" not in again.loading
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
+def test_each_decodes_in_processes_of_its_own(photos, whole, tmp_path):
+    output = tmp_path / "a.h5"
+    extract(photos, output, device="cpu,cpu", processes=True, workers=2, **SETTINGS)
+    assert output.read_bytes() == whole.read_bytes()

@@ -6,10 +6,12 @@ import json
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.photos import image_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DRAWN_SIZE = (500, 375)  # pixels, ImageNet's median
 

@@ -42,6 +42,7 @@ class Fleet:
         loading: How it is loaded.
         choice: The engine and the devices; the precision is decided.
         workers: Threads of all processes together; None is one a core.
+        processes: Whether each decodes in processes; None where that pays.
     """
 
     partial: PartialStore
@@ -52,6 +53,7 @@ class Fleet:
     loading: LoadOptions
     choice: EngineChoice
     workers: int | None
+    processes: bool | None = None
 
     def go(
         self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
@@ -99,6 +101,7 @@ class Fleet:
                 replace(self.choice, devices=(device,)),
                 _cores(place, count),
                 None if self.workers is None else max(1, self.workers // count),
+                self.processes,
             )
             for place, device in enumerate(devices)
         ]

@@ -29,6 +29,7 @@ class Share:
         choice: The engine, on one device.
         cores: The CPU cores to use; empty for all.
         workers: Threads; None goes by the cores.
+        processes: Whether processes decode; None where that pays.
     """
 
     output: Path
@@ -38,6 +39,7 @@ class Share:
     choice: EngineChoice
     cores: tuple[int, ...]
     workers: int | None
+    processes: bool | None = None
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can hold; ``from_config`` reads them."""
@@ -55,6 +57,7 @@ class Share:
             EngineChoice(**choice),
             tuple(config["cores"]),
             config["workers"],
+            config["processes"],
         )
 
 

@@ -7,11 +7,13 @@ import logging
 import os
 import signal
 import threading
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from embedkit.backbones import load_backbone
 from embedkit.decode.resample import Scaler
+from embedkit.decode_workers import open_decode_workers
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
 from embedkit.fleet.share import Share
 from embedkit.job import loader_of
@@ -47,21 +49,31 @@ def work(share: Share, stop: threading.Event, tell: Callable[[dict[str, Any]], N
         raise StoreError(f"{partial.folder}: no run was begun there")
     meta = frozen[0]
     backbone = load_backbone(share.backbone, **share.loading)
-    with Scaler(plan.count) as scale:
-        load = loader_of(meta, backbone, scale)
+    with ExitStack() as stack:
+        load = loader_of(meta, backbone, stack.enter_context(Scaler(plan.count)))
+        decoders = open_decode_workers(
+            load,
+            share.choice,
+            sum(plan.rows(number) for number in share.shards),
+            workers=share.workers,
+            processes=share.processes,
+        )
+        stack.enter_context(decoders or nullcontext())
         engine, described = open_precise(backbone, share.choice, plan, load, meta.engine)
-        with engine:
-            differences = engine_differences(meta.engine, described)
-            if backbone.fingerprint != meta.weights_fingerprint:
-                differences["weights"] = (meta.weights_fingerprint, backbone.fingerprint)
-            if differences:
-                raise StoreMismatchError(str(partial.folder), differences)
+        stack.enter_context(engine)
+        differences = engine_differences(meta.engine, described)
+        if backbone.fingerprint != meta.weights_fingerprint:
+            differences["weights"] = (meta.weights_fingerprint, backbone.fingerprint)
+        if differences:
+            raise StoreMismatchError(str(partial.folder), differences)
 
-            def on_progress(progress: Progress) -> None:
-                tell({"progress": asdict(progress)})
+        def on_progress(progress: Progress) -> None:
+            tell({"progress": asdict(progress)})
 
-            run = Run(partial, plan, meta, backbone.head, load, engine, share.workers, share.shards)
-            run.go(stop, on_progress)
+        run = Run(
+            partial, plan, meta, backbone.head, load, engine, share.workers, share.shards, decoders
+        )
+        run.go(stop, on_progress)
 
 
 def _main() -> None:

@@ -13,15 +13,15 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import SourceError
 from embedkit.records import ImageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Plan", "storable"]
+__all__ = ["Plan", "record_from_json", "record_to_json", "storable"]
 
 _HEADER, _LINES = "plan.json", "plan.jsonl"
 _SAMPLED_SHARDS = 16  # a shard is read whole for the sake of some of its lines
@@ -197,12 +197,21 @@ def _escaped(text: str) -> str:
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def record_to_json(record: ImageRecord) -> dict[str, Any]:
+    """The fields that aren't at their defaults, as JSON can hold them."""
+    fields = {name: getattr(record, name) for name in _FIELDS}  # asdict takes ten times longer
+    return {k: v for k, v in fields.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
+
+
+def record_from_json(fields: Mapping[str, Any]) -> ImageRecord:
+    """What `record_to_json` gave."""
+    return ImageRecord(**fields)
+
+
 def _to_line(record: ImageRecord) -> bytes:
     """One JSON line; ASCII only, so surrogate escapes of strange file names survive."""
-    fields = {name: getattr(record, name) for name in _FIELDS}  # asdict takes ten times longer
-    told = {k: v for k, v in fields.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
-    return _encode(told).encode("ascii") + b"\n"
+    return _encode(record_to_json(record)).encode("ascii") + b"\n"
 
 
 def _from_line(line: bytes) -> ImageRecord:
-    return ImageRecord(**json.loads(line))
+    return record_from_json(json.loads(line))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_check.steps.rates import decode_rate, engine_rate, load
 from support.photos import repeat, warm
+
+from gpu_check.steps.rates import decode_rate, engine_rate, load
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -121,7 +122,7 @@ class Sampler:
             workers = {
                 thread.ident for thread in threading.enumerate() if thread.name.startswith("embed")
             }
-            for ident, frame in sys._current_frames().items():  # noqa: SLF001
+            for ident, frame in sys._current_frames().items():
                 if ident in workers:
                     self._counts[_place(frame)] += 1
 

@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from gpu_check.steps.end_to_end import make_images
 from gpu_check.steps.rates import load, pixels_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embedkit.backbones import Backbone
     from gpu_check.context import Context
 
@@ -23,7 +25,8 @@ _EXTRACT = """
 import embedkit
 from gpu_check.steps.rates import load
 result = embedkit.extract({folder!r}, {output!r}, backbone=load("resnet18_swsl"), engine="torch",
-                          device={device!r}, precision="bf16", batch_size={batch}, shard_rows={rows})
+                          device={device!r}, precision="bf16", batch_size={batch},
+                          shard_rows={rows}, processes={processes})
 print(result.resumed)
 """
 
@@ -80,14 +83,14 @@ def embed(context: Context, backbone: Backbone, precision: str, pixels: np.ndarr
 
 
 def kill_and_resume(context: Context) -> None:
-    """The same bytes whether a run is killed or not."""
+    """The same bytes whether a run is killed or not, by threads and by processes."""
     folder = make_images(context)
     whole, killed = (context.work / f"{name}.h5" for name in ("whole", "killed"))
     for path in (whole, killed):
         path.unlink(missing_ok=True)
-    run_extract(context, folder, whole)
+    run_extract(context, folder, whole, processes=False)
     began = time.monotonic()
-    process = start_extract(context, folder, killed)
+    process = start_extract(context, folder, killed, processes=True)
     partial = killed.with_name(killed.name + ".partial")
     while process.poll() is None and time.monotonic() - began < 60:
         if any(partial.glob("*.h5")):
@@ -95,7 +98,7 @@ def kill_and_resume(context: Context) -> None:
             break
         time.sleep(0.005)
     process.wait()
-    resumed = run_extract(context, folder, killed)
+    resumed = run_extract(context, folder, killed, processes=True)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (whole, killed)]
     same = "the same bytes" if len(set(digests)) == 1 else "OTHER BYTES"
     context.report(
@@ -109,20 +112,23 @@ def kill_and_resume(context: Context) -> None:
         sys.exit("a killed run gives other bytes")
 
 
-def start_extract(context: Context, folder: Path, output: Path) -> subprocess.Popen[str]:
+def start_extract(
+    context: Context, folder: Path, output: Path, *, processes: bool
+) -> subprocess.Popen[str]:
     code = _EXTRACT.format(
         folder=str(folder),
         output=str(output),
         device=context.device,
         batch=2 * context.sizes.batches[0],
+        processes=processes,
         rows=max(8, context.sizes.images // 4),
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
-def run_extract(context: Context, folder: Path, output: Path) -> int:
+def run_extract(context: Context, folder: Path, output: Path, *, processes: bool) -> int:
     """Images that an earlier run had done."""
-    process = start_extract(context, folder, output)
+    process = start_extract(context, folder, output, processes=processes)
     text = process.communicate()[0]
     if process.returncode:
         sys.exit(f"extraction: exit code {process.returncode}")

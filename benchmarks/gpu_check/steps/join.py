@@ -38,7 +38,9 @@ def run(context: Context) -> None:
             share = len(some) / count
             found = tuple(column[found[0] < len(some)] for column in found)
         on_cpu = time.perf_counter() - began
-        pairs = [set(zip(one[0].tolist(), one[1].tolist(), strict=True)) for one in (found, expected)]
+        pairs = [
+            set(zip(one[0].tolist(), one[1].tolist(), strict=True)) for one in (found, expected)
+        ]
         same = "the same pairs" if pairs[0] == pairs[1] else f"{len(pairs[0] ^ pairs[1])} DIFFER"
         what = "the CPU" if share == 1 else f"the CPU, {share:.0%} of the rows against all"
         rate = count * (count - 1) / 2 / seconds

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from gpu_check.steps.rates import load
 
 if TYPE_CHECKING:

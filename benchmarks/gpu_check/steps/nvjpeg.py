@@ -6,10 +6,11 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-from gpu_check.steps.fidelity import embed
-from gpu_check.steps.rates import load
 from PIL import Image
 from support.timing import rate
+
+from gpu_check.steps.fidelity import embed
+from gpu_check.steps.rates import load
 
 if TYPE_CHECKING:
     from gpu_check.context import Context
@@ -42,10 +43,7 @@ def run(context: Context) -> None:
     exact = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in data]
     other = [image.permute(1, 2, 0).cpu().numpy() for image in decode(encoded)]
     differences = np.concatenate(
-        [
-            np.abs(one.astype(np.int16) - two).ravel()
-            for one, two in zip(exact, other, strict=True)
-        ]
+        [np.abs(one.astype(np.int16) - two).ravel() for one, two in zip(exact, other, strict=True)]
     )
     shares = [float((differences > level).mean()) for level in (0, 1, 2, 8)]
     context.report(
