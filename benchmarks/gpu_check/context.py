@@ -26,12 +26,12 @@ class Sizes:
     batches: tuple[int, ...] = (64, 128, 256, 512)
     seconds: float = 1.5  # of each rate
     join_rows: tuple[int, ...] = (200_000, 1_000_000)
-    join_check_rows: int = 50_000  # queries of a large join that the CPU repeats
+    join_check_rows: int = 20_000  # queries of a large join that the CPU repeats
     faiss_rows: int = 10_000_000
     faiss_lists: int = 16_384
     faiss_queries: int = 10_000
     probe_rows: int = 200_000
-    probe_check_rows: int = 20_000  # rows of the fit that the CPU repeats
+    probe_check_rows: int = 10_000  # rows of the fit that the CPU repeats
     probe_dim: int = 2048
     probe_classes: int = 1000
     compute: tuple[str, ...] = (

@@ -11,7 +11,7 @@ from gpu_check.steps.rates import engine_rate, load
 if TYPE_CHECKING:
     from gpu_check.context import Context
 
-_SECONDS_EACH = 40  # what compiling may take, by guess
+_SECONDS_EACH = 25  # what compiling may take, by guess
 
 
 def run(context: Context) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from support.photos import repeat, warm
 
-from gpu_check.steps.rates import decode_rate, engine_rate, load
+from gpu_check.steps.rates import decode_rates, engine_rate, load
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -36,9 +36,14 @@ def run(context: Context) -> None:
             continue
         backbone = load(name)
         if not decode:
-            count = max(len(context.photos), context.sizes.images // 2)
-            decode = decode_rate(backbone, context.photos, count)
-            context.report(f"decoding alone, d: {decode:,.0f} images/s", decode=decode)
+            count = max(len(context.photos), context.sizes.images // 8)
+            rates = decode_rates(backbone, context.photos, count, 2 * context.sizes.seconds)
+            decode = max(rates.values())
+            context.report(
+                f"decoding alone, d: {rates['threads']:,.0f} images/s by threads, "
+                f"{rates['processes']:,.0f} by processes",
+                decode=rates,
+            )
         with TorchEngine(
             backbone, device=context.device, batch_size=batch, precision="bf16"
         ) as engine:

@@ -73,8 +73,9 @@ def search(context: Context, index) -> None:
 
     queries = draw_rows(context.sizes.faiss_queries, 1)
     index.nprobe = 32
+    began = time.perf_counter()
     expected = index.search(queries, 10)[1]
-    cpu = timed(lambda: index.search(queries, 10))
+    cpu = time.perf_counter() - began
     fast = index
     if context.on_gpu:
         resources = faiss.StandardGpuResources()

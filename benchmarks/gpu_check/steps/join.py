@@ -19,12 +19,14 @@ def run(context: Context) -> None:
     from embedkit.dedup.join import join_rows
     from embedkit.dedup.rows import UnitRows
 
-    join_on_device(UnitRows(draw_rows(1000, 9)), _THRESHOLD, context.device)  # warms up
+    join_on_device(
+        UnitRows(draw_rows(1000, 9, context.device)), _THRESHOLD, context.device
+    )  # warms up
     for number, count in enumerate(context.sizes.join_rows):
         if context.on_gpu and context.seconds_left < 20:
             context.report(f"{count:,} rows: not measured, no time left")
             continue
-        rows = UnitRows(draw_rows(count, number))
+        rows = UnitRows(draw_rows(count, number, context.device))
         began = time.perf_counter()
         found = join_on_device(rows, _THRESHOLD, context.device)
         seconds = time.perf_counter() - began
@@ -54,15 +56,15 @@ def run(context: Context) -> None:
             sys.exit("the GPU's pairs are others than the CPU's")
 
 
-def draw_rows(count: int, seed: int) -> np.ndarray:
+def draw_rows(count: int, seed: int, device: str) -> np.ndarray:
     """``(count, 512) float16``: directions of falling variance, one row in fifty near another."""
-    rng = np.random.default_rng(seed)
-    scale = ((np.arange(_DIM) + 1.0) ** -0.5).astype(np.float32)
-    rows = np.empty((count, _DIM), np.float16)
-    for start in range(0, count, 50_000):
-        some = rng.standard_normal((min(50_000, count - start), _DIM), np.float32) * scale
-        near = np.flatnonzero(rng.random(len(some)) < 0.02)
-        shift = rng.standard_normal((len(near), _DIM), np.float32) * scale
-        some[near] = some[rng.integers(0, len(some), len(near))] + 0.3 * shift
-        rows[start : start + len(some)] = some
-    return rows
+    import torch
+
+    generator = torch.Generator(device).manual_seed(seed)
+    scale = (torch.arange(_DIM, device=device) + 1.0) ** -0.5
+    rows = torch.randn(count, _DIM, generator=generator, device=device) * scale
+    near = torch.randperm(count, generator=generator, device=device)[: count // 50]
+    other = torch.randint(count, (len(near),), generator=generator, device=device)
+    shift = torch.randn(len(near), _DIM, generator=generator, device=device) * scale
+    rows[near] = rows[other] + 0.3 * shift
+    return rows.half().cpu().numpy()

@@ -6,15 +6,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from gpu_check.context import Context
 
 
 def run(context: Context) -> None:
     sizes = context.sizes
-    rows, labels = draw(sizes.probe_rows, sizes.probe_dim, sizes.probe_classes)
+    rows, labels = draw(context)
     few = sizes.probe_check_rows
     gpu, gpu_seconds = fit(context, context.device, rows[:few], labels[:few])
     cpu, cpu_seconds = fit(context, "cpu", rows[:few], labels[:few])
@@ -50,16 +50,19 @@ def fit(context: Context, device: str, rows: np.ndarray, labels: np.ndarray):
     return found, time.perf_counter() - began
 
 
-def draw(count: int, dim: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(count, dim) float16`` around a centre per class, one label in seven wrong."""
-    rng = np.random.default_rng(0)
-    scale = ((np.arange(dim) + 1.0) ** -0.5).astype(np.float32)
-    centres = rng.standard_normal((classes, dim), np.float32) * scale
-    truth = rng.integers(0, classes, count)
-    rows = np.empty((count, dim), np.float16)
-    for start in range(0, count, 20_000):
-        some = truth[start : start + 20_000]
-        noise = rng.standard_normal((len(some), dim), np.float32) * scale
-        rows[start : start + len(some)] = np.maximum(centres[some] + 2 * noise + 0.1, 0)
-    wrong = rng.random(count) < 1 / 7
-    return rows, np.where(wrong, rng.integers(0, classes, count), truth)
+def draw(context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """``(n, D) float16`` around a centre per class, one label in seven wrong."""
+    import torch
+
+    sizes, device = context.sizes, context.device
+    generator = torch.Generator(device).manual_seed(0)
+    scale = (torch.arange(sizes.probe_dim, device=device) + 1.0) ** -0.5
+    shape = (sizes.probe_classes, sizes.probe_dim)
+    centres = torch.randn(*shape, generator=generator, device=device) * scale
+    count = sizes.probe_rows
+    truth = torch.randint(len(centres), (count,), generator=generator, device=device)
+    noise = torch.randn(count, sizes.probe_dim, generator=generator, device=device) * scale
+    rows = (centres[truth] + 2 * noise + 0.1).clamp_(min=0).half().cpu().numpy()
+    wrong = torch.rand(count, generator=generator, device=device) < 1 / 7
+    other = torch.randint(len(centres), (count,), generator=generator, device=device)
+    return rows, torch.where(wrong, other, truth).cpu().numpy()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedkit.backbones import Backbone
+    from embedkit.decode.loading import ImageLoader
     from embedkit.engines import Engine
 
 
@@ -34,29 +35,42 @@ def engine_rate(engine: Engine, seconds: float) -> float:
     return engine.batch_size * rate(engine.embed, buffers * 2, callers, seconds=seconds)
 
 
-def decode_rate(backbone: Backbone, photos: Sequence[Path], count: int) -> float:
-    """Images/s read, decoded, scaled and cropped by a thread per core."""
+def decode_rates(
+    backbone: Backbone, photos: Sequence[Path], count: int, seconds: float
+) -> dict[str, float]:
+    """Images/s read, decoded, scaled and cropped, by a thread per core and a process per core."""
     import torch
 
+    from embedkit.decode_workers import DecodeWorkers
+    from embedkit.records import ImageRecord
+
+    torch.set_num_threads(1)
+    load = _loader(backbone)
+    files = [photos[number % len(photos)] for number in range(count)]
+    threads = rate(lambda path: load(path.read_bytes(), str(path)), files, usable_cores())
+    batch, callers = 256, 4
+    records = [
+        ImageRecord(str(files[number % count]), str(files[number % count]))
+        for number in range(batch)
+    ]
+    shape = (batch, backbone.preprocessing.crop, backbone.preprocessing.crop, 3)
+    with DecodeWorkers(load, usable_cores(), batch, callers) as workers:
+        buffers = [np.empty(shape, np.uint8) for _ in range(callers)] * 2
+        calls = rate(
+            lambda buffer: workers.load(records, buffer), buffers, callers, seconds=seconds
+        )
+    return {"threads": threads, "processes": batch * calls}
+
+
+def _loader(backbone: Backbone) -> ImageLoader:
     from embedkit.decode import DecodePolicy
     from embedkit.decode.loading import ImageLoader
     from embedkit.decode.resample import scale_in_torch
 
-    torch.set_num_threads(1)
-    loader = ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
-
-    def decode(path: Path) -> object:
-        return loader(path.read_bytes(), str(path))
-
-    files = [photos[number % len(photos)] for number in range(count)]
-    return rate(decode, files, usable_cores())
+    return ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
 
 
 def pixels_of(backbone: Backbone, photos: Sequence[Path]) -> np.ndarray:
     """``(n, S, S, 3) uint8`` of photos, as extraction decodes them."""
-    from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import ImageLoader
-    from embedkit.decode.resample import scale_in_torch
-
-    loader = ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
-    return np.stack([loader(path.read_bytes(), str(path)).pixels for path in photos])
+    load_image = _loader(backbone)
+    return np.stack([load_image(path.read_bytes(), str(path)).pixels for path in photos])
