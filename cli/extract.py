@@ -140,7 +140,18 @@ def command(
     batch_size: Annotated[
         str, typer.Option(help="Images a batch; auto goes by the device.")
     ] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads; the default is one a core.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Number of decoding threads or processes [default: 1 per core]."),
+    ] = None,
+    processes: Annotated[
+        bool | None,
+        typer.Option(
+            "--processes/--threads",
+            help="Decode in processes or in threads [default: processes for a GPU, more than 4 "
+            "cores and 10,000 images].",
+        ),
+    ] = None,
     sharded: Annotated[
         bool, typer.Option("--sharded", help="Keep a folder of shards, not one file.")
     ] = False,
@@ -198,6 +209,7 @@ def command(
             **settings,
             **loading,
             workers=workers,
+            processes=processes,
             sharded=sharded,
             shard_rows=shard_rows,
             overwrite=overwrite,

@@ -11,31 +11,29 @@ import numpy as np
 
 from embedkit.decode import DecodePolicy
 from embedkit.decode.loading import ImageLoader
-from embedkit.decode.resample import scale_in_torch
-from embedkit.decode_workers import outcome_to_json
-from embedkit.load_images import load_images
+from embedkit.decode.resample import Scaler
+from embedkit.load_images import load_images, outcome_to_json
 from embedkit.preprocess import Preprocessing
 from embedkit.sources import ImageReader
 from embedkit.sources.plan import record_from_json
 
 __all__ = ["main"]
 
+_MANY_IMAGES = 1_000_000  # enough for importing PyTorch at once
+
 
 def main() -> None:
     """Answers each line of work with a line of outcomes; ends when its parent does."""
-    import torch
-
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent ends it, by closing stdin
-    torch.set_num_threads(1)
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # nothing else is to get among the answers
     config = json.loads(commands.readline())
     shared = np.frombuffer(mmap.mmap(config["memory"], 0), np.uint8).reshape(config["shape"])
     policy = DecodePolicy.from_config(config["policy"])
     preprocessing = Preprocessing.from_config(config["preprocessing"])
-    load = ImageLoader(policy, preprocessing, config["decoder"], scale_in_torch)
-    with ImageReader(max_bytes=policy.max_bytes) as reader:
+    with Scaler(_MANY_IMAGES) as scale, ImageReader(max_bytes=policy.max_bytes) as reader:
+        load = ImageLoader(policy, preprocessing, config["decoder"], scale)
         answers.write("ready\n")
         answers.flush()
         for line in commands:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embedkit.errors import WorkerError
+from embedkit.load_images import outcome_from_json
 from embedkit.ordering import usable_cores
-from embedkit.records import ImageFacts, ImageFailure
+from embedkit.records import ImageFailure
 from embedkit.sources.plan import record_to_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from embedkit.load_images import Outcome
     from embedkit.records import ImageRecord
 
-__all__ = ["DecodeWorkers", "open_decode_workers", "outcome_from_json", "outcome_to_json"]
+__all__ = ["DecodeWorkers", "open_decode_workers"]
 
 _CHUNK = 16  # images per message
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
@@ -236,25 +237,3 @@ class _Worker:
     def _ending(self) -> str:
         code = self._process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def outcome_to_json(outcome: Outcome) -> list[Any] | None:
-    """Plain values that JSON can hold; `outcome_from_json` reads them."""
-    if outcome is None:
-        return None
-    if isinstance(outcome, ImageFailure):
-        return [outcome.reason, outcome.nbytes]
-    facts = outcome
-    return [
-        facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(), facts.phash
-    ]  # fmt: skip
-
-
-def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:
-    """What `outcome_to_json` gave."""
-    if values is None:
-        return None
-    if len(values) == 2:
-        return ImageFailure(image_id, *values)
-    width, height, nbytes, image_format, content_hash, phash = values
-    return ImageFacts(width, height, nbytes, image_format, bytes.fromhex(content_hash), phash)

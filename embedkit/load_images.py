@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from embedkit.records import ImageRecord
     from embedkit.sources import ImageReader
 
-__all__ = ["Outcome", "load_images"]
+__all__ = ["Outcome", "load_images", "outcome_from_json", "outcome_to_json"]
 
 Outcome = ImageFacts | ImageFailure | None
 """What became of a record: its facts, why it failed, or None for a file that is no image."""
@@ -87,3 +87,25 @@ def _read(
     except DecodeError as exc:
         return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
     return _Read(loaded, nbytes, hashlib.sha256(data).digest())
+
+
+def outcome_to_json(outcome: Outcome) -> list[Any] | None:
+    """Plain values that JSON can hold; `outcome_from_json` reads them."""
+    if outcome is None:
+        return None
+    if isinstance(outcome, ImageFailure):
+        return [outcome.reason, outcome.nbytes]
+    facts = outcome
+    return [
+        facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(), facts.phash
+    ]  # fmt: skip
+
+
+def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:
+    """What `outcome_to_json` gave."""
+    if values is None:
+        return None
+    if len(values) == 2:
+        return ImageFailure(image_id, *values)
+    width, height, nbytes, image_format, content_hash, phash = values
+    return ImageFacts(width, height, nbytes, image_format, bytes.fromhex(content_hash), phash)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import faiss
 import numpy as np
 import pytest
 from stores import write_store
 from vectors import all_scores, best_rows, clustered, whitened
 
 from embedkit.index import Index, IndexSpec
+from embedkit.index.families import make_index
+from embedkit.index.gpu import adding_to
 from embedkit.index.plan import held_out_last
 
 if TYPE_CHECKING:
@@ -103,3 +106,24 @@ def test_whitened(tmp_path: Path, store: Path, factory: str, metric: str) -> Non
         mine = [int(name.removesuffix(".jpg")) for name in ids]
         np.testing.assert_allclose(scores[: len(mine)], row[mine], rtol=1e-3, atol=1e-3)
     assert recall([set(ids) for ids in found.ids], best_rows(expected, K)) > 0.9
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["IVF16,SQ8", "IVF16,PQ8", "IVF16,Flat", "OPQ8,IVF16,PQ8", "PCA32,IVF16,SQ8", "IVF16,RaBitQ",
+     "IVF16,PQ16x4fs", "IVF16,PQ16x4fsr", "Flat", "HNSW8"],
+)  # fmt: skip
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_lists_chosen_apart_give_the_same_index(factory, metric):
+    """As on a GPU: another quantizer chooses the lists, the index's own one encodes."""
+    rows = np.random.default_rng(0).standard_normal((10_000, 64)).astype(np.float32)
+    plain = make_index(factory, 64, metric)
+    plain.train(rows)
+    fast = faiss.clone_index(plain)
+    for index, wanted in ((plain, False), (fast, True)):
+        with adding_to(index, wanted=wanted) as add:
+            for start in (0, 6_000):
+                stop = min(start + 6_000, len(rows))
+                add(rows[start:stop], np.arange(start, stop))
+    assert fast.ntotal == plain.ntotal == len(rows)
+    assert faiss.serialize_index(fast).tobytes() == faiss.serialize_index(plain).tobytes()

@@ -26,8 +26,13 @@ ALLOWED = {
     "backbones": {"errors", "filecache", "preprocess", "records"},
     "engines": {"backbones", "errors", "filecache", "ordering"},
     "store": {"errors", "records"},
+    "load_images": {"decode", "errors", "image_names", "phash", "records", "sources"},
+    "decode_worker": {"decode", "load_images", "preprocess", "sources"},
+    "decode_workers": {
+        "decode", "engines", "errors", "load_images", "ordering", "records", "sources",
+    },
     "pipeline": {
-        "decode", "engines", "errors", "image_names", "ordering", "phash", "records", "sources",
+        "decode", "decode_workers", "engines", "load_images", "ordering", "records", "sources",
         "store", "vectors",
     },
     "fidelity": {"vectors"},
@@ -36,17 +41,18 @@ ALLOWED = {
     },
     "checkpoints": {"errors", "records", "sources", "store"},
     "loop": {
-        "checkpoints", "decode", "engines", "pipeline", "records", "sources", "store",
+        "checkpoints", "decode", "decode_workers", "engines", "pipeline", "records", "sources",
+        "store",
     },
     "job": {"_version", "backbones", "decode", "errors", "records", "sources", "store"},
     "preview": {"backbones", "engines", "job", "store"},
     "fleet": {
-        "backbones", "checkpoints", "decode", "engines", "errors", "job", "loop", "precision",
-        "preprocess", "records", "sources", "store",
+        "backbones", "checkpoints", "decode", "decode_workers", "engines", "errors", "job", "loop",
+        "precision", "preprocess", "records", "sources", "store",
     },
     "extraction": {
-        "backbones", "decode", "engines", "errors", "fleet", "job", "loop", "precision", "sources",
-        "store",
+        "backbones", "decode", "decode_workers", "engines", "errors", "fleet", "job", "loop",
+        "precision", "sources", "store",
     },
     "exporting": {"errors", "store", "torch_layout"},
     "classification": {"backbones", "errors", "records", "store", "tables", "vectors"},

@@ -34,13 +34,14 @@ class Sizes:
     probe_check_rows: int = 10_000  # rows of the fit that the CPU repeats
     probe_dim: int = 2048
     probe_classes: int = 1000
-    compute: tuple[str, ...] = (
+    networks: tuple[str, ...] = (  # the more telling ones first
         "resnet50_swsl",
         "resnext101_32x8d_swsl",
         "resnet18_swsl",
         "efficientnet_lite0",
         "resnext101_32x16d_swsl",
     )
+    trained: str = "efficientnet_lite0"  # what fidelity is measured with
 
 
 REHEARSAL = Sizes(
@@ -58,7 +59,8 @@ REHEARSAL = Sizes(
     probe_check_rows=300,
     probe_dim=32,
     probe_classes=5,
-    compute=("resnet18_swsl",),
+    networks=("tiny",),
+    trained="tiny",
 )
 
 

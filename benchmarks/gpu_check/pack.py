@@ -75,8 +75,8 @@ def lay_out(wheels: list[Path], folder: Path, part_bytes: int = PART_BYTES) -> N
 
 
 def unpack(parts: list[Path], home: Path) -> None:
-    """Install what is whole and missing into ``home/site``; pieces wait in ``home/pieces``."""
-    pieces, site = home / "pieces", home / "site"
+    """Install what is whole and missing into ``home/site-3.12``; pieces wait in ``home/pieces``."""
+    pieces, site = home / "pieces", home / "site-{}.{}".format(*sys.version_info)
     pieces.mkdir(parents=True, exist_ok=True)
     sums: dict[str, str] = {}
     for part in parts:

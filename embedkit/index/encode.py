@@ -14,13 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.index.faiss_files import read_faiss, write_faiss
-from embedkit.index.families import (
-    adds_at_once,
-    is_mergeable,
-    ivf_of,
-    reserve,
-)
-from embedkit.index.gpu import with_fast_quantizer
+from embedkit.index.families import adds_at_once, ivf_of, reserve
+from embedkit.index.gpu import adding_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,18 +77,14 @@ class Encoder:
             StoreError: A row can't be read, or isn't finite.
             OSError: The factors can't be written.
         """
-        by_id = is_mergeable(index)
         step = max(1, stop - start) if adds_at_once(index) else self._block_rows
-        with self._factors.open("r+b") as file, with_fast_quantizer(index):
+        with self._factors.open("r+b") as file, adding_to(index) as add:
             file.seek(4 * self.space.num_factors * start)
             for first in range(start, stop, step):
                 last = min(first + step, stop)
                 raw = self.rows.read(self.order.span(first, last))
                 vectors = self.space.project(raw)
-                if by_id:
-                    index.add_with_ids(vectors, np.arange(first, last))
-                else:
-                    index.add(vectors)
+                add(vectors, np.arange(first, last))
                 file.write(self.space.factors(raw).astype("<f4").tobytes())
                 self._on_rows(last)
             file.flush()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedkit.index.spec import Metric
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "num_bytes",
     "reserve",
     "set_params",
+    "transformed",
 ]
 
 _WIDEST = 4096  # lists, or nodes of a graph, that are looked at for one query
@@ -122,6 +126,14 @@ def layers(index: faiss.Index) -> Iterator[faiss.Index]:
 def ivf_of(index: faiss.Index) -> faiss.IndexIVF | None:
     """The layer with inverted lists, if there is one."""
     return next((layer for layer in layers(index) if isinstance(layer, faiss.IndexIVF)), None)
+
+
+def transformed(index: faiss.Index, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors as the inverted lists see them."""
+    if isinstance(index, faiss.IndexPreTransform):
+        for number in range(index.chain.size()):
+            vectors = index.chain.at(number).apply(vectors)
+    return vectors
 
 
 def is_exact(index: faiss.Index) -> bool:

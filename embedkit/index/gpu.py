@@ -6,17 +6,21 @@ in float16, spread over all that there are, and the index itself stays in the CP
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import faiss
+from faiss.contrib.ivf_tools import add_preassigned
 
-from embedkit.index.families import ivf_of
+from embedkit.index.families import is_mergeable, ivf_of, layers, transformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["num_gpus", "on_gpus", "with_fast_quantizer"]
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["adding_to", "num_gpus", "on_gpus"]
 
 
 def num_gpus() -> int:
@@ -35,21 +39,46 @@ def on_gpus(index: faiss.Index) -> faiss.Index:
 
 
 @contextmanager
-def with_fast_quantizer(index: faiss.Index, *, wanted: bool | None = None) -> Iterator[None]:
-    """Lets rows be assigned to inverted lists on the GPU, while the block runs.
+def adding_to(
+    index: faiss.Index, *, wanted: bool | None = None
+) -> Iterator[Callable[[NDArray[np.float32], NDArray[np.int64]], None]]:
+    """Gives what adds vectors to a trained index; inverted lists are chosen on the GPU.
+
+    The vectors are encoded on the CPU, by its own centroids: an index that encodes what is left of
+    a vector beside its centroid asks for each centroid singly, which takes a GPU 80 us each.
 
     Args:
-        index: A trained index; one without inverted lists is left as it is.
-        wanted: Whether to; None if there is a GPU.
+        index: A trained index.
+        wanted: Whether to use GPUs; None if there is one.
     """
     ivf = ivf_of(index)
     wanted = num_gpus() > 0 if wanted is None else wanted
     if ivf is None or not wanted or not isinstance(ivf.quantizer, faiss.IndexFlat):
-        yield
+        by_id = is_mergeable(index)
+        yield index.add_with_ids if by_id else lambda vectors, _: index.add(vectors)
         return
-    slow, fast = ivf.quantizer, on_gpus(ivf.quantizer)
-    ivf.quantizer = fast
+    if not is_mergeable(index):  # fast-scan lists must choose for themselves
+        with nullcontext() if ivf.by_residual else _quantizer_on_gpus(ivf):
+            yield lambda vectors, _: index.add(vectors)
+        return
+    quantizer = on_gpus(ivf.quantizer)
+
+    def add(vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+        inner = transformed(index, vectors)
+        lists = quantizer.search(inner, 1)[1].ravel()
+        add_preassigned(ivf, inner, lists, ids)
+        for layer in layers(index):  # what wraps the lists counts for itself
+            layer.ntotal = ivf.ntotal
+
+    yield add
+
+
+@contextmanager
+def _quantizer_on_gpus(ivf: faiss.IndexIVF) -> Iterator[None]:
+    slow = ivf.quantizer
+    ivf.quantizer = fast = on_gpus(slow)  # which holds no reference to it
     try:
         yield
     finally:
         ivf.quantizer = slow
+        del fast

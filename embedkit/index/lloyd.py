@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
-from embedkit.index.families import ivf_of
+from embedkit.index.families import ivf_of, transformed
 from embedkit.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def move_centroids(
         counts = np.zeros(ivf.nlist, np.int64)
         for start in range(0, len(numbers), step):
             raw = rows.read(numbers[start : start + step])
-            vectors = _transformed(index, space.project(raw))
+            vectors = transformed(index, space.project(raw))
             nearest = quantizer.search(vectors, 1)[1][:, 0]
             order = np.argsort(nearest, kind="stable")
             filled, starts, many = np.unique(nearest[order], return_index=True, return_counts=True)
@@ -64,11 +64,3 @@ def move_centroids(
             centroids = unit_rows(centroids)  # as faiss's own training has it
         quantizer.reset()
         quantizer.add(centroids)
-
-
-def _transformed(index: faiss.Index, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors as the inverted lists see them."""
-    if isinstance(index, faiss.IndexPreTransform):
-        for number in range(index.chain.size()):
-            vectors = index.chain.at(number).apply(vectors)
-    return vectors

@@ -18,7 +18,7 @@ def run(context: Context) -> None:
     from embedkit.engines.torch import TorchEngine
 
     batch = context.sizes.batches[-2]
-    for name in context.sizes.compute:
+    for name in context.sizes.networks:
         if context.seconds_left < _SECONDS_EACH:
             context.report(f"{name} compiled: not measured, no time left")
             continue
@@ -35,7 +35,7 @@ def run(context: Context) -> None:
             **{f"{name}.rate": rate, f"{name}.seconds": seconds},
         )
     if context.seconds_left > _SECONDS_EACH:
-        name = context.sizes.compute[0]
+        name = context.sizes.networks[0]
         folder = make_images(context)
         found = extract_rate(context, folder, load(name), "bf16", "torch-compiled", batch)
         context.report(

@@ -24,7 +24,7 @@ def run(context: Context) -> None:
         ) as engine:
             return engine_rate(engine, context.sizes.seconds)
 
-    for name in context.sizes.compute:
+    for name in context.sizes.networks:
         backbone = load(name)
         sizes = context.sizes.batches if name in _MANY_BATCHES else (best_batch,)
         for precision, batches in (("bf16", sizes), ("fp32", (best_batch,))):

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from gpu_check.context import Context
 
-_NAMES = ("resnet50_swsl", "resnext101_32x8d_swsl", "resnet18_swsl")
 _SAMPLE_SECONDS = 0.01
 
 
@@ -30,7 +29,7 @@ def run(context: Context) -> None:
     folder = make_images(context)
     batch = context.sizes.batches[-2]
     decode = 0.0
-    for name in _NAMES[: len(context.sizes.compute)]:
+    for name in context.sizes.networks[:3]:
         if context.seconds_left < 15 and context.on_gpu:
             context.report(f"{name}: not measured, no time left")
             continue

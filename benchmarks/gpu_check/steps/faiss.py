@@ -17,7 +17,7 @@ _DIM, _BLOCK = 512, 500_000
 def run(context: Context) -> None:
     import faiss
 
-    from embedkit.index.gpu import num_gpus, with_fast_quantizer
+    from embedkit.index.gpu import adding_to, num_gpus
     from embedkit.index.train import train_index
 
     if context.on_gpu and not num_gpus():
@@ -31,15 +31,14 @@ def run(context: Context) -> None:
         train_seconds=seconds,
     )
     check_assignment(context, index, sample[: sizes.faiss_queries])
-    added, drawing = 0.0, 0.0
-    with with_fast_quantizer(index):
+    added = 0.0
+    with adding_to(index) as add:
         for number, start in enumerate(range(0, sizes.faiss_rows, _BLOCK)):
             if context.seconds_left < 30 and context.on_gpu:
                 break
-            began = time.perf_counter()
             rows = draw_rows(min(_BLOCK, sizes.faiss_rows - start), number)
-            drawing += time.perf_counter() - began
-            added += timed(lambda rows=rows: index.add(rows))
+            ids = np.arange(start, start + len(rows))
+            added += timed(lambda rows=rows, ids=ids: add(rows, ids))
     context.report(
         f"added {index.ntotal:,} rows: {added:.1f} s, {index.ntotal / added:,.0f} rows/s",
         add_seconds=added,

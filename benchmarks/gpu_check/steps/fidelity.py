@@ -16,16 +16,16 @@ _BATCH = 32
 
 
 def run(context: Context) -> None:
-    for name in ("efficientnet_lite0", *context.sizes.compute[:2]):
-        compare(context, name)
+    compare(context, context.sizes.trained, context.sizes.fidelity_images)
+    for name in context.sizes.networks[:2]:
+        compare(context, name, _BATCH)
 
 
-def compare(context: Context, name: str) -> None:
+def compare(context: Context, name: str, count: int) -> None:
     """Cosines of a backbone's rows in both precisions."""
     import torch
 
     backbone = load(name)
-    count = context.sizes.fidelity_images if name == "efficientnet_lite0" else _BATCH
     pixels = pixels_of(backbone, context.photos[:count])
     threads = torch.get_num_threads()
     mean, std = (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EXTRACT = """
 import embedkit
 from gpu_check.steps.rates import load
-result = embedkit.extract({folder!r}, {output!r}, backbone=load("resnet18_swsl"), engine="torch",
+result = embedkit.extract({folder!r}, {output!r}, backbone=load({backbone!r}), engine="torch",
                           device={device!r}, precision="bf16", batch_size={batch},
                           shard_rows={rows}, processes={processes})
 print(result.resumed)
@@ -61,6 +61,7 @@ def start_extract(
 ) -> subprocess.Popen[str]:
     code = _EXTRACT.format(
         folder=str(folder),
+        backbone=context.sizes.networks[0],
         output=str(output),
         device=context.device,
         batch=2 * context.sizes.batches[0],

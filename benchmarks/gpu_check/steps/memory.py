@@ -21,7 +21,7 @@ def run(context: Context) -> None:
 
     from embedkit.engines.torch import TorchEngine
 
-    backbone = load("resnet50_swsl" if context.on_gpu else "resnet18_swsl")
+    backbone = load(context.sizes.networks[0])
     batch = context.sizes.batches[-1]
     shape = (batch, backbone.preprocessing.crop, backbone.preprocessing.crop, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

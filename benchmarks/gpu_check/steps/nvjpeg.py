@@ -39,7 +39,7 @@ def run(context: Context) -> None:
                 f"{size} per call, {callers} callers: {found:,.0f} images/s",
                 **{f"rate.{size}.{callers}": found},
             )
-    backbone = load("efficientnet_lite0")
+    backbone = load(context.sizes.trained)
     exact = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in data]
     other = [image.permute(1, 2, 0).cpu().numpy() for image in decode(encoded)]
     differences = np.concatenate(
@@ -60,7 +60,7 @@ def run(context: Context) -> None:
     norms = np.linalg.norm(rows[0], axis=1) * np.linalg.norm(rows[1], axis=1)
     cosines = (rows[0] * rows[1]).sum(1) / norms
     context.report(
-        f"efficientnet_lite0 fp32: cosine to Pillow's {cosines.min():.6f} at least, "
+        f"{context.sizes.trained} fp32: cosine to Pillow's {cosines.min():.6f} at least, "
         f"{np.median(cosines):.6f} median",
         cosine_least=float(cosines.min()),
         cosine_median=float(np.median(cosines)),
