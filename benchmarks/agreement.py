@@ -18,9 +18,9 @@ from PIL import Image
 from support.machine import print_facts
 from support.tables import print_table
 
-from embedkit.copies import EDITS, make_copy
-from embedkit.dedup.local_features import LocalFeatures, find_features
-from embedkit.dedup.verification import Evidence, compare
+from embedkit.dedup.scoring.edits import EDITS, make_copy
+from embedkit.dedup.verification.geometric import Evidence, compare
+from embedkit.dedup.verification.sift import LocalFeatures, find_features
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 from embedkit.dedup import write_plan
-from embedkit.dedup.plan import PlanRow
+from embedkit.dedup.cleanup.plan import PlanRow
 
 ACTIONS = ("delete", "symlink", "hardlink", "move")
 Snapshot = dict[str, tuple[str, int, int]]

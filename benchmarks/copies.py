@@ -13,9 +13,8 @@ micro-AP, and the recall at the threshold where its precision is 0.99. One run c
     embedkit     ``find_pairs`` without pixels
     embedkit, verified   ``find_pairs`` with pixels
 
-embedkit's calibrations come from ``embedkit.calibration.calibrate``, whose edits are others, on
-half of the photographs and of the distractors; each scores the queries that were made of the other
-half.
+embedkit's calibrations come from ``embedkit.calibrate``, whose edits are others, on half of the
+photographs and of the distractors; each scores the queries that were made of the other half.
 """
 
 import argparse
@@ -31,10 +30,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedkit import EmbeddingStore, extract
-from embedkit.calibration import calibrate
 from embedkit.dedup import find_pairs
+from embedkit.dedup.scoring.calibrate import calibrate
+from embedkit.extraction.source_images import OriginalImages
 from embedkit.metrics import micro_ap, recall_at_precision
-from embedkit.originals import OriginalImages
 
 PRECISION = 0.99
 

@@ -37,7 +37,7 @@ from support.timing import core_rate, rate
 
 if TYPE_CHECKING:
     from embedkit.backbones import Backbone
-    from embedkit.preprocess import Preprocessing
+    from embedkit.decode.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
 Method = Callable[[bytes], Pixels]
@@ -79,8 +79,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def is_ordinary(data: bytes) -> bool:
     """Whether ``Image.open(...).convert("RGB")`` gives the pixels that are meant."""
-    from embedkit.decode import DecodePolicy, sniff_format
-    from embedkit.decode.pillow import read_jpeg_header
+    from embedkit.decode.exact import read_jpeg_header
+    from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.sniff import sniff_format
 
     if sniff_format(data) != "JPEG":
         return False
@@ -154,7 +155,9 @@ def torchvision_method(preprocessing: "Preprocessing") -> Method:
 
 
 def embedkit_methods(preprocessing: "Preprocessing") -> dict[str, Method]:
-    from embedkit.decode import DecodePolicy, decode_image, fast
+    from embedkit.decode import fast
+    from embedkit.decode.exact import decode_image
+    from embedkit.decode.policy import DecodePolicy
 
     policy = DecodePolicy()
 
@@ -296,7 +299,8 @@ def show_ceilings(files: Sequence[bytes], args: argparse.Namespace) -> None:
     """Decoding alone, beside decoding with scaling: what is left to gain."""
     import simplejpeg
 
-    from embedkit.decode import DecodePolicy, fast
+    from embedkit.decode import fast
+    from embedkit.decode.policy import DecodePolicy
 
     policy = DecodePolicy()
     print("\ndecoding alone, all pixels, nothing scaled")
@@ -315,9 +319,9 @@ def show_pipeline(
     files: Sequence[bytes], preprocessing: "Preprocessing", args: argparse.Namespace
 ) -> None:
     """All files, and all that an extraction does to an image before the engine."""
-    from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import ImageLoader
-    from embedkit.decode.resample import scale_in_torch
+    from embedkit.decode.image_loader import ImageLoader
+    from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.resize import scale_in_torch
 
     exact, fast = (
         ImageLoader(DecodePolicy(), preprocessing, kind, scale_in_torch)

@@ -1,8 +1,8 @@
 """Twenty-five ways to make a copy of a photograph, from mild to brutal, for `copies.py`.
 
-They are apart from those that ``embedkit.copies`` calibrates with: other strengths, other
-fonts and shapes, and three kinds (perspective, pasted into another photo, mosaic of noise) that
-calibration doesn't know.
+They are apart from those that ``embedkit.dedup.scoring.edits`` calibrates with: other strengths,
+other fonts and shapes, and three kinds (perspective, pasted into another photo, mosaic of noise)
+that calibration doesn't know.
 """
 # ruff: noqa: ARG001, ARG005  # all edits take the same arguments
 

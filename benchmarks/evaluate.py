@@ -20,8 +20,8 @@ from support.tables import print_table
 from timm.data import create_transform, resolve_data_config
 
 import embedkit
+from embedkit.analysis.classification.ground_truth import Truth
 from embedkit.backbones import load_backbone
-from embedkit.classification.truth import Truth
 
 
 def main() -> None:

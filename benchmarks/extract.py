@@ -227,7 +227,9 @@ def decode_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
     import torch
 
     from embedkit.backbones import find_spec
-    from embedkit.decode import DecodePolicy, decode_image, fast
+    from embedkit.decode import fast
+    from embedkit.decode.exact import decode_image
+    from embedkit.decode.policy import DecodePolicy
 
     torch.set_num_threads(1)
     preprocessing, policy = find_spec(backbone).preprocessing(), DecodePolicy()
@@ -264,9 +266,9 @@ def compute_rate(backbone: str, images: Path, args: argparse.Namespace) -> float
 
 def some_pixels(backbone: "Backbone", images: Path, count: int) -> np.ndarray:
     """``(count, S, S, 3)`` pixels of the first images."""
-    from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import ImageLoader
-    from embedkit.decode.resample import scale_in_torch
+    from embedkit.decode.image_loader import ImageLoader
+    from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.resize import scale_in_torch
 
     load = ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
     files = image_files(images)[:count]

@@ -94,7 +94,7 @@ def has_cuda() -> bool:
 
 def readable(files: list[Path], backbone: "Backbone") -> list[Path]:
     """The files that decode; the others have no embedding to compare."""
-    from embedkit.decode import decode_image
+    from embedkit.decode.exact import decode_image
     from embedkit.errors import DecodeError
 
     found = []
@@ -109,7 +109,7 @@ def readable(files: list[Path], backbone: "Backbone") -> list[Path]:
 
 
 def exact_pixels(files: list[Path], backbone: "Backbone") -> list[NDArray[np.uint8]]:
-    from embedkit.decode import decode_image
+    from embedkit.decode.exact import decode_image
 
     return [
         backbone.preprocessing.apply(decode_image(path.read_bytes(), str(path)).image)
@@ -119,8 +119,8 @@ def exact_pixels(files: list[Path], backbone: "Backbone") -> list[NDArray[np.uin
 
 def pixel_gaps(files: list[Path], backbone: "Backbone") -> dict[str, int]:
     """The largest difference of each decoder's pixels to Pillow's, in levels."""
-    from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import ImageLoader
+    from embedkit.decode.image_loader import ImageLoader
+    from embedkit.decode.policy import DecodePolicy
 
     exact = exact_pixels(files, backbone)
     gaps = {}

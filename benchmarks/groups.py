@@ -24,7 +24,7 @@ from support.tables import print_table
 
 import embedkit
 from embedkit.dedup import find_pairs
-from embedkit.dedup.reference import Reference
+from embedkit.dedup.scoring.background import Reference
 from embedkit.store import EmbeddingStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

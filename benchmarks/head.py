@@ -16,7 +16,7 @@ import torch
 
 import embedkit
 from embedkit.backbones import Backbone, load_backbone
-from embedkit.decode import decode_image
+from embedkit.decode.exact import decode_image
 
 
 def main() -> None:

@@ -206,8 +206,8 @@ def check(data: Path, mine: str, theirs: str, queries: int, threshold: float) ->
 
 
 def run_embedkit(args: argparse.Namespace) -> dict:
-    from embedkit.dedup.join import join_rows
-    from embedkit.dedup.rows import UnitRows
+    from embedkit.dedup.candidates.exact_join import join_rows
+    from embedkit.dedup.unit_rows import UnitRows
 
     rows = np.load(args.data, "r")
     began = time.perf_counter()

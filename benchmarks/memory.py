@@ -72,7 +72,7 @@ def _encoded(seed: int) -> bytes:
 
 def _extract(pattern: str, output: str, engine: str, shard_rows: int) -> None:
     from embedkit.backbones import load_backbone
-    from embedkit.extraction import extract
+    from embedkit.extraction.extract import extract
 
     backbone = load_backbone("tiny", weights="random")
     result = extract(

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from support.machine import print_facts
 
+from embedkit.analysis.outliers import find_outliers
 from embedkit.index import Index
-from embedkit.outliers import find_outliers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from stores import write_store

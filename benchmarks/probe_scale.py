@@ -98,8 +98,8 @@ def fit_here(args: argparse.Namespace) -> dict[str, float]:
 def fit_embedkit(features, truth, args: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from embedkit.probe.features import Features
     from embedkit.probe.logistic import LogisticProblem
+    from embedkit.probe.rotated_features import Features
     from embedkit.probe.rows import Rows
 
     memory = Memory()
@@ -119,7 +119,7 @@ def fit_embedkit(features, truth, args: argparse.Namespace) -> dict[str, float]:
 def fit_sklearn(features, truth, args: argparse.Namespace) -> dict[str, float]:
     from sklearn.linear_model import LogisticRegression
 
-    from embedkit.vectors import unit_rows
+    from embedkit.utils.vectors import unit_rows
 
     memory = Memory()
     began = time.perf_counter()
@@ -136,7 +136,7 @@ def fit_sklearn(features, truth, args: argparse.Namespace) -> dict[str, float]:
 
 def judge(features, truth, weight, bias, c: float) -> dict[str, float]:
     """The objective, by NumPy in float64, and the top-1 on the training rows."""
-    from embedkit.vectors import unit_rows
+    from embedkit.utils.vectors import unit_rows
 
     loss, hits = 0.0, 0
     for start in range(0, len(truth), 8192):

@@ -24,15 +24,15 @@ import faiss
 import numpy as np
 
 from embedkit.index import Index
-from embedkit.records import ImageFacts
-from embedkit.searching import open_search, search_to_file
+from embedkit.retrieval import open_search, search_to_file
 from embedkit.store import EmbeddingStore, StoreCounts, StoreMeta
-from embedkit.store.atomic import commit_bytes
-from embedkit.store.build import make_block
-from embedkit.store.write import ShardContent, encode_shard
+from embedkit.store.shard_builder import make_block
+from embedkit.store.writer import ShardContent, encode_shard
+from embedkit.types import ImageFacts
+from embedkit.utils.atomic_write import commit_bytes
 
 if TYPE_CHECKING:
-    from embedkit.searching.search import Search
+    from embedkit.retrieval.search import Search
 
 _NEIGHBORS = 50
 _FILTERS = {

@@ -27,13 +27,13 @@ import numpy as np
 from support.machine import print_facts
 from threadpoolctl import threadpool_limits
 
-from embedkit.records import Head, ImageFacts
-from embedkit.selection import select
+from embedkit.analysis.selection import select
 from embedkit.store import EmbeddingStore, StoreCounts, StoreMeta
-from embedkit.store.atomic import commit_bytes
-from embedkit.store.build import make_block
 from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
-from embedkit.store.write import ShardContent, encode_shard
+from embedkit.store.shard_builder import make_block
+from embedkit.store.writer import ShardContent, encode_shard
+from embedkit.types import Head, ImageFacts
+from embedkit.utils.atomic_write import commit_bytes
 
 _SHARD_ROWS = 16384
 

@@ -94,7 +94,7 @@ def print_break_even(pixels: np.ndarray, seconds: dict[str, list[float]]) -> Non
     """How many pixels NumPy may scale before importing torch would have been quicker."""
     import torch
 
-    from embedkit.decode.resample import scale_in_numpy, scale_in_torch
+    from embedkit.decode.resize import scale_in_numpy, scale_in_torch
 
     torch.set_num_threads(1)
     rates = [rate(partial(scale_image, way), pixels) for way in (scale_in_numpy, scale_in_torch)]

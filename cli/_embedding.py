@@ -13,7 +13,7 @@ from ._output import ProgressLine, plain, tell
 from .extract import EngineName
 
 if TYPE_CHECKING:
-    from embedkit.inputs import StoredInputs
+    from embedkit.extraction.inputs import StoredInputs
 
 __all__ = [
     "BackboneOption",
@@ -61,7 +61,7 @@ def open_inputs(
     keep: Path | None = None,
 ) -> Iterator[StoredInputs]:
     """Stores of all that was given, images embedded, with progress and failures told."""
-    from embedkit.inputs import as_stores
+    from embedkit.extraction.inputs import as_stores
 
     line = ProgressLine(quiet=context.obj["quiet"])
     with (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 import typer
 
 if TYPE_CHECKING:
+    from embedkit.extraction.runner import Progress
     from embedkit.index import IndexProgress
-    from embedkit.loop import Progress
 
 __all__ = ["ExitCode", "ProgressLine", "count_of", "plain", "print_json", "print_table", "tell"]
 
@@ -43,7 +43,7 @@ def count_of(number: int, noun: str) -> str:
 
 def print_json(value: object) -> None:
     """Prints JSON to stdout; ASCII only, so that strange file names survive."""
-    from embedkit.json_values import finite
+    from embedkit.utils.json import finite
 
     typer.echo(json.dumps(finite(value), indent=2, default=str, allow_nan=False))
 

@@ -23,7 +23,7 @@ from ._output import ExitCode, count_of, plain, print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embedkit.inputs import StoredInputs
+    from embedkit.extraction.inputs import StoredInputs
 
 __all__ = ["command"]
 
@@ -86,7 +86,7 @@ def command(
 def _check_output(output: Path, *, overwrite: bool) -> None:
     """Refuses before the images are embedded, which may take long."""
     from embedkit.errors import StoreError
-    from embedkit.tables import check_suffix
+    from embedkit.utils.table_writers import check_suffix
 
     check_suffix(output, "classes")
     if output.exists() and not overwrite:
@@ -96,7 +96,7 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 def _write(
     stored: StoredInputs, output: Path, k: int, *, overwrite: bool, json: bool
 ) -> dict[str, Any]:
-    from embedkit.classification import classify_to_file
+    from embedkit.analysis.classification import classify_to_file
 
     images = classify_to_file(stored.stores, output, k, overwrite=overwrite)
     if not json:
@@ -105,7 +105,7 @@ def _write(
 
 
 def _images(stored: StoredInputs, k: int) -> Iterator[dict[str, Any]]:
-    from embedkit.classification import classify
+    from embedkit.analysis.classification import classify
 
     for store in stored.stores:
         for batch in classify(store, k):

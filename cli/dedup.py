@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ from ._output import ProgressLine, count_of, plain, print_json, print_table
 from ._quick import QuickCommand, QuickGroup
 
 if TYPE_CHECKING:
-    from embedkit.dedup import Duplicates
+    from embedkit.dedup import Calibration, Duplicates
 
 __all__ = ["NAME", "Linkage", "Mode", "group"]
 
@@ -74,9 +74,10 @@ def _find(
         float, typer.Option(help="The share of the pairs that shall be copies, by the calibration.")
     ] = 0.99,
     calibration: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="What 'dedup calibrate' wrote. [default: the one that comes for the backbone]"
+            help="A file of 'dedup calibrate', or cosine: the score is the cosine, 0.95 or more. "
+            "[default: the built-in calibration for the backbone]"
         ),
     ] = None,
     mode: Annotated[
@@ -136,18 +137,17 @@ def _find(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find copies in a store or between two: tables and a report."""
-    from embedkit.dedup import Calibration, write_duplicates
-    from embedkit.dedup.files import check_output
-    from embedkit.deduplication import find_copies
+    from embedkit.dedup import write_duplicates
+    from embedkit.dedup.api import find_duplicates
+    from embedkit.dedup.output.folder import check_output
 
     check_output(output, overwrite=overwrite)
     with ProgressLine(quiet=context.obj["quiet"]) as line:
-        found = find_copies(
+        found = find_duplicates(
             store, against=against, images=images or (), root=root, verify=verify, flip=flip,
             rotate=rotate, linkage=linkage.value, weights=weights, device=device,
             threshold=threshold, precision=precision, mode=mode.value,
-            calibration=None if calibration is None else Calibration.load(calibration),
-            min_cosine=min_cosine, looks=looks,
+            calibration=_calibration(calibration), min_cosine=min_cosine, looks=looks,
             max_hamming=None if max_hamming < 0 else max_hamming,
             on_progress=line.step,
         )  # fmt: skip
@@ -155,6 +155,16 @@ def _find(
         found, output, overwrite=overwrite, report=report, root=root, images=images or ()
     )
     _tell(found, output, classes, json)
+
+
+def _calibration(text: str | None) -> Calibration | Literal["cosine"] | None:
+    from embedkit.dedup import Calibration
+
+    if text is None:
+        return None
+    if text == "cosine":
+        return "cosine"
+    return Calibration.load(text)
 
 
 @group.command("rethreshold", cls=QuickCommand)
@@ -177,7 +187,7 @@ def _rethreshold(
 ) -> None:
     """Tighten the threshold or group otherwise; nothing is searched."""
     from embedkit.dedup import read_duplicates, rethreshold, write_duplicates
-    from embedkit.dedup.files import check_output
+    from embedkit.dedup.output.folder import check_output
 
     check_output(output, overwrite=overwrite)
     found = read_duplicates(folder)
@@ -193,7 +203,7 @@ def _rethreshold(
 def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
     from dataclasses import asdict
 
-    from embedkit.dedup.summary import count
+    from embedkit.dedup.output.summary import count
 
     counts = count(found)
     if json:

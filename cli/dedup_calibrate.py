@@ -14,8 +14,8 @@ from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from embedkit.checking import Checked
-    from embedkit.dedup.calibrating import CalibrationReport, Curve
+    from embedkit.dedup.check import Checked
+    from embedkit.dedup.scoring.fit import CalibrationReport, Curve
 
 __all__ = ["COMMANDS"]
 
@@ -50,7 +50,7 @@ def _calibrate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make edited copies of the store's own images, and learn which score is a copy's."""
-    from embedkit.calibration import calibrate
+    from embedkit.dedup.scoring.calibrate import calibrate
 
     if output is None:
         output = store.with_name(store.name.removesuffix(".h5") + ".calibration.json")
@@ -76,7 +76,7 @@ def _check_outputs(output: Path, plot: Path | None, *, overwrite: bool) -> None:
     if plot is not None:
         if plot.suffix.lower() not in _PLOTS:
             raise EmbedkitError(f"{plot}: plots are written to {', '.join(_PLOTS)}")
-        import_module("embedkit.report.curves")  # tells if matplotlib isn't there
+        import_module("embedkit.report.pr_curve")  # tells if matplotlib isn't there
     for path in filter(None, (output, plot)):
         if path.is_dir():
             raise EmbedkitError(f"{path}: is a folder; choose another output")
@@ -87,7 +87,7 @@ def _check_outputs(output: Path, plot: Path | None, *, overwrite: bool) -> None:
 
 
 def _plot(report: CalibrationReport, path: Path) -> None:
-    from embedkit.report.curves import plot_curves
+    from embedkit.report.pr_curve import plot_curves
 
     curves = {
         name: (curve.thresholds, curve.precision, curve.recall)
@@ -146,10 +146,10 @@ def _check(
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
-    from embedkit.checking import check_images
     from embedkit.dedup import Calibration
+    from embedkit.dedup.check import check_duplicates
 
-    found = check_images(
+    found = check_duplicates(
         known, images, stores=store, threshold=threshold, precision=precision,
         calibration=None if calibration is None else Calibration.load(calibration),
         verify=verify, root=root, weights=weights, device=device,

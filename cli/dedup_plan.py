@@ -15,7 +15,7 @@ from ._output import ExitCode, ProgressLine, count_of, plain, print_json, tell
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from embedkit.dedup.applying import Applied, Outcome
+    from embedkit.dedup.cleanup.apply import Applied, Outcome
 
 __all__ = ["COMMANDS", "Action", "Keep"]
 

@@ -21,7 +21,7 @@ from ._embedding import (
 from ._output import ExitCode, count_of, plain, print_json, print_table
 
 if TYPE_CHECKING:
-    from embedkit.classification import Evaluation
+    from embedkit.analysis.classification import Evaluation
 
 __all__ = ["command"]
 
@@ -57,7 +57,7 @@ def command(
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
-    from embedkit.classification import evaluate
+    from embedkit.analysis.classification import evaluate
 
     with open_inputs(
         context,
@@ -85,7 +85,7 @@ def command(
 
 
 def _print(found: Evaluation, worst: int) -> None:
-    from embedkit.classification.published import published_accuracies
+    from embedkit.analysis.classification.published_accuracy import published_accuracies
 
     published = published_accuracies(found.meta)
     counted = count_of(found.top1.of, "image")
@@ -112,7 +112,7 @@ def _print(found: Evaluation, worst: int) -> None:
 
 
 def _told(found: Evaluation) -> dict[str, Any]:
-    from embedkit.classification.published import published_accuracies
+    from embedkit.analysis.classification.published_accuracy import published_accuracies
 
     return {
         "backbone": found.meta.backbone,

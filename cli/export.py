@@ -40,7 +40,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write a store as Parquet, npy + Parquet, for PyTorch, as LanceDB, or as one HDF5 file."""
-    from embedkit.exporting import export
+    from embedkit.exporters.export import export
 
     export(store, output, to=to.value, overwrite=overwrite)
     if json:

@@ -15,9 +15,9 @@ import typer
 from ._output import ExitCode, ProgressLine, count_of, plain, print_json, tell
 
 if TYPE_CHECKING:
-    from embedkit.backbones.options import LoadOptions
-    from embedkit.decode import DecodePolicy
-    from embedkit.loop import ExtractResult, Progress
+    from embedkit.backbones.load_options import LoadOptions
+    from embedkit.decode.policy import DecodePolicy
+    from embedkit.extraction.runner import ExtractResult, Progress
 
 __all__ = ["Decode", "Dtype", "EngineName", "Pooling", "Precision", "command"]
 
@@ -170,8 +170,8 @@ def command(
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
-    from embedkit.extraction import extract
-    from embedkit.preview import preview
+    from embedkit.extraction.dry_run import preview
+    from embedkit.extraction.extract import extract
 
     line = ProgressLine(quiet=context.obj["quiet"])
     loading: LoadOptions = {
@@ -238,7 +238,7 @@ def _batch_size(text: str) -> int | None:
 def _policy(background: str, max_pixels: int, max_bytes: int) -> DecodePolicy:
     from PIL import ImageColor
 
-    from embedkit.decode import DecodePolicy
+    from embedkit.decode.policy import DecodePolicy
 
     text = background if background.startswith("#") else f"rgb({background})"
     try:

@@ -13,7 +13,7 @@ from ._output import count_of, plain, print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from embedkit.outliers import Outlier, Outliers
+    from embedkit.analysis.outliers import Outlier, Outliers
 
 __all__ = ["command"]
 
@@ -45,7 +45,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find off-topic images, and labels that an image's neighbours contradict."""
-    from embedkit.outliers import find_outliers, write_outliers, write_outliers_page
+    from embedkit.analysis.outliers import find_outliers, write_outliers, write_outliers_page
 
     _check_outputs(output, html, overwrite=overwrite)
     found = find_outliers(store, k=k, top=top, min_deviations=min_deviations, index=index)
@@ -67,7 +67,7 @@ def command(
 
 def _check_outputs(output: Path | None, html: Path | None, *, overwrite: bool) -> None:
     from embedkit.errors import StoreError
-    from embedkit.tables import check_suffix
+    from embedkit.utils.table_writers import check_suffix
 
     if output is not None:
         check_suffix(output, "outliers")

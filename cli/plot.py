@@ -55,7 +55,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Draw a store as a map on which images that resemble each other lie near to each other."""
-    from embedkit.maps import plot
+    from embedkit.analysis.embedding_map import plot
 
     done = plot(
         store,

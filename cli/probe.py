@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from embedkit.probe import ProbeResult
     from embedkit.probe.run import ProbeOptions
-    from embedkit.records import ImageFailure
+    from embedkit.types import ImageFailure
 
 __all__ = ["Task", "group"]
 
@@ -187,8 +187,8 @@ def _predict(
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
-    from embedkit.probe.predicting import predict
-    from embedkit.probe.scores import digits
+    from embedkit.probe.metrics import digits
+    from embedkit.probe.predict import predict
 
     line = ProgressLine(quiet=context.obj["quiet"])
     batches = predict(

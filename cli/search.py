@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedkit.index import Index
-    from embedkit.records import ImageFailure, SearchResult
-    from embedkit.searching import SearchOptions, SearchPage, SearchSummary
+    from embedkit.retrieval import SearchOptions, SearchPage, SearchSummary
+    from embedkit.types import ImageFailure, SearchResult
 
 __all__ = ["command"]
 
@@ -123,7 +123,7 @@ def command(
 
 def _begin_page(index: Index, html: Path, images: Sequence[Path], *, overwrite: bool) -> SearchPage:
     from embedkit.errors import EmbedkitError
-    from embedkit.searching import SearchPage
+    from embedkit.retrieval import SearchPage
 
     if html.exists() and not overwrite:
         raise EmbedkitError(f"{html}: exists already; --overwrite replaces it")
@@ -146,7 +146,7 @@ def _search(
     options: SearchOptions,
     sinks: Sequence[Callable[[SearchResult], None]],
 ) -> None:
-    from embedkit.searching import open_search
+    from embedkit.retrieval import open_search
 
     with open_search(index, queries, k, **options) as ready:
         for result in ready.results():
@@ -165,7 +165,7 @@ def _write(
     *,
     overwrite: bool,
 ) -> SearchSummary:
-    from embedkit.searching import search_to_file
+    from embedkit.retrieval import search_to_file
 
     return search_to_file(
         index,

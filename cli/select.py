@@ -10,7 +10,7 @@ import typer
 from ._output import ProgressLine, count_of, plain, print_json
 
 if TYPE_CHECKING:
-    from embedkit.selection import Selection
+    from embedkit.analysis.selection import Selection
 
 __all__ = ["command"]
 
@@ -50,7 +50,7 @@ def command(
 
     Scores all images from their embeddings, in memory that doesn't grow with their number.
     """
-    from embedkit.selection import select, write_selection, write_webdataset
+    from embedkit.analysis.selection import select, write_selection, write_webdataset
 
     _check_outputs(output, webdataset, overwrite=overwrite)
     line = ProgressLine(quiet=context.obj["quiet"])
@@ -85,7 +85,7 @@ def command(
 def _check_outputs(output: Path | None, webdataset: Path | None, *, overwrite: bool) -> None:
     """Refuses before the images are scored, which may take long."""
     from embedkit.errors import StoreError
-    from embedkit.tables import check_suffix
+    from embedkit.utils.table_writers import check_suffix
 
     if output is None and webdataset is None:
         raise typer.BadParameter("give --output FILE, or --webdataset FILE")

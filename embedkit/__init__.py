@@ -1,7 +1,14 @@
-"""Image embeddings: extract, store, search and deduplicate, from the SWSL and SSL backbones on.
+"""Image embeddings: extract, store, search, deduplicate, and learn from them.
 
-Importing this package loads neither torch nor faiss nor h5py: each name is imported when it is
-first used.
+All that is public is here; nothing else is. Importing this package loads neither torch nor faiss
+nor h5py: each name is imported when it is first used.
+
+    import embedkit
+
+    embedkit.extract("photos/", "photos.h5", backbone="efficientnet_lite0")
+    embedkit.Index.build("photos.h5", "photos.index")
+    embedkit.search("photos.index", "new.jpg", k=5)
+    embedkit.find_duplicates("photos.h5", verify=True)
 """
 
 from __future__ import annotations
@@ -13,40 +20,100 @@ from embedkit._version import __version__
 from embedkit.errors import (
     BackboneError,
     DecodeError,
+    DedupError,
     EmbedkitError,
+    IndexCorruptError,
     IndexFileError,
+    IndexMismatchError,
+    MissingExtraError,
     SourceError,
+    StoreCorruptError,
     StoreError,
+    StoreFormatError,
+    StoreLockedError,
+    StoreMismatchError,
+    UnknownBackboneError,
+    WeightsError,
+    WorkerError,
 )
 
 if TYPE_CHECKING:
-    from embedkit.backbones import load_backbone
-    from embedkit.classification import classify, classify_to_file, evaluate
-    from embedkit.decode import DecodePolicy
-    from embedkit.dedup import find_duplicates
-    from embedkit.exporting import export
-    from embedkit.extraction import extract
-    from embedkit.index import Index, IndexSpec
-    from embedkit.maps import plot
-    from embedkit.outliers import find_outliers
-    from embedkit.preprocess import Preprocessing
-    from embedkit.searching import search, search_to_file
-    from embedkit.selection import select
-    from embedkit.store import EmbeddingStore, merge, verify
+    from embedkit.analysis.classification.classify import classify
+    from embedkit.analysis.classification.evaluate import evaluate
+    from embedkit.analysis.classification.results_file import classify_to_file
+    from embedkit.analysis.embedding_map.plot import plot
+    from embedkit.analysis.outliers.outliers import find_outliers
+    from embedkit.analysis.selection.select import select
+    from embedkit.backbones.backbone import load_backbone
+    from embedkit.backbones.registry import BACKBONES
+    from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.preprocessing import Preprocessing
+    from embedkit.dedup.api import find_duplicates
+    from embedkit.dedup.check import check_duplicates
+    from embedkit.dedup.cleanup.apply import apply_plan, purge_journal, undo_journal
+    from embedkit.dedup.cleanup.plan import PlanRow, make_plan
+    from embedkit.dedup.cleanup.plan_csv import read_plan, write_plan
+    from embedkit.dedup.output.folder import read_duplicates, write_duplicates
+    from embedkit.dedup.pairs import Pairs
+    from embedkit.dedup.results import Duplicates, rethreshold
+    from embedkit.dedup.scoring.calibrate import calibrate
+    from embedkit.dedup.scoring.calibration import Calibration
+    from embedkit.exporters.export import export
+    from embedkit.extraction.dry_run import preview
+    from embedkit.extraction.extract import extract
+    from embedkit.extraction.runner import ExtractResult
+    from embedkit.index.index import Index
+    from embedkit.index.spec import IndexSpec
+    from embedkit.probe.predict import predict
+    from embedkit.probe.run import ProbeResult, run_probe
+    from embedkit.probe.serialization import load_probe, save_probe
+    from embedkit.retrieval.results_file import search_to_file
+    from embedkit.retrieval.search import search
+    from embedkit.store.format import StoreMeta
+    from embedkit.store.merge import merge
+    from embedkit.store.store import EmbeddingStore
+    from embedkit.store.verify import verify
+    from embedkit.types import Head, ImageFailure, Neighbors, SearchResult
 
 __all__ = [
+    "BACKBONES",
     "BackboneError",
+    "Calibration",
     "DecodeError",
     "DecodePolicy",
+    "DedupError",
+    "Duplicates",
     "EmbeddingStore",
     "EmbedkitError",
+    "ExtractResult",
+    "Head",
+    "ImageFailure",
     "Index",
+    "IndexCorruptError",
     "IndexFileError",
+    "IndexMismatchError",
     "IndexSpec",
+    "MissingExtraError",
+    "Neighbors",
+    "Pairs",
+    "PlanRow",
     "Preprocessing",
+    "ProbeResult",
+    "SearchResult",
     "SourceError",
+    "StoreCorruptError",
     "StoreError",
+    "StoreFormatError",
+    "StoreLockedError",
+    "StoreMeta",
+    "StoreMismatchError",
+    "UnknownBackboneError",
+    "WeightsError",
+    "WorkerError",
     "__version__",
+    "apply_plan",
+    "calibrate",
+    "check_duplicates",
     "classify",
     "classify_to_file",
     "evaluate",
@@ -55,34 +122,75 @@ __all__ = [
     "find_duplicates",
     "find_outliers",
     "load_backbone",
+    "load_probe",
+    "make_plan",
     "merge",
     "plot",
+    "predict",
+    "preview",
+    "purge_journal",
+    "read_duplicates",
+    "read_plan",
+    "rethreshold",
+    "run_probe",
+    "save_probe",
     "search",
     "search_to_file",
     "select",
+    "undo_journal",
     "verify",
+    "write_duplicates",
+    "write_plan",
 ]
 
 _HOMES = {
-    "DecodePolicy": "embedkit.decode",
-    "EmbeddingStore": "embedkit.store",
-    "Index": "embedkit.index",
-    "IndexSpec": "embedkit.index",
-    "Preprocessing": "embedkit.preprocess",
-    "classify": "embedkit.classification",
-    "classify_to_file": "embedkit.classification",
-    "evaluate": "embedkit.classification",
-    "export": "embedkit.exporting",
-    "extract": "embedkit.extraction",
-    "find_duplicates": "embedkit.dedup",
-    "find_outliers": "embedkit.outliers",
-    "load_backbone": "embedkit.backbones",
-    "merge": "embedkit.store",
-    "plot": "embedkit.maps",
-    "search": "embedkit.searching",
-    "search_to_file": "embedkit.searching",
-    "select": "embedkit.selection",
-    "verify": "embedkit.store",
+    "BACKBONES": "embedkit.backbones.registry",
+    "Calibration": "embedkit.dedup.scoring.calibration",
+    "DecodePolicy": "embedkit.decode.policy",
+    "Duplicates": "embedkit.dedup.results",
+    "EmbeddingStore": "embedkit.store.store",
+    "ExtractResult": "embedkit.extraction.runner",
+    "Head": "embedkit.types",
+    "ImageFailure": "embedkit.types",
+    "Index": "embedkit.index.index",
+    "IndexSpec": "embedkit.index.spec",
+    "Neighbors": "embedkit.types",
+    "Pairs": "embedkit.dedup.pairs",
+    "PlanRow": "embedkit.dedup.cleanup.plan",
+    "Preprocessing": "embedkit.decode.preprocessing",
+    "ProbeResult": "embedkit.probe.run",
+    "SearchResult": "embedkit.types",
+    "StoreMeta": "embedkit.store.format",
+    "apply_plan": "embedkit.dedup.cleanup.apply",
+    "calibrate": "embedkit.dedup.scoring.calibrate",
+    "check_duplicates": "embedkit.dedup.check",
+    "classify": "embedkit.analysis.classification.classify",
+    "classify_to_file": "embedkit.analysis.classification.results_file",
+    "evaluate": "embedkit.analysis.classification.evaluate",
+    "export": "embedkit.exporters.export",
+    "extract": "embedkit.extraction.extract",
+    "find_duplicates": "embedkit.dedup.api",
+    "find_outliers": "embedkit.analysis.outliers.outliers",
+    "load_backbone": "embedkit.backbones.backbone",
+    "load_probe": "embedkit.probe.serialization",
+    "make_plan": "embedkit.dedup.cleanup.plan",
+    "merge": "embedkit.store.merge",
+    "plot": "embedkit.analysis.embedding_map.plot",
+    "predict": "embedkit.probe.predict",
+    "preview": "embedkit.extraction.dry_run",
+    "purge_journal": "embedkit.dedup.cleanup.apply",
+    "read_duplicates": "embedkit.dedup.output.folder",
+    "read_plan": "embedkit.dedup.cleanup.plan_csv",
+    "rethreshold": "embedkit.dedup.results",
+    "run_probe": "embedkit.probe.run",
+    "save_probe": "embedkit.probe.serialization",
+    "search": "embedkit.retrieval.search",
+    "search_to_file": "embedkit.retrieval.results_file",
+    "select": "embedkit.analysis.selection.select",
+    "undo_journal": "embedkit.dedup.cleanup.apply",
+    "verify": "embedkit.store.verify",
+    "write_duplicates": "embedkit.dedup.output.folder",
+    "write_plan": "embedkit.dedup.cleanup.plan_csv",
 }
 
 
@@ -92,3 +200,7 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer.core
 import typer.main
+
 from embedkit_cli.main import app
 
 TARGET = Path(__file__).parents[1] / "docs" / "cli.md"

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from stores import write_store  # noqa: E402
 
 from embedkit.index import Index  # noqa: E402
-from embedkit.records import Head, ImageFailure  # noqa: E402
+from embedkit.types import Head, ImageFailure  # noqa: E402
 
 IDS = ["photos/plain.jpg", "photos/gr\udcfc\udcdf.png", "shard.tar#a/b.webp", "s3://bucket/c.gif"]
 

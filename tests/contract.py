@@ -14,7 +14,7 @@ from embedkit.sources import ImageReader, Source
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from embedkit.records import ImageRecord
+    from embedkit.types import ImageRecord
 
 __all__ = ["check_source"]
 

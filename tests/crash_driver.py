@@ -17,9 +17,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from embedkit.dedup.applying import apply_plan, undo_journal
-from embedkit.dedup.plan import PlanRow
-from embedkit.dedup.plan_file import write_plan
+from embedkit.dedup.cleanup.apply import apply_plan, undo_journal
+from embedkit.dedup.cleanup.plan import PlanRow
+from embedkit.dedup.cleanup.plan_csv import write_plan
 
 CHANGES = ("rename", "replace", "link", "symlink", "unlink", "write", "mkdir", "rmdir", "ftruncate")
 CRASHED = 9

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.dedup.grouping import group_pairs
+from embedkit.dedup.groups.grouping import group_pairs
 from embedkit.dedup.pairs import Pairs, PairsInfo
 from embedkit.dedup.results import Duplicates, FoundImages, StoreName
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from stores import make_meta
 
-from embedkit.records import Head, ImageFacts, ImageFailure
-from embedkit.store.atomic import commit_bytes
-from embedkit.store.build import make_block
 from embedkit.store.format import StoreCounts
 from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
-from embedkit.store.write import ShardContent, encode_shard
+from embedkit.store.shard_builder import make_block
+from embedkit.store.writer import ShardContent, encode_shard
+from embedkit.types import Head, ImageFacts, ImageFailure
+from embedkit.utils.atomic_write import commit_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

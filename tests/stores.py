@@ -6,11 +6,11 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from embedkit.records import ImageFacts, ImageFailure
-from embedkit.store.atomic import commit_bytes
-from embedkit.store.build import make_block
 from embedkit.store.format import StoreCounts, StoreMeta
-from embedkit.store.write import ShardContent, encode_shard
+from embedkit.store.shard_builder import make_block
+from embedkit.store.writer import ShardContent, encode_shard
+from embedkit.types import ImageFacts, ImageFailure
+from embedkit.utils.atomic_write import commit_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.records import Head
+    from embedkit.types import Head
 
 __all__ = ["make_meta", "write_store"]
 

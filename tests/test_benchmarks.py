@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embedkit.preprocess import Preprocessing
-from embedkit.records import Head
+from embedkit.decode.preprocessing import Preprocessing
+from embedkit.types import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = ("decode", "extract", "fidelity", "growth", "probe")

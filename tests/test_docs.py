@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from embedkit_cli.main import app
 from images import write_photos
 
 from embedkit import errors
+from embedkit_cli.main import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-__all__ = ["all_scores", "best_rows", "clustered", "whitened"]
+__all__ = ["all_scores", "best_rows", "clustered", "photo_like", "whitened"]
 
 
 def clustered(
@@ -21,6 +21,18 @@ def clustered(
     vectors = centres[rng.integers(0, 60, rows)] + rng.standard_normal((rows, dim)) * spread + 0.3
     scale = rng.uniform(*lengths, (rows, 1)) / np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors * scale).astype(np.float32)
+
+
+def photo_like(count: int, dim: int, seed: int, dtype: str = "float16") -> np.ndarray:
+    """Rows with a decaying spectrum around some centres; a fifth are near another row."""
+    rng = np.random.default_rng(seed)
+    decay = np.arange(1, dim + 1) ** -0.7
+    centres = rng.standard_normal((count // 20 + 1, dim)) * decay
+    rows = centres[rng.integers(0, len(centres), count)] + rng.standard_normal((count, dim)) * decay
+    near = rng.random(count) < 0.2
+    noise = rng.standard_normal((count, dim)) * decay * rng.uniform(0.05, 0.6, (count, 1))
+    rows[near] = (rows[rng.integers(0, count, count)] + noise)[near]
+    return (rows * rng.uniform(0.1, 10, (count, 1))).astype(dtype)
 
 
 def all_scores(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.records import ImageFacts
 from embedkit.store import StoreCounts, StoreMeta, merge
-from embedkit.store.atomic import commit_bytes
-from embedkit.store.build import make_block
-from embedkit.store.write import ShardContent, encode_shard
+from embedkit.store.shard_builder import make_block
+from embedkit.store.writer import ShardContent, encode_shard
+from embedkit.types import ImageFacts
+from embedkit.utils.atomic_write import commit_bytes
 
 _PIECE_BYTES = 128 * 2**20
 _PER_CLUSTER = 100

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedkit.backbones.registry import BACKBONES, find_spec, weights_on_disk
 from embedkit.backbones.spec import BackboneSpec
-from embedkit.backbones.table import BACKBONES, find_spec, weights_on_disk
-from embedkit.records import Head
+from embedkit.types import Head
 
 if TYPE_CHECKING:
-    from embedkit.backbones.network import Backbone, load_backbone
+    from embedkit.backbones.backbone import Backbone, load_backbone
 
 __all__ = [
     "BACKBONES",
@@ -29,7 +29,7 @@ _LOADING = ("Backbone", "load_backbone")
 
 def __getattr__(name: str) -> object:
     if name in _LOADING:
-        from embedkit.backbones import network
+        from embedkit.backbones import backbone as network
 
         return getattr(network, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

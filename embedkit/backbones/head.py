@@ -9,7 +9,7 @@ import torch
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
-from embedkit.records import Head
+from embedkit.types import Head
 
 __all__ = ["attach_head", "detach_head"]
 

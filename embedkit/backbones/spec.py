@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from embedkit.preprocess import Preprocessing
+    from embedkit.decode.preprocessing import Preprocessing
 
 __all__ = ["BackboneSpec"]
 
@@ -83,7 +83,7 @@ class BackboneSpec:
     def preprocessing(self) -> Preprocessing:
         """Build the preprocessing that the weights were trained with."""
         # Imported here: it needs numpy and Pillow, which listing the backbones does not.
-        from embedkit.preprocess import Preprocessing
+        from embedkit.decode.preprocessing import Preprocessing
 
         return Preprocessing(
             resize=self.resize,

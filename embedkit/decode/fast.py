@@ -14,16 +14,16 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from embedkit.decode.pillow import read_jpeg_header
-from embedkit.decode.resample import Filter, scale_in_torch
-from embedkit.phash import THUMBNAIL_SIDE
+from embedkit.decode.exact import read_jpeg_header
+from embedkit.decode.phash import THUMBNAIL_SIDE
+from embedkit.decode.resize import Filter, scale_in_torch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.decode.policy import DecodePolicy
-    from embedkit.decode.resample import Scale
-    from embedkit.preprocess import Preprocessing
+    from embedkit.decode.preprocessing import Preprocessing
+    from embedkit.decode.resize import Scale
 
 __all__ = ["can_scale", "decode_jpeg", "scale_and_crop", "thumbnail"]
 

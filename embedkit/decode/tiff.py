@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedkit.decode.containers import BadImageError, Prepared
+from embedkit.decode.exif import BadImageError, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,15 +1,15 @@
 """Finding images that are copies of each other, and deciding what becomes of them."""
 
-from embedkit.dedup.applying import apply_plan, purge_journal, undo_journal
-from embedkit.dedup.calibration import Calibration, default_calibration
-from embedkit.dedup.files import read_duplicates, write_duplicates
-from embedkit.dedup.find import find_duplicates
-from embedkit.dedup.grouping import group_pairs
+from embedkit.dedup.api import find_duplicates
+from embedkit.dedup.cleanup.apply import apply_plan, purge_journal, undo_journal
+from embedkit.dedup.cleanup.plan import make_plan
+from embedkit.dedup.cleanup.plan_csv import read_plan, write_plan
+from embedkit.dedup.find_pairs import find_pairs
+from embedkit.dedup.groups.grouping import group_pairs
+from embedkit.dedup.output.folder import read_duplicates, write_duplicates
 from embedkit.dedup.pairs import Pairs, PairsInfo
-from embedkit.dedup.plan import make_plan
-from embedkit.dedup.plan_file import read_plan, write_plan
 from embedkit.dedup.results import Duplicates, collect, rethreshold
-from embedkit.dedup.search import find_pairs
+from embedkit.dedup.scoring.calibration import Calibration, default_calibration
 
 __all__ = [
     "Calibration",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.dedup.grouping import group_pairs, nodes_of
-from embedkit.dedup.leaks import Leaks, count_leaks
+from embedkit.dedup.groups.grouping import group_pairs, nodes_of
+from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
 from embedkit.store.manifest import MANIFEST
 from embedkit.store.seal import SEAL_BYTES
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.grouping import Groups, Linkage
+    from embedkit.dedup.groups.grouping import Groups, Linkage
     from embedkit.dedup.pairs import Pairs
 
 __all__ = ["Duplicates", "FoundImages", "StoreName", "collect", "rethreshold"]

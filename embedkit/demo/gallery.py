@@ -6,10 +6,8 @@ import os
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from embedkit.dedup.evidence import describe_pair
-from embedkit.dedup.grouping import nodes_of
-from embedkit.pictures import thumbnails
-from embedkit.records import ImageFailure
+from embedkit.dedup.groups.explain import describe_pair
+from embedkit.dedup.groups.grouping import nodes_of
 from embedkit.report import (
     ClassifiedPicture,
     Gallery,
@@ -17,6 +15,8 @@ from embedkit.report import (
     Picture,
     SearchExample,
 )
+from embedkit.report.thumbnails import thumbnails
+from embedkit.types import ImageFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from embedkit.decode import decode_image
+from embedkit.decode.exact import decode_image
 from embedkit.errors import DecodeError, MissingExtraError, SourceError
-from embedkit.image_names import has_image_name
+from embedkit.sources.image_suffixes import has_image_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.classification import classify
-from embedkit.dedup.choosing import members_of
-from embedkit.deduplication import find_copies
+from embedkit.analysis.classification import classify
+from embedkit.dedup.api import find_duplicates
+from embedkit.dedup.cleanup.choose import members_of
 from embedkit.demo.gallery import make_gallery
 from embedkit.demo.photos import gather_images
 from embedkit.errors import EmbedkitError, MissingExtraError, SourceError
-from embedkit.extraction import extract
+from embedkit.extraction.extract import extract
 from embedkit.index import Index
 from embedkit.report import write_gallery
 from embedkit.store import EmbeddingStore
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from embedkit.dedup import Duplicates
     from embedkit.demo.photos import DemoImages
-    from embedkit.loop import ExtractResult, Progress
-    from embedkit.records import ImageFailure
+    from embedkit.extraction.runner import ExtractResult, Progress
+    from embedkit.types import ImageFailure
 
 __all__ = ["DemoResult", "run_demo"]
 
@@ -138,7 +138,7 @@ def run_demo(
     Index.build(store, index, overwrite=True)
     searches = _search(store, index, gathered)
     on_step("looking for copies, on the pixels too")
-    duplicates = find_copies(store, verify=True, looks=_LOOKS, on_progress=on_part)
+    duplicates = find_duplicates(store, verify=True, looks=_LOOKS, on_progress=on_part)
     on_step("classifying")
     classes = _classes(store)
     with EmbeddingStore.open(store) as opened:

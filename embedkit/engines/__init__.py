@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedkit.engines.base import Engine, usable_cores
-from embedkit.engines.choice import EngineChoice, EngineName, Precision, choose_engine
+from embedkit.engines.select import EngineChoice, EngineName, Precision, choose_engine
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.backbones.network import Backbone
+    from embedkit.backbones.backbone import Backbone
 
 __all__ = [
     "Engine",

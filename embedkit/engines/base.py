@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embedkit.ordering import usable_cores
+from embedkit.utils.parallel import usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedkit.backbones.network import Backbone
+    from embedkit.backbones.backbone import Backbone
 
 __all__ = ["Engine", "usable_cores"]
 

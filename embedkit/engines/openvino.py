@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 
-from embedkit.backbones.memory import maker
-from embedkit.backbones.table import cache_folder
+from embedkit.backbones.metadata_cache import maker
+from embedkit.backbones.registry import cache_folder
 from embedkit.engines.base import Engine, usable_cores
-from embedkit.engines.model_cache import cached_model
-from embedkit.engines.quantize import quantize
+from embedkit.engines.int8 import quantize
+from embedkit.engines.openvino_cache import cached_model
 from embedkit.errors import BackboneError
-from embedkit.filecache import hash_code
+from embedkit.utils.file_cache import hash_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedkit.backbones.network import Backbone
+    from embedkit.backbones.backbone import Backbone
 
 __all__ = ["OpenVinoEngine"]
 
@@ -130,7 +130,7 @@ def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
         **backbone.to_config(),
         **maker(),
         "batch_size": batch_size,
-        "conversion": hash_code([mine, mine.with_name("quantize.py")]),
+        "conversion": hash_code([mine, mine.with_name("int8.py")]),
         "openvino": ov.__version__,
     }
 

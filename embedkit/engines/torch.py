@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from embedkit.engines.base import Engine
-from embedkit.engines.compiled import compile_step, compiling
-from embedkit.engines.cuda import CudaCompute, CudaLane
-from embedkit.engines.lanes import CpuLane, Lane, Lanes, open_lanes
-from embedkit.engines.step import PartedStep, Step
+from embedkit.engines.cuda_graph import CudaCompute, CudaLane
+from embedkit.engines.module import PartedStep, Step
+from embedkit.engines.stream_pool import CpuLane, Lane, Lanes, open_lanes
+from embedkit.engines.torch_compile import compile_step, compiling
 from embedkit.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.backbones.network import Backbone
+    from embedkit.backbones.backbone import Backbone
 
 __all__ = ["TorchEngine"]
 

@@ -1,7 +1,7 @@
 """Nearest-neighbour indexes: chosen, built by streaming, tuned, searched, changed."""
 
-from embedkit.index import patience  # noqa: F401  # before anything loads faiss
-from embedkit.index.choose import Choice
+from embedkit.index import openmp_wait  # noqa: F401  # before anything loads faiss
+from embedkit.index.auto_select import Choice
 from embedkit.index.index import Index
 from embedkit.index.manifest import OperatingPoint
 from embedkit.index.progress import IndexProgress

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexFileError, StoreError
-from embedkit.index.contents import ContentWriter
-from embedkit.index.files import HashingFile, new_folder, refuse_existing, writing_errors
-from embedkit.index.making import Making
+from embedkit.index.build_plan import make_plan
+from embedkit.index.build_steps import Making
+from embedkit.index.file_io import HashingFile, new_folder, refuse_existing, writing_errors
+from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST
-from embedkit.index.partial import PartialIndex
-from embedkit.index.plan import make_plan
+from embedkit.index.openmp import respect_cores
 from embedkit.index.progress import Reporter
-from embedkit.index.rows import StoreRows
-from embedkit.index.threads import respect_cores
+from embedkit.index.store_rows import StoreRows
+from embedkit.index.working_dir import PartialIndex
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
-    from embedkit.index.plan import Plan
+    from embedkit.index.build_plan import Plan
     from embedkit.index.progress import IndexProgress
     from embedkit.index.spec import IndexSpec
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.index.clock import milliseconds
+from embedkit.index.brute_force import recall_at, true_scores
 from embedkit.index.manifest import OperatingPoint
-from embedkit.index.truth import recall_at, true_scores
+from embedkit.index.timing import milliseconds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedkit.index.rows import RowOrder, StoreRows
     from embedkit.index.searcher import Searcher
+    from embedkit.index.store_rows import RowOrder, StoreRows
 
 __all__ = ["measure"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import faiss
 from faiss.contrib.ivf_tools import add_preassigned
 
-from embedkit.index.families import is_mergeable, ivf_of, layers, transformed
+from embedkit.index.faiss_types import is_mergeable, ivf_of, layers, transformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

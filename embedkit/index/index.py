@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from embedkit.errors import IndexCorruptError, IndexFileError
+from embedkit.index.auto_select import choose
 from embedkit.index.build import build_index
-from embedkit.index.choose import choose
-from embedkit.index.contents import ContentReader
 from embedkit.index.evaluate import measure
-from embedkit.index.families import faiss_errors
-from embedkit.index.ids import IdTable
+from embedkit.index.faiss_types import faiss_errors
+from embedkit.index.generation import ContentReader
+from embedkit.index.id_table import IdTable
 from embedkit.index.manifest import MANIFEST, IndexManifest
-from embedkit.index.opening import make_searcher, refuse_other_queries
-from embedkit.index.rows import StoreRows
+from embedkit.index.open import make_searcher, refuse_other_queries
+from embedkit.index.openmp import respect_cores
 from embedkit.index.spec import IndexSpec
-from embedkit.index.threads import respect_cores
+from embedkit.index.store_rows import StoreRows
 from embedkit.index.update import add_stores, compact_index, remove_ids
-from embedkit.records import Neighbors
 from embedkit.store.format import StoreMeta
-from embedkit.vectors import first_not_finite
+from embedkit.types import Neighbors
+from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.index.choose import Choice
-    from embedkit.index.contents import Check
+    from embedkit.index.auto_select import Choice
+    from embedkit.index.generation import Check
     from embedkit.index.manifest import OperatingPoint
     from embedkit.index.progress import IndexProgress
     from embedkit.index.spec import Metric

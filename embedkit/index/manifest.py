@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import IndexCorruptError, IndexFileError
-from embedkit.index.families import SearchParams
+from embedkit.index.faiss_types import SearchParams
 from embedkit.index.spec import IndexSpec
 
 if TYPE_CHECKING:

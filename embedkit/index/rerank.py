@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
-from embedkit.index.families import faiss_metric
+from embedkit.index.faiss_types import faiss_metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedkit.index.rows import RowOrder, StoreRows
-    from embedkit.index.space import Space
+    from embedkit.index.store_rows import RowOrder, StoreRows
+    from embedkit.index.vector_space import Space
 
 __all__ = ["Reranker"]
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
-from embedkit.index.families import faiss_metric, set_params
-from embedkit.index.in_place import InPlace
-from embedkit.ordering import usable_cores
+from embedkit.index.faiss_types import faiss_metric, set_params
+from embedkit.index.rerank_mmap import InPlace
+from embedkit.utils.parallel import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from embedkit.index.families import SearchParams
+    from embedkit.index.faiss_types import SearchParams
     from embedkit.index.rerank import Reranker
-    from embedkit.index.space import Space
+    from embedkit.index.vector_space import Space
 
     _Found = tuple[NDArray[np.int64], NDArray[np.float32]]
     _Find = Callable[[int], _Found]

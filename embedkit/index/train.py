@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
-from embedkit.index.families import ivf_of, layers
+from embedkit.index.faiss_types import ivf_of, layers
 from embedkit.index.gpu import num_gpus, on_gpus
-from embedkit.index.threads import few_threads
+from embedkit.index.openmp import few_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from embedkit.index.rows import RowOrder, StoreRows
+    from embedkit.index.store_rows import RowOrder, StoreRows
 
 __all__ = [
     "MIN_PER_CENTROID",

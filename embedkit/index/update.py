@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.errors import IndexFileError
-from embedkit.index.adding import Addition
+from embedkit.index.add import Addition
 from embedkit.index.build import forgetting_failures, take_up
-from embedkit.index.contents import ContentReader, ContentWriter, change_generation, tidy
-from embedkit.index.files import writing_errors
-from embedkit.index.ids import IdTable
-from embedkit.index.making import Making
+from embedkit.index.build_plan import Plan, store_entries
+from embedkit.index.build_steps import Making
+from embedkit.index.file_io import writing_errors
+from embedkit.index.generation import ContentReader, ContentWriter, change_generation, tidy
+from embedkit.index.id_table import IdTable
 from embedkit.index.manifest import MANIFEST, IndexManifest
-from embedkit.index.partial import PartialIndex
-from embedkit.index.plan import Plan, store_entries
+from embedkit.index.openmp import respect_cores
 from embedkit.index.progress import Reporter
-from embedkit.index.rows import StoreRows
-from embedkit.index.threads import respect_cores
+from embedkit.index.store_rows import StoreRows
+from embedkit.index.working_dir import PartialIndex
 
 if TYPE_CHECKING:
     import os

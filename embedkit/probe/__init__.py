@@ -2,7 +2,7 @@
 
 from embedkit.probe.model import KnnProbe, LinearProbe, Probe
 from embedkit.probe.run import ProbeResult, ProbeRun, run_probe
-from embedkit.probe.saving import load_probe, save_probe
+from embedkit.probe.serialization import load_probe, save_probe
 
 __all__ = [
     "KnnProbe",

@@ -16,7 +16,7 @@ from embedkit.probe.lbfgs import minimize
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embedkit.probe.features import Features
+    from embedkit.probe.rotated_features import Features
 
 __all__ = ["LogisticProblem", "Solution"]
 

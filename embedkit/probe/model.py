@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from embedkit.errors import StoreMismatchError
-from embedkit.probe.neighbors import nearest, votes
+from embedkit.probe.knn import nearest, votes
 from embedkit.probe.rows import Rows, scaled
 from embedkit.probe.targets import Targets
 

@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.errors import MissingExtraError, StoreError
-from embedkit.json_values import finite
-from embedkit.originals import policy_of
-from embedkit.pictures import thumbnails as make_thumbnails
-from embedkit.probe.saving import PROBE_FILE, TENSORS_FILE, save_probe
+from embedkit.extraction.source_images import policy_of
+from embedkit.probe.serialization import PROBE_FILE, TENSORS_FILE, save_probe
 from embedkit.report import Picture
-from embedkit.report.probe import (
+from embedkit.report.probe_page import (
     FigureTable,
     PictureGroup,
     ProbePage,
@@ -35,13 +33,15 @@ from embedkit.report.probe import (
     draw_confusion,
     write_probe_page,
 )
+from embedkit.report.thumbnails import thumbnails as make_thumbnails
+from embedkit.utils.json import finite
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
+    from embedkit.probe.metrics import Measure
     from embedkit.probe.run import ProbeResult, ProbeRun
-    from embedkit.probe.scores import Measure
 
 __all__ = ["check_folder", "summarize_shots", "to_json", "write_probe"]
 

@@ -15,7 +15,7 @@ from embedkit.probe.logistic import Solution
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embedkit.probe.features import Features
+    from embedkit.probe.rotated_features import Features
 
 __all__ = ["RidgeProblem"]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.errors import StoreError
-from embedkit.vectors import first_not_finite, unit_rows, widen
+from embedkit.utils.vectors import first_not_finite, unit_rows, widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from embedkit.store.views import EmbeddingsView
+    from embedkit.store.lazy_views import EmbeddingsView
 
 __all__ = ["Rows", "scaled"]
 

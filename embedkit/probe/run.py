@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from embedkit.devices import torch_device
-from embedkit.probe.leaks import ImageHashes, find_leaks
+from embedkit.probe.c_search import CS
+from embedkit.probe.leakage import ImageHashes, find_leaks
 from embedkit.probe.model import refuse_others
 from embedkit.probe.rows import Rows
 from embedkit.probe.splits import draw_shots, hash_ids, split_off
-from embedkit.probe.sweep import CS
 from embedkit.probe.targets import match_targets, read_targets
-from embedkit.probe.training import ProbeSettings, train_knn, train_linear
+from embedkit.probe.train import ProbeSettings, train_knn, train_linear
 from embedkit.store import EmbeddingStore
+from embedkit.utils.devices import torch_device
 
 if TYPE_CHECKING:
     import os
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.probe.leaks import Leaks
+    from embedkit.probe.evaluation import Mistakes
+    from embedkit.probe.leakage import Leaks
+    from embedkit.probe.metrics import Measure
     from embedkit.probe.model import Probe
-    from embedkit.probe.predictions import Mistakes
-    from embedkit.probe.scores import Measure
     from embedkit.probe.targets import Targets, Task
-    from embedkit.probe.training import Examined
+    from embedkit.probe.train import Examined
 
 __all__ = ["ProbeOptions", "ProbeResult", "ProbeRun", "run_probe"]
 

@@ -1,6 +1,7 @@
 """HTML reports: one file that opens by a double click and needs nothing else."""
 
-from embedkit.report.content import (
+from embedkit.report.gallery import thumbnail, write_gallery
+from embedkit.report.gallery_data import (
     ClassifiedPicture,
     Gallery,
     GroupMember,
@@ -9,9 +10,8 @@ from embedkit.report.content import (
     Shelf,
     ShelfRow,
 )
-from embedkit.report.frontier import plot_frontier
-from embedkit.report.gallery import thumbnail, write_gallery
-from embedkit.report.map import GROUP_COLORS, OTHER_COLOR, MapPage, write_map
+from embedkit.report.map_page import GROUP_COLORS, OTHER_COLOR, MapPage, write_map
+from embedkit.report.recall_time_plot import plot_frontier
 
 __all__ = [
     "GROUP_COLORS",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from embedkit.report.pages import environment, write_page
+from embedkit.report.page_writer import environment, write_page
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embedkit.report.content import Gallery
+    from embedkit.report.gallery_data import Gallery
 
 __all__ = ["thumbnail", "write_gallery"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from embedkit.records import ImageRecord
+    from embedkit.types import ImageRecord
 
 __all__ = ["ChainSource", "Source"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from embedkit.errors import SourceError
-from embedkit.records import ImageRecord
-from embedkit.sources import storage
 from embedkit.sources.base import Source
-from embedkit.sources.names import first_folder, is_hidden
+from embedkit.sources.io import storage
+from embedkit.sources.naming import first_folder, is_hidden
+from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import SourceError
-from embedkit.sources import storage
 from embedkit.sources.base import Source
+from embedkit.sources.io import storage
 from embedkit.sources.parquet import import_pyarrow, label_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from embedkit.records import ImageRecord
+    from embedkit.types import ImageRecord
 
 __all__ = ["FolderLabels", "NoLabels", "TableLabels", "read_labels"]
 

@@ -7,10 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import MissingExtraError, SourceError
-from embedkit.records import ImageRecord
-from embedkit.sources import storage
 from embedkit.sources.base import Source
-from embedkit.sources.names import UniqueNames
+from embedkit.sources.io import storage
+from embedkit.sources.naming import UniqueNames
+from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedkit.errors import SourceError
-from embedkit.records import ImageRecord
-from embedkit.sources import storage
 from embedkit.sources.base import Source
-from embedkit.sources.names import first_folder, is_hidden
+from embedkit.sources.io import storage
+from embedkit.sources.naming import first_folder, is_hidden
+from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embedkit.sources.remote import Entry
+    from embedkit.sources.io.remote import Entry
 
 __all__ = ["RemoteFolderSource"]
 

@@ -6,18 +6,18 @@ import tarfile
 from contextlib import closing
 from typing import IO, TYPE_CHECKING, cast
 
-from embedkit.image_names import has_image_name
-from embedkit.records import ImageRecord
-from embedkit.sources import storage
 from embedkit.sources.base import Source
-from embedkit.sources.compression import (
+from embedkit.sources.image_suffixes import has_image_name
+from embedkit.sources.io import storage
+from embedkit.sources.naming import UniqueNames, first_folder, is_hidden
+from embedkit.sources.readers.compression import (
     COMPRESSION_ERRORS,
     ForwardFile,
     compression_of,
     decompress,
 )
-from embedkit.sources.names import UniqueNames, first_folder, is_hidden
-from embedkit.sources.samples import Member, group_samples, is_class_name
+from embedkit.sources.webdataset import Member, group_samples, is_class_name
+from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

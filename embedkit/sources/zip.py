@@ -5,10 +5,10 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING
 
-from embedkit.records import ImageRecord
-from embedkit.sources import storage
 from embedkit.sources.base import Source
-from embedkit.sources.names import UniqueNames, first_folder, is_hidden
+from embedkit.sources.io import storage
+from embedkit.sources.naming import UniqueNames, first_folder, is_hidden
+from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError, StoreMismatchError
-from embedkit.store.atomic import atomic_file
 from embedkit.store.format import StoreCounts, StoreMeta
-from embedkit.store.read import ShardFile, refuse_damage
+from embedkit.store.reader import ShardFile, refuse_damage
 from embedkit.store.store import EmbeddingStore
-from embedkit.store.write import ShardContent, write_shard
+from embedkit.store.writer import ShardContent, write_shard
+from embedkit.utils.atomic_write import atomic_file
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from embedkit.records import ImageFailure
     from embedkit.store.format import RowBlock
+    from embedkit.types import ImageFailure
 
 __all__ = ["merge", "merge_shards"]
 

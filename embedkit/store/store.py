@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreMismatchError
-from embedkit.records import EmbeddingBatch
 from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
+from embedkit.store.lazy_views import EmbeddingsView, IdsView
 from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
-from embedkit.store.read import ShardFile
+from embedkit.store.reader import ShardFile
 from embedkit.store.seal import SEAL_BYTES
-from embedkit.store.views import EmbeddingsView, IdsView
+from embedkit.types import EmbeddingBatch
 
 if TYPE_CHECKING:
     import os
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from embedkit.records import Head, ImageFailure
     from embedkit.store.format import RowBlock
+    from embedkit.types import Head, ImageFailure
 
 __all__ = ["EmbeddingStore"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError
 from embedkit.store.manifest import read_manifest
-from embedkit.store.read import ShardFile, shard_problems
+from embedkit.store.reader import ShardFile, shard_problems
 
 if TYPE_CHECKING:
     import os

@@ -3,7 +3,7 @@ import json
 import pandas
 import pytest
 
-from embedkit.classification import classify
+from embedkit.analysis.classification import classify
 
 TINY = ("-b", "tiny", "--weights", "random")
 

@@ -49,7 +49,7 @@ def test_outputs_are_checked_before_the_work(
     def work(*args, **kwargs):
         raise AssertionError
 
-    monkeypatch.setattr("embedkit.calibration.calibrate", work)
+    monkeypatch.setattr("embedkit.dedup.scoring.calibrate.calibrate", work)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "old.png").touch()

@@ -72,7 +72,7 @@ def test_refused_files_are_told(embedkit, dups, tmp_path):
 
 
 def test_an_interrupted_apply_says_how_to_go_on(embedkit, dups, tmp_path, monkeypatch):
-    from embedkit.dedup import applying
+    from embedkit.dedup.cleanup import apply as applying
 
     plan = tmp_path / "a plan.csv"
     assert embedkit("dedup", "plan", dups, "-o", plan).code == 0

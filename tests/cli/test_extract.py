@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from embedkit_cli._output import ProgressLine
-from embedkit_cli.extract import _Stopping
 
 from embedkit.store import EmbeddingStore
+from embedkit_cli._output import ProgressLine
+from embedkit_cli.extract import _Stopping
 
 
 def test_extract_tells_what_it_did(embedkit, photos, tmp_path):

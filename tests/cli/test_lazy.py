@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+
 from embedkit_cli import main
 
 GROUP = typer.main.get_command(main.app)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+
 from embedkit_cli._output import count_of, plain, print_json, print_table, tell
 
 NASTY = "a\x1b]0;owned\x07\n\r\x9b2J\u202eb.jpg"

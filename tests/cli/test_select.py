@@ -1,7 +1,7 @@
 import csv
 import json
 
-from embedkit.selection import select
+from embedkit.analysis.selection import select
 
 
 def test_list_and_summary(embedkit, store, tmp_path):

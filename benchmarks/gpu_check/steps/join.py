@@ -15,9 +15,9 @@ _DIM, _THRESHOLD = 512, 0.9
 
 
 def run(context: Context) -> None:
-    from embedkit.dedup.device_join import join_on_device
-    from embedkit.dedup.join import join_rows
-    from embedkit.dedup.rows import UnitRows
+    from embedkit.dedup.candidates.exact_join import join_rows
+    from embedkit.dedup.candidates.gpu_join import join_on_device
+    from embedkit.dedup.unit_rows import UnitRows
 
     join_on_device(
         UnitRows(draw_rows(1000, 9, context.device)), _THRESHOLD, context.device

@@ -38,8 +38,8 @@ def fit(context: Context, device: str, rows: np.ndarray, labels: np.ndarray):
     """The solution and its seconds."""
     import torch
 
-    from embedkit.probe.features import Features
     from embedkit.probe.logistic import LogisticProblem
+    from embedkit.probe.rotated_features import Features
     from embedkit.probe.rows import Rows
 
     torch.zeros(1, device=device)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedkit.backbones import Backbone
-    from embedkit.decode.loading import ImageLoader
+    from embedkit.decode.image_loader import ImageLoader
     from embedkit.engines import Engine
 
 
@@ -41,8 +41,8 @@ def decode_rates(
     """Images/s read, decoded, scaled and cropped, by a thread per core and a process per core."""
     import torch
 
-    from embedkit.decode_workers import DecodeWorkers
-    from embedkit.records import ImageRecord
+    from embedkit.extraction.decode_workers import DecodeWorkers
+    from embedkit.types import ImageRecord
 
     torch.set_num_threads(1)
     load = _loader(backbone)
@@ -63,9 +63,9 @@ def decode_rates(
 
 
 def _loader(backbone: Backbone) -> ImageLoader:
-    from embedkit.decode import DecodePolicy
-    from embedkit.decode.loading import ImageLoader
-    from embedkit.decode.resample import scale_in_torch
+    from embedkit.decode.image_loader import ImageLoader
+    from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.resize import scale_in_torch
 
     return ImageLoader(DecodePolicy(), backbone.preprocessing, "fast", scale_in_torch)
 

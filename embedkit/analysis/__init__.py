@@ -1,0 +1,1 @@
+"""What a store says of its images: classes, selections, outliers, maps."""

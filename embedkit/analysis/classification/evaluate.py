@@ -1,0 +1,160 @@
+"""How often the stored classifier is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.analysis.classification.ground_truth import Truth
+from embedkit.analysis.classification.head import likeliest, usable_head
+from embedkit.errors import StoreError
+from embedkit.store import EmbeddingStore
+from embedkit.utils.vectors import refuse_not_finite
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+    from embedkit.store import StoreMeta
+
+__all__ = ["Accuracy", "ClassAccuracy", "Evaluation", "evaluate"]
+
+_BATCH_ROWS = 4096
+_Z95 = 1.959964  # the normal distribution's 97.5th percentile
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """A share of images that are right.
+
+    Attributes:
+        right: Images.
+        of: Images.
+    """
+
+    right: int
+    of: int
+
+    @property
+    def percent(self) -> float:
+        """Of 100."""
+        return 100 * self.right / self.of
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% confidence interval, per cent.
+
+        Source: Wilson, "Probable inference, the law of succession, and statistical inference",
+        JASA 22 (1927).
+        """
+        n, p, z2 = self.of, self.right / self.of, _Z95**2
+        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = _Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+        return 100 * max(centre - half, 0), 100 * min(centre + half, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """How often the images of one class are right.
+
+    Attributes:
+        class_id: The class's identifier; empty where it has none.
+        class_name: Its name.
+        top1: Whose likeliest class it is.
+    """
+
+    class_id: str
+    class_name: str
+    top1: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The accuracy of a store's classifier on the store's images.
+
+    Attributes:
+        meta: How the embeddings were made.
+        top1: Images whose class is the likeliest.
+        top5: Images whose class is among the five likeliest.
+        unlabelled: Images whose class is unknown; they don't count.
+        failed: Images that could not be embedded; they don't count either.
+        classes: Of each class that has images, in the head's order.
+    """
+
+    meta: StoreMeta
+    top1: Accuracy
+    top5: Accuracy
+    unlabelled: int
+    failed: int
+    classes: tuple[ClassAccuracy, ...]
+
+    @property
+    def mean_per_class(self) -> float:
+        """The mean over the classes of their top-1 accuracy, per cent."""
+        return float(np.mean([one.top1.percent for one in self.classes]))
+
+
+def evaluate(store: str | os.PathLike[str]) -> Evaluation:
+    """Compares the classes that the stored head gives with those that the images are of.
+
+    What an image is of, its label says: the class's identifier (for ImageNet the synset,
+    ``n01443537``), its name, or its number. Without such a label its folder says it, or the
+    beginning of its file's name, if that is an identifier.
+
+    Args:
+        store: A store file or folder, with a head.
+
+    Raises:
+        StoreError: The store has no head that applies to its rows, or no image of a known class; or
+            an embedding isn't finite.
+    """
+    with EmbeddingStore.open(store) as opened:
+        head = usable_head(opened)
+        numbers = _true_classes(opened, Truth(head))
+        if not (numbers >= 0).any():
+            raise StoreError(
+                f"{opened.path}: none of its {len(opened):,} images is of a known class: label "
+                "them by folders or file names that are the classes' identifiers (n01443537), or "
+                "extract with --labels FILE"
+            )
+        found = []
+        for batch in opened.iter_batches(_BATCH_ROWS):
+            refuse_not_finite(batch.embeddings, batch.ids, opened.path)
+            classes, _ = likeliest(batch.embeddings, head, 5)
+            found.append(_places(classes, numbers[batch.start :]))
+        places = np.concatenate(found)
+        known = numbers >= 0
+        counts, right = (
+            np.bincount(numbers[rows], minlength=len(head.class_names)).tolist()
+            for rows in (known, known & (places == 0))
+        )
+        synsets = head.class_ids or ("",) * len(head.class_names)
+        named = zip(synsets, head.class_names, right, counts, strict=True)
+        total = int(known.sum())
+        return Evaluation(
+            opened.meta,
+            Accuracy(int((known & (places == 0)).sum()), total),
+            Accuracy(int((known & (places < 5)).sum()), total),
+            len(opened) - total,
+            opened.counts.failed,
+            tuple(ClassAccuracy(i, name, Accuracy(r, of)) for i, name, r, of in named if of),
+        )
+
+
+def _true_classes(store: EmbeddingStore, truth: Truth) -> NDArray[np.int64]:
+    labels = store.labels or [""] * len(store)
+    parts = [np.empty(0, np.int64)]
+    for start in range(0, len(store), 65536):
+        stop = min(start + 65536, len(store))
+        parts.append(truth.numbers(store.ids[start:stop], labels[start:stop]))
+    return np.concatenate(parts)
+
+
+def _places(classes: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the true class stands among the likeliest five, from 0; 5 where it doesn't."""
+    found = classes == numbers[: len(classes), None]
+    return np.where(found.any(axis=1), found.argmax(axis=1), 5)

@@ -1,0 +1,83 @@
+"""Classes in a file: one line an image and class, best first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.analysis.classification.classify import classify
+from embedkit.errors import StoreError
+from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.table_writers import Column, check_suffix, open_table
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from embedkit.analysis.classification.classify import ClassifiedBatch
+
+__all__ = ["COLUMNS", "classify_to_file"]
+
+COLUMNS = (
+    Column("id", "string"),
+    Column("rank", "int32"),
+    Column("class", "int32"),
+    Column("class_id", "string"),
+    Column("class_name", "string"),
+    Column("probability", "float32"),
+)
+
+
+def classify_to_file(
+    stores: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    k: int = 5,
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Classifies the images of stores into a CSV, JSON lines or Parquet file.
+
+    The columns are ``id``, ``rank`` (from 1), ``class`` (its number), ``class_id`` (the ImageNet
+    synset, empty where there is none), ``class_name`` and ``probability``. The file appears when
+    it is whole.
+
+    Args:
+        stores: Stores with a head.
+        output: ``.csv``, ``.jsonl`` or ``.parquet``.
+        k: How many classes to give for each image.
+        overwrite: Replace a file that exists.
+
+    Returns:
+        How many images were classified.
+
+    Raises:
+        StoreError: ``output`` exists or can't be written, or a store can't be read or has no head
+            that applies.
+        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
+        ValueError: ``output`` has another suffix, or ``k < 1``.
+    """
+    path = Path(output)
+    suffix = check_suffix(path, "classes")
+    if path.exists() and not overwrite:
+        raise StoreError(f"{path}: exists already; --overwrite replaces it")
+    images = 0
+    with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
+        for store in stores:
+            for batch in classify(store, k):
+                table.write(_columns(batch))
+                images += len(batch.ids)
+    return images
+
+
+def _columns(batch: ClassifiedBatch) -> list[Any]:
+    k = batch.classes.shape[1]
+    return [
+        [name for name in batch.ids for _ in range(k)],
+        np.tile(np.arange(1, k + 1, dtype=np.int32), len(batch.ids)),
+        batch.classes.reshape(-1).astype(np.int32),
+        [one for row in batch.class_ids for one in row],
+        [one for row in batch.class_names for one in row],
+        batch.probabilities.reshape(-1),
+    ]

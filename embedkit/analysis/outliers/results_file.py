@@ -1,0 +1,67 @@
+"""Outliers as a table in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.errors import StoreError
+from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.table_writers import Column, check_suffix, open_table
+
+if TYPE_CHECKING:
+    import os
+
+    from embedkit.analysis.outliers.outliers import Outliers
+
+__all__ = ["COLUMNS", "write_outliers"]
+
+COLUMNS = (
+    Column("kind", "string"),
+    Column("rank", "int32"),
+    Column("id", "string"),
+    Column("score", "float32"),
+    Column("label", "string"),
+    Column("suggested", "string"),
+    Column("row", "int64"),
+)
+
+
+def write_outliers(
+    found: Outliers, output: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
+    """Writes outliers as CSV, JSON lines or Parquet: a line an image and kind, the worst first.
+
+    Args:
+        found: Of ``find_outliers``.
+        output: ``.csv``, ``.jsonl`` or ``.parquet``.
+        overwrite: Replace a file that exists.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        StoreError: ``output`` exists or can't be written.
+        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
+        ValueError: ``output`` has another suffix.
+    """
+    path = Path(output)
+    suffix = check_suffix(path, "outliers")
+    if path.exists() and not overwrite:
+        raise StoreError(f"{path}: exists already; --overwrite replaces it")
+    with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
+        for some in (found.off_topic, found.labels):
+            table.write(
+                (
+                    [one.kind for one in some],
+                    range(1, len(some) + 1),
+                    [one.id for one in some],
+                    np.array([one.score for one in some], np.float32),
+                    [one.label for one in some],
+                    [one.suggested for one in some],
+                    [one.row for one in some],
+                )
+            )
+    return path

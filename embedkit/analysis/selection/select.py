@@ -1,0 +1,255 @@
+"""Selecting the best images of each class, streaming over stores."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from embedkit.analysis.classification.class_names import ClassWords
+from embedkit.analysis.classification.head import usable_head
+from embedkit.analysis.selection.candidates import candidates
+from embedkit.analysis.selection.top_k import BestPerClass, Candidates
+from embedkit.errors import StoreError, StoreMismatchError
+from embedkit.store import EmbeddingStore
+from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.vectors import first_not_finite, widen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.store.reader import ShardFile
+    from embedkit.types import Head
+
+__all__ = ["Selection", "select"]
+
+_BLOCK_ROWS = 2048  # 16 MiB of float32 rows of 2048, 8 MiB of scores of 1000 classes
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Images that were selected: by class in the order that was asked for, best first.
+
+    Attributes:
+        stores: Where they come from; rows are numbered through all of them.
+        head: The classifier.
+        asked: The numbers of the classes that were selected for.
+        scanned: How many images were scored.
+        classes: ``(n,)`` int64 class numbers.
+        ranks: ``(n,)`` int32, from 1 in each class.
+        rows: ``(n,)`` int64 row numbers.
+        scores: ``(n,)`` float32 probabilities.
+    """
+
+    stores: tuple[Path, ...]
+    head: Head
+    asked: tuple[int, ...]
+    scanned: int
+    classes: NDArray[np.int64]
+    ranks: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many images each of the ``asked`` classes got."""
+        return np.bincount(self.classes, minlength=len(self.head.class_names))[list(self.asked)]
+
+    @property
+    def images(self) -> int:
+        """How many images serve at least one class."""
+        return len(np.unique(self.rows))
+
+
+class _Block(NamedTuple):
+    """Some rows of a shard, and the number of the first one among all."""
+
+    shard: ShardFile
+    start: int
+    stop: int
+    first: int
+
+
+def select(
+    stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    per_class: int,
+    *,
+    classes: Sequence[str] | None = None,
+    min_score: float | None = None,
+    max_classes: int = 10,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Selection:
+    """Selects for each class the images that the stored head gives the highest probability.
+
+    An image counts for its ``max_classes`` likeliest classes; each class takes its ``per_class``
+    best. Of equal scores the first row wins, and of an image's equal classes the first one. Memory
+    is bounded by ``per_class`` and the number of classes, whatever the number of images.
+
+    Args:
+        stores: A store or several, with a head, embedded alike.
+        per_class: K, the most images of a class.
+        classes: Identifiers (synsets), names or numbers of the classes to select for; None is all.
+            An image's likeliest classes are those among all classes anyhow.
+        min_score: The least probability; None is any.
+        max_classes: P, the most classes that an image may serve.
+        workers: Threads; None is one a core.
+        on_progress: Told how many images are done, and how many there are.
+
+    Raises:
+        StoreError: A store can't be read, has no head that applies, or holds a row that isn't
+            finite.
+        StoreMismatchError: The stores were embedded in different ways.
+        ValueError: A number is out of its range, there is no such class, or a store is given
+            twice.
+
+    Source: Yalniz et al., "Billion-scale semi-supervised learning for image classification",
+    arXiv 1905.00546, section 3.2.
+    """
+    paths = [stores] if isinstance(stores, str | os.PathLike) else list(stores)
+    _check(per_class, max_classes, min_score, workers)
+    head, total = _survey(paths)
+    asked = _class_numbers(head, classes)
+    floor = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
+    # No class can have more images than there are.
+    best, done = BestPerClass(len(asked), min(per_class, max(total, 1)), float(floor)), 0
+    scorer = _Scorer(head, None if classes is None else asked, best.thresholds, max_classes)
+    # Each worker computes by itself: the library's own threads would wait for each other.
+    with threadpool_limits(1, "blas"):
+        for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
+            best.add(found)
+            done += block.stop - block.start
+            if on_progress is not None:
+                on_progress(done, total)
+    return _selection([Path(path) for path in paths], head, asked, total, best.best())
+
+
+class _Scorer:
+    """Scores a block and gives its candidates; called from several threads at once.
+
+    Thresholds that have risen meanwhile only let too many candidates through.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        columns: NDArray[np.int64] | None,
+        thresholds: NDArray[np.float32],
+        most: int,
+    ) -> None:
+        self._head, self._columns, self._most = head, columns, most
+        self._thresholds = thresholds
+        self._own = threading.local()
+
+    def __call__(self, block: _Block) -> Candidates:
+        memory, count = self._memory(block), block.stop - block.start
+        block.shard.read(np.arange(block.start, block.stop), memory.rows[:count])
+        # The same shape takes the same kernels: copies of an image get the same score.
+        memory.rows[count:] = 0
+        bad = first_not_finite(memory.rows)
+        if bad is not None:
+            row = block.start + bad
+            raise StoreError(f"{block.shard.path}: the embedding of row {row} isn't finite")
+        wide = widen(memory.rows, memory.wide)
+        logits = np.matmul(wide, self._head.weight.T, out=memory.logits)[:count]
+        found = candidates(logits, self._head.bias, self._thresholds, self._columns, self._most)
+        return found._replace(rows=found.rows + block.first)
+
+    def _memory(self, block: _Block) -> _Memory:
+        memory: _Memory | None = getattr(self._own, "memory", None)
+        if memory is None:
+            classes, dim = self._head.weight.shape
+            memory = self._own.memory = _Memory(
+                np.empty((_BLOCK_ROWS, dim), block.shard.meta.dtype),
+                np.empty((_BLOCK_ROWS, dim), np.float32),
+                np.empty((_BLOCK_ROWS, classes), np.float32),
+            )
+        return memory
+
+
+class _Memory(NamedTuple):
+    """A thread's own, filled again by each block: the system clears fresh memory first."""
+
+    rows: NDArray[np.floating]
+    wide: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+def _survey(paths: Sequence[str | os.PathLike[str]]) -> tuple[Head, int]:
+    """The head that all stores share, and how many rows they have; one is open at a time."""
+    meta, head, total = None, None, 0
+    seen: set[Path] = set()
+    for path in paths:
+        if (whole := Path(path).resolve()) in seen:
+            raise ValueError(f"{os.fsdecode(path)}: given twice, its images would count twice")
+        seen.add(whole)
+        with EmbeddingStore.open(path) as store:
+            total += len(store)
+            if meta is None or head is None:
+                meta, head = store.meta, usable_head(store)
+            elif differences := meta.differences(store.meta):
+                way_out = "give stores that were embedded alike"
+                raise StoreMismatchError(str(store.path), differences, way_out=way_out)
+    if head is None:
+        raise ValueError("no store to select from")
+    return head, total
+
+
+def _blocks(paths: Sequence[str | os.PathLike[str]]) -> Iterator[_Block]:
+    """All rows; a shard's rows can be read when it has been closed."""
+    first = 0
+    for path in paths:
+        with EmbeddingStore.open(path) as store:
+            for number, entry in enumerate(store.shards):
+                for start in range(0, entry.embedded, _BLOCK_ROWS):
+                    stop = min(start + _BLOCK_ROWS, entry.embedded)
+                    yield _Block(store.shard(number), start, stop, first + start)
+                first += entry.embedded
+
+
+def _check(per_class: int, max_classes: int, min_score: float | None, workers: int | None) -> None:
+    for name, value in {"per_class": per_class, "max_classes": max_classes}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise ValueError(f"min_score is a probability, from 0 to 1, not {min_score}")
+
+
+def _class_numbers(head: Head, classes: Sequence[str] | None) -> NDArray[np.int64]:
+    """The numbers of the classes that are asked for, each once."""
+    if classes is None:
+        return np.arange(len(head.class_names))
+    if not classes:
+        raise ValueError("classes is empty: name some, or give None for all")
+    words = ClassWords(head)
+    asked: dict[int, None] = {}
+    for word in classes:
+        found = words.find(word)
+        if len(found) != 1:
+            told = "more than one class is" if found else "no class"
+            raise ValueError(
+                f"{told} {word!r}: give a class's identifier, name or number, each by itself"
+            )
+        asked[next(iter(found))] = None
+    return np.array(list(asked), np.int64)
+
+
+def _selection(
+    paths: Sequence[Path], head: Head, asked: NDArray[np.int64], total: int, best: Candidates
+) -> Selection:
+    counts = np.bincount(best.classes, minlength=len(asked))
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    ranks = (np.arange(len(best.rows)) - starts + 1).astype(np.int32)
+    numbers = tuple(asked.tolist())
+    return Selection(
+        tuple(paths), head, numbers, total, asked[best.classes], ranks, best.rows, best.scores
+    )

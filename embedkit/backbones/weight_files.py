@@ -1,0 +1,154 @@
+"""Where a backbone's weights come from: a file, this machine, the hub, or the first publisher."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from embedkit.backbones.registry import weights_folder, weights_on_disk
+from embedkit.errors import MissingExtraError, WeightsError
+from embedkit.utils.file_cache import file_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from embedkit.backbones.spec import BackboneSpec
+
+__all__ = ["WeightsFile", "check_file_hash", "find_weights", "obtain_weights"]
+
+
+class WeightsFile(NamedTuple):
+    """A weights file on this machine.
+
+    Attributes:
+        path: The file.
+        provenance: Where it is from: ``hub:timm/…``, ``url:https://…``, ``package:…`` or
+            ``file:NAME``.
+    """
+
+    path: Path
+    provenance: str
+
+
+def find_weights(
+    spec: BackboneSpec, weights: str | os.PathLike[str] = "auto", *, cache: Path | None = None
+) -> WeightsFile | None:
+    """Find a backbone's weights without asking the network for them.
+
+    Args:
+        spec: The backbone.
+        weights: ``auto``, or a file, which need not exist.
+        cache: embedkit's cache, if not the usual one.
+
+    Returns:
+        The file; None where ``auto`` finds none on this machine.
+    """
+    if os.fspath(weights) != "auto":
+        path = Path(weights).expanduser()
+        return WeightsFile(path, f"file:{path.name}")
+    path_here = weights_on_disk(spec, cache)
+    return None if path_here is None else WeightsFile(path_here, _provenance(spec, path_here))
+
+
+def obtain_weights(
+    spec: BackboneSpec,
+    weights: str | os.PathLike[str] = "auto",
+    *,
+    cache: Path | None = None,
+    on_progress: Callable[[str, int, int | None], None] | None = None,
+) -> WeightsFile:
+    """Find a backbone's weights, or download them.
+
+    Args:
+        spec: The backbone.
+        weights: ``auto``, or a file.
+        cache: embedkit's cache, if not the usual one.
+        on_progress: As in `embedkit.backbones.download.download`.
+
+    Raises:
+        WeightsError: They are not here and can't be downloaded.
+        MissingExtraError: They are in a Python package that isn't installed.
+    """
+    found = find_weights(spec, weights, cache=cache)
+    if found is not None:
+        return found
+    if spec.source == "package":
+        package = spec.package.replace("_", "-")
+        raise MissingExtraError(package, "demo", f"the backbone {spec.name}")
+    path = _fetch(spec, weights_folder(cache), on_progress)
+    return WeightsFile(path, _provenance(spec, path))
+
+
+def check_file_hash(path: Path) -> str:
+    """Refuse a file whose SHA-256 doesn't begin as its name says.
+
+    Args:
+        path: The file. Only a name that ends in ``-{8 hex digits}.pth``, as published checkpoints
+            are named, says anything.
+
+    Returns:
+        The file's SHA-256, 64 hex digits.
+
+    Raises:
+        WeightsError: The hash differs, or the file can't be read.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        actual = file_sha256(path)
+    except OSError as exc:
+        raise WeightsError(f"{path}: can't be read ({exc.strerror or exc})") from exc
+    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if named and not actual.startswith(named[1]):
+        raise WeightsError(
+            f"{path}: its SHA-256 is {actual}, but by its name it should begin with {named[1]}: "
+            "the file is damaged or not the published one; delete it or bring it again"
+        )
+    return actual
+
+
+def _provenance(spec: BackboneSpec, path: Path) -> str:
+    if spec.package:
+        return f"package:{spec.package}"
+    return f"url:{spec.url}" if path.name == spec.filename else f"hub:{spec.hub_id}"
+
+
+def _fetch(
+    spec: BackboneSpec,
+    folder: Path,
+    on_progress: Callable[[str, int, int | None], None] | None,
+) -> Path:
+    """Try each place on the network; if all fail, say what to bring and where to put it."""
+    from embedkit.backbones.download import download  # brings http.client, which is seldom needed
+
+    reasons = ["HF_HUB_OFFLINE or EMBEDKIT_OFFLINE is set"] if _offline() else []
+    for place, url, target, sha8 in () if reasons else _places(spec, folder):
+        try:
+            return download(url, target, sha8=sha8, on_progress=on_progress)
+        except WeightsError as exc:
+            reasons.append(f"{place}: " + str(exc).removeprefix(f"{url}: "))
+    # The original first: its name and its URL need no renaming.
+    places = reversed(list(_places(spec, folder)))
+    wanted = " or ".join(f"{target.name} from {url}" for _, url, target, _ in places)
+    raise WeightsError(
+        f"{spec.name}: no weights on this machine and none could be downloaded "
+        f"({'; '.join(reasons)}): bring {wanted or 'a weights file'} into {folder}, "
+        "or pass --weights FILE"
+    )
+
+
+def _places(spec: BackboneSpec, folder: Path) -> Iterator[tuple[str, str, Path, str | None]]:
+    """List (what, URL, target, first digits of its SHA-256), best first."""
+    if spec.hub_id:
+        endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+        url = f"{endpoint}/{spec.hub_id}/resolve/main/{spec.hub_filename}"
+        yield "hub", url, folder / spec.cache_name, None
+    if spec.url:
+        yield "original", spec.url, folder / spec.filename, spec.sha8 or None
+
+
+def _offline() -> bool:
+    told = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "EMBEDKIT_OFFLINE"))
+    return any(value.lower() in ("1", "true", "yes", "on") for value in told)

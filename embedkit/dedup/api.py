@@ -1,0 +1,131 @@
+"""The whole search for copies: stores, their images where pixels are asked for, pairs, groups."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from embedkit.dedup.find_pairs import find_pairs
+from embedkit.dedup.results import collect
+from embedkit.extraction.augmented_views import embed_views
+from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
+from embedkit.store import EmbeddingStore
+from embedkit.utils.progress import ignore_progress
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from embedkit.dedup.find_pairs import Mode
+    from embedkit.dedup.groups.grouping import Linkage
+    from embedkit.dedup.results import Duplicates
+    from embedkit.dedup.scoring.calibration import Calibration
+
+__all__ = ["PairOptions", "find_duplicates"]
+
+
+class PairOptions(TypedDict, total=False):
+    """How pairs are found; all may be left out. See ``find_pairs``."""
+
+    threshold: float | None
+    precision: float
+    mode: Mode
+    calibration: Calibration | Literal["cosine"] | None
+    min_cosine: float | None
+    max_hamming: int | None
+    looks: float
+    max_pairs: int
+
+
+def find_duplicates(
+    store: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | None = None,
+    images: Sequence[str | os.PathLike[str]] = (),
+    root: str | os.PathLike[str] = ".",
+    verify: bool = False,
+    flip: bool = False,
+    rotate: bool = False,
+    linkage: Linkage = "single",
+    weights: str | os.PathLike[str] = "auto",
+    device: str = "auto",
+    on_progress: Callable[[str, int, int], None] | None = None,
+    **options: Unpack[PairOptions],
+) -> Duplicates:
+    """Finds copies in a store, or between two, and groups them.
+
+    Args:
+        store: A store file or folder.
+        against: Another store of the same backbone: pairs between the two instead of within one.
+        images: The sources that the stores were embedded from, where pixels are needed. None: the
+            ids are taken for paths.
+        root: The folder that ids are below that are relative paths.
+        verify: Whether pairs in doubt are looked at, on the pixels.
+        flip: Whether mirrored copies are searched by embeddings of the mirrored images.
+        rotate: Whether turned copies are searched by embeddings of the images turned by quarters.
+        linkage: How pairs become groups; see ``group_pairs``.
+        weights: Of the backbone, for ``flip`` and ``rotate``: ``auto``, or the store's file.
+        device: On which embeddings are compared, and mirrored and turned images embedded.
+        on_progress: Told what is done, how much of how much.
+        **options: As ``find_pairs``'s: threshold, precision, mode, calibration, min_cosine,
+            max_hamming, looks, max_pairs.
+
+    Raises:
+        StoreError: A store can't be read, or an embedding isn't finite.
+        StoreMismatchError: The stores were embedded otherwise, or the weights here are others.
+        SourceError: None of the images is one of a store's.
+        BackboneError: The backbone or its weights can't be had.
+        MissingExtraError: ``verify`` needs OpenCV.
+        EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
+        ValueError: An argument is out of its range.
+    """
+    tell = on_progress or ignore_progress
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(EmbeddingStore.open(path))
+            for path in (store, against)
+            if path is not None
+        ]
+        asked = opened if verify else opened[:1]
+        sources = (
+            [stack.enter_context(_images_of(one, images, Path(root))) for one in asked]
+            if verify or flip or rotate
+            else []
+        )
+        views = {}
+        if flip or rotate:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            views = embed_views(
+                opened[0], sources[0].read, folder, flip=flip, rotate=rotate, weights=weights,
+                device=device, on_progress=tell,
+            )  # fmt: skip
+        pairs = find_pairs(
+            store, against=against, verify=sources[0] if verify else None,
+            verify_against=sources[-1] if verify else None, views=views, device=device,
+            on_progress=tell, **options,
+        )  # fmt: skip
+    settings = _settings(options, linkage, verify=verify, flip=flip, rotate=rotate)
+    return collect(pairs, store, against, linkage=linkage, settings=settings)
+
+
+def _images_of(
+    store: EmbeddingStore, images: Sequence[str | os.PathLike[str]], root: Path
+) -> OriginalImages:
+    policy, hashes = policy_of(store.meta), hashes_of(store)
+    if not images:
+        return OriginalImages.by_ids(store.ids, root, policy, hashes)
+    return OriginalImages.of_source(images, store.ids, policy, hashes)
+
+
+def _settings(options: PairOptions, linkage: str, **asked: bool) -> dict[str, Any]:
+    """What was asked for, as JSON holds it."""
+    calibration = options.get("calibration")
+    plain = {name: value for name, value in options.items() if name != "calibration"}
+    return {
+        **plain,
+        **asked,
+        "linkage": linkage,
+        "calibration": getattr(calibration, "name", calibration),
+    }

@@ -1,0 +1,262 @@
+"""Every pair of rows whose cosine is at least a threshold, none missed, in bounded memory.
+
+The matrix of all pairs (its upper half, within one store) is gone through in stripes of 512 rows,
+a thread each, and these in blocks that stay in the cache. In a block, a product of narrow sketches
+bounds every cosine from above; what the bound leaves is bounded again by more columns, and what is
+left then is computed in float64 from the stored values. Which pairs are found depends on nothing
+but the stored values and the threshold.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import local
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from embedkit.dedup.candidates.projection_bound import plan_sketch
+from embedkit.errors import EmbedkitError
+from embedkit.utils.parallel import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.candidates.projection_bound import Run, Sketch
+    from embedkit.dedup.unit_rows import UnitRows
+
+__all__ = ["MAX_PAIRS", "Found", "confirmed", "join_by", "join_rows", "refuse_too_many"]
+
+MAX_PAIRS = 10_000_000
+_STRIPE, _BLOCK = 512, 2048
+_CANDIDATES = 65536  # looked at together, however many a block leaves
+_GATHER_ROWS = 4096  # the gathered columns of so many pairs stay in the cache
+_LARGE_PAGE = 2**21
+_ROUNDING = 1e-12  # a cosine of equal rows may be as far below 1
+
+Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
+"""Row numbers of both sides, and cosines, ``(P,)`` each."""
+
+
+def join_rows(
+    rows: UnitRows,
+    threshold: float,
+    *,
+    against: UnitRows | None = None,
+    max_pairs: int = MAX_PAIRS,
+    threads: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Finds every pair whose cosine, in float64, is at least ``threshold``.
+
+    Args:
+        rows: ``n`` rows.
+        threshold: The least cosine, -1 to 1.
+        against: The rows of the other side; None compares ``rows`` with each other, each pair
+            once.
+        max_pairs: More are refused; a pair takes 20 bytes.
+        threads: As many as usable cores, if None.
+        on_progress: Told how many of how many stripes are done.
+
+    Returns:
+        ``(P,)`` first and ``(P,)`` second row numbers, and ``(P,)`` cosines, sorted by the rows'
+        places.
+
+    Raises:
+        EmbedkitError: There are more than ``max_pairs``.
+    """
+    # The threads are ours, one stripe each: BLAS's own would wait for each other at every block.
+    workers = ThreadPoolExecutor(threads or usable_cores())
+    with threadpool_limits(1, user_api="blas"), workers as pool:
+        try:
+            return join_by(pool.map, rows, threshold, against, max_pairs, on_progress)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def join_by(
+    run: Run,
+    rows: UnitRows,
+    threshold: float,
+    against: UnitRows | None = None,
+    max_pairs: int = MAX_PAIRS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Joins as ``join_rows`` does; ``run``, such as ``map``, calls what does the work."""
+    other = rows if against is None else against
+    if not len(rows) or not len(other):
+        return _nothing()
+    plan = plan_sketch(rows, other, threshold)
+    sketch = plan.apply(rows, run)
+    work = _Join(
+        rows, other, sketch, sketch if against is None else plan.apply(other, run),
+        threshold, max_pairs, against is None,
+    )  # fmt: skip
+    starts = range(0, len(rows), _STRIPE)
+    found, count = [_nothing()], 0
+    for done, part in enumerate(run(work.stripe, starts), 1):
+        found.append(part)
+        count += len(part[0])
+        refuse_too_many(count, max_pairs, threshold)
+        if on_progress is not None:
+            on_progress(done, len(starts))
+    first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
+    return rows.numbers[first], other.numbers[second], cosines
+
+
+def confirmed(
+    rows: UnitRows,
+    first: NDArray[np.int64],
+    other: UnitRows,
+    second: NDArray[np.int64],
+    threshold: float,
+) -> Found:
+    """Of pairs of places, those whose cosine in float64 reaches the threshold, and the cosines."""
+    likely = np.flatnonzero(rows.may_reach(first, other, second, threshold))
+    first, second = first[likely], second[likely]
+    cosines = rows.cosines(first, other, second)
+    kept = np.flatnonzero(cosines >= threshold - _ROUNDING)
+    return first[kept], second[kept], cosines[kept].astype(np.float32)
+
+
+def refuse_too_many(count: int, max_pairs: int, threshold: float) -> None:
+    """Refuses too many pairs.
+
+    Raises:
+        EmbedkitError: There are too many.
+    """
+    if count > max_pairs:
+        raise EmbedkitError(
+            f"more than {max_pairs:,} pairs have a cosine of {threshold:.4g} or more: raise the "
+            "least cosine (--min-cosine), or lower --looks"
+        )
+
+
+@dataclass(frozen=True)
+class _Join:
+    """Both sides of a join, and their sketches."""
+
+    rows: UnitRows
+    other: UnitRows
+    left: Sketch
+    right: Sketch
+    threshold: float
+    max_pairs: int
+    upper: bool
+
+    def stripe(self, start: int) -> Found:
+        """The pairs of up to ``_STRIPE`` rows from ``start`` on, in order."""
+        found, count = [_nothing()], 0
+        for first, second in self._likely(start):
+            part = confirmed(self.rows, first, self.other, second, self.threshold)
+            found.append(part)
+            count += len(part[0])
+            refuse_too_many(count, self.max_pairs, self.threshold)
+        first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
+        order = np.lexsort((second, first))
+        return first[order], second[order], cosines[order]
+
+    def _likely(self, start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """What no level rules out of a stripe's pairs, many together."""
+        stop = min(start + _STRIPE, len(self.rows))
+        left = self.left.levels[0][start:stop]
+        waiting, count = [], 0
+        for begin in range(start if self.upper else 0, len(self.other), _BLOCK):
+            for first, second, bound in self._candidates(left, begin):
+                first += start
+                if self.upper and begin < stop:
+                    above = first < second
+                    first, second, bound = first[above], second[above], bound[above]
+                waiting.append(self._tighten(first, second, bound))
+                count += len(waiting[-1][0])
+                if count >= _CANDIDATES:
+                    yield _joined(waiting)
+                    waiting, count = [], 0
+        if count:
+            yield _joined(waiting)
+
+    def _candidates(self, left: NDArray[np.float32], begin: int) -> Iterator[Found]:
+        """Where the first level's bound reaches the threshold in a block."""
+        right = self.right.levels[0][begin : begin + _BLOCK]
+        products, mask = _buffers(len(left), len(right))
+        np.matmul(left, right.T, out=products)
+        np.greater_equal(products, np.float32(self._bar(0)), out=mask)
+        hits = _few_set(mask.reshape(-1))
+        for start in range(0, len(hits), _CANDIDATES):
+            part = hits[start : start + _CANDIDATES]
+            first, second = np.divmod(part, len(right))
+            yield first, second + begin, products.reshape(-1)[part]
+
+    def _tighten(
+        self, first: NDArray[np.int64], second: NDArray[np.int64], bound: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the candidates, those that the levels after the first don't rule out."""
+        for level in range(1, len(self.left.levels)):
+            bound += self._dots(level, first, second)
+            kept = np.flatnonzero(bound >= np.float32(self._bar(level)))
+            first, second, bound = first[kept], second[kept], bound[kept]
+        return first, second
+
+    def _dots(
+        self, level: int, first: NDArray[np.int64], second: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What a level after the first adds to each pair's bound."""
+        left, right = self.left.levels[level], self.right.levels[level]
+        out = np.empty(len(first), np.float32)
+        for start in range(0, len(first), _GATHER_ROWS):
+            part = slice(start, start + _GATHER_ROWS)
+            mine, theirs = left.take(first[part], 0), right.take(second[part], 0)
+            mine[:, -1] *= -1  # the rest of the level before, which this one replaces
+            np.einsum("nd,nd->n", mine, theirs, out=out[part])
+        return out
+
+    def _bar(self, level: int) -> float:
+        return self.threshold - self.left.margins[level]
+
+
+_memory = local()
+
+
+def _buffers(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """This thread's memory for a block's products and their mask."""
+    if not hasattr(_memory, "products"):
+        _memory.products = _in_large_pages(_STRIPE * _BLOCK)
+        _memory.mask = np.empty(_STRIPE * _BLOCK, np.bool_)
+    size = height * width
+    shape = height, width
+    return _memory.products[:size].reshape(shape), _memory.mask[:size].reshape(shape)
+
+
+def _in_large_pages(count: int) -> NDArray[np.float32]:
+    """A float32 array that begins where a large page does: addresses are looked up faster there.
+
+    NumPy asks the system for large pages where an array of 4 MiB or more holds whole ones.
+    """
+    size = count * 4
+    memory = np.empty(size + 2 * _LARGE_PAGE, np.uint8)
+    start = -memory.ctypes.data % _LARGE_PAGE
+    return np.asarray(memory[start : start + size].view(np.float32))
+
+
+def _few_set(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where a mask is set, ascending; where it seldom is, eight at a time are passed over."""
+    if len(mask) % 8:
+        return np.flatnonzero(mask)
+    words = np.flatnonzero(mask.view(np.uint64) != 0)
+    inside = np.flatnonzero(mask.reshape(-1, 8)[words])
+    return np.asarray(words[inside >> 3] * 8 + (inside & 7))
+
+
+def _joined(
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first, second = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _nothing() -> Found:
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)

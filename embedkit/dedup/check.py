@@ -1,0 +1,293 @@
+"""Checking new images against what is known: is there a copy of them already?"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.dedup.candidates.collect import Candidates, find_candidates
+from embedkit.dedup.candidates.cosine_floor import find_floor
+from embedkit.dedup.candidates.exact_join import MAX_PAIRS
+from embedkit.dedup.candidates.joins import ExactJoiner, WhitenedJoiner
+from embedkit.dedup.candidates.representatives import Side
+from embedkit.dedup.find_pairs import LOOKS, check_scoring
+from embedkit.dedup.pairs import PairsInfo
+from embedkit.dedup.scoring.background import Reference
+from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
+from embedkit.dedup.scoring.features import hamming_distances
+from embedkit.dedup.scoring.scorer import Scorer, select_pairs
+from embedkit.errors import IndexFileError, StoreError
+from embedkit.extraction.embed_like_store import embed_likewise
+from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
+from embedkit.index import Index
+from embedkit.index.manifest import MANIFEST
+from embedkit.retrieval.metadata import Catalog
+from embedkit.store import EmbeddingStore
+from embedkit.store.detect import is_store
+from embedkit.utils.progress import ignore_progress
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.candidates.collect import Joiner
+    from embedkit.dedup.pairs import Pairs
+    from embedkit.dedup.scoring.calibration import Calibration
+    from embedkit.types import ImageFailure
+
+    Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+__all__ = ["Checked", "Match", "check_duplicates"]
+
+_NEAREST = 50  # of the index, that are scored
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A known image that a new one is a copy of.
+
+    Attributes:
+        image: The new image's id.
+        id: The known image's id.
+        store: The known image's store.
+        score: As ``Pairs.score``.
+        cosine: Of the embeddings.
+        hamming: Differing bits of the perceptual hashes; None where one of them says nothing.
+        exact: Whether the contents have the same hash.
+        verified: Whether the pixels say so; None if they weren't looked at.
+        how: How the new image was made from the known one, if that was seen.
+    """
+
+    image: str
+    id: str
+    store: str
+    score: float
+    cosine: float
+    hamming: int | None
+    exact: bool
+    verified: bool | None
+    how: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found of some new images.
+
+    Attributes:
+        images: Ids of those that could be embedded.
+        matches: By new image in order, the best first.
+        failures: New images that couldn't be embedded.
+        threshold: The least score.
+        calibration: The name of what scored.
+    """
+
+    images: tuple[str, ...]
+    matches: tuple[Match, ...]
+    failures: tuple[ImageFailure, ...]
+    threshold: float
+    calibration: str
+
+
+def check_duplicates(
+    known: str | os.PathLike[str],
+    images: Paths,
+    *,
+    stores: Sequence[str | os.PathLike[str]] | None = None,
+    threshold: float | None = None,
+    precision: float = PRECISION,
+    calibration: Calibration | None = None,
+    max_hamming: int = 7,
+    verify: bool = False,
+    root: str | os.PathLike[str] = ".",
+    weights: str | os.PathLike[str] = "auto",
+    device: str = "auto",
+) -> Checked:
+    """Finds what new images are copies of.
+
+    Of an index, the 50 nearest images of each new one are scored, and those of equal bytes or of a
+    near perceptual hash; of a store, all that ``find_pairs`` looks at.
+
+    Args:
+        known: An index or a store.
+        images: An image, folder, list, archive or URL, or several.
+        stores: What the index was built of; None takes the stores that it names, or
+            ``photos.h5`` beside ``photos.index``.
+        threshold: The least score; None takes what the calibration found for ``precision``.
+        precision: The share of what is found that shall be copies.
+        calibration: What scores; None takes the one that comes for the backbone, else a guess.
+        max_hamming: The most bits that perceptual hashes may differ in.
+        verify: Whether to look at the pixels too.
+        root: The folder that relative ids of known images are below.
+        weights: Of the backbone: ``auto``, or the file that the known images were embedded with.
+        device: That the new images are embedded on.
+
+    Raises:
+        SourceError: There is no such image, or none.
+        IndexFileError: ``known`` is neither an index nor a store, or the index can't be read.
+        StoreError: A store can't be read, or is needed and not there.
+        BackboneError: The backbone or its weights can't be had.
+        StoreMismatchError: The weights here are others.
+        MissingExtraError: ``verify`` needs OpenCV.
+        ValueError: An argument is out of its range.
+    """
+    check_scoring(threshold, precision, max_hamming)
+    _refuse_other(Path(known))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        index, opened = _open(Path(known), stores, stack)
+        fresh = folder / "new.h5"
+        embed_likewise(opened[0].meta, images, fresh, weights=weights, device=device)
+        new = stack.enter_context(EmbeddingStore.open(fresh))
+        used = calibration_for(opened[0], calibration)
+        least = threshold
+        if least is None:
+            least = used.threshold_for(precision, checked=verify)
+        readers = _Readers(new, Path(root), stack) if verify else None
+        side = Side(new)
+        found = [
+            (store, _score(index, side, Side(store), held, used, least, max_hamming, readers))
+            for store, held in zip(opened, _held(index, opened), strict=True)
+        ]
+        found = [(store, select_pairs(pairs, used, threshold, precision)) for store, pairs in found]
+        names = list(new.ids)
+        matches = [match for store, pairs in found for match in _matches(names, store, pairs)]
+        order = {name: place for place, name in enumerate(names)}
+        matches.sort(key=lambda match: (order[match.image], -match.score, match.id))
+        failures = tuple(new.failures())
+        return Checked(tuple(names), tuple(matches), failures, least, used.name)
+
+
+class _Readers:
+    """Read the pixels of the new images, and of known ones; open until the stack is closed."""
+
+    def __init__(self, new: EmbeddingStore, root: Path, stack: ExitStack) -> None:
+        self._root, self._stack = root, stack
+        self.new = self._open(new, Path())
+
+    def of(self, known: EmbeddingStore) -> OriginalImages:
+        """Those of a store's images."""
+        return self._open(known, self._root)
+
+    def _open(self, store: EmbeddingStore, root: Path) -> OriginalImages:
+        images = OriginalImages.by_ids(store.ids, root, policy_of(store.meta), hashes_of(store))
+        return self._stack.enter_context(images)
+
+
+def _refuse_other(known: Path) -> None:
+    """Refuses what is neither an index nor a store, such as a folder of images."""
+    if not known.exists():
+        raise IndexFileError(f"{known}: there is no such index or store")
+    if not (known.is_file() or is_store(known) or (known / MANIFEST).exists()):
+        raise IndexFileError(
+            f"{known}: neither an index nor a store; 'embedkit extract' makes a store of images"
+        )
+
+
+def _open(
+    known: Path, stores: Sequence[str | os.PathLike[str]] | None, stack: ExitStack
+) -> tuple[Index | None, Sequence[EmbeddingStore]]:
+    """The index, if it is one, and the stores of what is known."""
+    if known.is_file() or is_store(known):
+        if stores is not None:
+            raise ValueError(f"{known}: no index, so that other stores say nothing of it")
+        return None, [stack.enter_context(EmbeddingStore.open(known))]
+    index = Index.open(known)
+    catalog = Catalog.open(index, stores)
+    if catalog is None:
+        raise StoreError(f"{known}: the store that it was built of is needed: --store FILE")
+    return index, stack.enter_context(catalog).stores
+
+
+def _score(
+    index: Index | None,
+    new: Side,
+    known: Side,
+    held: NDArray[np.bool_],
+    calibration: Calibration,
+    threshold: float,
+    max_hamming: int,
+    readers: _Readers | None,
+) -> Pairs:
+    """All candidates of new images with those of one store, scored."""
+    # Of an index' store a sample is read, of a store all.
+    rows = known.distinct if index is None else known.rows
+    reference = Reference.learn(rows, known, calibration)
+    if index is None:
+        asked = new, known, reference, calibration, LOOKS
+        joiner, wide = (
+            ExactJoiner(
+                find_floor(*asked, max_pairs=MAX_PAIRS, whitened=whitened),
+                MAX_PAIRS,
+                ignore_progress,
+            )
+            for whitened in (False, True)
+        )
+        joins: list[Joiner] = [joiner, WhitenedJoiner(wide, reference.whitening)]
+        candidates = find_candidates(new, known, joins, max_hamming)
+    else:
+        candidates = _candidates(index, new, known, held, max_hamming)
+    info = PairsInfo(
+        threshold, "exact" if index is None else "approximate", calibration=calibration.name,
+        rows=len(new), against_rows=len(known),
+    )  # fmt: skip
+    scorer = Scorer(new, known, calibration, reference, {}, ignore_progress, backwards=True)
+    if readers is None:
+        return scorer.score(candidates, info)
+    return scorer.score(candidates, info, readers.new, readers.of(known.store))
+
+
+def _held(index: Index | None, stores: Sequence[EmbeddingStore]) -> Sequence[NDArray[np.bool_]]:
+    """Which rows of each store count: those that the index has, if the stores are its own."""
+    sizes = [len(store) for store in stores]
+    found = None if index is None else index.found_rows()
+    if found is None or len(found) != sum(sizes):
+        return [np.ones(size, np.bool_) for size in sizes]
+    return np.split(found, np.cumsum(sizes)[:-1])
+
+
+def _candidates(
+    index: Index, new: Side, known: Side, held: NDArray[np.bool_], max_hamming: int
+) -> Candidates:
+    """What is near in the index, and what has the same bytes or a near perceptual hash."""
+    parts = [_near(index, new, known.store)]
+    for row in range(len(new)):
+        near = hamming_distances(known.hashes, new.hashes[[row]]) <= max_hamming
+        same = np.flatnonzero(held & (near | (known.contents == new.contents[row])))
+        parts.append(np.column_stack([np.full(len(same), row), same]))
+    first, second = np.unique(np.concatenate(parts), axis=0).T.copy()
+    return Candidates(first, second, np.zeros(len(first), np.int64))
+
+
+def _near(index: Index, new: Side, store: EmbeddingStore) -> NDArray[np.int64]:
+    """Pairs of a new row and a row of the store that is among its nearest in the index."""
+    found = index.search(np.asarray(new.store.embeddings[: len(new)]), _NEAREST)
+    known = {name for names in found.ids for name in names}
+    rows = {name: row for row, name in enumerate(store.ids) if name in known}
+    pairs = [(n, rows[name]) for n, names in enumerate(found.ids) for name in names if name in rows]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _matches(names: Sequence[str], store: EmbeddingStore, pairs: Pairs) -> list[Match]:
+    wanted = set(pairs.second.tolist())
+    known = {row: name for row, name in enumerate(store.ids) if row in wanted} if wanted else {}
+    return [
+        Match(
+            image=names[int(pairs.first[n])],
+            id=known[int(pairs.second[n])],
+            store=str(store.path),
+            score=float(pairs.score[n]),
+            cosine=float(pairs.cosine[n]),
+            hamming=None if pairs.hamming[n] == 255 else int(pairs.hamming[n]),
+            exact=bool(pairs.exact[n]),
+            verified=None if pairs.verified[n] < 0 else bool(pairs.verified[n]),
+            how=pairs.how[n] if pairs.how else {},
+        )
+        for n in range(len(pairs))
+    ]

@@ -1,0 +1,97 @@
+"""Ids and files: which file an id names, and names in a form that spreadsheets leave alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedkit.sources.id_lookup import archive_of
+from embedkit.sources.naming import is_url
+
+__all__ = ["PlainFile", "decode_name", "encode_name", "find_file"]
+
+_FORMULA = frozenset("=+-@")  # a cell that begins so is a formula to a spreadsheet
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainFile:
+    """A file that may be moved or linked.
+
+    Attributes:
+        path: Absolute; the folders on the way are no symbolic links.
+        nbytes: Its size.
+        modified: When it was changed last, nanoseconds since 1970.
+        inode: Device and inode: the same for two names of one file.
+    """
+
+    path: str
+    nbytes: int
+    modified: int
+    inode: tuple[int, int]
+
+
+def find_file(image_id: str, root: Path) -> PlainFile | str:
+    """The file that an id names, or in words why there is none that can be acted on.
+
+    Args:
+        image_id: Of a store.
+        root: The folder that relative ids are below.
+    """
+    name = image_id.removeprefix("file://")
+    if is_url(name):
+        return "a URL"
+    archive = archive_of(name, root)
+    if archive is not None:
+        return "inside an archive"
+    path = Path(os.path.realpath((root / name).parent)) / Path(name).name
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return "no such file"
+    if stat.S_ISLNK(status.st_mode):
+        return "a symbolic link"
+    if not stat.S_ISREG(status.st_mode):
+        return "no regular file"
+    inode = status.st_dev, status.st_ino
+    return PlainFile(str(path), status.st_size, status.st_mtime_ns, inode)
+
+
+def encode_name(name: str) -> str:
+    """A path or id as text that spreadsheets leave alone; ``decode_name`` gives it back.
+
+    Bytes that aren't UTF-8, what can't be printed, spaces at the ends, ``%`` itself, and at the
+    beginning what makes a formula, are written as ``%`` and two hexadecimal digits a byte.
+    """
+    last = len(name) - 1
+    return "".join(
+        _escape(letter)
+        if letter == "%"
+        or not letter.isprintable()
+        or (letter in _FORMULA and at == 0)
+        or (letter == " " and at in (0, last))
+        else letter
+        for at, letter in enumerate(name)
+    )
+
+
+def decode_name(text: str) -> str:
+    """What ``encode_name`` wrote.
+
+    Raises:
+        ValueError: A ``%`` isn't followed by two hexadecimal digits, or a byte is zero.
+    """
+    raw = text.encode("utf-8", "surrogateescape")
+    if raw.count(b"%") != len(_ESCAPE.findall(raw)):
+        raise ValueError("a % that isn't followed by two hexadecimal digits")
+    raw = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), raw)
+    if b"\0" in raw:
+        raise ValueError("a zero byte")
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _escape(letter: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "surrogateescape"))

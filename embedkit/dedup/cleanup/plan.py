@@ -1,0 +1,196 @@
+"""A plan: which image of each group is kept, and which go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from embedkit.dedup.cleanup.choose import Chooser, candidate_of, members_of
+from embedkit.dedup.cleanup.keep_policy import KeepPolicy
+from embedkit.dedup.cleanup.paths import PlainFile, find_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from embedkit.dedup.cleanup.choose import Verdict
+    from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
+    from embedkit.dedup.results import Duplicates
+
+__all__ = ["Action", "PlanRow", "make_plan"]
+
+Action = Literal["keep", "remove", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """What is to become of one image.
+
+    Attributes:
+        group: Number of its group, as in ``groups.parquet``.
+        action: ``keep``, ``remove``, or ``none``: it can't be acted on, and counts for nothing.
+        id: Its id in the store.
+        path: Its file, absolute; empty for ``none``.
+        copy_of: The file that is kept in its stead; empty where it doesn't go.
+        content_hash: SHA-256 (hex) of the file.
+        width: Pixels.
+        height: Pixels.
+        nbytes: Size of the file.
+        format: As found in the content.
+        score: Of the pair with ``copy_of``; None where it doesn't go.
+        reason: Why, in words.
+    """
+
+    group: int
+    action: Action
+    id: str
+    path: str
+    copy_of: str
+    content_hash: str
+    width: int
+    height: int
+    nbytes: int
+    format: str
+    score: float | None
+    reason: str
+
+
+def make_plan(
+    found: Duplicates,
+    keep: Keep = "best-quality",
+    *,
+    prefer: Sequence[str] = (),
+    root: str | os.PathLike[str] = ".",
+) -> tuple[PlanRow, ...]:
+    """Decides which images are kept; nothing is touched.
+
+    Only plain files can be acted on. What lies inside an archive or behind a URL, a symbolic link,
+    a file that is gone or has another size than when it was embedded, and the names of a file but
+    the one that the policy puts first, get the action ``none`` with the reason. Each image that is
+    to go is in a pair with one that is kept. For results of two stores the images of ``against``
+    are kept, and those of the store go.
+
+    Args:
+        found: What was found.
+        keep: Which image of a group is kept; see ``KeepPolicy``.
+        prefer: Patterns or splits for ``path-priority`` and ``split-priority``, best first.
+        root: The folder that relative ids are below.
+
+    Returns:
+        The rows group by group, the kept ones first.
+
+    Raises:
+        ValueError: There is no such policy, it doesn't go with ``prefer`` or with two stores, or
+            there are no groups to decide about.
+    """
+    policy = KeepPolicy(keep, tuple(prefer))
+    if found.against is not None and keep != "split-priority":
+        raise ValueError("between two stores only --keep split-priority: the other store's stay")
+    if found.linkage == "pairs":
+        raise ValueError("only pairs were found, no groups; 'dedup rethreshold --linkage' groups")
+    planner = _Planner(found, policy, Path(root))
+    return tuple(row for members in members_of(found) for row in planner.plan(members))
+
+
+class _Planner:
+    """Plans group after group, and remembers the files that it has seen."""
+
+    def __init__(self, found: Duplicates, policy: KeepPolicy, root: Path) -> None:
+        self._found = found
+        self._chooser = Chooser(found, policy)
+        self._root = root
+        self._seen: dict[tuple[int, int], str] = {}
+
+    def plan(self, members: Sequence[int]) -> list[PlanRow]:
+        files: dict[int, PlainFile] = {}
+        problems: dict[int, str] = {}
+        for image in members:
+            file = self._file(image)
+            if isinstance(file, str):
+                problems[image] = file
+            else:
+                files[image] = file
+        candidates = self._first_names(files, problems)
+        rows = []
+        for verdict in self._chooser.choose(candidates):
+            if self._is_alone(verdict):
+                problems[verdict.image] = "its copy in the other store can't be acted on"
+            else:
+                rows.append(self._row(verdict, files))
+        rows.sort(key=lambda row: row.action)
+        return rows + [self._none(n, problems[n]) for n in members if n in problems]
+
+    def _file(self, image: int) -> PlainFile | str:
+        """The file of an image, or why it can't be acted on."""
+        file = find_file(self._found.images.ids[image], self._root)
+        if isinstance(file, str):
+            return file
+        if file.nbytes != self._found.images.nbytes[image]:
+            return "changed since it was embedded"
+        return file
+
+    def _first_names(
+        self, files: Mapping[int, PlainFile], problems: dict[int, str]
+    ) -> list[tuple[int, Candidate]]:
+        """What may be kept or go: of the names of one file the one that the policy puts first."""
+        candidates = [
+            (image, candidate_of(self._found, image, file.modified))
+            for image, file in files.items()
+        ]
+        named = []
+        for image, candidate in self._chooser.rank(candidates):
+            file = files[image]
+            if file.inode in self._seen:
+                problems[image] = f"the same file as {self._seen[file.inode]}"
+            else:
+                self._seen[file.inode] = file.path
+                named.append((image, candidate))
+        return named
+
+    def _is_alone(self, verdict: Verdict) -> bool:
+        return (
+            self._found.against is not None
+            and verdict.copy_of is None
+            and bool(self._found.groups.node[verdict.image] < self._found.store.rows)
+        )
+
+    def _row(self, verdict: Verdict, files: Mapping[int, PlainFile]) -> PlanRow:
+        kept = "" if verdict.copy_of is None else files[verdict.copy_of].path
+        return self._describe(
+            verdict.image,
+            action="remove" if kept else "keep",
+            path=files[verdict.image].path,
+            copy_of=kept,
+            score=verdict.score,
+            reason=verdict.why,
+        )
+
+    def _none(self, image: int, why: str) -> PlanRow:
+        return self._describe(image, action="none", path="", copy_of="", score=None, reason=why)
+
+    def _describe(
+        self,
+        image: int,
+        *,
+        action: Action,
+        path: str,
+        copy_of: str,
+        score: float | None,
+        reason: str,
+    ) -> PlanRow:
+        images = self._found.images
+        return PlanRow(
+            group=int(self._found.groups.group[image]),
+            action=action,
+            id=images.ids[image],
+            path=path,
+            copy_of=copy_of,
+            content_hash=images.content_hash[image].tobytes().hex(),
+            width=int(images.width[image]),
+            height=int(images.height[image]),
+            nbytes=int(images.nbytes[image]),
+            format=images.formats[image],
+            score=score,
+            reason=reason,
+        )

@@ -1,0 +1,1 @@
+"""From pairs to groups, and why images are in one."""

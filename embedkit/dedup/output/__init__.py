@@ -1,0 +1,1 @@
+"""What a search leaves on disk: tables, a summary, a page."""

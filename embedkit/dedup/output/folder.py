@@ -1,0 +1,146 @@
+"""The folder of duplicates: its files, written whole or not at all, and read with checks."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from embedkit.dedup.output.html_report import REPORT, write_page
+from embedkit.dedup.output.summary import SUMMARY, encode_summary, read_summary
+from embedkit.dedup.output.tables import read_groups, read_pairs, write_groups, write_pairs
+from embedkit.dedup.results import Duplicates
+from embedkit.errors import DedupError
+from embedkit.utils.atomic_write import atomic_file, commit_bytes, sync_folder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+__all__ = ["check_output", "read_duplicates", "write_duplicates"]
+
+_PAIRS, _GROUPS = "pairs.parquet", "groups.parquet"
+_NAMES = {_PAIRS, _GROUPS, SUMMARY, REPORT}
+
+
+def write_duplicates(
+    found: Duplicates,
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    report: bool = True,
+    root: str | os.PathLike[str] = ".",
+    images: Sequence[str | os.PathLike[str]] = (),
+) -> Path:
+    """Writes a folder of duplicates; it appears when it is whole.
+
+    Args:
+        found: What it holds.
+        output: The folder.
+        overwrite: Whether an older folder of duplicates is replaced.
+        report: Whether ``report.html`` is made too, with thumbnails from the images' files.
+        root: The folder that relative ids are below.
+        images: The sources that the images are of, where these lie now, for the thumbnails. None:
+            ids are taken for paths.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        DedupError: ``output`` exists, or can't be written.
+        StoreError: A file can't be written.
+        MissingExtraError: jinja2 isn't installed, which the report needs.
+    """
+    output = Path(output)
+    check_output(output, overwrite=overwrite)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-dedup-") as name:
+            whole = Path(name, "new")  # not the folder itself, which only its owner may enter
+            whole.mkdir()
+            _write_files(found, whole)
+            if report:
+                write_page(found, whole / REPORT, Path(root), images)
+            if output.exists():
+                output.replace(Path(name, "old"))
+            whole.replace(output)
+            sync_folder(output.parent)
+    except OSError as exc:
+        raise DedupError(f"{output}: can't be written: {exc.strerror or exc}") from exc
+    return output
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuses to replace what is no folder of duplicates, or without being told to.
+
+    Raises:
+        DedupError: It exists.
+    """
+    if not output.exists() and not output.is_symlink():
+        return
+    if not output.is_dir() or output.is_symlink():
+        raise DedupError(f"{output}: is no folder; choose another output")
+    names = {path.name for path in output.iterdir()}
+    if names and (SUMMARY not in names or not names <= _NAMES):
+        raise DedupError(f"{output}: holds other files; choose another output")
+    if names and not overwrite:
+        raise DedupError(f"{output}: exists already; --overwrite replaces it")
+
+
+def read_duplicates(folder: str | os.PathLike[str]) -> Duplicates:
+    """Reads a folder of duplicates, and checks all of it.
+
+    Raises:
+        DedupError: It is none, or it was changed or damaged.
+    """
+    folder = Path(folder)
+    summary = read_summary(folder)
+    for name in (_PAIRS, _GROUPS):
+        _check_hash(folder / name, summary.files.get(name))
+    path = folder / _PAIRS
+    try:
+        pairs = read_pairs(path, summary.info)
+        path = folder / _GROUPS
+        groups, images = read_groups(path, pairs)
+        path = folder / SUMMARY
+        if (len(pairs), len(images)) != (summary.pairs, summary.images):
+            raise ValueError("its counts aren't those of the tables")
+    except (ValueError, OSError, pa.ArrowException, RecursionError) as exc:
+        reason = " ".join(str(exc).split())[:200]
+        raise DedupError(f"{path}: damaged: {reason}; search again") from exc
+    return Duplicates(
+        pairs,
+        groups,
+        images,
+        summary.linkage,
+        summary.store,
+        summary.against,
+        summary.leaks,
+        summary.settings,
+    )
+
+
+def _write_files(found: Duplicates, folder: Path) -> None:
+    with atomic_file(folder / _PAIRS) as file:
+        write_pairs(file, found)
+    with atomic_file(folder / _GROUPS) as file:
+        write_groups(file, found)
+    hashes = {name: _digest(folder / name) for name in (_PAIRS, _GROUPS)}
+    commit_bytes(folder / SUMMARY, encode_summary(found, hashes))
+
+
+def _check_hash(path: Path, expected: str | None) -> None:
+    try:
+        found = _digest(path)
+    except OSError as exc:
+        raise DedupError(f"{path}: can't be read: {exc.strerror or exc}") from exc
+    if found != expected:
+        raise DedupError(f"{path}: was changed or damaged; search again")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

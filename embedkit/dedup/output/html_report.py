@@ -1,0 +1,173 @@
+"""``report.html`` of what was found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.dedup.cleanup.choose import Chooser, candidate_of, members_of
+from embedkit.dedup.cleanup.keep_policy import KeepPolicy
+from embedkit.report import Picture
+from embedkit.report.duplicates_page import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
+from embedkit.report.thumbnails import thumbnails
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from embedkit.dedup.cleanup.choose import Verdict
+    from embedkit.dedup.leakage import StoreLeaks
+    from embedkit.dedup.results import Duplicates
+
+__all__ = ["REPORT", "write_page"]
+
+REPORT = "report.html"
+
+_SIDE = 144  # pixels of a thumbnail
+_MAX_PICTURE_BYTES = 24 * 2**20
+_MAX_FIGURES = 40_000
+_MAX_MEMBERS = 12
+_MAX_CLASSES = 200
+
+
+def write_page(
+    found: Duplicates, path: Path, root: Path, images: Sequence[str | os.PathLike[str]] = ()
+) -> Path:
+    """Writes the report: the least sure groups first, thumbnails as far as they fit.
+
+    Args:
+        found: What was found.
+        path: The file.
+        root: The folder that relative ids are below.
+        images: The sources that the images are of, where these lie now. None:
+            ids are taken for paths.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
+        EmbedkitError: The file can't be written.
+    """
+    chooser = Chooser(found, KeepPolicy("best-quality"))
+    groups = members_of(found)
+    order = np.argsort(found.groups.weakest, kind="stable").tolist()
+    shown: list[tuple[int, list[Verdict]]] = []
+    figures = 0
+    for number in order:
+        if figures >= _MAX_FIGURES:
+            break
+        verdicts = chooser.choose([(image, candidate_of(found, image)) for image in groups[number]])
+        shown.append((number, verdicts))
+        figures += min(len(verdicts), _MAX_MEMBERS)
+    members = [v.image for _, verdicts in shown for v in verdicts[:_MAX_MEMBERS]]
+    pictures = _pictures(found, list(dict.fromkeys(members)), root, images)
+    cards = [_card(found, number, verdicts, pictures) for number, verdicts in shown]
+    page = CopyPage(
+        title=f"Copies in {found.store.path}",
+        facts=_facts(found),
+        notes=list(_notes(found, len(shown), len(pictures), len(set(members)))),
+        groups=cards,
+        leaks=_leak_tables(found),
+    )
+    return write_copies(path, page)
+
+
+def _pictures(
+    found: Duplicates, members: Sequence[int], root: Path, images: Sequence[str | os.PathLike[str]]
+) -> dict[int, str]:
+    """Thumbnails by image, those of each store by themselves: both may have the same ids."""
+    own, out = found.is_of_store(), dict[int, str]()
+    sides = [[image for image in members if own[image] == side] for side in (True, False)]
+    for side in filter(None, sides):
+        named = {found.images.ids[image]: image for image in side}
+        hashes = {name: found.images.content_hash[i].tobytes() for name, i in named.items()}
+        made = thumbnails(
+            named, None, _SIDE, images=images, root=root, hashes=hashes,
+            max_bytes=_MAX_PICTURE_BYTES * len(side) // len(members),
+        )  # fmt: skip
+        out |= {named[name]: picture for name, picture in made.items()}
+    return out
+
+
+def _card(
+    found: Duplicates, number: int, verdicts: Sequence[Verdict], pictures: dict[int, str]
+) -> CopyGroup:
+    groups = found.groups
+    there, possible = int(groups.found[number]), int(groups.possible[number])
+    note = f"{len(verdicts):,} images"
+    if there < possible:
+        note += f"; {there:,} of their {possible:,} pairs are copies, the others only through them"
+    return CopyGroup(
+        f"Group {number}",
+        float(groups.weakest[number]),
+        note,
+        [_figure(found, verdict, pictures) for verdict in verdicts[:_MAX_MEMBERS]],
+        max(len(verdicts) - _MAX_MEMBERS, 0),
+    )
+
+
+def _figure(found: Duplicates, verdict: Verdict, pictures: dict[int, str]) -> CopyFigure:
+    image, images = verdict.image, found.images
+    name = images.ids[image]
+    reason = verdict.why
+    if verdict.copy_of is not None:
+        reason += f"; copy of {images.ids[verdict.copy_of].rpartition('/')[2]}"
+    size = f"{images.width[image]} x {images.height[image]}, {images.nbytes[image] / 1000:,.0f} kB"
+    is_other = found.groups.node[image] >= found.store.rows
+    return CopyFigure(
+        Picture(name, pictures.get(image, "")),
+        f"{size}, {images.formats[image]}",
+        verdict.copy_of is None,
+        verdict.score,
+        reason,
+        "against" if is_other else "",
+    )
+
+
+def _facts(found: Duplicates) -> list[tuple[str, str]]:
+    info, groups = found.pairs.info, found.groups
+    grouped = int((groups.group >= 0).sum())
+    recall = "" if info.recall is None else f", recall {info.recall:.4f} on a sample"
+    facts = [("Store", f"{found.store.path}, {found.store.rows:,} images")]
+    if found.against is not None:
+        facts.append(("Against", f"{found.against.path}, {found.against.rows:,} images"))
+    facts += [
+        ("Found", f"{len(found.pairs):,} pairs, {int(found.pairs.exact.sum()):,} of equal bytes"),
+        ("Groups", f"{len(groups):,} of {grouped:,} images, by {found.linkage} linkage"),
+        ("Threshold", f"{info.threshold:g} (calibration: {info.calibration})"),
+        ("Search", info.mode + recall),
+    ]
+    if found.leaks is not None:
+        for name, side in (("store", found.leaks.store), ("other", found.leaks.against)):
+            facts.append((f"Images of the {name} in both", f"{side.leaking:,} of {side.images:,}"))
+        facts.append(("Pairs with two labels", f"{found.leaks.other_label:,}"))
+    return facts
+
+
+def _notes(found: Duplicates, shown: int, tried: int, wanted: int) -> Iterable[str]:
+    if found.linkage == "pairs":
+        yield "Only pairs were asked for: they are in pairs.parquet."
+        return
+    yield (
+        "The least sure groups come first. Marked is what 'keep best-quality' would keep: "
+        "'embedkit dedup plan' decides, and this page changes nothing."
+    )
+    if shown < len(found.groups):
+        yield f"{len(found.groups) - shown:,} more groups are not shown; groups.parquet has all."
+    if tried < wanted:
+        yield (
+            f"Pictures stop at {_MAX_PICTURE_BYTES / 1e6:.0f} MB: {wanted - tried:,} images that "
+            "are listed have none."
+        )
+
+
+def _leak_tables(found: Duplicates) -> list[LeakTable]:
+    if found.leaks is None or found.against is None:
+        return []
+    sides = ((found.store.path, found.leaks.store), (found.against.path, found.leaks.against))
+    return [_leak_table(path, side) for path, side in sides if side.classes]
+
+
+def _leak_table(path: str, side: StoreLeaks) -> LeakTable:
+    rows = [(c.label, c.leaking, c.images) for c in side.classes[:_MAX_CLASSES]]
+    return LeakTable(f"Classes of {path} with images in both", rows, len(side.classes) - len(rows))

@@ -1,0 +1,1 @@
+"""One calibrated score per pair."""

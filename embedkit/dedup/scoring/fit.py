@@ -1,0 +1,242 @@
+"""Fitting a calibration on edited copies of a store's images, measured on the other half."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.dedup.scoring.background import Reference
+from embedkit.dedup.scoring.calibration import (
+    CHECKED_FEATURES,
+    EVEN_ODDS,
+    Calibration,
+    evidence_columns,
+)
+from embedkit.dedup.scoring.features import FEATURES, PairFeatures
+from embedkit.dedup.scoring.logistic import fit_logistic, probability
+from embedkit.dedup.scoring.training_pairs import MOST_ROWS, sample_pairs
+from embedkit.dedup.verification.batch import compare_images
+from embedkit.metrics import precision_recall, recall_at_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.scoring.logistic import LogisticModel
+    from embedkit.dedup.scoring.training_pairs import SampledPairs
+    from embedkit.dedup.verification.geometric import Evidence
+
+__all__ = ["CalibrationReport", "Curve", "fit_calibration"]
+
+_RISING = ("cosine", "whitened", "plain", "inliers", "correlation", "whole")
+_PRECISIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+# Of another image whose pixels agree so with a copy's, and with its original's: a twin of that,
+# which the user has unknowingly, and no mistake.
+_TWIN_INLIERS, _TWIN_CORRELATION, _TWIN_WHOLE = 15, 0.8, 0.75
+_Columns = dict[str, "NDArray[np.float64]"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How good the scores of one model are.
+
+    Attributes:
+        thresholds: ``(t,)`` scores, descending.
+        precision: ``(t,)`` of all pairs that score at least that.
+        recall: ``(t,)``.
+        threshold: The one that was chosen, at least 0.5; infinite if none is precise enough.
+        kinds: Kind of edit to the share of its copies that reach it.
+    """
+
+    thresholds: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    threshold: float
+    kinds: Mapping[str, float]
+
+    def threshold_for(self, precision: float) -> float:
+        """The least score that reaches a precision, whatever it is; 1 where none does."""
+        enough = np.flatnonzero(self.precision >= precision)
+        return float(self.thresholds[enough[-1]]) if len(enough) else 1.0
+
+    @property
+    def recall_there(self) -> float:
+        """At the chosen threshold."""
+        return float(self.recall[self.thresholds >= self.threshold].max(initial=0))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "threshold": self.threshold if np.isfinite(self.threshold) else None,
+            "recall": self.recall_there,
+            "kinds": dict(self.kinds),
+        }
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """A calibration, and what was measured of it.
+
+    The curves are of images that the models hadn't seen: each half scored by the other's.
+
+    Attributes:
+        calibration: Fitted on all.
+        images: Of the store.
+        copies: That were compared with them.
+        plain: Without pixels.
+        checked: With pixels.
+    """
+
+    calibration: Calibration
+    images: int
+    copies: int
+    plain: Curve
+    checked: Curve
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "calibration": self.calibration.to_config(),
+            "images": self.images,
+            "copies": self.copies,
+            "plain": self.plain.to_config(),
+            "checked": self.checked.to_config(),
+        }
+
+
+def fit_calibration(
+    store: Side,
+    copies: Side,
+    origins: NDArray[np.int64],
+    kinds: Sequence[str],
+    pixels: Callable[[str], NDArray[np.uint8]],
+    *,
+    precision: float,
+    seed: int,
+    threads: int,
+    tell: Callable[[str, int, int], None],
+) -> CalibrationReport:
+    """Fits both models.
+
+    An image that by its pixels is the same as the original of a copy isn't counted as another one.
+
+    Args:
+        store: The images.
+        copies: Edited copies of some of them, embedded likewise.
+        origins: ``(n,)`` the row of the store that each copy was made of.
+        kinds: n kinds of edit.
+        pixels: Gives pixels by the ids of both stores.
+        precision: What the thresholds are chosen for.
+        seed: Draws halves and pairs.
+        threads: That look at pixels.
+        tell: Told what is done, how much of how much.
+    """
+    pairs = sample_pairs(store, copies, origins, seed)
+    reference = Reference.learn(store.rows, store, None)
+    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes, reference)
+    columns = features.columns(pairs.copy, pairs.row)
+    names, others = list(copies.store.ids), list(store.store.ids)
+
+    def look(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
+        return compare_images(
+            list(these), pixels, threads=threads,
+            on_progress=lambda done, total: tell(what, done, total),
+        )  # fmt: skip
+
+    ends = zip(pairs.copy.tolist(), pairs.row.tolist(), strict=True)
+    evidence = look(((others[row], names[copy]) for copy, row in ends), "looking at pixels")
+    doubtful = np.flatnonzero(
+        [not w and _agree(e) for w, e in zip(pairs.wanted, evidence, strict=True)]
+    )
+    twins = look(
+        ((others[row], others[origin]) for row, origin in
+         zip(pairs.row[doubtful], origins[pairs.copy[doubtful]], strict=True)),
+        "looking for twins",
+    )  # fmt: skip
+    seen = np.array([one is not None for one in evidence])
+    seen[doubtful[np.array([_agree(one) for one in twins], bool)]] = False
+    pairs, columns = pairs.where(seen), {name: column[seen] for name, column in columns.items()}
+    looks = evidence_columns(
+        [one for one, kept in zip(evidence, seen, strict=True) if one and kept]
+    )
+    fitted = _Fitted(pairs, columns, looks, origins, kinds, precision)
+    return fitted.report(store, copies, seed)
+
+
+def _agree(evidence: Evidence | None) -> bool:
+    """Whether pixels alone say that two images are one."""
+    if evidence is None:
+        return False
+    mapped = evidence.inliers >= _TWIN_INLIERS and evidence.correlation >= _TWIN_CORRELATION
+    return mapped or evidence.whole >= _TWIN_WHOLE
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Pairs with all their features."""
+
+    pairs: SampledPairs
+    columns: _Columns
+    looks: _Columns
+    origins: NDArray[np.int64]
+    kinds: Sequence[str]
+    precision: float
+
+    def report(self, store: Side, copies: Side, seed: int) -> CalibrationReport:
+        curves = [self._curve(odds) for odds in self._odds_of_halves(seed)]
+        meta, rows = store.store.meta, min(len(store), MOST_ROWS)
+        plain, checked = self._models(np.ones(len(self.pairs), bool))
+        calibration = Calibration(
+            name=f"{meta.backbone}, {len(set(self.origins.tolist()))} of {rows} images",
+            backbone=meta.backbone,
+            weights_fingerprint=meta.weights_fingerprint,
+            pooling=dict(meta.pooling),
+            rows=rows,
+            plain=plain,
+            checked=checked,
+            thresholds=tuple(
+                (one, curves[0].threshold_for(one), curves[1].threshold_for(one))
+                for one in _PRECISIONS
+            ),
+        )
+        return CalibrationReport(calibration, rows, len(copies), *curves)
+
+    def _odds_of_halves(self, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log-odds of all pairs without and with pixels, by models that hadn't seen the images."""
+        drawn = np.random.default_rng(seed).permutation(np.unique(self.origins))
+        first_half = np.isin(self.origins[self.pairs.copy], drawn[: len(drawn) // 2])
+        plain_odds, checked_odds = np.empty((2, len(self.pairs)))
+        for half in (first_half, ~first_half):
+            plain, checked = self._models(half)
+            plain_odds[~half] = plain.log_odds(self.columns)[~half]
+            checked_odds[~half] = checked.log_odds({"plain": plain_odds, **self.looks})[~half]
+        return plain_odds, checked_odds
+
+    def _models(self, of: NDArray[np.bool_]) -> tuple[LogisticModel, LogisticModel]:
+        """Both models, fitted on some of the pairs."""
+        wanted, weights = self.pairs.wanted[of], self.pairs.weight[of]
+        columns = {name: self.columns[name][of] for name in FEATURES}
+        plain = fit_logistic(columns, wanted, weights, rising=_RISING)
+        looks = {"plain": plain.log_odds(columns), **{k: v[of] for k, v in self.looks.items()}}
+        looks = {name: looks[name] for name in CHECKED_FEATURES}
+        return plain, fit_logistic(looks, wanted, weights, rising=_RISING)
+
+    def _curve(self, odds: NDArray[np.float64]) -> Curve:
+        scores, wanted = probability(odds), self.pairs.wanted
+        _, threshold = recall_at_precision(
+            scores, wanted, self.precision, weights=self.pairs.weight
+        )
+        least = max(threshold, EVEN_ODDS)
+        kinds = np.array(self.kinds)[self.pairs.copy]
+        return Curve(
+            *precision_recall(scores, wanted, weights=self.pairs.weight),
+            least,
+            {
+                str(kind): float((scores[wanted & (kinds == kind)] >= least).mean())
+                for kind in dict.fromkeys(self.kinds)
+            },
+        )

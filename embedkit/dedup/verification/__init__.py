@@ -1,0 +1,1 @@
+"""Geometric verification: whether one image's pixels map onto the other's."""

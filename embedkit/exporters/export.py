@@ -1,0 +1,237 @@
+"""Stores in other formats: Parquet, npy as clip-retrieval has it, PyTorch, LanceDB, one HDF5."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from embedkit.errors import MissingExtraError, StoreError
+from embedkit.exporters.torch_format import (
+    DATASET_FILE,
+    EMBEDDINGS_FILE,
+    IDS_FILE,
+    LABELS_FILE,
+    write_ids,
+    write_labels,
+    write_torch_description,
+)
+from embedkit.store import EmbeddingStore, merge
+from embedkit.store.format import IMAGE_DTYPES, in_blocks
+from embedkit.store.reader import refuse_damage
+from embedkit.utils.atomic_write import atomic_file
+
+if TYPE_CHECKING:
+    import os
+
+    from embedkit.store import RowBlock
+
+__all__ = ["export"]
+
+_ROW_GROUP = 16384  # rows
+_TABLE = "images"  # in LanceDB
+_FOLDERS = {
+    "npy": {"img_emb", "metadata"},
+    "torch": {DATASET_FILE, EMBEDDINGS_FILE, LABELS_FILE, IDS_FILE},
+    "lancedb": {f"{_TABLE}.lance"},
+}
+"""What lies in the folders that are written."""
+
+
+def export(
+    store: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    to: Literal["npy", "parquet", "torch", "h5", "lancedb"],
+    overwrite: bool = False,
+) -> Path:
+    """Writes a store in another format, streaming.
+
+    ``parquet`` is one file: ``id``, ``label`` (where there are labels), the columns of
+    ``/images`` and ``embedding``, a fixed-size list of D float32. ``npy`` is a folder as
+    clip-retrieval lays it out: ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and
+    ``metadata/metadata_0.parquet`` (the same rows, ``image_path`` in the place of ``id``).
+    ``torch`` is a folder for ``embedkit.torch.StoreDataset``: ``embeddings.npy`` (``(N, D)``, the
+    store's dtype), ``labels.npy`` (class numbers), ``ids.bin`` and ``dataset.json``.
+    ``h5`` is the store itself as one file. ``lancedb`` is a LanceDB database, a folder, with a
+    table ``images`` of the columns of ``parquet``; the embedding's column is named ``vector``.
+
+    Args:
+        store: A file or folder of shards.
+        output: The file, or for ``npy``, ``torch`` and ``lancedb`` the folder, to write.
+        to: The format.
+        overwrite: Whether something that exists is replaced.
+
+    The store is verified before.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        StoreCorruptError: The store is damaged.
+        StoreError: ``output`` exists or can't be written, or the store can't be read.
+        MissingExtraError: pyarrow or lancedb isn't installed.
+        ValueError: There is no such format.
+    """
+    output = Path(output)
+    if to not in {*_FOLDERS, "parquet", "h5"}:
+        raise ValueError(f"can't export to {to!r}: npy, parquet, torch, h5 or lancedb")
+    with EmbeddingStore.open(store) as opened:
+        _refuse_loss(opened, output, to, overwrite=overwrite)
+        if to == "h5":
+            return merge([store], output, overwrite=overwrite)  # which verifies by itself
+        for path in _shard_paths(opened):
+            refuse_damage(path)
+        if to == "parquet":
+            _write_parquet(opened, output, id_column="id", embeddings="embedding")
+        else:
+            _write_folder(opened, output, to, overwrite=overwrite)
+    return output
+
+
+def _shard_paths(store: EmbeddingStore) -> list[Path]:
+    folder = store.path if store.path.is_dir() else store.path.parent
+    return [folder / shard.name for shard in store.shards]
+
+
+def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
+    """Never replaces the store itself, nor what is no export by its kind."""
+    sources = {path.resolve() for path in (store.path, *_shard_paths(store))}
+    if output.resolve() in sources:
+        raise StoreError(f"{output}: is the store itself; choose another output")
+    if output.exists() and not output.is_dir() and (to in _FOLDERS or not output.is_file()):
+        kind = "is a file" if output.is_file() else "is neither a file nor a folder"
+        raise StoreError(f"{output}: {kind}, and no export; choose another output")
+    if output.exists() and not overwrite:
+        raise StoreError(f"{output}: exists already; --overwrite replaces it")
+    if output.is_dir() and not {p.name for p in output.iterdir()} <= _FOLDERS.get(to, set()):
+        raise StoreError(f"{output}: is a folder, but no export; remove it first")
+
+
+def _write_folder(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
+    """Writes into a folder of its own beside ``output``, then moves what is whole there."""
+    write = _WRITERS[to]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-export-") as name:
+            whole = Path(name, "new")  # not the folder itself, which only its owner may enter
+            whole.mkdir()
+            write(store, whole)
+            if overwrite and output.is_dir():
+                output.replace(Path(name, "old"))
+            whole.replace(output)
+    except OSError as exc:
+        raise StoreError(f"{output}: can't be written: {exc.strerror or exc}") from exc
+
+
+def _write_npy_folder(store: EmbeddingStore, folder: Path) -> None:
+    for part in _FOLDERS["npy"]:
+        (folder / part).mkdir()
+    _write_npy(store, folder / "img_emb" / "img_emb_0.npy")
+    _write_parquet(
+        store, folder / "metadata" / "metadata_0.parquet", id_column="image_path", embeddings=None
+    )
+
+
+def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
+    pa, _ = _import_pyarrow()
+    try:
+        import lancedb
+    except ImportError as exc:
+        raise MissingExtraError("lancedb", "lancedb", "exporting to LanceDB") from exc
+    schema = _schema(pa, store, "id", "vector")
+    batches = (
+        batch
+        for block in in_blocks(store.blocks(), _ROW_GROUP)
+        for batch in _table(pa, schema, block, "id", "vector").to_batches()
+    )
+    try:
+        data = batches if len(store) else None  # it takes no iterator without a batch
+        lancedb.connect(folder).create_table(_TABLE, data, schema=schema)
+    except (RuntimeError, ValueError) as exc:  # what its Rust core raises, a full disk included
+        told = " ".join(str(exc).split())
+        raise StoreError(f"{folder}: can't be written: {told}") from exc
+
+
+def _write_torch_folder(store: EmbeddingStore, folder: Path) -> None:
+    _write_npy(store, folder / EMBEDDINGS_FILE)
+    write_ids(store, folder / IDS_FILE)
+    write_torch_description(store, folder, write_labels(store, folder / LABELS_FILE))
+
+
+def _write_npy(store: EmbeddingStore, output: Path) -> None:
+    """Writes the rows as a file, not as a memory map, which a full disk would end with SIGBUS."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(store.meta.dtype)),
+        "fortran_order": False,
+        "shape": (len(store), store.meta.feature_dim),
+    }
+    with atomic_file(output) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in store.iter_batches(_ROW_GROUP):
+            file.write(np.ascontiguousarray(batch.embeddings).data)
+
+
+def _write_parquet(
+    store: EmbeddingStore, output: Path, *, id_column: str, embeddings: str | None
+) -> None:
+    pa, pq = _import_pyarrow()
+    schema = _schema(pa, store, id_column, embeddings)
+    with atomic_file(output) as file, pq.ParquetWriter(file, schema) as writer:
+        for block in in_blocks(store.blocks(), _ROW_GROUP):
+            writer.write_table(_table(pa, schema, block, id_column, embeddings))
+
+
+def _schema(pa: Any, store: EmbeddingStore, id_column: str, embeddings: str | None) -> Any:
+    fields = [pa.field(id_column, pa.string())]
+    if store.has_labels:
+        fields.append(pa.field("label", pa.string()))
+    for name, dtype in IMAGE_DTYPES.items():
+        kind = pa.string() if dtype.hasobject else pa.from_numpy_dtype(dtype)
+        fields.append(pa.field(name, pa.binary(32) if name == "content_hash" else kind))
+    if embeddings is not None:
+        fields.append(pa.field(embeddings, pa.list_(pa.float32(), store.meta.feature_dim)))
+    return pa.schema(fields, metadata={"embedkit": json.dumps(store.meta.to_config())})
+
+
+def _table(pa: Any, schema: Any, block: RowBlock, id_column: str, embeddings: str | None) -> Any:
+    columns: dict[str, Any] = {id_column: [_text(name) for name in block.ids]}
+    columns["label"] = [_text(label) or None for label in block.labels] or [None] * len(block)
+    columns |= {name: block.images[name] for name in ("width", "height", "nbytes", "phash")}
+    columns["format"] = [_text(name) for name in block.images["format"]]
+    columns["content_hash"] = [row.tobytes() for row in block.images["content_hash"]]
+    if embeddings is not None:
+        values = np.ascontiguousarray(block.embeddings, np.float32).reshape(-1)
+        columns[embeddings] = pa.FixedSizeListArray.from_arrays(
+            pa.array(values), block.embeddings.shape[1]
+        )
+    return pa.table([_array(pa, columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _array(pa: Any, values: Any, kind: Any) -> Any:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _text(value: bytes) -> str:
+    """Parquet strings are UTF-8: other bytes are shown as backslash escapes."""
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _import_pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as exc:
+        raise MissingExtraError("pyarrow", "parquet", "exporting Parquet") from exc
+    return pa, pq
+
+
+_WRITERS = {
+    "npy": _write_npy_folder,
+    "torch": _write_torch_folder,
+    "lancedb": _write_lancedb,
+}
+"""How each folder is filled."""

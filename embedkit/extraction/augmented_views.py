@@ -1,0 +1,130 @@
+"""Embeddings of a store's images mirrored and turned, to find mirrored and turned copies by."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from itertools import islice, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from embedkit.decode.image_loader import ImageLoader
+from embedkit.decode.resize import Scaler
+from embedkit.engines import open_engine, usable_cores
+from embedkit.errors import DecodeError
+from embedkit.extraction.batch_processor import in_order
+from embedkit.extraction.embed_like_store import backbone_of
+from embedkit.extraction.source_images import policy_of
+from embedkit.utils.progress import ignore_progress
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embedkit.engines import Engine
+    from embedkit.store import EmbeddingStore
+
+__all__ = ["embed_views", "view_names"]
+
+_Turn = tuple[int, bool]  # quarters counter-clockwise, as numpy.rot90 counts, after mirroring
+
+
+def view_names(*, flip: bool, rotate: bool) -> tuple[str, ...]:
+    """The views by which copies of a kind are found.
+
+    Args:
+        flip: Mirrored copies.
+        rotate: Copies turned by a quarter, a half, three quarters.
+    """
+    return tuple(_turns(flip=flip, rotate=rotate))
+
+
+def embed_views(
+    store: EmbeddingStore,
+    encoded: Callable[[str], bytes],
+    folder: Path,
+    *,
+    flip: bool,
+    rotate: bool,
+    weights: str | os.PathLike[str] = "auto",
+    device: str = "auto",
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, NDArray[np.floating]]:
+    """Embeds every image of a store anew, mirrored and turned after it was scaled and cropped.
+
+    Args:
+        store: The store, open.
+        encoded: Gives an image's file by its id. Where a `DecodeError` comes instead, the image's
+            views are rows of zeros, which are like nothing.
+        folder: Where the embeddings are kept, ``2 * N * D`` bytes for each view.
+        flip: See ``view_names``.
+        rotate: See ``view_names``.
+        weights: Of the backbone: ``auto``, or the file that the store was made with.
+        device: That the views are embedded on.
+        on_progress: Told what is done, how much of how much.
+
+    Returns:
+        By name, ``(N, D)`` float16, on disk.
+
+    Raises:
+        BackboneError: The backbone or its weights can't be had.
+        StoreMismatchError: The weights here aren't those of the store.
+    """
+    tell, meta = on_progress or ignore_progress, store.meta
+    turns = _turns(flip=flip, rotate=rotate)
+    shape = len(store), meta.feature_dim
+    views = {name: open_memmap(folder / f"{name}.npy", "w+", np.float16, shape) for name in turns}
+    backbone = backbone_of(meta, weights)
+    with ExitStack() as stack:
+        loader = ImageLoader(
+            policy_of(meta), backbone.preprocessing, meta.decode["decoder"],
+            stack.enter_context(Scaler()),
+        )  # fmt: skip
+        engine = stack.enter_context(open_engine(backbone, device=device))
+        rows = enumerate(store.ids)
+        batches = iter(lambda: list(islice(rows, engine.batch_size)), [])
+        embedded = in_order(
+            lambda batch: _embed(batch, encoded, loader, engine, turns), batches, usable_cores()
+        )
+        for batch, (kept, found) in stack.enter_context(closing(embedded)):
+            for name, view in views.items():
+                view[kept] = found[name]
+            tell("embedding mirrored and turned", batch[-1][0] + 1, len(store))
+    return dict(views)
+
+
+def _turns(*, flip: bool, rotate: bool) -> dict[str, _Turn]:
+    mirrored = (False, True) if flip else (False,)
+    quarters = range(4) if rotate else (0,)
+    return {
+        f"{'mirrored-' if mirror else ''}{90 * turns}": (turns, mirror)
+        for mirror, turns in product(mirrored, quarters)
+        if mirror or turns
+    }
+
+
+def _embed(
+    batch: Sequence[tuple[int, str]],
+    encoded: Callable[[str], bytes],
+    load: ImageLoader,
+    engine: Engine,
+    turns: dict[str, _Turn],
+) -> tuple[list[int], dict[str, NDArray[np.float32]]]:
+    """The rows of a batch that could be embedded, and their views."""
+    rows, images = list[int](), list["NDArray[np.uint8]"]()
+    for row, name in batch:
+        try:
+            images.append(load(encoded(name), name).pixels)
+        except DecodeError:  # moved or damaged since; it keeps its rows of zeros
+            continue
+        rows.append(row)
+    nothing = np.empty((0, engine.feature_dim), np.float32)
+    found = {}
+    for name, (quarters, mirror) in turns.items():
+        seen = [np.rot90(image[:, ::-1] if mirror else image, quarters) for image in images]
+        found[name] = engine.embed(np.stack(seen)) if seen else nothing
+    return rows, found

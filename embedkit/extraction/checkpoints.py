@@ -1,0 +1,140 @@
+"""The shards of a run over a plan: what is finished, what is in the making, when it is saved."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from embedkit.errors import StoreCorruptError
+from embedkit.store.format import StoreCounts
+from embedkit.store.shard_builder import ShardBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedkit.sources.shard_plan import Plan
+    from embedkit.store.format import StoreMeta
+    from embedkit.store.shard_builder import ShardPart
+    from embedkit.store.working_dir import PartialStore
+    from embedkit.types import Head
+
+__all__ = ["Checkpoints"]
+
+_SAVE_SECONDS = 10.0  # the most work that a kill can cost
+
+
+class Checkpoints:
+    """Collects the parts of each shard in order, and saves the shards.
+
+    Used by one thread.
+
+    Attributes:
+        shards: The numbers of the shards that are collected, in order.
+        counts: Of all that is done of these, by earlier runs too.
+        total: Images of these shards.
+        resumed: Images that earlier runs had done.
+    """
+
+    def __init__(
+        self,
+        partial: PartialStore,
+        plan: Plan,
+        meta: StoreMeta,
+        head: Head | None,
+        shards: Sequence[int],
+    ) -> None:
+        """Takes up what earlier runs left.
+
+        Raises:
+            StoreError: That was damaged since.
+        """
+        self.shards = shards
+        self.total = sum(plan.rows(number) for number in shards)
+        self._partial, self._plan, self._meta, self._head = partial, plan, meta, head
+        self._builders: dict[int, ShardBuilder] = {}
+        self._finished: set[int] = set()
+        self.counts = StoreCounts(0, 0, 0)
+        for number in shards:
+            self._take_up(number)
+        self.resumed = self.images_done
+        self._saved = time.monotonic()
+
+    @property
+    def images_done(self) -> int:
+        """Images that are done, by earlier runs too."""
+        return self.counts.found - sum(self._sidecars(number) for number in self.shards)
+
+    def is_finished(self, number: int) -> bool:
+        """Whether a shard is saved and whole."""
+        return number in self._finished
+
+    def done(self, number: int) -> int:
+        """How many images of a shard are done."""
+        if number in self._finished:
+            return self._plan.rows(number)
+        if number not in self._builders:
+            return 0
+        return self._builders[number].counts.found - self._sidecars(number)
+
+    def add(self, number: int, part: ShardPart) -> None:
+        """Adds what comes next in a shard; saves the shard when it is full or long unsaved."""
+        self._builder(number).add(part)
+        self.counts += part.counts
+        if self.done(number) == self._plan.rows(number):
+            self._finish(number)
+        elif time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Saves the shards in the making."""
+        for number, builder in self._builders.items():
+            if self.done(number):
+                content = builder.content(self._head, with_labels=self._plan.has_labels)
+                self._partial.commit_unfinished(number, content)
+        self._saved = time.monotonic()
+
+    def _take_up(self, number: int) -> None:
+        counts = self._partial.finished_counts(number)
+        if counts is not None:
+            self._check(number, counts.found - self._sidecars(number), whole=True)
+            self._finished.add(number)
+            self.counts += counts
+            return
+        unfinished = self._partial.unfinished(number)
+        if unfinished is not None:
+            with closing(unfinished):
+                self._check(number, unfinished.counts.found - self._sidecars(number), whole=False)
+                self._builder(number).load(unfinished)
+        elif number == 0:
+            self._builder(number)
+        if number in self._builders:
+            self.counts += self._builders[number].counts
+            if self.done(number) == self._plan.rows(number):  # interrupted at its last step
+                self._finish(number)
+
+    def _check(self, number: int, done: int, *, whole: bool) -> None:
+        rows = self._plan.rows(number)
+        if not 0 <= done <= rows or (whole and done < rows):
+            raise StoreCorruptError(
+                f"{self._partial.folder}: shard {number} holds {done} of the plan's {rows} images; "
+                "start again with --overwrite"
+            )
+
+    def _builder(self, number: int) -> ShardBuilder:
+        if number not in self._builders:
+            self._builders[number] = ShardBuilder(
+                self._meta, self._plan.rows(number), self._sidecars(number)
+            )
+        return self._builders[number]
+
+    def _finish(self, number: int) -> None:
+        content = self._builders[number].content(self._head, with_labels=self._plan.has_labels)
+        self._partial.commit(number, content)
+        self._finished.add(number)
+        del self._builders[number]
+        self._saved = time.monotonic()
+
+    def _sidecars(self, number: int) -> int:
+        """The first shard also counts the sidecars, as skipped."""
+        return 0 if number else self._plan.sidecars

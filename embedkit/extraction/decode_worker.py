@@ -1,0 +1,48 @@
+"""One decoding process, run as a module: its settings and its work come on stdin."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+
+import numpy as np
+
+from embedkit.decode.image_loader import ImageLoader
+from embedkit.decode.policy import DecodePolicy
+from embedkit.decode.preprocessing import Preprocessing
+from embedkit.decode.resize import Scaler
+from embedkit.extraction.load_images import load_images, outcome_to_json
+from embedkit.sources import ImageReader
+from embedkit.sources.shard_plan import record_from_json
+
+__all__ = ["main"]
+
+_MANY_IMAGES = 1_000_000  # enough for importing PyTorch at once
+
+
+def main() -> None:
+    """Answers each line of work with a line of outcomes; ends when its parent does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent ends it, by closing stdin
+    commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # nothing else is to get among the answers
+    config = json.loads(commands.readline())
+    shared = np.frombuffer(mmap.mmap(config["memory"], 0), np.uint8).reshape(config["shape"])
+    policy = DecodePolicy.from_config(config["policy"])
+    preprocessing = Preprocessing.from_config(config["preprocessing"])
+    with Scaler(_MANY_IMAGES) as scale, ImageReader(max_bytes=policy.max_bytes) as reader:
+        load = ImageLoader(policy, preprocessing, config["decoder"], scale)
+        answers.write("ready\n")
+        answers.flush()
+        for line in commands:
+            slot, start, told = json.loads(line)
+            records = [record_from_json(one) for one in told]
+            outcomes = load_images(reader, load, records, shared[slot, start:])
+            answers.write(json.dumps([outcome_to_json(one) for one in outcomes]) + "\n")
+            answers.flush()
+
+
+if __name__ == "__main__":
+    main()

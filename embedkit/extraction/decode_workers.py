@@ -1,0 +1,239 @@
+"""Reading and decoding in worker processes, for a GPU that one interpreter can't feed.
+
+Threads of one process share the interpreter's lock: with 16 cores they decode about as fast as six
+alone. Each worker is a process of one thread that decodes into memory which it shares with this
+one. A worker that crashes on an image costs that image and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import queue
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from embedkit.errors import WorkerError
+from embedkit.extraction.load_images import outcome_from_json
+from embedkit.sources.shard_plan import record_to_json
+from embedkit.types import ImageFailure
+from embedkit.utils.parallel import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.decode.image_loader import ImageLoader
+    from embedkit.engines import EngineChoice
+    from embedkit.extraction.load_images import Outcome
+    from embedkit.types import ImageRecord
+
+__all__ = ["DecodeWorkers", "open_decode_workers"]
+
+_CHUNK = 16  # images per message
+_AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
+_ATTEMPTS = 3  # before an image that crashes its worker is given up
+_FEW_CORES = 4  # which threads of one process keep busy
+_FEW_IMAGES = 10_000  # threads have them decoded before processes have started
+
+
+def open_decode_workers(
+    load: ImageLoader,
+    choice: EngineChoice,
+    images: int,
+    *,
+    workers: int | None = None,
+    processes: bool | None = None,
+) -> DecodeWorkers | None:
+    """Starts processes where they pay; None where threads should decode.
+
+    Args:
+        load: How to decode.
+        choice: What runs the backbone. On a CPU it takes most of the time of all cores.
+        images: How many there are to decode.
+        workers: Processes; None is one per core.
+        processes: Whether to; None: on a GPU, with many cores and images.
+
+    Raises:
+        ValueError: Processes are asked for on a system that can't share memory with them.
+    """
+    can = hasattr(os, "memfd_create")  # Linux: memory without a name, gone with its processes
+    if processes and not can:
+        raise ValueError("processes=True: decoding in processes works on Linux only")
+    count = workers or usable_cores()
+    if processes is None:
+        processes = can and choice.device != "cpu" and count > _FEW_CORES and images >= _FEW_IMAGES
+    if not processes:
+        return None
+    ahead = -(-2 * count * _CHUNK // choice.batch_size)  # batches that keep every process busy
+    return DecodeWorkers(load, count, choice.batch_size, max(ahead, 2) + _AT_ENGINE)
+
+
+class DecodeWorkers:
+    """Processes that read, decode, scale, crop and hash; a context manager.
+
+    Args:
+        load: How to decode.
+        count: Processes.
+        batch_size: Images per batch, at most.
+        callers: Threads that call ``load`` at the same time, at most.
+
+    Attributes:
+        callers: As given.
+
+    Raises:
+        OSError: There is no memory to share, or no process can be started.
+    """
+
+    def __init__(self, load: ImageLoader, count: int, batch_size: int, callers: int) -> None:
+        self.callers = callers
+        side = load.preprocessing.crop
+        shape = (callers, batch_size, side, side, 3)
+        self._memory = os.memfd_create("embedkit")
+        os.ftruncate(self._memory, int(np.prod(shape)))
+        self._shared = np.frombuffer(mmap.mmap(self._memory, 0), np.uint8).reshape(shape)
+        self._config = {
+            "memory": self._memory,
+            "shape": shape,
+            "policy": load.policy.to_config(),
+            "preprocessing": load.preprocessing.to_config(),
+            "decoder": load.decoder,
+        }
+        self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for slot in range(callers):
+            self._free_slots.put(slot)
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._count = count
+        for _ in range(count):
+            self._idle.put(_Worker(self._config))
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="embedkit-decode")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        workers = [self._idle.get() for _ in range(self._count)]
+        for worker in workers:
+            worker.end()
+        os.close(self._memory)
+
+    def load(self, records: Sequence[ImageRecord], pixels: NDArray[np.uint8]) -> list[Outcome]:
+        """As `load_images`; called from several threads.
+
+        Raises:
+            WorkerError: A process can't start.
+        """
+        slot = self._free_slots.get()
+        try:
+            starts = range(0, len(records), _CHUNK)
+            parts = self._pool.map(
+                lambda start: self._load_chunk(slot, start, records[start : start + _CHUNK]), starts
+            )
+            outcomes = [one for part in parts for one in part]
+            pixels[: len(records)] = self._shared[slot, : len(records)]
+        finally:
+            self._free_slots.put(slot)
+        return outcomes
+
+    def _load_chunk(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
+        try:
+            return self._ask(slot, start, records)
+        except _CrashedError:
+            # One of these images did it; each is tried alone to find out which.
+            return [
+                self._load_alone(slot, start + place, record)
+                for place, record in enumerate(records)
+            ]
+
+    def _load_alone(self, slot: int, place: int, record: ImageRecord) -> Outcome:
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._ask(slot, place, [record])[0]
+            except _CrashedError as exc:
+                reason = str(exc)
+        nbytes = -1 if record.nbytes is None else record.nbytes
+        return ImageFailure(record.id, f"crashes its decoder ({reason})", nbytes)
+
+    def _ask(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
+        worker = self._idle.get()
+        try:
+            return worker.ask(slot, start, records)
+        except _CrashedError:
+            worker.end()
+            worker = _Worker(self._config)
+            raise
+        finally:
+            self._idle.put(worker)
+
+
+class _CrashedError(Exception):
+    """A process ended before it answered; says how."""
+
+
+class _Worker:
+    """One process: a line of JSON in, a line of JSON out."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "embedkit.extraction.decode_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(config["memory"],),
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        self._has_started = False
+        self._send(config)
+
+    def ask(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
+        """Loads records into a slot, from a place on."""
+        if not self._has_started:
+            if not self._receive():
+                raise WorkerError(
+                    f"a decoding process could not start ({self._ending()}); decode in threads "
+                    "instead (processes=False)"
+                )
+            self._has_started = True
+        # Fields, not lines: a name is any text.
+        self._send([slot, start, [record_to_json(record) for record in records]])
+        answer = self._receive()
+        if not answer:
+            raise _CrashedError(self._ending())
+        return [
+            outcome_from_json(record.id, told)
+            for record, told in zip(records, json.loads(answer), strict=True)
+        ]
+
+    def end(self) -> None:
+        """Ends the process and waits for it."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(BrokenPipeError):
+                stream.close()
+        self._process.wait()
+
+    def _send(self, message: object) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, which its silence tells
+            self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
+            self._process.stdin.flush()
+
+    def _receive(self) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def _ending(self) -> str:
+        code = self._process.wait()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"

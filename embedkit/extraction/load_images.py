@@ -1,0 +1,111 @@
+"""From image records to the backbone's input: read, decode, scale, crop and hash."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedkit.decode.phash import THUMBNAIL_SIDE, perceptual_hashes
+from embedkit.decode.sniff import sniff_format
+from embedkit.errors import DecodeError
+from embedkit.sources.image_suffixes import has_image_name
+from embedkit.types import ImageFacts, ImageFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.decode.image_loader import ImageLoader, LoadedImage
+    from embedkit.sources import ImageReader
+    from embedkit.types import ImageRecord
+
+__all__ = ["Outcome", "load_images", "outcome_from_json", "outcome_to_json"]
+
+Outcome = ImageFacts | ImageFailure | None
+"""What became of a record: its facts, why it failed, or None for a file that is no image."""
+
+
+class _Read(NamedTuple):
+    """An image that was decoded, and what is known of its encoded bytes."""
+
+    loaded: LoadedImage
+    nbytes: int
+    content_hash: bytes
+
+
+def load_images(
+    reader: ImageReader,
+    load: ImageLoader,
+    records: Sequence[ImageRecord],
+    pixels: NDArray[np.uint8],
+) -> list[Outcome]:
+    """Loads images, each into its own place.
+
+    Args:
+        reader: Gives the encoded bytes.
+        load: Decodes, scales and crops.
+        records: ``n`` records.
+        pixels: ``(n or more, S, S, 3) uint8``; the place of what isn't loaded stays as it is.
+
+    Returns:
+        One outcome per record.
+    """
+    outcomes: list[Outcome] = []
+    thumbnails = np.empty((len(records), THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), np.uint8)
+    loaded: list[tuple[int, _Read]] = []
+    for place, record in enumerate(records):
+        found = _read(reader, load, record)
+        outcomes.append(found if isinstance(found, ImageFailure) else None)
+        if isinstance(found, _Read):
+            pixels[place] = found.loaded.pixels
+            thumbnails[len(loaded)] = found.loaded.thumbnail
+            loaded.append((place, found))
+    hashes = perceptual_hashes(thumbnails[: len(loaded)]) if loaded else []
+    for (place, one), phash in zip(loaded, hashes, strict=True):
+        image = one.loaded
+        outcomes[place] = ImageFacts(
+            image.width, image.height, one.nbytes, image.format, one.content_hash, phash
+        )
+    return outcomes
+
+
+def _read(
+    reader: ImageReader, load: ImageLoader, record: ImageRecord
+) -> _Read | ImageFailure | None:
+    nbytes = -1 if record.nbytes is None else record.nbytes
+    try:
+        if record.problem is not None:
+            raise DecodeError(record.id, record.problem)
+        if not has_image_name(record.id) and sniff_format(reader.peek(record)) is None:
+            return None
+        data = reader.read(record)
+        nbytes = len(data)
+        loaded = load(data, record.id)
+    except DecodeError as exc:
+        return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
+    return _Read(loaded, nbytes, hashlib.sha256(data).digest())
+
+
+def outcome_to_json(outcome: Outcome) -> list[Any] | None:
+    """Plain values that JSON can hold; `outcome_from_json` reads them."""
+    if outcome is None:
+        return None
+    if isinstance(outcome, ImageFailure):
+        return [outcome.reason, outcome.nbytes]
+    facts = outcome
+    return [
+        facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(), facts.phash
+    ]  # fmt: skip
+
+
+def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:
+    """What `outcome_to_json` gave."""
+    if values is None:
+        return None
+    if len(values) == 2:
+        return ImageFailure(image_id, *values)
+    width, height, nbytes, image_format, content_hash, phash = values
+    return ImageFacts(width, height, nbytes, image_format, bytes.fromhex(content_hash), phash)

@@ -1,0 +1,130 @@
+"""Processes that take a share as JSON on stdin, and tell of it in lines of JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from embedkit.errors import WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedkit.extraction.multi_gpu.task import Share
+
+__all__ = ["run_processes"]
+
+_STOP = b"stop\n"
+_POLL_SECONDS = 0.2
+
+
+def run_processes(
+    shares: Sequence[Share],
+    stop: threading.Event | None,
+    on_progress: Callable[[int, dict[str, Any]], None],
+) -> None:
+    """Runs a process for each share, to the end of all.
+
+    Whatever ends this function, the processes commit what they have done, and none outlives it. A
+    process whose parent is killed ends at once.
+
+    Args:
+        shares: What each is to do.
+        stop: When set, all stop in good order.
+        on_progress: Called with a share's place and what its process tells of its progress.
+
+    Raises:
+        WorkerError: A process failed; the others were stopped in good order.
+    """
+    messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for place, share in enumerate(shares):
+            processes.append(_start(place, share, messages))
+        failed = _follow(processes, messages, stop, on_progress)
+    finally:
+        for process in processes:
+            _send(process, _STOP)
+        for process in processes:
+            process.wait()
+            _close(process)
+    if failed is not None:
+        place, reason = failed
+        raise WorkerError(
+            f"the process on {shares[place].choice.device} failed ({reason}); what was done is "
+            "kept: run the same command again to go on"
+        )
+
+
+def _start(
+    place: int, share: Share, messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]]
+) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "embedkit.extraction.multi_gpu.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    _send(process, json.dumps(share.to_config()).encode() + b"\n")
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            messages.put((place, json.loads(line)))
+        messages.put((place, None))
+
+    threading.Thread(target=read, daemon=True).start()
+    return process
+
+
+def _follow(
+    processes: Sequence[subprocess.Popen[bytes]],
+    messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]],
+    stop: threading.Event | None,
+    on_progress: Callable[[int, dict[str, Any]], None],
+) -> tuple[int, str] | None:
+    """Until all have ended; the first failure, as place and reason, if there was one."""
+    running, told = set(range(len(processes))), set[int]()
+    failed: tuple[int, str] | None = None
+    stopping = False
+    while running:
+        if not stopping and (failed is not None or (stop is not None and stop.is_set())):
+            stopping = True
+            for process in processes:
+                _send(process, _STOP)
+        try:
+            place, message = messages.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if message is None:
+            running.remove(place)
+            if place not in told:
+                failed = failed or (place, f"it ended with {processes[place].wait()}")
+        elif "progress" in message:
+            on_progress(place, message["progress"])
+        else:
+            told.add(place)
+            if message["error"] is not None:
+                failed = failed or (place, message["error"])
+    return failed
+
+
+def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(line)
+        process.stdin.flush()
+    except BrokenPipeError:  # it has ended, which its stdout tells
+        return
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        try:
+            stream.close()
+        except BrokenPipeError:  # what it was told after its end
+            continue

@@ -1,0 +1,136 @@
+"""A run over a frozen plan on several devices."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from embedkit.extraction.checkpoints import Checkpoints
+from embedkit.extraction.multi_gpu.processes import run_processes
+from embedkit.extraction.multi_gpu.task import Share, plain_options
+from embedkit.extraction.runner import ExtractResult, Progress
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+
+    from embedkit.backbones.load_options import LoadOptions
+    from embedkit.engines import EngineChoice
+    from embedkit.sources.shard_plan import Plan
+    from embedkit.store.format import StoreMeta
+    from embedkit.store.working_dir import PartialStore
+    from embedkit.types import Head
+
+__all__ = ["Fleet"]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A run in several processes, as ``Run`` is one in several threads.
+
+    Each process does whole shards, which are cut from the plan alone; so the store is the same to
+    the byte as that of one process on such a device.
+
+    Attributes:
+        partial: Where the shards go; this process holds its lock.
+        plan: What to embed.
+        meta: How the rows are made, as frozen.
+        head: The classifier that is stored beside them.
+        backbone: The backbone's name, by which each process loads it.
+        loading: How it is loaded.
+        choice: The engine and the devices; the precision is decided.
+        workers: Threads of all processes together; None is one a core.
+        processes: Whether each decodes in processes; None where that pays.
+    """
+
+    partial: PartialStore
+    plan: Plan
+    meta: StoreMeta
+    head: Head | None
+    backbone: str
+    loading: LoadOptions
+    choice: EngineChoice
+    workers: int | None
+    processes: bool | None = None
+
+    def go(
+        self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
+    ) -> ExtractResult:
+        """Embeds until the plan is done or ``stop`` is set; see ``Run.go``.
+
+        Raises:
+            WorkerError: A process failed; what all had done is committed.
+        """
+        every = range(self.plan.num_shards)
+        before = self._checkpoints(every)
+        shares = self._shares([number for number in every if not before.is_finished(number)])
+        tally = _Tally(before, [self._checkpoints(share.shards) for share in shares])
+        began = time.monotonic()
+
+        def tell(place: int, progress: dict[str, Any]) -> None:
+            tally.latest[place] = (progress["done"], progress["failed"])
+            if on_progress is not None:
+                on_progress(tally.progress(time.monotonic() - began))
+
+        run_processes(shares, stop, tell)
+        seconds, after = time.monotonic() - began, self._checkpoints(every)
+        return ExtractResult.of(
+            self.partial.output,
+            after.counts,
+            complete=after.images_done == after.total,
+            resumed=before.resumed,
+            seconds=seconds,
+            images_per_second=(after.images_done - before.resumed) / seconds,
+        )
+
+    def _checkpoints(self, shards: Sequence[int]) -> Checkpoints:
+        return Checkpoints(self.partial, self.plan, self.meta, self.head, shards)
+
+    def _shares(self, missing: Sequence[int]) -> list[Share]:
+        """One for each device, as long as there are shards; the cores are dealt out too."""
+        devices = self.choice.devices[: len(missing)]
+        count = len(devices)
+        return [
+            Share(
+                self.partial.output.absolute(),
+                tuple(missing[place::count]),
+                self.backbone,
+                plain_options(self.loading),
+                replace(self.choice, devices=(device,)),
+                _cores(place, count),
+                None if self.workers is None else max(1, self.workers // count),
+                self.processes,
+            )
+            for place, device in enumerate(devices)
+        ]
+
+
+class _Tally:
+    """Adds up how far all processes are."""
+
+    def __init__(self, before: Checkpoints, shares: Sequence[Checkpoints]) -> None:
+        self._done, self._total = before.images_done, before.total
+        self._failed = before.counts.failed
+        self._begun = [(share.images_done, share.counts.failed) for share in shares]
+        self.latest = dict(enumerate(self._begun))
+
+    def progress(self, seconds: float) -> Progress:
+        """That of the whole run."""
+        new = failed = 0
+        for place, (done, failures) in enumerate(self._begun):
+            new += self.latest[place][0] - done
+            failed += self.latest[place][1] - failures
+        return Progress(
+            self._done + new, self._total, self._failed + failed, seconds, new / max(seconds, 1e-9)
+        )
+
+
+def _cores(place: int, count: int) -> tuple[int, ...]:
+    """The share of this process's cores that one of ``count`` processes gets."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    cores = sorted(os.sched_getaffinity(0))
+    mine = cores[place * len(cores) // count : (place + 1) * len(cores) // count]
+    return tuple(mine or cores)

@@ -1,0 +1,71 @@
+"""What one process of a fleet does, in a form that travels as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from embedkit.decode.preprocessing import Preprocessing
+from embedkit.engines import EngineChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from embedkit.backbones.load_options import LoadOptions
+
+__all__ = ["Share", "plain_options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process does.
+
+    Attributes:
+        output: The store.
+        shards: Numbers of the shards to do.
+        backbone: Its name.
+        loading: How it is loaded.
+        choice: The engine, on one device.
+        cores: The CPU cores to use; empty for all.
+        workers: Threads; None goes by the cores.
+        processes: Whether processes decode; None where that pays.
+    """
+
+    output: Path
+    shards: tuple[int, ...]
+    backbone: str
+    loading: Mapping[str, Any]
+    choice: EngineChoice
+    cores: tuple[int, ...]
+    workers: int | None
+    processes: bool | None = None
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; ``from_config`` reads them."""
+        return {**asdict(self), "output": str(self.output)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """What ``to_config`` gave."""
+        choice = {**config["choice"], "devices": tuple(config["choice"]["devices"])}
+        return cls(
+            Path(config["output"]),
+            tuple(config["shards"]),
+            config["backbone"],
+            config["loading"],
+            EngineChoice(**choice),
+            tuple(config["cores"]),
+            config["workers"],
+            config["processes"],
+        )
+
+
+def plain_options(loading: LoadOptions) -> dict[str, Any]:
+    """The options in values that JSON can hold, without what only this process can do."""
+    told: dict[str, Any] = {key: value for key, value in loading.items() if key != "on_download"}
+    if "weights" in told:
+        told["weights"] = str(told["weights"])
+    if isinstance(told.get("preprocessing"), Preprocessing):
+        told["preprocessing"] = told["preprocessing"].to_config()
+    return told

@@ -1,0 +1,112 @@
+"""One process of a multi-GPU run, run as a module: its task comes on stdin."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from embedkit.backbones import load_backbone
+from embedkit.decode.resize import Scaler
+from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
+from embedkit.extraction.config import loader_of
+from embedkit.extraction.decode_workers import open_decode_workers
+from embedkit.extraction.multi_gpu.task import Share
+from embedkit.extraction.precision import engine_differences, open_precise
+from embedkit.extraction.runner import Run
+from embedkit.sources.shard_plan import Plan
+from embedkit.store.working_dir import PartialStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import FileIO
+
+    from embedkit.extraction.runner import Progress
+
+__all__ = ["work"]
+
+
+def work(share: Share, stop: threading.Event, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Does a share of a run whose plan and meta are frozen, under the parent's lock.
+
+    Args:
+        share: What to do.
+        stop: When set, what is done is committed and the work ends.
+        tell: Called with each message to the parent.
+
+    Raises:
+        StoreMismatchError: This device, or the weights as they are now, would give other rows.
+        EmbedkitError: As ``extract`` does.
+    """
+    partial = PartialStore(share.output)
+    frozen, plan = partial.frozen_meta(), Plan.open(partial.folder)
+    if frozen is None or plan is None:
+        raise StoreError(f"{partial.folder}: no run was begun there")
+    meta = frozen[0]
+    backbone = load_backbone(share.backbone, **share.loading)
+    with ExitStack() as stack:
+        load = loader_of(meta, backbone, stack.enter_context(Scaler(plan.count)))
+        decoders = open_decode_workers(
+            load,
+            share.choice,
+            sum(plan.rows(number) for number in share.shards),
+            workers=share.workers,
+            processes=share.processes,
+        )
+        stack.enter_context(decoders or nullcontext())
+        engine, described = open_precise(backbone, share.choice, plan, load, meta.engine)
+        stack.enter_context(engine)
+        differences = engine_differences(meta.engine, described)
+        if backbone.fingerprint != meta.weights_fingerprint:
+            differences["weights"] = (meta.weights_fingerprint, backbone.fingerprint)
+        if differences:
+            raise StoreMismatchError(str(partial.folder), differences)
+
+        def on_progress(progress: Progress) -> None:
+            tell({"progress": asdict(progress)})
+
+        run = Run(
+            partial, plan, meta, backbone.head, load, engine, share.workers, share.shards, decoders
+        )
+        run.go(stop, on_progress)
+
+
+def _main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent asks for an orderly end
+    logging.getLogger("embedkit").setLevel(logging.ERROR)  # the parent has told all this
+    messages = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing else is to get among the messages
+    commands = os.fdopen(os.dup(0), "rb", buffering=0)  # a buffer's lock could be held at the end
+    share = Share.from_config(json.loads(commands.readline()))
+    if share.cores:
+        os.sched_setaffinity(0, share.cores)
+    stop = threading.Event()
+    threading.Thread(target=_obey, args=(commands, stop), daemon=True).start()
+
+    def tell(message: dict[str, Any]) -> None:
+        messages.write(json.dumps(message) + "\n")
+        messages.flush()
+
+    error = None
+    try:
+        work(share, stop, tell)
+    except (EmbedkitError, ValueError, OSError) as exc:
+        error = " ".join(str(exc).split())
+    tell({"error": error})
+
+
+def _obey(commands: FileIO, stop: threading.Event) -> None:
+    """Stops in good order when asked, and at once when the parent has gone."""
+    while commands.readline():
+        stop.set()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,192 @@
+"""The loop from a frozen plan to finished shards: overlap, checkpoints, progress, stopping."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from embedkit.engines import usable_cores
+from embedkit.extraction.batch_processor import BatchProcessor, in_order
+from embedkit.extraction.checkpoints import Checkpoints
+from embedkit.sources import ImageReader
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from embedkit.decode.image_loader import ImageLoader
+    from embedkit.engines import Engine
+    from embedkit.extraction.decode_workers import DecodeWorkers
+    from embedkit.sources.shard_plan import Plan
+    from embedkit.store.format import StoreCounts, StoreMeta
+    from embedkit.store.working_dir import PartialStore
+    from embedkit.types import Head, ImageRecord
+
+__all__ = ["ExtractResult", "Progress", "Run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an extraction is.
+
+    Attributes:
+        done: Images finished, those of earlier runs included.
+        total: Images in the plan.
+        failed: Images that could not be embedded.
+        seconds: Since this run's loop began.
+        images_per_second: This run's rate.
+    """
+
+    done: int
+    total: int
+    failed: int
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractResult:
+    """What an extraction did. ``found = embedded + failed + skipped`` when it is complete.
+
+    Attributes:
+        path: The store.
+        complete: False if the run was stopped before its end.
+        found: Files that the source listed.
+        embedded: Rows of the store.
+        failed: Images that could not be embedded; the store names each with its reason.
+        skipped: Files that are no images.
+        resumed: Images that an earlier run had already done.
+        seconds: Of this run's loop.
+        images_per_second: This run's rate.
+    """
+
+    path: Path
+    complete: bool
+    found: int
+    embedded: int
+    failed: int
+    skipped: int
+    resumed: int
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        counts: StoreCounts,
+        *,
+        complete: bool,
+        resumed: int,
+        seconds: float = 0.0,
+        images_per_second: float = 0.0,
+    ) -> ExtractResult:
+        """The result for these counts."""
+        return cls(
+            path,
+            complete,
+            counts.found,
+            counts.embedded,
+            counts.failed,
+            counts.skipped,
+            resumed,
+            seconds,
+            images_per_second,
+        )
+
+
+class _Task(NamedTuple):
+    """One batch: the shard that it belongs to, and its images."""
+
+    shard: int
+    records: list[ImageRecord]
+
+
+@dataclass
+class Run:
+    """One run over a frozen plan: embeds what is missing, commits as it goes.
+
+    Attributes:
+        partial: Where the shards go.
+        plan: What to embed.
+        meta: How the rows are made.
+        head: The classifier that is stored beside them.
+        load: Decodes and scales.
+        engine: Embeds.
+        workers: Threads; None is one a core, and one for each of the engine's lanes, so that all
+            cores decode while some threads wait for the device.
+        shards: The numbers of the shards to do; None for all of the plan.
+        decoders: Processes that decode; None: the workers do.
+    """
+
+    partial: PartialStore
+    plan: Plan
+    meta: StoreMeta
+    head: Head | None
+    load: ImageLoader
+    engine: Engine
+    workers: int | None
+    shards: Sequence[int] | None = None
+    decoders: DecodeWorkers | None = None
+
+    def go(
+        self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
+    ) -> ExtractResult:
+        """Embeds until the plan is done or ``stop`` is set.
+
+        Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
+        """
+        shards = range(self.plan.num_shards) if self.shards is None else self.shards
+        work = Checkpoints(self.partial, self.plan, self.meta, self.head, shards)
+        began = time.monotonic()
+        with ImageReader(max_bytes=self.load.policy.max_bytes) as reader:
+            process = BatchProcessor(
+                reader,
+                self.load,
+                self.engine,
+                self.meta.dtype,
+                self.meta.normalized,
+                self.decoders,
+            )
+            tasks = self._tasks(work)
+            workers = self.workers or usable_cores() + self.engine.lanes
+            if self.decoders is not None:
+                workers = self.decoders.callers
+            results = in_order(lambda task: process(task.records), tasks, workers)
+            try:
+                with closing(results):
+                    for task, part in results:
+                        work.add(task.shard, part)
+                        if on_progress is not None:
+                            on_progress(self._progress(work, began))
+                        if stop is not None and stop.is_set():
+                            break
+            finally:
+                work.save()
+        progress = self._progress(work, began)
+        return ExtractResult.of(
+            self.partial.output,
+            work.counts,
+            complete=progress.done == progress.total,
+            resumed=work.resumed,
+            seconds=progress.seconds,
+            images_per_second=progress.images_per_second,
+        )
+
+    def _tasks(self, work: Checkpoints) -> Iterator[_Task]:
+        size = self.engine.batch_size
+        for number in work.shards:
+            if work.is_finished(number):
+                continue
+            records = self.plan.shard(number)
+            for start in range(work.done(number), len(records), size):
+                yield _Task(number, records[start : start + size])
+
+    def _progress(self, work: Checkpoints, began: float) -> Progress:
+        seconds = time.monotonic() - began
+        done = work.images_done
+        rate = (done - work.resumed) / seconds if seconds > 0 else 0.0
+        return Progress(done, work.total, work.counts.failed, seconds, rate)

@@ -1,0 +1,234 @@
+"""The files and pixels of a store's images, by their ids."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from hashlib import sha256
+from itertools import takewhile
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from embedkit.decode.exact import decode_image
+from embedkit.decode.policy import DecodePolicy
+from embedkit.errors import DecodeError, SourceError, StoreFormatError
+from embedkit.sources import ImageReader, open_source
+from embedkit.sources.id_lookup import find_originals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from embedkit.store import EmbeddingStore, StoreMeta
+    from embedkit.types import ImageRecord
+
+__all__ = ["OriginalImages", "hashes_of", "policy_of"]
+
+# What is looked at to find out where images were moved to.
+_TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS, _TRIED_IMAGES = 64, 10_000, 16, 8
+
+
+def policy_of(meta: StoreMeta) -> DecodePolicy:
+    """The decoding limits and background that the images of a store were decoded with.
+
+    Raises:
+        StoreFormatError: They have a setting that this version doesn't know.
+    """
+    settings = {name: value for name, value in meta.decode.items() if name != "decoder"}
+    try:
+        return DecodePolicy.from_config(settings)
+    except (TypeError, ValueError, KeyError) as exc:
+        raise StoreFormatError(
+            f"the images were decoded with settings that this embedkit doesn't know ({exc})"
+        ) from exc
+
+
+def hashes_of(store: EmbeddingStore) -> dict[str, bytes]:
+    """SHA-256 of the encoded images of a store, by their ids."""
+    rows = store.images("content_hash")
+    return {name: row.tobytes() for name, row in zip(store.ids, rows, strict=True)}
+
+
+class OriginalImages:
+    """Reads and decodes images by id, in many threads; use it as a context manager.
+
+    Args:
+        records: Where each id's image lies.
+        policy: Decoding limits and background; None is the default policy.
+        hashes: SHA-256 of each id's encoded image, see ``hashes_of``; an image of other bytes isn't
+            it, whatever its name. None doesn't look.
+    """
+
+    def __init__(
+        self,
+        records: Mapping[str, ImageRecord],
+        policy: DecodePolicy | None = None,
+        hashes: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self._policy = policy or DecodePolicy()
+        self._records = records
+        self._hashes = hashes
+        self._stack = ExitStack()
+        self._reader = self._stack.enter_context(ImageReader(max_bytes=self._policy.max_bytes))
+
+    @classmethod
+    def by_ids(
+        cls,
+        ids: Iterable[str],
+        root: Path,
+        policy: DecodePolicy | None = None,
+        hashes: Mapping[str, bytes] | None = None,
+    ) -> Self:
+        """Takes each id for the path that it was.
+
+        Args:
+            ids: Of a store, each once.
+            root: The folder that relative ids are below.
+            policy: As the class's.
+            hashes: As the class's.
+        """
+        return cls(dict(find_originals(ids, root)), policy, hashes)
+
+    @classmethod
+    def of_source(
+        cls,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        ids: Iterable[str],
+        policy: DecodePolicy | None = None,
+        hashes: Mapping[str, bytes] | None = None,
+    ) -> Self:
+        """Looks the ids up in a source, be it where it was or elsewhere by now.
+
+        If none of its images has one of the ids as they are, a folder that ids begin with is taken
+        to be another one now: the one whose images, as far as looked at, are those that were
+        embedded, of equals the one that finds most, and of these the one that leaves most of their
+        paths alike.
+
+        Args:
+            source: What ``extract`` was given, or where that lies now; or several.
+            ids: Of a store, each once.
+            policy: As the class's.
+            hashes: As the class's.
+
+        Raises:
+            SourceError: The source can't be listed, has none of the images, or has several folders
+                that could be theirs.
+        """
+        wanted = list(ids)
+        there = {record.id: record for record in open_source(source, labels="none").scan()}
+        found = {name: there[name] for name in wanted if name in there}
+        found = found or _moved(wanted, there, hashes or {})
+        if not found:
+            sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+            raise SourceError(
+                f"{', '.join(map(str, sources))}: has none of the store's images, whose ids "
+                f"are like {wanted[0] if wanted else 'nothing'}"
+            )
+        names = {record.id: name for name, record in found.items()}
+        in_order = {names[place]: record for place, record in there.items() if place in names}
+        return cls(in_order, policy, hashes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._records
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids, members of an archive in its own order, in which they are read fastest."""
+        return iter(self._records)
+
+    def read(self, image_id: str) -> bytes:
+        """The encoded image.
+
+        Raises:
+            DecodeError: It isn't in the source, can't be read, or is another one.
+        """
+        record = self._records.get(image_id)
+        if record is None:
+            raise DecodeError(image_id, "isn't in the source")
+        data = self._reader.read(record)
+        if self._hashes is not None and sha256(data).digest() != self._hashes[image_id]:
+            raise DecodeError(image_id, "isn't the image that was embedded: its bytes are others")
+        return data
+
+    def __call__(self, image_id: str) -> NDArray[np.uint8]:
+        """The pixels, ``(H, W, 3)`` uint8 RGB, upright.
+
+        Raises:
+            DecodeError: As ``decode``'s.
+        """
+        return np.asarray(self.decode(image_id))
+
+    def decode(self, image_id: str) -> Image:
+        """The image, RGB, upright.
+
+        Raises:
+            DecodeError: As ``read``'s, or it can't be decoded.
+        """
+        return decode_image(self.read(image_id), image_id, self._policy).image
+
+
+def _moved(
+    wanted: Sequence[str], there: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]
+) -> dict[str, ImageRecord]:
+    """The records of ids whose folder has another place or name by now.
+
+    Raises:
+        SourceError: Two folders could be theirs.
+    """
+    by_name = defaultdict(list)
+    for other in there:
+        by_name[other.rpartition("/")[2]].append(other)
+    votes: Counter[tuple[str, str]] = Counter()
+    for name in wanted[:: max(len(wanted) // _TRIED_IDS, 1)]:
+        namesakes = by_name[name.rpartition("/")[2]]
+        votes.update(_folders(name, other) for other in namesakes[:_TRIED_NAMESAKES])
+    folders = [folders for folders, _ in votes.most_common(_TRIED_FOLDERS)]
+    found = {folders: _replaced(wanted, there, *folders) for folders in folders}
+    right = {f: _right(found[f], hashes) if len(found) > 1 else 0 for f in folders}
+    ranks = {f: (-right[f], -len(found[f]), len(f[0])) for f in folders}
+    folders.sort(key=ranks.__getitem__)
+    if len(folders) > 1 and ranks[folders[0]] == ranks[folders[1]]:
+        raise SourceError(
+            f"{folders[0][1]} and {folders[1][1]} could both be where the store's images, such as "
+            f"{wanted[0]}, are now: give only the right folder, or give it its old name"
+        )
+    return found[folders[0]] if folders else {}
+
+
+def _right(found: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]) -> int:
+    """How many of the first few images that were found are those that were embedded."""
+    right = 0
+    with ImageReader(max_bytes=DecodePolicy().max_bytes) as reader:
+        for name in [name for name in found if name in hashes][:_TRIED_IMAGES]:
+            try:
+                right += sha256(reader.read(found[name])).digest() == hashes[name]
+            except DecodeError:
+                continue  # it is none of them
+    return right
+
+
+def _folders(name: str, other: str) -> tuple[str, str]:
+    """What two paths begin with, folders as a whole, before what they have in common."""
+    mine, theirs = name.split("/"), other.split("/")
+    pairs = zip(reversed(mine), reversed(theirs), strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    tail = len("/".join(mine[len(mine) - alike :]))
+    return name[: len(name) - tail], other[: len(other) - tail]
+
+
+def _replaced(
+    wanted: Iterable[str], there: Mapping[str, ImageRecord], old: str, new: str
+) -> dict[str, ImageRecord]:
+    """The records of ids that begin with ``old``, where that is ``new`` by now."""
+    named = ((name, new + name[len(old) :]) for name in wanted if name.startswith(old))
+    return {name: there[now] for name, now in named if now in there}

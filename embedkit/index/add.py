@@ -1,0 +1,153 @@
+"""Adding the rows of new stores to an index that is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit._version import __version__
+from embedkit.errors import IndexFileError, StoreMismatchError
+from embedkit.index.add_vectors import Encoder
+from embedkit.index.build_steps import write_ids
+from embedkit.index.faiss_io import write_faiss
+from embedkit.index.faiss_types import adds_at_once, reserve
+from embedkit.index.generation import ContentWriter, copy_into
+from embedkit.index.inverted_lists import merge_on_disk, name_lists
+from embedkit.index.store_rows import RowOrder
+from embedkit.store.format import StoreMeta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import faiss
+
+    from embedkit.index.generation import ContentReader
+    from embedkit.index.manifest import IndexManifest, StoreEntry
+    from embedkit.index.progress import Reporter
+    from embedkit.index.store_rows import StoreRows
+    from embedkit.index.working_dir import PartialIndex
+
+__all__ = ["Addition"]
+
+_PART, _LISTS, _FACTORS = "held.faiss", "lists-final.bin", "factors.f4"
+
+
+class Addition:
+    """The rows of new stores on their way into an index."""
+
+    def __init__(
+        self, partial: PartialIndex, reader: ContentReader, rows: StoreRows, reporter: Reporter
+    ) -> None:
+        """Prepares an addition.
+
+        Args:
+            partial: The working folder.
+            reader: The index as it is.
+            rows: The rows to add.
+            reporter: Is told how far it is.
+        """
+        self._partial, self._reader, self._rows = partial, reader, rows
+        self._reporter = reporter
+        self._start = reader.manifest.count
+        self._stop = self._start + len(rows)
+        self._order = RowOrder(self._stop, first=self._start)
+
+    def write(self, entries: Sequence[StoreEntry]) -> IndexManifest:
+        """Writes the next generation's files, and gives its manifest.
+
+        Raises:
+            IndexFileError: A store is in the index already.
+            StoreMismatchError: The stores were embedded otherwise than the index.
+            StoreError: A row isn't finite, or can't be read.
+        """
+        before = self._reader.manifest
+        self._refuse(before, entries)
+        writer = ContentWriter(self._reader.folder, before.generation + 1, before.files)
+        index = self._added(writer)
+        writer.write("index", lambda write: write_faiss(index, write))
+        writer.write("ids", self._write_ids)
+        self._write_order(writer)
+        if "factors" in before.files:
+            writer.write("factors", lambda write: copy_into(self._partial.path(_FACTORS), write))
+        return replace(
+            before,
+            files=writer.files,
+            count=self._stop,
+            stores=(*before.stores, *entries),
+            generation=before.generation + 1,
+            bytes_per_vector=round((writer.files["index"].nbytes or 0) / max(self._stop, 1), 1),
+            embedkit_version=__version__,
+        )
+
+    def _refuse(self, before: IndexManifest, entries: Sequence[StoreEntry]) -> None:
+        if adds_at_once(self._reader.index("trained")):
+            raise IndexFileError(
+                f"{self._reader.folder}: faiss adds nothing to a {before.factory} that is built; "
+                "build it again with all stores"
+            )
+        present = {entry.fingerprint for entry in before.stores}
+        for entry in entries:
+            if entry.fingerprint in present:
+                raise IndexFileError(f"{self._reader.folder}: {entry.path} is in it already")
+            present.add(entry.fingerprint)
+        store = self._rows.stores[0]
+        if differences := StoreMeta.from_config(before.meta).differences(store.meta):
+            raise StoreMismatchError(str(store.path), differences)
+
+    def _added(self, writer: ContentWriter) -> faiss.Index:
+        """The index with the new rows, in memory but for lists that stay on disk."""
+        encoder = self._encoder()
+        if not self._reader.manifest.on_disk:
+            index = self._reader.index()
+            reserve(index, self._stop)
+            encoder.add(index, self._start, self._stop)
+            return index
+        part = self._reader.index("trained")
+        encoder.add(part, self._start, self._stop)
+        self._partial.commit(_PART, lambda file: write_faiss(part, file.write))
+        index = self._reader.index("trained")
+        parts, lists = [self._partial.path(_PART)], self._partial.path(_LISTS)
+        merge_on_disk(index, parts, lists, self._reader.index())
+        self._partial.move(_LISTS, writer.path("lists"))
+        writer.take_up("lists")
+        name_lists(index, writer.path("lists").name)
+        return index
+
+    def _encoder(self) -> Encoder:
+        def write_old(write: Callable[[bytes], int]) -> None:
+            if "factors" in self._reader.manifest.files:
+                copy_into(self._reader.checked("factors"), write)
+
+        self._partial.commit(_FACTORS, lambda file: write_old(file.write))
+        return Encoder(
+            self._rows,
+            self._order,
+            self._reader.space(),
+            self._partial.path(_FACTORS),
+            lambda done: self._reporter.tell("add", done - self._start, len(self._rows)),
+        )
+
+    def _write_ids(self, write: Callable[[bytes], int]) -> None:
+        copy_into(self._reader.checked("ids"), write)
+        write_ids(
+            self._rows,
+            self._order,
+            self._start,
+            self._stop,
+            write,
+            lambda done: self._reporter.tell("write", done - self._start, len(self._rows)),
+        )
+
+    def _write_order(self, writer: ContentWriter) -> None:
+        """The new rows follow those of all stores before, indexed or not."""
+        before = self._reader.manifest
+        first = sum(entry.rows for entry in before.stores)
+        order = self._reader.order()
+        if order.is_plain and first == self._start:
+            return
+        rows = np.concatenate(
+            [order.span(0, self._start), np.arange(first, first + len(self._rows))]
+        )
+        writer.write("rows", lambda write: write(rows.astype("<i8").tobytes()))

@@ -1,0 +1,154 @@
+"""Adding rows to a trained index, in parts that a kill can't take back.
+
+Inverted lists can be joined, so each part is an index of its own rows, of bounded size; their union
+may be larger than memory. Everything else (graphs, fast-scan codes) grows as one, and a part is the
+index so far, saved now and then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.index.faiss_io import read_faiss, write_faiss
+from embedkit.index.faiss_types import adds_at_once, ivf_of, reserve
+from embedkit.index.gpu import adding_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import faiss
+
+    from embedkit.index.store_rows import RowOrder, StoreRows
+    from embedkit.index.vector_space import Space
+    from embedkit.index.working_dir import PartialIndex
+
+__all__ = ["Encoder", "load_index"]
+
+_BLOCK_BYTES = 32 * 2**20  # of float32 rows at once
+_PART_BYTES = 96 * 2**20  # of codes in a part that will be joined
+_SAVE_SECONDS = 60.0  # between two savings of an index that grows as one
+_SAVE_SHARE = 0.1  # of the time that saving may take
+
+
+class Encoder:
+    """Brings rows into the space and into an index.
+
+    Attributes:
+        rows: The stores' rows.
+        order: Which row goes to which position.
+        space: The index's space.
+    """
+
+    def __init__(
+        self,
+        rows: StoreRows,
+        order: RowOrder,
+        space: Space,
+        factors: Path,
+        on_rows: Callable[[int], None],
+    ) -> None:
+        """Makes an encoder.
+
+        Args:
+            rows: The stores' rows.
+            order: Which row goes to which position.
+            space: The index's space.
+            factors: File of the rows' factors, written at the positions' places.
+            on_rows: Called with the last position + 1 of each block that is added.
+        """
+        self.rows, self.order, self.space = rows, order, space
+        self._factors, self._on_rows = factors, on_rows
+        self._block_rows = max(1, _BLOCK_BYTES // (4 * max(rows.dim, space.dim)))
+
+    def add(self, index: faiss.Index, start: int, stop: int) -> None:
+        """Adds the rows at some positions, and writes down their factors, durably.
+
+        Args:
+            index: Trained; without inverted lists it holds the positions before ``start``.
+            start: The first position.
+            stop: The last position + 1.
+
+        Raises:
+            StoreError: A row can't be read, or isn't finite.
+            OSError: The factors can't be written.
+        """
+        step = max(1, stop - start) if adds_at_once(index) else self._block_rows
+        with self._factors.open("r+b") as file, adding_to(index) as add:
+            file.seek(4 * self.space.num_factors * start)
+            for first in range(start, stop, step):
+                last = min(first + step, stop)
+                raw = self.rows.read(self.order.span(first, last))
+                vectors = self.space.project(raw)
+                add(vectors, np.arange(first, last))
+                file.write(self.space.factors(raw).astype("<f4").tobytes())
+                self._on_rows(last)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def add_separate_parts(self, partial: PartialIndex, index: faiss.Index, stop: int) -> None:
+        """Adds all positions before ``stop`` as parts, going on after those that are there.
+
+        Args:
+            partial: The working folder.
+            index: Trained and empty; with inverted lists that can be joined.
+            stop: The last position + 1.
+        """
+        ivf = ivf_of(index)
+        assert ivf is not None
+        rows = max(self._block_rows, _PART_BYTES // (ivf.code_size + 8))
+        done = max((last for _, last, _ in partial.parts()), default=0)
+        for start in range(done, stop, rows):
+            last = min(start + rows, stop)
+            self.add(index, start, last)
+            partial.commit(partial.part_name(start, last), lambda f: write_faiss(index, f.write))
+            index.reset()
+
+    def add_growing(self, partial: PartialIndex, index: faiss.Index, stop: int) -> faiss.Index:
+        """Adds all positions before ``stop`` to one index, going on from what was saved of it.
+
+        Args:
+            partial: The working folder.
+            index: Trained and empty.
+            stop: The last position + 1.
+
+        Returns:
+            The index with all of them, in memory.
+        """
+        saved_parts = partial.parts()
+        done = saved_parts[-1][1] if saved_parts else 0
+        if saved_parts:
+            index = load_index(saved_parts[-1][2])
+        reserve(index, stop)
+        saved, pause = time.monotonic(), _SAVE_SECONDS
+        for start in range(done, stop, self._block_rows):
+            last = min(start + self._block_rows, stop)
+            self.add(index, start, last)
+            began = time.monotonic()
+            if began - saved >= pause:
+                _replace_part(partial, index, last)
+                saved = time.monotonic()
+                pause = max(_SAVE_SECONDS, (saved - began) / _SAVE_SHARE)
+        return index
+
+
+def _replace_part(partial: PartialIndex, index: faiss.Index, stop: int) -> None:
+    old = partial.parts()
+    partial.commit(partial.part_name(0, stop), lambda file: write_faiss(index, file.write))
+    for _, last, path in old:
+        if last < stop:
+            path.unlink()
+
+
+def load_index(path: Path) -> faiss.Index:
+    """Reads an index that a run of this machine wrote.
+
+    Raises:
+        IndexCorruptError: faiss can't read it.
+    """
+    with path.open("rb") as file:
+        return read_faiss(file, path, path.stat().st_size)

@@ -1,0 +1,79 @@
+"""Brute force: the true nearest rows of some queries, streamed; and recall against them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+from embedkit.index.faiss_types import faiss_metric
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.index.store_rows import RowOrder, StoreRows
+    from embedkit.index.vector_space import Space
+
+__all__ = ["recall_at", "true_scores"]
+
+_BLOCK_BYTES = 32 * 2**20
+_TIE = 1e-5  # scores closer than this are equal, as those of exact copies
+
+
+def true_scores(
+    vectors: NDArray[np.float32],
+    rows: StoreRows,
+    order: RowOrder,
+    space: Space,
+    k: int,
+    *,
+    stop: int,
+    removed: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float32]:
+    """The k best scores of each query among all rows, by comparing with every row.
+
+    Args:
+        vectors: ``(Q, dim)`` queries in the space.
+        rows: The stores' rows.
+        order: Which row lies at which position.
+        space: The index's space.
+        k: How many.
+        stop: Only positions before it count.
+        removed: ``(N,)`` bool, positions that don't count either.
+
+    Returns:
+        ``(Q, k)`` float32, best first; minus infinity where there are fewer rows.
+    """
+    best = np.full((len(vectors), k), -np.inf, np.float32)
+    step = max(k, _BLOCK_BYTES // (4 * rows.dim))
+    for start in range(0, stop, step):
+        last = min(start + step, stop)
+        wanted = order.span(start, last)
+        if removed is not None:
+            wanted = wanted[~removed[start:last]]
+        if not len(wanted):
+            continue
+        block = space.project(rows.read(wanted))
+        scores, _ = faiss.knn(vectors, block, min(k, len(block)), faiss_metric(space.metric))
+        both = np.concatenate([best, -scores if space.metric == "l2" else scores], axis=1)
+        best = -np.sort(-both, axis=1)[:, :k]
+    return best
+
+
+def recall_at(k: int, found: NDArray[np.float32], true: NDArray[np.float32]) -> float:
+    """The share of the k nearest rows that were found.
+
+    By scores, so that of exact copies it doesn't matter which one was found.
+
+    Args:
+        k: How many count.
+        found: ``(Q, >= k)`` exact scores of what was found, best first.
+        true: ``(Q, >= k)`` scores of the nearest, best first.
+    """
+    wanted = min(k, int(np.isfinite(true).sum(axis=1).min(initial=k)))
+    if not wanted or not len(true):
+        return 1.0
+    least = true[:, wanted - 1 : wanted]
+    enough = found[:, :wanted] >= least - _TIE * np.maximum(np.abs(least), 1)
+    return float(enough.mean())

@@ -1,0 +1,94 @@
+"""What the building of an index is to do, frozen when it begins."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedkit.index.auto_select import choose
+from embedkit.index.autotune import needs_tuning
+from embedkit.index.faiss_types import make_index
+from embedkit.index.manifest import StoreEntry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embedkit.index.spec import IndexSpec
+    from embedkit.index.store_rows import StoreRows
+
+__all__ = ["Plan", "held_out_last", "make_plan", "store_entries"]
+
+_HELD = 512
+_LEAST_HELD = 128
+_TRUTH_WORK = 2e12  # multiplications that finding the held-out queries' neighbours may take
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a build is to do.
+
+    Attributes:
+        spec: What was asked for.
+        factory: The faiss factory string.
+        rerank: Whether candidates are compared anew.
+        on_disk: Whether the inverted lists stay on disk.
+        stores: What is indexed.
+        count: N rows.
+        held: How many of the last positions are queries for tuning before they are added.
+        generation: 0, or the generation that compacting makes.
+    """
+
+    spec: IndexSpec
+    factory: str
+    rerank: bool
+    on_disk: bool
+    stores: tuple[StoreEntry, ...]
+    count: int
+    held: int
+    generation: int = 0
+
+    def to_config(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold; two equal plans have equal ones."""
+        return {**asdict(self), "stores": [asdict(entry) for entry in self.stores]}
+
+
+def make_plan(spec: IndexSpec, rows: StoreRows, output: Path) -> Plan:
+    """Decides what to build of which rows.
+
+    Raises:
+        ValueError: What is asked for can't be had.
+    """
+    count = len(rows)
+    choice = choose(spec, count, rows.dim)
+    index = make_index(choice.factory, spec.whiten or rows.dim, spec.metric)
+    held = 0
+    if needs_tuning(index, rerank=choice.rerank):
+        affordable = int(_TRUTH_WORK / (max(count, 1) * rows.dim))
+        held = min(_HELD, count // 8, max(_LEAST_HELD, affordable))
+    entries = store_entries(rows, output)
+    return Plan(spec, choice.factory, choice.rerank, choice.on_disk, entries, count, held)
+
+
+def store_entries(rows: StoreRows, output: Path) -> tuple[StoreEntry, ...]:
+    """What an index at ``output`` says of its stores."""
+    beside = output.absolute().parent
+    return tuple(
+        StoreEntry(
+            str(store.path.absolute()),
+            os.path.relpath(store.path.absolute(), beside),
+            store.fingerprint,
+            len(store),
+        )
+        for store in rows.stores
+    )
+
+
+def held_out_last(count: int, held: int, seed: int) -> NDArray[np.int64]:
+    """All rows in order, but for ``held`` random ones, which come last."""
+    chosen = np.sort(np.random.default_rng(seed).choice(count, held, replace=False))
+    return np.concatenate([np.delete(np.arange(count), chosen), chosen])

@@ -1,0 +1,349 @@
+"""The steps of making an index: train, add in parts, tune, write; each is kept once it is done."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit._version import __version__
+from embedkit.index.add_vectors import Encoder, load_index
+from embedkit.index.autotune import choose_point, exact_point, measure_frontier
+from embedkit.index.brute_force import true_scores
+from embedkit.index.build_plan import held_out_last
+from embedkit.index.faiss_io import write_faiss
+from embedkit.index.faiss_types import (
+    SearchParams,
+    adds_at_once,
+    breadths,
+    can_rename,
+    is_mergeable,
+    make_index,
+    set_params,
+)
+from embedkit.index.generation import copy_into
+from embedkit.index.inverted_lists import merge_lists, merge_on_disk, name_lists, rename_vectors
+from embedkit.index.manifest import IndexManifest, OperatingPoint
+from embedkit.index.rerank import Reranker
+from embedkit.index.searcher import Searcher
+from embedkit.index.store_rows import RowOrder
+from embedkit.index.streaming_kmeans import can_move, move_centroids
+from embedkit.index.train import (
+    default_train_rows,
+    sample_positions,
+    sample_rows,
+    train_index,
+    wanted_train_rows,
+    warn_of_few,
+)
+from embedkit.index.vector_space import Space, Whitening, learn_whitening
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import faiss
+    from numpy.typing import NDArray
+
+    from embedkit.index.build_plan import Plan
+    from embedkit.index.generation import ContentWriter
+    from embedkit.index.progress import Reporter
+    from embedkit.index.store_rows import StoreRows
+    from embedkit.index.working_dir import PartialIndex
+
+__all__ = ["Making", "write_ids"]
+
+_TRAINED, _TUNED, _WHITENING = "trained.faiss", "tuned.json", "whitening.f4"
+_ORDER, _HELD = "order.i8", "held.faiss"
+_FACTORS, _STRAIGHT = "factors.f4", "factors-straight.f4"
+_TUNING_LISTS, _LISTS = "lists-tuning.bin", "lists-final.bin"
+_K = 10
+_WHITENING_ROWS = 32768
+_UNTUNED_FACTOR = 8
+_IDS_AT_ONCE = 65536
+_WORTH_MOVING = 1.5  # times the sample
+_ROUNDS = 2
+
+
+class Making:
+    """One index in the making, by its plan, in its working folder.
+
+    Attributes:
+        plan: What is to be done.
+        index: The faiss index; after ``run`` with all rows.
+    """
+
+    def __init__(
+        self, folder: PartialIndex, plan: Plan, rows: StoreRows, reporter: Reporter
+    ) -> None:
+        self.plan = plan
+        self.index: faiss.Index = make_index(
+            plan.factory, plan.spec.whiten or rows.dim, plan.spec.metric
+        )
+        self._partial, self._rows, self._reporter = folder, rows, reporter
+        self._first_held = plan.count - plan.held
+        self._at_once = adds_at_once(self.index)
+        self._points: tuple[OperatingPoint, ...] = ()
+
+    def run(self) -> Making:
+        """Does all that isn't done yet.
+
+        Raises:
+            StoreError: A store can't be read, or holds values that aren't finite.
+            ValueError: There are too few rows for the index.
+            OSError: Something can't be written.
+        """
+        self._order = self._make_order()
+        self._space = self._make_space()
+        self._train()
+        self._make_factors()
+        self._encoder = Encoder(
+            self._rows, self._order, self._space, self._path(_FACTORS), self._on_rows
+        )
+        self._add()
+        if self.plan.generation == 0:
+            self._tune()
+        self._add_held()
+        return self
+
+    def write(self, writer: ContentWriter, before: IndexManifest | None = None) -> IndexManifest:
+        """Writes the index's files.
+
+        Args:
+            writer: Where to.
+            before: The index that this one is made of, whose tuning stays.
+
+        Returns:
+            The manifest, to be written last.
+        """
+        if self.plan.on_disk:
+            self._partial.move(_LISTS, writer.path("lists"))
+            writer.take_up("lists")
+            name_lists(self.index, writer.path("lists").name)
+        factors = self._straighten()
+        set_params(self.index, breadths(self.index)[0])  # so that the file doesn't depend on timing
+        writer.write("index", lambda write: write_faiss(self.index, write))
+        writer.write("ids", self._write_ids)
+        for role, name, wanted in (
+            ("trained", _TRAINED, True),
+            ("rows", _ORDER, not self._order.is_plain),
+            ("factors", factors, self.plan.rerank and self._space.num_factors > 0),
+            ("whitening", _WHITENING, self._space.whitening is not None),
+        ):
+            if wanted:
+                writer.write(role, partial(copy_into, self._path(name)))
+        return self._manifest(writer, before)
+
+    def _straighten(self) -> str:
+        """Makes rows be positions where vectors can be renamed; held-out rows needn't be last.
+
+        Returns:
+            The file of the factors.
+        """
+        if self._order.is_plain or self.plan.on_disk or not can_rename(self.index):
+            return _FACTORS
+        if self.plan.count != len(self._rows):
+            return _FACTORS  # what was removed leaves gaps
+        order = self._order.span(0, self.plan.count)
+        rename_vectors(self.index, order)
+        if width := self._space.num_factors:
+            before = np.fromfile(self._path(_FACTORS), "<f4").reshape(-1, width)
+            straight = np.empty_like(before)
+            straight[order] = before
+            self._partial.keep(_STRAIGHT, straight.tobytes())  # a rerun needs the others
+        self._order = RowOrder(self.plan.count)
+        return _STRAIGHT
+
+    def _manifest(self, writer: ContentWriter, before: IndexManifest | None) -> IndexManifest:
+        plan, spec = self.plan, self.plan.spec
+        return IndexManifest(
+            factory=plan.factory,
+            metric=spec.metric,
+            dim=self._rows.dim,
+            count=plan.count,
+            meta=self._rows.stores[0].meta.to_config(),
+            files=writer.files,
+            embedkit_version=__version__,
+            spec=spec,
+            stores=plan.stores,
+            rerank=plan.rerank,
+            on_disk=plan.on_disk,
+            params=before.params if before else self._params(),
+            frontier=before.frontier if before else self._points,
+            queries=before.queries if before else plan.held,
+            bytes_per_vector=round((writer.files["index"].nbytes or 0) / max(plan.count, 1), 1),
+            generation=plan.generation,
+        )
+
+    def _params(self) -> SearchParams:
+        if self._points:
+            return choose_point(self._points, self.plan.spec.recall, self.plan.spec.latency).params
+        widest = breadths(self.index)[-1]
+        factor = _UNTUNED_FACTOR if self.plan.rerank else 1
+        return SearchParams(widest.nprobe, widest.ef_search, factor)
+
+    def _make_order(self) -> RowOrder:
+        """Held-out rows come last; compacting leaves its own order in the folder."""
+        count, path = self.plan.count, self._path(_ORDER)
+        if self.plan.held and not path.exists():
+            order = held_out_last(count, self.plan.held, self.plan.spec.seed)
+            self._partial.keep(_ORDER, order.astype("<i8").tobytes())
+        if not path.exists():
+            return RowOrder(count)
+        return RowOrder(count, np.memmap(path, "<i8", "r") if count else np.empty(0, np.int64))
+
+    def _make_space(self) -> Space:
+        spec, dim = self.plan.spec, self._rows.dim
+        if spec.whiten is None:
+            return Space(spec.metric, dim)
+        if not self._path(_WHITENING).exists():
+            sample = self._sample(max(_WHITENING_ROWS, 2 * dim))
+            whitening = learn_whitening(sample, spec.metric, spec.whiten)
+            self._partial.keep(_WHITENING, whitening.to_bytes())
+        whitening = Whitening.from_bytes(self._path(_WHITENING).read_bytes(), dim)
+        return Space(spec.metric, dim, whitening)
+
+    def _train(self) -> None:
+        if not self._path(_TRAINED).exists():
+            self._reporter.tell("train", 0, 1)
+            if not self.index.is_trained:
+                asked = self.plan.spec.train_rows
+                wanted = asked or default_train_rows(self.index, self._rows.dim)
+                count = min(wanted, self._first_held)
+                self._learn(self._space.project(self._sample(count)))
+                warn_of_few(self.index, count if asked else self._move_centroids(count))
+            self._partial.commit(_TRAINED, lambda file: write_faiss(self.index, file.write))
+        self._reporter.tell("train", 1, 1)
+        self.index = load_index(self._path(_TRAINED))
+
+    def _learn(self, vectors: NDArray[np.float32]) -> None:
+        try:
+            train_index(self.index, vectors, self.plan.spec.seed)
+        except RuntimeError as exc:
+            why = str(exc).rpartition("Error: ")[2].strip()
+            raise ValueError(
+                f"{self.plan.factory} can't be trained on {len(vectors)} rows: {why}"
+            ) from exc
+
+    def _move_centroids(self, sampled: int) -> int:
+        """Goes on training on more rows than fit into memory, where the sample was small.
+
+        Returns:
+            How many rows the inverted lists were trained on.
+        """
+        wanted = min(wanted_train_rows(self.index), self._first_held)
+        if not can_move(self.index) or wanted < _WORTH_MOVING * sampled:
+            return sampled
+        chosen = sample_positions(self._first_held, wanted, self.plan.spec.seed + 1)
+        numbers = np.sort(self._order.at(chosen))
+        move_centroids(self.index, self._rows, numbers, self._space, _ROUNDS)
+        return wanted
+
+    def _sample(self, count: int) -> NDArray[np.floating]:
+        return sample_rows(self._rows, self._order, self._first_held, count, self.plan.spec.seed)
+
+    def _make_factors(self) -> None:
+        path = self._path(_FACTORS)
+        if not path.exists():
+            self._partial.keep(_FACTORS, b"")
+
+    def _add(self) -> None:
+        """Adds all but the held-out rows."""
+        if self._at_once:
+            self._encoder.add(self.index, 0, self.plan.count)
+            return
+        if not is_mergeable(self.index):
+            self.index = self._encoder.add_growing(self._partial, self.index, self._first_held)
+            return
+        self._encoder.add_separate_parts(self._partial, self.index, self._first_held)
+        parts = [path for _, _, path in self._partial.parts()]
+        if self.plan.on_disk:
+            name = _TUNING_LISTS if self.plan.held else _LISTS
+            merge_on_disk(self.index, parts, self._path(name))
+        else:
+            merge_lists(self.index, parts)
+
+    def _add_held(self) -> None:
+        if not self.plan.held or self._at_once:
+            return
+        if not self.plan.on_disk:
+            self._encoder.add(self.index, self._first_held, self.plan.count)
+            return
+        self.index = load_index(self._path(_TRAINED))
+        self._encoder.add(self.index, self._first_held, self.plan.count)
+        self._partial.commit(_HELD, lambda file: write_faiss(self.index, file.write))
+        self.index.reset()
+        parts = [*(path for _, _, path in self._partial.parts()), self._path(_HELD)]
+        merge_on_disk(self.index, parts, self._path(_LISTS))
+
+    def _tune(self) -> None:
+        if not self._path(_TUNED).exists():
+            points = self._measured()
+            told = [point.to_config() for point in points]
+            self._partial.keep(_TUNED, json.dumps(told).encode())
+        points = json.loads(self._path(_TUNED).read_bytes())
+        self._points = tuple(OperatingPoint.from_config(point) for point in points)
+
+    def _measured(self) -> list[OperatingPoint]:
+        judge = Reranker(self._space, self._rows, self._order, self._factors())
+        reranker = judge if self.plan.rerank else None
+        searcher = Searcher(self.index, self._space, SearchParams(), reranker, self._left_out())
+        if not self.plan.held:
+            return exact_point(searcher, self._rows) if self.plan.factory == "Flat" else []
+        queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
+        vectors = self._space.project(queries)
+        self._reporter.tell("tune", 0, 1)
+        true = true_scores(vectors, self._rows, self._order, self._space, _K, stop=self._first_held)
+        points = measure_frontier(searcher, judge, queries, true, self._on_point)
+        searcher.close()
+        return points
+
+    def _left_out(self) -> NDArray[np.bool_] | None:
+        """Held-out rows that had to be added before they are searched with."""
+        if not self._at_once or not self.plan.held:
+            return None
+        return np.arange(self.plan.count) >= self._first_held
+
+    def _factors(self) -> NDArray[np.float32]:
+        """The factors of what was added."""
+        width = self._space.num_factors
+        if not width or not self._first_held:
+            return np.empty((self._first_held, width), np.float32)
+        return np.memmap(self._path(_FACTORS), "<f4", "r").reshape(-1, width)
+
+    def _on_rows(self, done: int) -> None:
+        self._reporter.tell("add", done, self.plan.count)
+
+    def _on_point(self, done: int, total: int) -> None:
+        self._reporter.tell("tune", done, total)
+
+    def _write_ids(self, write: Callable[[bytes], int]) -> None:
+        write_ids(
+            self._rows,
+            self._order,
+            0,
+            self.plan.count,
+            write,
+            lambda done: self._reporter.tell("write", done, self.plan.count),
+        )
+
+    def _path(self, name: str) -> Path:
+        return self._partial.path(name)
+
+
+def write_ids(
+    rows: StoreRows,
+    order: RowOrder,
+    start: int,
+    stop: int,
+    write: Callable[[bytes], int],
+    on_rows: Callable[[int], None],
+) -> None:
+    """Writes the ids of some positions, each ended by a NUL byte."""
+    for first in range(start, stop, _IDS_AT_ONCE):
+        last = min(first + _IDS_AT_ONCE, stop)
+        names = rows.ids(order.span(first, last))
+        write(b"".join(name + b"\0" for name in names))
+        on_rows(last)

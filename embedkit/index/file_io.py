@@ -1,0 +1,159 @@
+"""Files of an index: they appear whole or not at all, and are what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedkit.errors import IndexCorruptError, IndexFileError
+from embedkit.index.manifest import MANIFEST
+from embedkit.utils.atomic_write import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedReader
+
+    from embedkit.index.manifest import FileEntry
+
+__all__ = [
+    "HashingFile",
+    "check_size",
+    "checked_file",
+    "new_folder",
+    "refuse_existing",
+    "writing_errors",
+]
+
+
+class HashingFile:
+    """A new file that is hashed while it is written, and synced when it is closed.
+
+    Attributes:
+        nbytes: How much was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb")
+        self._digest = hashlib.sha256()
+        self.nbytes = 0
+
+    def __enter__(self) -> HashingFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def write(self, data: bytes) -> int:
+        """Writes ``data``; gives its length, as faiss asks for it."""
+        self._digest.update(data)
+        self.nbytes += len(data)
+        return self._file.write(data)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of what was written."""
+        return self._digest.hexdigest()
+
+
+@contextmanager
+def checked_file(folder: Path, entry: FileEntry) -> Iterator[BufferedReader]:
+    """A file of an index, open at its start, once its hash is found right.
+
+    Args:
+        folder: The index.
+        entry: What its manifest says of the file.
+
+    Raises:
+        IndexCorruptError: It isn't the file that was written.
+    """
+    with _opened(folder / entry.name) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+            raise _other_file(folder / entry.name)
+        file.seek(0)
+        yield file
+
+
+def check_size(folder: Path, entry: FileEntry) -> None:
+    """Checks only that a file is there and as long as it was written.
+
+    Raises:
+        IndexCorruptError: It isn't.
+    """
+    with _opened(folder / entry.name) as file:
+        if entry.nbytes is not None and os.fstat(file.fileno()).st_size != entry.nbytes:
+            raise _other_file(folder / entry.name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as exc:
+        raise IndexCorruptError(f"{path}: can't be read: {exc.strerror or exc}") from exc
+
+
+def _other_file(path: Path) -> IndexCorruptError:
+    return IndexCorruptError(
+        f"{path}: isn't the file that was written (SHA-256); build the index again"
+    )
+
+
+@contextmanager
+def writing_errors(path: Path) -> Iterator[None]:
+    """Maps the system's errors while something is written."""
+    try:
+        yield
+    except OSError as exc:
+        raise IndexFileError(f"{path}: can't be written: {exc.strerror or exc}") from exc
+
+
+def refuse_existing(output: Path, *, overwrite: bool) -> None:
+    """Refuses a place that is taken; ``overwrite`` allows an index or an empty folder there.
+
+    Raises:
+        IndexFileError: It is taken.
+    """
+    if not output.exists():
+        return
+    if not overwrite:
+        raise IndexFileError(f"{output}: exists already; --overwrite replaces it")
+    replaceable = output.is_dir() and ((output / MANIFEST).exists() or not any(output.iterdir()))
+    if not replaceable:
+        raise IndexFileError(f"{output}: is no index, so it is not replaced; choose another name")
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder beside ``output`` that takes its name, durably, if the block ends without error.
+
+    Raises:
+        IndexFileError: It can't be written; no trace of it stays.
+    """
+    with writing_errors(output):
+        name = f"{output.name}."
+        folder = Path(tempfile.mkdtemp(prefix=name, suffix=".tmp", dir=output.absolute().parent))
+        try:
+            folder.chmod(0o755)  # a temporary folder is for its owner alone
+            yield folder
+            _replace(output, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(output: Path, folder: Path) -> None:
+    """A folder can't be renamed over another one, so the old one steps aside first."""
+    sync_folder(folder)
+    old = folder.with_suffix(".old")
+    if output.exists():
+        output.rename(old)
+    folder.rename(output)
+    sync_folder(output.absolute().parent)
+    shutil.rmtree(old, ignore_errors=True)

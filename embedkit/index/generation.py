@@ -1,0 +1,207 @@
+"""The files in an index's folder: a generation of them is written, read, and changed to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
+from embedkit.index.faiss_io import read_faiss, read_without_lists
+from embedkit.index.faiss_types import faiss_errors
+from embedkit.index.file_io import HashingFile, check_size, checked_file
+from embedkit.index.inverted_lists import map_lists
+from embedkit.index.manifest import MANIFEST, FileEntry, IndexManifest
+from embedkit.index.store_rows import RowOrder
+from embedkit.index.vector_space import Space, Whitening
+from embedkit.utils.atomic_write import commit_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import faiss
+    from numpy.typing import NDArray
+
+__all__ = ["Check", "ContentReader", "ContentWriter", "change_generation", "copy_into", "tidy"]
+
+Check = Literal["full", "fast"]
+
+_NAMES = {
+    "index": ("index", ".faiss"),
+    "ids": ("ids", ".bin"),
+    "rows": ("rows", ".i8"),
+    "factors": ("factors", ".f4"),
+    "whitening": ("whitening", ".f4"),
+    "trained": ("trained", ".faiss"),
+    "lists": ("lists", ".bin"),
+    "removed": ("removed", ".i8"),
+}
+_COPY_BYTES = 4 * 2**20
+
+
+class ContentWriter:
+    """Writes the files of one generation, beside those of the one before.
+
+    Attributes:
+        folder: The index's folder.
+        files: The generation's files so far, by what they are for.
+    """
+
+    def __init__(
+        self, folder: Path, generation: int = 0, files: Mapping[str, FileEntry] | None = None
+    ) -> None:
+        self.folder, self.files = folder, dict(files or {})
+        self._mark = f"-{generation}" if generation else ""
+
+    def path(self, role: str) -> Path:
+        """Where this generation's file lies."""
+        stem, suffix = _NAMES[role]
+        return self.folder / f"{stem}{self._mark}{suffix}"
+
+    def write(self, role: str, produce: Callable[[Callable[[bytes], int]], object]) -> None:
+        """Writes a file.
+
+        Args:
+            role: What it is for.
+            produce: Called with the function that takes the bytes.
+        """
+        path = self.path(role)
+        with HashingFile(path) as file:
+            produce(file.write)
+        self.files[role] = FileEntry(path.name, file.sha256, file.nbytes)
+
+    def take_up(self, role: str) -> None:
+        """Takes up a file that was brought to its place otherwise, durably."""
+        path = self.path(role)
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.files[role] = FileEntry(path.name, digest, path.stat().st_size)
+
+
+def copy_into(source: Path, write: Callable[[bytes], int]) -> None:
+    """Hands all bytes of a file to ``write``."""
+    with source.open("rb") as file:
+        while chunk := file.read(_COPY_BYTES):
+            write(chunk)
+
+
+def change_generation(folder: Path, manifest: IndexManifest) -> None:
+    """Makes an index be what ``manifest`` says, at once, and removes what it doesn't name.
+
+    Raises:
+        IndexFileError: The manifest can't be written; the index stays what it was.
+    """
+    try:
+        commit_bytes(folder / MANIFEST, manifest.to_json())
+    except StoreError as exc:
+        raise IndexFileError(str(exc)) from exc
+    tidy(folder, manifest)
+
+
+def tidy(folder: Path, manifest: IndexManifest) -> None:
+    """Removes the files of other generations, such as a kill leaves."""
+    kept = {entry.name for entry in manifest.files.values()}
+    for stem, suffix in _NAMES.values():
+        for path in [folder / f"{stem}{suffix}", *folder.glob(f"{stem}-*{suffix}")]:
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
+
+class ContentReader:
+    """Reads the files of an index, each checked before it is believed.
+
+    Attributes:
+        folder: The index's folder.
+        manifest: What it says of itself.
+    """
+
+    def __init__(self, folder: Path, manifest: IndexManifest, check: Check = "full") -> None:
+        self.folder, self.manifest, self._check = folder, manifest, check
+
+    def checked(self, role: str) -> Path:
+        """The path of a file that is as it was written.
+
+        Raises:
+            IndexCorruptError: It isn't there, or isn't as it was written.
+        """
+        entry = self._entry(role)
+        if self._check == "full":
+            with checked_file(self.folder, entry):
+                pass
+        else:
+            check_size(self.folder, entry)
+        return self.folder / entry.name
+
+    def content(self, role: str) -> bytes | None:
+        """A small file, whole; None if the index has none of it."""
+        if role not in self.manifest.files:
+            return None
+        return self.checked(role).read_bytes()
+
+    def index(self, role: str = "index") -> faiss.Index:
+        """The faiss index, in memory but for lists that stay on disk; or the ``trained`` one."""
+        path = self.checked(role)
+        nbytes = path.stat().st_size
+        with path.open("rb") as file:
+            if role != "index" or not self.manifest.on_disk:
+                return read_faiss(file, path, nbytes)
+            index = read_without_lists(file, path, nbytes)
+        lists = self.checked("lists")
+        with faiss_errors(lists):
+            map_lists(index, lists)
+        return index
+
+    def array(self, role: str, dtype: str) -> NDArray[Any]:
+        """A file of numbers, ``(n,)``, memory-mapped."""
+        path = self.checked(role)
+        size = path.stat().st_size
+        if size % np.dtype(dtype).itemsize:
+            raise IndexCorruptError(f"{path}: {size} bytes are no array of {dtype}")
+        return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
+
+    def space(self) -> Space:
+        """The space in which the index compares."""
+        manifest = self.manifest
+        if "whitening" not in manifest.files:
+            return Space(manifest.metric, manifest.dim)
+        data = self.checked("whitening").read_bytes()
+        return Space(manifest.metric, manifest.dim, Whitening.from_bytes(data, manifest.dim))
+
+    def order(self) -> RowOrder:
+        """Which row of the stores lies at which position."""
+        if "rows" not in self.manifest.files:
+            return RowOrder(self.manifest.count)
+        rows = self.array("rows", "<i8")
+        total = sum(entry.rows for entry in self.manifest.stores)
+        if len(rows) != self.manifest.count or (rows < 0).any() or (rows >= total).any():
+            raise IndexCorruptError(f"{self.folder}: rows and manifest don't fit together")
+        return RowOrder(len(rows), rows)
+
+    def factors(self, space: Space) -> NDArray[np.float32]:
+        """The rows' factors, ``(N, space.num_factors)``."""
+        count = self.manifest.count
+        if "factors" not in self.manifest.files:
+            return np.empty((count, 0), np.float32)
+        factors = self.array("factors", "<f4")
+        if len(factors) != count * space.num_factors:
+            raise IndexCorruptError(f"{self.folder}: factors and manifest don't fit together")
+        return factors.reshape(count, space.num_factors)
+
+    def removed(self) -> NDArray[np.int64]:
+        """The positions that were removed, ascending."""
+        if "removed" not in self.manifest.files:
+            return np.empty(0, np.int64)
+        removed = np.array(self.array("removed", "<i8"))
+        if len(removed) and not 0 <= removed.min() <= removed.max() < self.manifest.count:
+            raise IndexCorruptError(f"{self.folder}: removed rows and manifest don't fit together")
+        return removed
+
+    def _entry(self, role: str) -> FileEntry:
+        try:
+            return self.manifest.files[role]
+        except KeyError:
+            raise IndexCorruptError(f"{self.folder}: has no file of its {role}") from None

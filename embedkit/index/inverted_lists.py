@@ -1,0 +1,164 @@
+"""Inverted lists: parts of them joined, in memory or in a file that is mapped."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+from embedkit.index.faiss_types import ivf_of, layers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "ids_are_within",
+    "is_on_disk",
+    "map_lists",
+    "merge_lists",
+    "merge_on_disk",
+    "name_lists",
+    "rename_vectors",
+]
+
+_ID_BYTES = 8
+
+
+def merge_lists(index: faiss.Index, parts: Sequence[Path]) -> None:
+    """Joins the inverted lists of parts in memory, each list of exactly the size that it gets.
+
+    Args:
+        index: Trained and empty.
+        parts: Indexes with the same training, whose rows have their positions as ids.
+    """
+    target = _lists_of(index)
+    sizes = sum((_sizes_of(_mapped(part)) for part in parts), _sizes_of(index))
+    for number, size in enumerate(sizes.tolist()):
+        target.resize(number, size)
+    filled = np.zeros(len(sizes), np.int64)
+    for part in parts:
+        opened = _mapped(part)
+        lists = _lists_of(opened)
+        for number, size in enumerate(_sizes_of(opened).tolist()):
+            if size:
+                ids, codes = lists.get_ids(number), lists.get_codes(number)
+                target.update_entries(number, int(filled[number]), size, ids, codes)
+                filled[number] += size
+    _set_count(index, int(sizes.sum()))
+
+
+def merge_on_disk(
+    index: faiss.Index,
+    parts: Sequence[Path],
+    lists_file: Path,
+    before: faiss.Index | None = None,
+) -> None:
+    """Joins inverted lists in a file, which ``index`` then maps; memory stays what it was.
+
+    faiss's own joining tells of itself on standard output.
+
+    Args:
+        index: Trained and empty.
+        parts: Indexes with the same training, whose rows have their positions as ids.
+        lists_file: The file to make; one that is there is replaced.
+        before: An index whose lists come first; None where there is none.
+    """
+    sources = [*([before] if before is not None else []), *map(_mapped, parts)]
+    sizes = sum(map(_sizes_of, sources), _sizes_of(index))
+    lists_file.unlink(missing_ok=True)  # what has it mapped keeps it
+    with lists_file.open("wb") as file:
+        for number in range(len(sizes)):
+            for codes in _codes(sources, number):
+                file.write(codes.data)
+            for ids in _ids(sources, number):
+                file.write(ids.data)
+        file.flush()
+        os.fsync(file.fileno())
+    ivf = ivf_of(index)
+    assert ivf is not None
+    target = faiss.OnDiskInvertedLists(ivf.nlist, ivf.code_size, str(lists_file))
+    target.set_all_lists_sizes(faiss.swig_ptr(sizes.astype(np.uint64)))
+    target.totsize = int(sizes.sum()) * (ivf.code_size + _ID_BYTES)
+    ivf.replace_invlists(target, True)
+    target.this.disown()
+    map_lists(index, lists_file)
+    _set_count(index, int(sizes.sum()))
+
+
+def map_lists(index: faiss.Index, lists_file: Path) -> None:
+    """Maps the file of an index's lists, which was read without it."""
+    lists = _lists_of(index)
+    lists.filename, lists.read_only = str(lists_file), True
+    lists.prefetch_nthread = 0  # reading ahead is not for several threads that search
+    if lists.totsize:
+        lists.do_mmap()
+
+
+def name_lists(index: faiss.Index, name: str) -> None:
+    """Makes an index on disk name the file of its lists."""
+    _lists_of(index).filename = name
+
+
+def ids_are_within(index: faiss.Index, count: int) -> bool:
+    """Whether all ids in an index's lists, if it has such, are from 0 to ``count`` - 1."""
+    if ivf_of(index) is None:
+        return True
+    return all(ids.min() >= 0 and ids.max() < count for ids in _all_ids(index))
+
+
+def is_on_disk(index: faiss.Index) -> bool:
+    """Whether an index's inverted lists are mapped from a file."""
+    return ivf_of(index) is not None and isinstance(_lists_of(index), faiss.OnDiskInvertedLists)
+
+
+def rename_vectors(index: faiss.Index, names: NDArray[np.int64]) -> None:
+    """Gives the vectors in an index's lists, in memory, other ids: ``names[id]`` for ``id``."""
+    for ids in _all_ids(index):
+        ids[:] = names[ids]
+
+
+def _all_ids(index: faiss.Index) -> Iterator[NDArray[np.int64]]:
+    """The ids of each list that isn't empty."""
+    for number in range(_lists_of(index).nlist):
+        yield from _ids([index], number)
+
+
+def _codes(sources: Sequence[faiss.Index], number: int) -> Iterator[NDArray[np.uint8]]:
+    for lists in map(_lists_of, sources):
+        size = lists.list_size(number) * lists.code_size
+        if size:
+            yield faiss.rev_swig_ptr(lists.get_codes(number), size)
+
+
+def _ids(sources: Sequence[faiss.Index], number: int) -> Iterator[NDArray[np.int64]]:
+    for lists in map(_lists_of, sources):
+        size = lists.list_size(number)
+        if size:
+            yield faiss.rev_swig_ptr(lists.get_ids(number), size)
+
+
+def _mapped(part: Path) -> faiss.Index:
+    """A part, its lists mapped from its file."""
+    return faiss.read_index(str(part), faiss.IO_FLAG_MMAP)
+
+
+def _lists_of(index: faiss.Index) -> faiss.InvertedLists:
+    """An index's lists; valid as long as the index is."""
+    ivf = ivf_of(index)
+    assert ivf is not None
+    return faiss.downcast_InvertedLists(ivf.invlists)
+
+
+def _sizes_of(index: faiss.Index) -> NDArray[np.int64]:
+    lists = _lists_of(index)
+    return np.array([lists.list_size(number) for number in range(lists.nlist)], np.int64)
+
+
+def _set_count(index: faiss.Index, count: int) -> None:
+    for layer in layers(index):
+        layer.ntotal = count

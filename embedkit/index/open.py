@@ -1,0 +1,93 @@
+"""What opening an index makes of its files, and whether queries are of its kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.errors import IndexCorruptError, IndexMismatchError
+from embedkit.index.inverted_lists import ids_are_within
+from embedkit.index.rerank import Reranker
+from embedkit.index.searcher import Searcher
+from embedkit.index.store_rows import StoreRows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedkit.index.generation import ContentReader
+    from embedkit.index.spec import Metric
+    from embedkit.index.store_rows import RowOrder
+    from embedkit.store.format import StoreMeta
+
+__all__ = ["make_searcher", "refuse_other_queries"]
+
+# Embeddings can be compared though these differ: where and by whom they were made, how they were
+# stored, and which images were refused.
+_MAY_DIFFER = (
+    "source",
+    "plan_hash",
+    "embedkit_version",
+    "weights",
+    "engine",
+    "dtype",
+    "head_applies",
+)
+_LIMITS = ("decode.max_pixels", "decode.max_bytes")
+
+
+def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searcher:
+    """What searches an index; its reranker's rows are open.
+
+    Args:
+        reader: The index's files.
+        order: Which row of the stores lies at which position.
+        num_ids: How many ids there are.
+
+    Raises:
+        IndexCorruptError: The files don't fit together.
+        IndexFileError: A store that the index needs is missing.
+        IndexMismatchError: A store that it needs has changed.
+    """
+    manifest, index = reader.manifest, reader.index()
+    space, removed = reader.space(), reader.removed()
+    counts = (index.ntotal, num_ids, index.d, len(removed))
+    expected = (manifest.count, manifest.count, space.dim, manifest.removed)
+    if counts != expected or not (manifest.on_disk or ids_are_within(index, manifest.count)):
+        raise IndexCorruptError(f"{reader.folder}: vectors, ids and manifest don't fit together")
+    gone = None
+    if manifest.removed:
+        gone = np.zeros(manifest.count, np.bool_)
+        gone[removed] = True
+    reranker = None
+    if manifest.rerank:
+        factors = reader.factors(space)
+        rows = StoreRows.reopen(manifest.stores, reader.folder)
+        reranker = Reranker(space, rows, order, factors)
+    return Searcher(index, space, manifest.params, reranker, gone)
+
+
+def refuse_other_queries(path: Path, metric: Metric, mine: StoreMeta, other: StoreMeta) -> None:
+    """Refuses queries that were embedded otherwise than an index.
+
+    Args:
+        path: The index.
+        metric: Its metric.
+        mine: How it was embedded.
+        other: How the queries were embedded.
+
+    Raises:
+        IndexMismatchError: They can't be compared; the message names each difference.
+    """
+    # To the cosine it is all the same whether rows are normalised.
+    ignore = [*_MAY_DIFFER, *(["normalized"] if metric == "cosine" else [])]
+    told = [
+        f"{key}: {own} in the index, {theirs} in the queries"
+        for key, (own, theirs) in mine.differences(other, ignore=ignore).items()
+        if key not in _LIMITS
+    ]
+    if told:
+        raise IndexMismatchError(
+            f"{path}: the queries were embedded otherwise ({'; '.join(told)}); embed "
+            "them as the index was, or build an index of their kind"
+        )

@@ -1,0 +1,199 @@
+"""The rows of one store or several of the same kind of embedding, as one run of rows."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from embedkit.errors import IndexFileError, IndexMismatchError, StoreError, StoreMismatchError
+from embedkit.store.store import EmbeddingStore
+from embedkit.utils.vectors import first_not_finite
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.index.manifest import StoreEntry
+
+__all__ = ["RowOrder", "StoreRows"]
+
+_DENSE = 8  # ids are read together where at least one in so many is wanted
+
+
+class RowOrder:
+    """Which row of the stores lies at which position of an index.
+
+    Args:
+        count: How many positions there are.
+        rows: ``(count,)`` int64, the rows; None where they are the positions themselves.
+        first: The position of row 0, where ``rows`` is None.
+    """
+
+    def __init__(
+        self, count: int, rows: NDArray[np.int64] | None = None, *, first: int = 0
+    ) -> None:
+        self._count, self._rows, self._first = count, rows, first
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether rows and positions are the same."""
+        return self._rows is None
+
+    def span(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The rows at the positions from ``start`` to ``stop``."""
+        if self._rows is None:
+            return np.arange(start - self._first, stop - self._first)
+        return np.array(self._rows[start:stop])
+
+    def at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows at some positions, in the positions' shape."""
+        return positions - self._first if self._rows is None else self._rows[positions]
+
+
+class StoreRows:
+    """The rows of some stores, one after the other; a context manager.
+
+    Attributes:
+        stores: The stores, open.
+        dim: D.
+        dtype: float16 or float32.
+    """
+
+    def __init__(self, stores: Sequence[EmbeddingStore]) -> None:
+        self.stores = tuple(stores)
+        self.dim = stores[0].meta.feature_dim
+        self.dtype = np.dtype(stores[0].meta.dtype)
+        self._starts = np.cumsum([0, *map(len, stores)])
+        self._lock = threading.Lock()  # a store of many shards keeps only some of them open
+
+    @classmethod
+    def open(cls, paths: Sequence[str | os.PathLike[str]]) -> StoreRows:
+        """Opens stores.
+
+        Raises:
+            StoreMismatchError: Two were embedded in different ways.
+            StoreError: One can't be read.
+            ValueError: There is none.
+        """
+        if not paths:
+            raise ValueError("nothing to index: give one store or more")
+        with ExitStack() as stack:
+            stores = [stack.enter_context(EmbeddingStore.open(path)) for path in paths]
+            for store in stores[1:]:
+                if differences := stores[0].meta.differences(store.meta):
+                    raise StoreMismatchError(str(store.path), differences)
+            stack.pop_all()
+        return cls(stores)
+
+    @classmethod
+    def reopen(cls, entries: Sequence[StoreEntry], folder: Path) -> StoreRows:
+        """Opens the stores that an index was made of.
+
+        Args:
+            entries: What the index says of them.
+            folder: The index's, for where stores and index were moved together.
+
+        Raises:
+            IndexFileError: One isn't there any more, or can't be read.
+            IndexMismatchError: One isn't the same any more.
+        """
+        with ExitStack() as stack:
+            stores = []
+            for entry in entries:
+                path = _find(entry, folder)
+                try:
+                    store = stack.enter_context(EmbeddingStore.open(path))
+                except StoreError as exc:
+                    raise IndexFileError(
+                        f"{folder}: compares anew with the rows of its store, but {exc}; put the "
+                        "store back, or build the index again"
+                    ) from exc
+                if (store.fingerprint, len(store)) != (entry.fingerprint, entry.rows):
+                    raise IndexMismatchError(
+                        f"{folder}: its store {path} has changed since; build the index again"
+                    )
+                stores.append(store)
+            stack.pop_all()
+        return cls(stores)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the stores."""
+        for store in self.stores:
+            store.close()
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Some rows, ``(n, D)``, read from the files and checked.
+
+        Raises:
+            StoreError: A value isn't finite.
+        """
+        out = np.empty((len(rows), self.dim), self.dtype)
+        for store, mine, inside in self._split(rows):
+            out[mine] = store.take(inside, mapped=False)
+        bad = first_not_finite(out)
+        if bad is not None:
+            store, _, inside = next(self._split(rows[bad : bad + 1]))
+            name = store.ids[int(inside[0])]
+            raise StoreError(f"{store.path}: the embedding of {name} isn't finite")
+        return out
+
+    def take(self, rows: NDArray[np.int64], out: NDArray[np.floating]) -> None:
+        """Copies some rows from the memory maps to ``out``, ``(n, D)``; from any thread."""
+        if len(self.stores) == 1 and len(self.stores[0].shards) == 1:
+            np.take(self.stores[0].embeddings, rows, axis=0, out=out, mode="clip")
+            return
+        with self._lock:
+            for store, mine, inside in self._split(rows):
+                out[mine] = store.take(inside)
+
+    def ids(self, rows: NDArray[np.int64]) -> list[bytes]:
+        """The ids of some rows, as stored; quick for rows that are in order."""
+        names: list[bytes] = []
+        cuts = np.flatnonzero((np.diff(rows) < 1) | (np.diff(rows) > _DENSE)) + 1
+        for start, stop in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
+            first, last = int(rows[start]), int(rows[stop - 1])
+            span = self._span(first, last + 1)
+            names += [span[row - first] for row in rows[start:stop].tolist()]
+        return names
+
+    def _span(self, first: int, stop: int) -> list[bytes]:
+        names: list[bytes] = []
+        for store, begin in zip(self.stores, self._starts.tolist(), strict=False):
+            lower, upper = max(first - begin, 0), min(stop - begin, len(store))
+            if lower < upper:
+                found = store.ids[lower:upper]
+                names += [name.encode("utf-8", "surrogateescape") for name in found]
+        return names
+
+    def _split(
+        self, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[EmbeddingStore, NDArray[np.int64], NDArray[np.int64]]]:
+        """For each store: which of ``rows`` are its own, and where they lie in it."""
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            mine = np.flatnonzero(numbers == number)
+            yield self.stores[number], mine, rows[mine] - self._starts[number]
+
+
+def _find(entry: StoreEntry, folder: Path) -> Path:
+    moved = folder.absolute().parent / entry.relative
+    return moved if moved.exists() and not Path(entry.path).exists() else Path(entry.path)

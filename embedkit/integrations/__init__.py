@@ -1,0 +1,1 @@
+"""embedkit in scikit-learn and PyTorch."""

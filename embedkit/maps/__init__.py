@@ -1,5 +1,0 @@
-"""A store as a map: each image a point, near to those that it resembles."""
-
-from embedkit.maps.plot import MapSummary, plot
-
-__all__ = ["MapSummary", "plot"]

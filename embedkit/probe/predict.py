@@ -1,0 +1,100 @@
+"""Asking a saved probe about images and stores that it hasn't seen."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+
+from embedkit.probe.serialization import load_probe
+from embedkit.retrieval.queries import kind_of_query, open_queries
+from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.probe.model import Probe
+    from embedkit.retrieval.queries import Queries
+    from embedkit.types import ImageFailure
+
+__all__ = ["PredictedBatch", "predict"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedBatch:
+    """What a probe says of some images, in their order.
+
+    Attributes:
+        ids: n ids.
+        names: n tuples of k classes or labels, likeliest first; of a regression, the number's name.
+        scores: ``(n, k)`` float32 probabilities or shares of votes, or float64 numbers.
+        failures: Images that were to come among these and can't be embedded.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
+    scores: NDArray[np.floating]
+    failures: tuple[ImageFailure, ...] = ()
+
+
+def predict(
+    probe: str | os.PathLike[str] | Probe,
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    k: int = 5,
+    **options: Unpack[EmbedderOptions],
+) -> Iterator[PredictedBatch]:
+    """Predicts the classes, labels or numbers of images.
+
+    Images are embedded with the backbone, weights, preprocessing and decoding that the probe names;
+    the rows of a store are taken as they are. An image that can't be embedded is a failure and
+    stops nothing.
+
+    Args:
+        probe: A probe, or its folder.
+        images: An image, folder, list, pattern, archive or URL, a store, or several of them.
+        k: How many classes or labels to give for each image; no more than there are.
+        **options: weights, engine, device, batch_size, workers, on_download (see
+            ``EmbedderOptions``).
+
+    Returns:
+        All images in order, batch by batch, embedded as they are asked for.
+
+    Raises:
+        StoreError: The probe or a store can't be read.
+        StoreMismatchError: A store was embedded otherwise than what the probe was trained on.
+        IndexMismatchError: The weights here aren't those that the probe names.
+        SourceError: A source can't be opened.
+        BackboneError: The backbone or its weights can't be had.
+        ValueError: ``k < 1``, or nothing was given.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    opened = load_probe(probe) if isinstance(probe, str | os.PathLike) else probe
+    specs = [images] if isinstance(images, str | os.PathLike) else list(images)
+    if any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs):
+        raise ValueError("id: is for searches; give images or a store")
+    with ExitStack() as stack:
+        embedder = stack.enter_context(QueryEmbedder(opened, options))
+        kinds = open_queries(specs, opened, embedder, None)
+        for one in kinds:
+            stack.callback(one.close)
+        stack = stack.pop_all()  # now the iterator's to close
+    return _batches(opened, stack, kinds, min(k, len(opened.names)))
+
+
+def _batches(
+    probe: Probe, stack: ExitStack, kinds: Sequence[Queries], k: int
+) -> Iterator[PredictedBatch]:
+    with stack:
+        for one in kinds:
+            for batch in one.batches():
+                scores = probe.scores(batch.vectors)
+                best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+                names = tuple(tuple(probe.names[c] for c in row) for row in best.tolist())
+                ordered = np.take_along_axis(scores, best, axis=1)
+                yield PredictedBatch(batch.ids, names, ordered, batch.failures)

@@ -1,0 +1,188 @@
+"""Training a probe on one split, and what it says of the test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.probe.c_search import fit_linear
+from embedkit.probe.evaluation import Predictions
+from embedkit.probe.knn import KS, nearest, votes
+from embedkit.probe.model import KnnProbe, LinearProbe
+from embedkit.probe.rotated_features import Features
+from embedkit.probe.splits import split_off
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedkit.probe.metrics import Measure
+    from embedkit.probe.model import Probe
+    from embedkit.probe.rows import Rows
+    from embedkit.probe.targets import Targets
+    from embedkit.store import StoreMeta
+
+__all__ = ["Examined", "ProbeSettings", "train_knn", "train_linear"]
+
+_HELD_OUT = 0.2
+_MOST_QUERIES = 10_000  # that choose k
+_SCORED_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """How a probe is trained.
+
+    Attributes:
+        normalize: Whether features get unit L2 norm.
+        seed: Of every choice by chance.
+        device: ``cpu``, ``cuda``, ``cuda:1``.
+        memory: Bytes that may be spent on keeping training features.
+        cs: The values of C to try.
+        ks: The values of k to tell of.
+        max_iterations: Of each fit of a linear probe.
+    """
+
+    normalize: bool
+    seed: int
+    device: str
+    memory: int
+    cs: tuple[float, ...]
+    ks: tuple[int, ...] = KS
+    max_iterations: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A trained probe, and how it did.
+
+    Attributes:
+        probe: The probe.
+        measures: Name to figure, on the test images.
+        predictions: For the test images.
+        chosen: What was chosen on training images: C or k.
+        tried: What each choice gave on training images.
+        by_k: k to measures, on the test images; nothing for a linear probe.
+        converged: Whether the fit ended by itself.
+    """
+
+    probe: Probe
+    measures: dict[str, Measure]
+    predictions: Predictions
+    chosen: dict[str, float]
+    tried: tuple[dict[str, float], ...]
+    by_k: dict[int, dict[str, Measure]] = field(default_factory=dict)
+    converged: bool = True
+
+
+def train_linear(
+    training: Rows,
+    known: Targets,
+    test: Rows,
+    truth: Targets,
+    meta: StoreMeta,
+    settings: ProbeSettings,
+) -> Examined:
+    """Trains a linear probe: C is chosen on a held-out fifth of the training images.
+
+    Args:
+        training: N rows.
+        known: Their targets.
+        test: Q rows.
+        truth: Their targets.
+        meta: How all were embedded.
+        settings: See ``ProbeSettings``.
+    """
+    aside = split_off(known.ids, known.strata, _HELD_OUT, f"{settings.seed}:held-out")
+    order = np.concatenate([np.flatnonzero(~aside), np.flatnonzero(aside)])
+    features = Features(training.take(order), device=settings.device, memory=settings.memory)
+    fitted = fit_linear(
+        features,
+        known.take(order),
+        int((~aside).sum()),
+        cs=settings.cs,
+        max_iterations=settings.max_iterations,
+    )
+    probe = LinearProbe(
+        Path(),
+        known.task,
+        known.names,
+        meta,
+        settings.normalize,
+        fitted.weight,
+        fitted.bias,
+        fitted.c,
+    )
+    predictions = Predictions(truth)
+    for start in range(0, len(test), _SCORED_ROWS):
+        stop = min(start + _SCORED_ROWS, len(test))
+        predictions.add(probe.scores(test.stored(start, stop)))
+    return Examined(
+        probe,
+        predictions.measures(settings.seed),
+        predictions,
+        {"c": fitted.c},
+        tuple(one._asdict() for one in fitted.swept),
+        converged=fitted.converged,
+    )
+
+
+def train_knn(
+    training: Rows,
+    known: Targets,
+    test: Rows,
+    truth: Targets,
+    meta: StoreMeta,
+    settings: ProbeSettings,
+) -> Examined:
+    """Examines every k; the one that is saved is chosen among training images, each left out once.
+
+    Args:
+        training: N rows.
+        known: Their targets.
+        test: Q rows.
+        truth: Their targets.
+        meta: How all were embedded.
+        settings: See ``ProbeSettings``.
+    """
+    count = len(training)
+    ks = [k for k in settings.ks if k <= count] or [count]
+    k, tried = _choose_k(training, known, [one for one in ks if one < count], settings)
+    by_k = {one: Predictions(truth) for one in ks}
+    for found in nearest(test, training, ks[-1], device=settings.device):
+        for predictions, scores in zip(by_k.values(), votes(found, known, ks), strict=True):
+            predictions.add(scores)
+    measures = {one: predictions.measures(settings.seed) for one, predictions in by_k.items()}
+    chosen = k if k in by_k else ks[0]
+    probe = KnnProbe(
+        Path(),
+        known.task,
+        known.names,
+        meta,
+        settings.normalize,
+        training.stored(0, count),
+        np.asarray(known.values),
+        chosen,
+    )
+    return Examined(probe, measures[chosen], by_k[chosen], {"k": chosen}, tried, measures)
+
+
+def _choose_k(
+    training: Rows, known: Targets, ks: Sequence[int], settings: ProbeSettings
+) -> tuple[int, tuple[dict[str, float], ...]]:
+    """The k by which training images are best told from the others, the least of equal ones."""
+    if not ks:
+        return 0, ()
+    rng = np.random.default_rng(settings.seed)
+    count = len(training)
+    drawn = np.sort(rng.permutation(count)[:_MOST_QUERIES])
+    by_k = {k: Predictions(known.take(drawn)) for k in ks}
+    found = nearest(training.take(drawn), training, ks[-1], device=settings.device, own=drawn)
+    for one in found:
+        for predictions, scores in zip(by_k.values(), votes(one, known, ks), strict=True):
+            predictions.add(scores)
+    scores_of = {k: predictions.score() for k, predictions in by_k.items()}
+    best = max(ks, key=lambda k: (scores_of[k], -k))
+    return best, tuple({"k": float(k), "score": score} for k, score in scores_of.items())

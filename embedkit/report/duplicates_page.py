@@ -1,0 +1,113 @@
+"""The page of copies that were found: groups as rows of thumbnails, leaks as tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from embedkit.report.page_writer import environment, write_page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from embedkit.report.gallery_data import Picture
+
+__all__ = ["CopyFigure", "CopyGroup", "CopyPage", "LeakTable", "write_copies"]
+
+_SECTION = 100  # groups that fold together
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFigure:
+    """An image of a group.
+
+    Attributes:
+        picture: The image.
+        facts: Its size, dimensions and format.
+        is_keeper: Whether it is the one to keep.
+        score: Of the pair that says it is a copy; None for the keeper.
+        reason: Why it counts as a copy.
+        badge: A word that sets it apart, as the store that it lies in; or nothing.
+    """
+
+    picture: Picture
+    facts: str
+    is_keeper: bool
+    score: float | None
+    reason: str
+    badge: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyGroup:
+    """A group of copies.
+
+    Attributes:
+        name: What it is called.
+        weakest: The least score of a pair inside.
+        note: A remark, or nothing.
+        figures: Its images, the keeper first.
+        left_out: Images that are not shown.
+    """
+
+    name: str
+    weakest: float
+    note: str
+    figures: Sequence[CopyFigure]
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeakTable:
+    """Classes of one store and their images that are in the other store too.
+
+    Attributes:
+        title: Which store.
+        rows: Class, leaking images, all images.
+        left_out: Classes that are not shown.
+    """
+
+    title: str
+    rows: Sequence[tuple[str, int, int]]
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPage:
+    """The whole page.
+
+    Attributes:
+        title: The page's title.
+        facts: Names and values of what was done.
+        notes: What to know when reading it.
+        groups: Groups of copies.
+        leaks: Tables of leaks.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    notes: Sequence[str]
+    groups: Sequence[CopyGroup]
+    leaks: Sequence[LeakTable] = ()
+
+    def sections(self) -> list[Sequence[CopyGroup]]:
+        """The groups, so many at a time as fold together."""
+        return [self.groups[i : i + _SECTION] for i in range(0, len(self.groups), _SECTION)]
+
+
+def write_copies(path: Path, page: CopyPage) -> Path:
+    """Writes the page as one HTML file that loads nothing from anywhere.
+
+    Args:
+        path: The file; it is replaced when the new one is whole.
+        page: What it shows. Names may be any text: they are escaped.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MissingExtraError: jinja2 isn't installed.
+        EmbedkitError: The file can't be written.
+    """
+    return write_page(path, environment().get_template("duplicates.html").render(page=page))

@@ -1,0 +1,89 @@
+"""Thumbnails of images that are known by their ids, where these can still be read."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedkit.errors import DecodeError, SourceError
+from embedkit.extraction.source_images import OriginalImages
+from embedkit.report import thumbnail
+from embedkit.utils.parallel import in_order, usable_cores
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from embedkit.decode.policy import DecodePolicy
+
+__all__ = ["thumbnails"]
+
+_PART = 256  # ids that are read in the order of their archive
+_log = logging.getLogger("embedkit")
+
+
+def thumbnails(
+    ids: Iterable[str],
+    policy: DecodePolicy | None,
+    side: int,
+    *,
+    images: Sequence[str | os.PathLike[str]] = (),
+    root: Path = Path(),
+    hashes: Mapping[str, bytes] | None = None,
+    max_bytes: int | None = None,
+) -> dict[str, str]:
+    """Id to thumbnail, for those images that can still be found.
+
+    A page is as good as what it can show: if ``images`` can't be read or has none of the ids, a
+    warning is logged, and there are no thumbnails.
+
+    Args:
+        ids: Each once; the first ones come first.
+        policy: Decoding limits and background; None is the default policy.
+        side: The longer side is at most this, pixels.
+        images: The sources that the ids are of, where these lie now. None: ids are taken for paths.
+        root: The folder that relative ids are below, if they are taken for paths.
+        hashes: SHA-256 of each id's encoded image: one of other bytes isn't shown. None shows what
+            there is.
+        max_bytes: No more thumbnails are made when they have so many bytes; None makes all.
+
+    Returns:
+        ``data:`` URIs of the images that were tried; empty for one that can't be read or decoded
+        any more.
+    """
+    wanted = list(ids)
+    try:
+        originals = (
+            OriginalImages.of_source(images, wanted, policy, hashes)
+            if images
+            else OriginalImages.by_ids(wanted, root, policy, hashes)
+        )
+    except SourceError as exc:
+        _log.warning("no thumbnails: %s", exc)
+        return {}
+    with originals:
+        return _made(originals, wanted, side, max_bytes)
+
+
+def _made(
+    originals: OriginalImages, wanted: Sequence[str], side: int, max_bytes: int | None
+) -> dict[str, str]:
+    def make(name: str) -> str:
+        try:
+            return thumbnail(originals.decode(name), side)
+        except DecodeError:
+            return ""  # the page says "no picture"
+
+    place = {name: number for number, name in enumerate(originals)}
+    made: dict[str, str] = {}
+    nbytes = 0
+    for start in range(0, len(wanted), _PART):
+        if max_bytes is not None and nbytes >= max_bytes:
+            break
+        part = sorted(wanted[start : start + _PART], key=lambda name: place.get(name, -1))
+        with closing(in_order(make, part, usable_cores())) as pictures:
+            made |= dict(pictures)
+        nbytes += sum(len(made[name]) for name in part)
+    return made

@@ -1,0 +1,17 @@
+"""Searching with images, stores and ids; the results as data, tables, and a page to look at."""
+
+from embedkit.retrieval.html_page import SearchPage
+from embedkit.retrieval.results_file import SearchSummary, search_to_file
+from embedkit.retrieval.results_schema import check_suffix
+from embedkit.retrieval.search import SearchOptions, join_results, open_search, search
+
+__all__ = [
+    "SearchOptions",
+    "SearchPage",
+    "SearchSummary",
+    "check_suffix",
+    "join_results",
+    "open_search",
+    "search",
+    "search_to_file",
+]

@@ -1,0 +1,221 @@
+"""The neighbours of all rows of stores in one Parquet file, written so that no kill loses much.
+
+While it runs, ``knn.parquet.partial/`` holds ``run.json``, what was asked, and one Parquet file for
+each run of queries that is done. The file itself appears whole, at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from embedkit.errors import StoreCorruptError, StoreMismatchError
+from embedkit.retrieval.results_schema import COLUMNS, neighbor_columns
+from embedkit.store.manifest import MANIFEST
+from embedkit.store.seal import SEAL_BYTES
+from embedkit.utils.atomic_write import atomic_file, commit_bytes
+from embedkit.utils.locks import LOCK, lock_folder
+from embedkit.utils.table_writers import ParquetTable, import_pyarrow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from embedkit.index import Index
+    from embedkit.retrieval.queries import QueryBatch, StoreQueries
+    from embedkit.retrieval.search import Search
+    from embedkit.store import EmbeddingStore
+
+__all__ = ["Graph", "GraphCounts", "digest_of_index", "digest_of_store"]
+
+_RUN, _KEY = "run.json", "embedkit"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCounts:
+    """What a run did.
+
+    Attributes:
+        neighbors: Lines of the table.
+        resumed: Queries that an earlier run had done.
+    """
+
+    neighbors: int
+    resumed: int
+
+
+def digest_of_store(store: EmbeddingStore) -> str:
+    """SHA-256 (hex) of a store's seal or manifest, which stand for all that is in it."""
+    if store.path.is_dir():
+        data = (store.path / MANIFEST).read_bytes()
+    else:
+        with store.path.open("rb") as file:
+            data = file.read(SEAL_BYTES)
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_index(index: Index) -> str:
+    """SHA-256 (hex) of an open index's manifest, which stands for all that is in it."""
+    return hashlib.sha256(index.manifest.to_json()).hexdigest()
+
+
+class Graph:
+    """A file of neighbours in the making; get it from ``Graph.locked``.
+
+    Attributes:
+        output: The Parquet file.
+        folder: ``<output>.partial``.
+        config: What is asked, in values that JSON can hold; a resume is held to it.
+    """
+
+    def __init__(self, output: Path, config: Mapping[str, Any]) -> None:
+        self.output = output
+        self.folder = output.with_name(output.name + ".partial")
+        self.config = dict(config)
+        self._discarded = False
+
+    @classmethod
+    @contextmanager
+    def locked(cls, output: Path, config: Mapping[str, Any]) -> Iterator[Graph]:
+        """The file in the making, for one writer at a time.
+
+        Raises:
+            StoreLockedError: Another process is writing it.
+            StoreError: The folder can't be made.
+        """
+        graph = cls(output, config)
+        lock = lock_folder(graph.folder, output)
+        try:
+            for path in graph.folder.glob(".*.tmp"):
+                path.unlink()
+            yield graph
+        finally:
+            if not graph._discarded and not (graph.folder / _RUN).exists():
+                graph.discard()
+            lock.release()
+
+    def finished_before(self) -> int | None:
+        """The lines of ``output`` if an earlier run of the same made it; else None."""
+        pa, pq = import_pyarrow()
+        try:
+            metadata = pq.read_metadata(self.output)
+        except (OSError, pa.ArrowException):
+            return None
+        told = (metadata.metadata or {}).get(_KEY.encode())
+        return int(metadata.num_rows) if told == self._text().encode() else None
+
+    def freeze(self) -> None:
+        """Writes down what is asked, or compares it with what an earlier run was asked.
+
+        Raises:
+            StoreMismatchError: That was something else.
+            StoreCorruptError: It can't be read.
+        """
+        path = self.folder / _RUN
+        if not path.exists():
+            self.clear()
+            commit_bytes(path, self._text().encode())
+            return
+        try:
+            before = dict(json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError) as exc:
+            raise StoreCorruptError(
+                f"{path}: can't be read ({exc}); start again with --overwrite"
+            ) from exc
+        keys = sorted({*before, *self.config})
+        pairs = {key: (before.get(key), self.config.get(key)) for key in keys}
+        differences = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+        if differences:
+            raise StoreMismatchError(str(self.folder), differences)
+
+    def run(
+        self,
+        search: Search,
+        queries: Sequence[StoreQueries],
+        on_progress: Callable[[int], None] | None,
+    ) -> GraphCounts:
+        """Searches with all queries whose part isn't there yet, and makes the file of the parts.
+
+        Args:
+            search: The search.
+            queries: Its queries.
+            on_progress: Told how many queries are done, after each batch.
+
+        Raises:
+            StoreError: Something can't be read or written.
+        """
+        size, total = int(self.config["part_queries"]), sum(one.count or 0 for one in queries)
+        parts, resumed = range(-(-total // size)), 0
+        for part in parts:
+            start, stop = part * size, min((part + 1) * size, total)
+            if self._part(part).exists():
+                resumed += stop - start
+                continue
+            done = start
+            with atomic_file(self._part(part)) as file, ParquetTable(file, COLUMNS) as table:
+                for batch in _rows(queries, start, stop):
+                    table.write(neighbor_columns(search.result(batch)))
+                    done += len(batch.ids)
+                    if on_progress is not None:
+                        on_progress(done)
+        rows = self._join([self._part(part) for part in parts])
+        self.discard()
+        return GraphCounts(rows, resumed)
+
+    def clear(self) -> None:
+        """Removes what an earlier run wrote, and nothing else."""
+        (self.folder / _RUN).unlink(missing_ok=True)
+        for path in self.folder.glob("part-*.parquet"):
+            path.unlink()
+
+    def discard(self) -> None:
+        """Removes the folder."""
+        self.clear()
+        self._discarded = True
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
+            self.folder.rmdir()
+
+    def _join(self, parts: Sequence[Path]) -> int:
+        metadata = {_KEY: self._text()}
+        with (
+            atomic_file(self.output, self.folder) as file,
+            ParquetTable(file, COLUMNS, metadata) as table,
+        ):
+            for path in parts:
+                for piece in _pieces(path):
+                    table.add(piece)
+        return table.rows
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.parquet"
+
+    def _text(self) -> str:
+        return json.dumps(self.config, sort_keys=True)
+
+
+def _rows(queries: Sequence[StoreQueries], start: int, stop: int) -> Iterator[QueryBatch]:
+    """The rows from ``start`` to ``stop``, numbered through all stores."""
+    first = 0
+    for one in queries:
+        count = one.count or 0
+        if start < first + count and stop > first:
+            yield from one.rows(max(start - first, 0), min(stop - first, count))
+        first += count
+
+
+def _pieces(path: Path) -> Iterator[Any]:
+    """The rows of a part, a row group at a time, their checksums looked at."""
+    pa, pq = import_pyarrow()
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number)
+    except (OSError, pa.ArrowException) as exc:
+        told = " ".join(str(exc).split())
+        raise StoreCorruptError(
+            f"{path}: damaged ({told}); delete this file and run again"
+        ) from exc

@@ -1,0 +1,176 @@
+"""Searching into a file, in a bounded amount of memory however many the queries are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from embedkit.errors import StoreError
+from embedkit.retrieval.knn_graph import Graph, digest_of_index, digest_of_store
+from embedkit.retrieval.queries import StoreQueries
+from embedkit.retrieval.results_schema import COLUMNS, check_suffix, neighbor_columns
+from embedkit.retrieval.search import open_search
+from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.table_writers import open_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedkit.index import Index
+    from embedkit.retrieval.search import Search, SearchOptions
+    from embedkit.types import ImageFailure, SearchResult
+
+__all__ = ["SearchSummary", "search_to_file"]
+
+_PART_QUERIES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        queries: That were searched with.
+        neighbors: Lines of the table.
+        resumed: Queries that an earlier run had done.
+        failures: Queries that could not be searched with.
+    """
+
+    path: Path
+    queries: int
+    neighbors: int
+    resumed: int = 0
+    failures: tuple[ImageFailure, ...] = ()
+
+
+def search_to_file(
+    index: str | os.PathLike[str] | Index,
+    queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    k: int = 10,
+    *,
+    overwrite: bool = False,
+    part_queries: int | None = None,
+    on_result: Callable[[SearchResult], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    **options: Unpack[SearchOptions],
+) -> SearchSummary:
+    """Searches, and writes the neighbours to a CSV, JSON lines or Parquet file as they come.
+
+    The columns are ``query_id``, ``rank`` (from 1), ``neighbor_id`` and ``score``, one line a
+    neighbour, best first. The file appears when it is whole. Where all queries are rows of stores
+    and the file is Parquet, an interrupted run goes on where it was when it is started again with
+    the same arguments, and the file is the same to the byte.
+
+    Args:
+        index: An index, or its folder.
+        queries: As ``search``'s.
+        output: ``.csv``, ``.jsonl`` or ``.parquet``.
+        k: How many to find.
+        overwrite: Replace a file, and forget an interrupted run.
+        part_queries: Queries that are committed at once; None is 4096.
+        on_result: Called with all that is found, too; such a run can't be gone on with.
+        on_progress: Told how many queries are done.
+        **options: As ``search``'s.
+
+    Raises:
+        StoreError: ``output`` exists or can't be written, or a store can't be read.
+        StoreMismatchError: An interrupted run was asked something else.
+        StoreLockedError: Another process is writing ``output``.
+        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
+        EmbedkitError: As ``search``.
+        ValueError: An argument is out of its range.
+    """
+    path = Path(output)
+    suffix = check_suffix(path)
+    if part_queries is not None and part_queries < 1:
+        raise ValueError(f"part_queries must be at least 1, not {part_queries}")
+    _refuse_query(path, queries)
+    with open_search(index, queries, k, **options) as ready:
+        rows = [one for one in ready.queries if isinstance(one, StoreQueries)]
+        if suffix == ".parquet" and on_result is None and len(rows) == len(ready.queries):
+            config = _config(ready, rows, options, part_queries or _PART_QUERIES)
+            return _write_graph(ready, rows, path, config, overwrite, on_progress)
+        if path.exists() and not overwrite:
+            raise _exists(path)
+        return _write_stream(ready, path, suffix, on_result, on_progress)
+
+
+def _write_stream(
+    ready: Search,
+    path: Path,
+    suffix: str,
+    on_result: Callable[[SearchResult], None] | None,
+    on_progress: Callable[[int], None] | None,
+) -> SearchSummary:
+    queries = 0
+    failures: list[ImageFailure] = []
+    with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
+        for result in ready.results():
+            table.write(neighbor_columns(result))
+            queries += len(result.queries)
+            failures += result.failures
+            if on_result is not None:
+                on_result(result)
+            if on_progress is not None:
+                on_progress(queries)
+    return SearchSummary(path, queries, table.rows, failures=tuple(failures))
+
+
+def _write_graph(
+    ready: Search,
+    rows: Sequence[StoreQueries],
+    path: Path,
+    config: dict[str, Any],
+    overwrite: bool,
+    on_progress: Callable[[int], None] | None,
+) -> SearchSummary:
+    queries = sum(one.count or 0 for one in rows)
+    with Graph.locked(path, config) as graph:
+        if overwrite:
+            graph.clear()
+        elif path.exists():
+            finished = graph.finished_before()
+            if finished is None:
+                raise _exists(path)
+            graph.clear()  # killed between the file's last step and the tidying up
+            return SearchSummary(path, queries, finished, queries)
+        graph.freeze()
+        counts = graph.run(ready, rows, on_progress)
+    return SearchSummary(path, queries, counts.neighbors, counts.resumed)
+
+
+def _config(
+    ready: Search, rows: Sequence[StoreQueries], options: SearchOptions, part_queries: int
+) -> dict[str, Any]:
+    """All that decides the neighbours; the index and the stores by what is in them."""
+    catalog = ready.sieve.catalog
+    asked = bool(options.get("filters")) or ready.sieve.exclude_self
+    known_by = catalog.stores if catalog is not None and asked else ()
+    return {
+        "index": digest_of_index(ready.index),
+        "queries": [digest_of_store(one.store) for one in rows],
+        "k": ready.k,
+        "threshold": ready.sieve.threshold,
+        "exclude_self": ready.sieve.exclude_self,
+        "filters": list(options.get("filters", ())),
+        "stores": [digest_of_store(store) for store in known_by],
+        "part_queries": part_queries,
+    }
+
+
+def _refuse_query(
+    output: Path, queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+) -> None:
+    """Refuses an output that is one of the queries, which --overwrite would destroy."""
+    names = [queries] if isinstance(queries, str | os.PathLike) else queries
+    for name in names:
+        if output.exists() and Path(name).exists() and output.samefile(name):
+            raise StoreError(f"{output}: is one of the queries; choose another output")
+
+
+def _exists(path: Path) -> StoreError:
+    return StoreError(f"{path}: exists already; --overwrite replaces it")

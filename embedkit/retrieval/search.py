@@ -1,0 +1,202 @@
+"""Searching an index with images, stores and ids: what is asked, opened; the results, streamed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+
+from embedkit.errors import StoreError
+from embedkit.index import Index
+from embedkit.retrieval.filtered_search import Sieve, search_through
+from embedkit.retrieval.filters import Filter
+from embedkit.retrieval.metadata import Catalog
+from embedkit.retrieval.queries import kind_of_query, open_queries
+from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
+from embedkit.types import Neighbors, SearchResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from embedkit.retrieval.queries import Queries, QueryBatch
+    from embedkit.types import ImageFailure
+
+    Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+__all__ = ["Search", "SearchOptions", "join_results", "open_search", "search"]
+
+
+class SearchOptions(EmbedderOptions, total=False):
+    """What is asked of a search beside the queries and k; all may be left out.
+
+    Attributes:
+        threshold: The least score; None is any.
+        exclude_self: Leave out the query's own id, and where the stores are known images of the
+            same bytes.
+        filters: Conditions that every neighbour meets, as ``label=cat``; see ``Filter``.
+        stores: What the index was built of; None takes ``photos.h5`` beside ``photos.index``.
+            Needed for filters and for queries by id.
+    """
+
+    threshold: float | None
+    exclude_self: bool
+    filters: Sequence[str]
+    stores: Sequence[str | os.PathLike[str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search that is ready to run.
+
+    Attributes:
+        index: The index.
+        k: How many neighbours a query.
+        sieve: Which neighbours may stay.
+        queries: What to search with.
+    """
+
+    index: Index
+    k: int
+    sieve: Sieve
+    queries: Sequence[Queries]
+
+    def results(self) -> Iterator[SearchResult]:
+        """The results in the order of the queries, in pieces of bounded size.
+
+        Raises:
+            SourceError: A source can't be listed.
+            BackboneError: The index's backbone or its weights can't be had.
+            IndexMismatchError: The weights here aren't those of the index.
+            StoreError: A store can't be read, or lacks an image of the index.
+        """
+        for one in self.queries:
+            for batch in one.batches():
+                yield self.result(batch)
+
+    def result(self, batch: QueryBatch) -> SearchResult:
+        """The neighbours of one batch."""
+        if not batch.ids:
+            nothing = Neighbors((), np.empty((0, self.k), np.float32))
+            return SearchResult((), nothing, batch.failures)
+        found = search_through(self.index, batch, self.k, self.sieve)
+        return SearchResult(batch.ids, found, batch.failures)
+
+
+def search(
+    index: str | os.PathLike[str] | Index,
+    queries: Paths,
+    k: int = 10,
+    **options: Unpack[SearchOptions],
+) -> SearchResult:
+    """Finds the nearest images of each query, be it an image, a row of a store or an id.
+
+    Images are embedded with the backbone, weights, preprocessing and decoding that the index
+    names. A query that can't be read or decoded is a failure and stops nothing.
+
+    Args:
+        index: An index, or its folder.
+        queries: An image, folder, list, pattern, archive or URL, ``-`` for paths on standard
+            input, a store (each row is a query), ``id:ID`` for an image of the index, or several
+            of them.
+        k: How many to find.
+        **options: threshold, exclude_self, filters, stores (see ``SearchOptions``); weights,
+            engine, device, batch_size, workers, on_download (see ``EmbedderOptions``).
+
+    Returns:
+        The neighbours in the order of the queries; at most ``k`` a query.
+
+    Raises:
+        IndexFileError: The index can't be read.
+        IndexMismatchError: The weights here, or a store, aren't those of the index.
+        SourceError: A source can't be opened.
+        BackboneError: The index's backbone or its weights can't be had.
+        StoreError: A store can't be read, or is needed and not there.
+        ValueError: An argument is out of its range.
+    """
+    with open_search(index, queries, k, **options) as ready:
+        return join_results(ready.results(), k)
+
+
+@contextmanager
+def open_search(
+    index: str | os.PathLike[str] | Index,
+    queries: Paths,
+    k: int = 10,
+    **options: Unpack[SearchOptions],
+) -> Iterator[Search]:
+    """Opens all that a search needs, so that its results can be streamed.
+
+    Args:
+        index: As ``search``'s.
+        queries: As ``search``'s.
+        k: As ``search``'s.
+        **options: As ``search``'s.
+
+    Raises:
+        EmbedkitError: As ``search``.
+        ValueError: An argument is out of its range.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    conditions = [Filter.parse(text) for text in options.get("filters", ())]
+    specs = [queries] if isinstance(queries, str | os.PathLike) else list(queries)
+    opened = index if isinstance(index, Index) else Index.open(index)
+    with ExitStack() as stack:
+        catalog = _catalog(opened, specs, options)
+        if catalog is not None:
+            stack.enter_context(catalog)
+        sieve = _sieve(opened, catalog, conditions, options)
+        embedder = stack.enter_context(QueryEmbedder(opened, options))
+        kinds = open_queries(specs, opened, embedder, catalog)
+        for one in kinds:
+            stack.callback(one.close)
+        yield Search(opened, k, sieve, kinds)
+
+
+def _catalog(
+    index: Index, specs: Sequence[str | os.PathLike[str]], options: SearchOptions
+) -> Catalog | None:
+    """The catalog, if the search needs one or its stores were named."""
+    by_id = any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs)
+    needed = by_id or options.get("filters") or options.get("exclude_self")
+    stores = options.get("stores")
+    return Catalog.open(index, stores) if needed or stores is not None else None
+
+
+def _sieve(
+    index: Index, catalog: Catalog | None, conditions: Sequence[Filter], options: SearchOptions
+) -> Sieve:
+    threshold, exclude_self = options.get("threshold"), options.get("exclude_self", False)
+    if threshold is not None and np.isnan(threshold):
+        raise ValueError("threshold must be a number, not NaN")
+    passing = None
+    if conditions:
+        if catalog is None:
+            raise StoreError(
+                f"{index.path}: a filter needs the store that the index was built of: --store FILE"
+            )
+        passing = catalog.passing(conditions)
+    return Sieve(threshold, exclude_self, passing, catalog)
+
+
+def join_results(parts: Iterable[SearchResult], k: int) -> SearchResult:
+    """Joins the pieces of one search.
+
+    Args:
+        parts: Pieces, in order.
+        k: How many neighbours were asked for.
+    """
+    queries: list[str] = []
+    ids: list[tuple[str, ...]] = []
+    scores = [np.empty((0, k), np.float32)]
+    failures: list[ImageFailure] = []
+    for part in parts:
+        queries += part.queries
+        ids += part.neighbors.ids
+        scores.append(part.neighbors.scores)
+        failures += part.failures
+    found = Neighbors(tuple(ids), np.concatenate(scores))
+    return SearchResult(tuple(queries), found, tuple(failures))

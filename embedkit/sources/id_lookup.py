@@ -1,0 +1,72 @@
+"""From ids back to the images, where these are still reachable."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedkit.errors import EmbedkitError
+from embedkit.sources.naming import is_url, kind_of_name
+from embedkit.sources.open import open_source
+from embedkit.types import ImageRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["archive_of", "find_originals"]
+
+
+def find_originals(ids: Iterable[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
+    """Where the images of some ids lie: files by their path, members by listing their archive.
+
+    What isn't found in its archive is left out; whether a file is there, its reader finds out.
+
+    Args:
+        ids: Of a store, each once.
+        root: The folder that relative ids are below.
+
+    Returns:
+        Ids and their records, the members of an archive in its own order.
+    """
+    members: dict[str, set[str]] = defaultdict(set)
+    for name in ids:
+        archive = archive_of(name, root)
+        if archive is None:
+            yield name, ImageRecord(id=name, path=_below(root, name))
+        else:
+            members[archive].add(name)
+    for archive, wanted in members.items():
+        yield from _find_members(archive, wanted, root)
+
+
+def archive_of(image_id: str, root: Path) -> str | None:
+    """The archive that an id lies in; None for a file, which may have ``#`` in its name too."""
+    marks = [place for place, letter in enumerate(image_id) if letter == "#"]
+    prefixes = (image_id[:mark] for mark in marks)
+    archive = next((p for p in prefixes if kind_of_name(p) in {"tar", "zip", "parquet"}), None)
+    return None if archive is None or _exists(_below(root, image_id)) else archive
+
+
+def _below(root: Path, name: str) -> str:
+    return name if is_url(name) else str(root / name)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _find_members(archive: str, wanted: set[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
+    prefix = _below(root, archive)
+    left = {prefix + name[len(archive) :]: name for name in wanted}
+    try:
+        for record in open_source(prefix, labels="none").scan():
+            if record.id in left:
+                yield left.pop(record.id), record
+            if not left:
+                return
+    except EmbedkitError:  # it is gone or damaged; a page is as good as what it can show
+        return

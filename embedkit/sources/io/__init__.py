@@ -1,0 +1,1 @@
+"""Bytes from local files and URLs."""

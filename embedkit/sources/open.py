@@ -1,0 +1,195 @@
+"""From what the user names to the source that lists it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from embedkit.errors import SourceError
+from embedkit.sources.base import ChainSource, Source
+from embedkit.sources.braces import expand_braces
+from embedkit.sources.file_list import FileListSource, StreamListSource
+from embedkit.sources.folder import FolderSource
+from embedkit.sources.glob import GlobSource, has_magic
+from embedkit.sources.io import storage
+from embedkit.sources.labels import FolderLabels, NoLabels, TableLabels
+from embedkit.sources.naming import kind_of_name
+from embedkit.sources.parquet import ParquetSource
+from embedkit.sources.remote_folder import RemoteFolderSource
+from embedkit.sources.single_file import FileSource
+from embedkit.sources.tar import TarSource
+from embedkit.sources.zip import ZipSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["open_source"]
+
+_KINDS = (
+    "a folder, an image file, a list (.txt, .lst, .list or -), a tar (.tar, .tar.gz, .tgz, "
+    ".tar.bz2, .tar.xz), a .zip, a .parquet, a pattern (*, **, {000..123}), or the URL of any of "
+    "these"
+)
+_TOLD = 5
+_CHECKS_AT_ONCE = 16
+
+
+def open_source(
+    spec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    labels: str = "auto",
+    image_column: str | None = None,
+    label_column: str | None = None,
+    stdin: BinaryIO | None = None,
+) -> Source:
+    """Open a source of images.
+
+    Args:
+        spec: A folder, an image, a list, an archive, a pattern, ``-`` for a list on standard
+            input, or the URL of any of these; several are listed one after the other.
+        labels: ``auto`` takes what the source gives (a WebDataset's classes, a Parquet file's
+            label column, the first folder below the root), ``none`` nothing, ``folder`` the name
+            of the folder that the image lies in, and a path to a ``.csv`` or ``.parquet`` file
+            looks the images up there.
+        image_column: The column of images in Parquet files; None finds it.
+        label_column: The column of labels, in Parquet files or in the file that ``labels`` names.
+        stdin: What ``-`` reads; None for the process's standard input.
+
+    Returns:
+        The source; nothing but existence has been looked at so far.
+
+    Raises:
+        SourceError: Something named doesn't exist or is of no known kind.
+        MissingExtraError: A URL's backend isn't installed.
+        ValueError: ``labels`` is none of these.
+    """
+    specs = [spec] if isinstance(spec, (str, bytes, os.PathLike)) else list(spec)
+    table = _table_path(labels)
+    opener = _Opener(image_column, label_column, labels == "auto", stdin)
+    names = [os.fsdecode(one) for one in specs]
+    source = ChainSource([found for name in names for found in opener.open_spec(name)])
+    if table is not None:
+        return TableLabels(source, table, roots=names, label_column=label_column)
+    if labels == "auto":
+        return source
+    return NoLabels(source) if labels == "none" else FolderLabels(source)
+
+
+def _table_path(labels: str) -> str | None:
+    """Return the file that ``labels`` names, or None for one of the words."""
+    if labels in ("auto", "none", "folder"):
+        return None
+    if labels.lower().endswith((".csv", ".parquet")):
+        return labels
+    raise ValueError(f"labels must be auto, none, folder, or a .csv or .parquet file: {labels!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Opens what is named, with the settings that all the sources of one call share."""
+
+    image_column: str | None
+    label_column: str | None
+    with_labels: bool
+    stdin: BinaryIO | None
+
+    def open_spec(self, spec: str) -> list[Source]:
+        """Open what the user named; patterns make several."""
+        if spec == "-":
+            return [StreamListSource(self.stdin or sys.stdin.buffer, self.open_entry)]
+        names = [spec] if _is_literal(spec) else _expand(spec)
+        types = _types([name for name in names if not self._is_pattern(name)])
+        return [
+            GlobSource(name, self.open_entry)
+            if self._is_pattern(name)
+            else self._open_known(name, types[name])
+            for name in names
+        ]
+
+    def _is_pattern(self, name: str) -> bool:
+        return has_magic(name) and not _is_literal(name)
+
+    def _open_known(self, name: str, found: str) -> Source:
+        if found == "folder":
+            return self._folder(name)
+        kind = kind_of_name(name)
+        if found == "other":
+            raise SourceError(f"{name}: neither a regular file nor a folder")
+        if kind == "list":
+            return FileListSource(name, self.open_entry)
+        if kind is None and "." in name.rpartition("/")[2]:
+            raise SourceError(f"{name}: not a known kind of source, which are: {_KINDS}")
+        return self._archive(name) or FileSource(name)
+
+    def open_entry(self, path: str) -> Source:
+        """Open a line of a list or a match of a pattern, which need not exist."""
+        if _is_folder(path):
+            return self._folder(path)
+        return self._archive(path) or FileSource(path)
+
+    def _folder(self, path: str) -> Source:
+        return RemoteFolderSource(path) if storage.local_path(path) is None else FolderSource(path)
+
+    def _archive(self, path: str) -> Source | None:
+        kind = kind_of_name(path)
+        if kind == "tar":
+            return TarSource(path)
+        if kind == "zip":
+            return ZipSource(path)
+        if kind == "parquet":
+            return ParquetSource(
+                path,
+                image_column=self.image_column,
+                label_column=self.label_column,
+                with_labels=self.with_labels,
+            )
+        return None
+
+
+def _is_literal(spec: str) -> bool:
+    """Tell whether a local file has this very name, brackets and all."""
+    local = storage.local_path(spec)
+    return local is not None and os.path.lexists(local)
+
+
+def _is_folder(path: str) -> bool:
+    """Tell whether an entry is a folder; of URLs only the trailing slash tells, at no cost."""
+    if storage.local_path(path) is None:
+        return path.endswith("/")
+    try:
+        return storage.file_type(path) == "folder"
+    except OSError:
+        # Whoever reads it will say why it can't be read.
+        return False
+
+
+def _expand(spec: str) -> list[str]:
+    try:
+        return expand_braces(spec)
+    except ValueError as exc:
+        raise SourceError(str(exc)) from exc
+
+
+def _types(names: list[str]) -> dict[str, str]:
+    """Find out what lies at each name, several at once as storage is slow to answer.
+
+    Raises:
+        SourceError: Some don't exist.
+    """
+    with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
+        types = dict(zip(names, pool.map(_type, names), strict=True))
+    missing = [name for name, found in types.items() if found is None]
+    if missing:
+        more = f" and {len(missing) - _TOLD} more" if len(missing) > _TOLD else ""
+        raise SourceError(f"{', '.join(missing[:_TOLD])}{more}: no such file or folder")
+    return {name: found for name, found in types.items() if found is not None}
+
+
+def _type(name: str) -> str | None:
+    try:
+        return storage.file_type(name)
+    except (OSError, ValueError) as exc:
+        raise SourceError(f"{name}: {storage.reason_of(exc)}") from exc

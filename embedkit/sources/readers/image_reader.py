@@ -1,0 +1,107 @@
+"""The bytes of any record, whatever kind of file holds them."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from embedkit.errors import DecodeError
+from embedkit.sources.io.storage import check_size
+from embedkit.sources.readers.file import FileReader, decode_errors
+from embedkit.sources.readers.parquet import ParquetReader
+from embedkit.sources.readers.tar import TarReader
+from embedkit.sources.readers.zip import ZipReader
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from embedkit.sources.readers.file import KindReader
+    from embedkit.types import ImageRecord
+
+__all__ = ["ImageReader"]
+
+_READERS: dict[str, type[KindReader]] = {
+    "file": FileReader,
+    "tar": TarReader,
+    "zip": ZipReader,
+    "parquet": ParquetReader,
+}
+
+
+class ImageReader:
+    """Reads the bytes of images from their records alone; used by many threads at once.
+
+    Archives stay open between reads, a few at a time. Records should come nearly in the order of
+    the scan: compressed tars can only be read forward.
+
+    Args:
+        max_bytes: Larger images are refused before they are read, bytes.
+    """
+
+    def __init__(self, *, max_bytes: int = 256 * 2**20) -> None:
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes must be positive, not {max_bytes}")
+        self.max_bytes = max_bytes
+        self._lock = Lock()
+        self._readers: dict[str, KindReader] = {}
+
+    def read(self, record: ImageRecord) -> bytes:
+        """Return the encoded bytes of one image.
+
+        Args:
+            record: Of a scan, or of a plan that was written down long ago.
+
+        Returns:
+            The whole image; never a part of it.
+
+        Raises:
+            DecodeError: This image can't be read, or is over the limit.
+            MissingExtraError: The record needs a library that isn't installed.
+        """
+        reader = self._reader(record)
+        if record.nbytes is not None:
+            with decode_errors(record):
+                check_size(record.nbytes, self.max_bytes)
+        return reader.read(record)
+
+    def peek(self, record: ImageRecord, n: int = 64) -> bytes:
+        """Return the first bytes of one image, at little cost where the file allows it.
+
+        Args:
+            record: The image.
+            n: How many bytes.
+
+        Returns:
+            ``n`` bytes, fewer where the image is shorter.
+
+        Raises:
+            DecodeError: This image can't be read.
+            MissingExtraError: The record needs a library that isn't installed.
+        """
+        return self._reader(record).peek(record, n)
+
+    def _reader(self, record: ImageRecord) -> KindReader:
+        if record.problem is not None:
+            raise DecodeError(record.id, record.problem)
+        with self._lock:
+            if record.kind not in self._readers:
+                self._readers[record.kind] = _READERS[record.kind](self.max_bytes)
+            return self._readers[record.kind]
+
+    def close(self) -> None:
+        """Close every archive that is open."""
+        with self._lock:
+            readers, self._readers = list(self._readers.values()), {}
+        for reader in readers:
+            reader.close()
+
+    def __enter__(self) -> ImageReader:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

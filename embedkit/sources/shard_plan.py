@@ -1,0 +1,217 @@
+"""The frozen plan of a run: which images, in which order, cut into shards.
+
+A plan is two files in a folder: ``plan.jsonl``, one image a line, and ``plan.json``, which is
+written last and atomically, so that a plan is either there and whole or not there. The order of
+the lines is the order of the rows, whatever is finished first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedkit.errors import SourceError
+from embedkit.types import ImageRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Plan", "record_from_json", "record_to_json", "storable"]
+
+_HEADER, _LINES = "plan.json", "plan.jsonl"
+_SAMPLED_SHARDS = 16  # a shard is read whole for the sake of some of its lines
+_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(ImageRecord)
+    if field.default is not dataclasses.MISSING
+}
+_FIELDS = tuple(field.name for field in dataclasses.fields(ImageRecord))
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will embed, frozen on disk.
+
+    Attributes:
+        folder: Where ``plan.json`` and ``plan.jsonl`` lie.
+        count: Images in the plan.
+        sidecars: Files of the source that only accompany images; they count as skipped.
+        shard_rows: Images a shard.
+        has_labels: Whether any image has a label.
+        digest: SHA-256 (hex) of ids, places and labels in their order.
+        offsets: For each shard, the byte in ``plan.jsonl`` where its first line begins.
+    """
+
+    folder: Path
+    count: int
+    sidecars: int
+    shard_rows: int
+    has_labels: bool
+    digest: str
+    offsets: tuple[int, ...]
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the plan is cut into."""
+        return len(self.offsets)
+
+    @classmethod
+    def freeze(cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int) -> Plan:
+        """Writes the plan of these records into ``folder``, in a bounded amount of memory.
+
+        Args:
+            records: The images in their final order.
+            folder: An existing folder.
+            shard_rows: Images a shard, at least 1.
+
+        Raises:
+            SourceError: There isn't one image.
+        """
+        with (folder / _LINES).open("wb") as lines:
+            plan = cls._write(records, folder, shard_rows, lines.write)
+            lines.flush()
+            os.fsync(lines.fileno())
+        _write_header(plan)
+        return plan
+
+    @classmethod
+    def draft(cls, records: Iterable[ImageRecord]) -> Plan:
+        """The plan of these records, with its digest, without a trace on disk.
+
+        Raises:
+            SourceError: There isn't one image.
+        """
+        return cls._write(records, Path(), 1_000_000_000, len)
+
+    @classmethod
+    def _write(
+        cls,
+        records: Iterable[ImageRecord],
+        folder: Path,
+        shard_rows: int,
+        write: Callable[[bytes], int],
+    ) -> Plan:
+        digest, offsets = hashlib.sha256(), []
+        count = sidecars = position = 0
+        has_labels = False
+        for record in records:
+            if record.sidecar:
+                sidecars += 1
+                continue
+            if count % shard_rows == 0:
+                offsets.append(position)
+            line = _to_line(storable(record))
+            digest.update(line)
+            position += write(line)
+            has_labels = has_labels or record.label is not None
+            count += 1
+        if not count:
+            raise SourceError("no images found in the source")
+        return cls(
+            folder, count, sidecars, shard_rows, has_labels, digest.hexdigest(), tuple(offsets)
+        )
+
+    @classmethod
+    def open(cls, folder: Path) -> Plan | None:
+        """Opens the plan in ``folder``; None if none was frozen there.
+
+        Raises:
+            SourceError: The plan was damaged since.
+        """
+        try:
+            header = json.loads((folder / _HEADER).read_bytes())
+            with (folder / _LINES).open("rb") as lines:
+                digest = hashlib.file_digest(lines, "sha256").hexdigest()
+            plan = cls(folder=folder, **{**header, "offsets": tuple(header["offsets"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as exc:
+            raise SourceError(f"{folder / _HEADER}: damaged; start again with --overwrite") from exc
+        if digest != plan.digest:
+            raise SourceError(f"{folder / _LINES}: damaged; start again with --overwrite")
+        return plan
+
+    def rows(self, number: int) -> int:
+        """How many images one shard has."""
+        return min(self.shard_rows, self.count - number * self.shard_rows)
+
+    def shard(self, number: int) -> list[ImageRecord]:
+        """The images of one shard, in order."""
+        with (self.folder / "plan.jsonl").open("rb") as lines:
+            lines.seek(self.offsets[number])
+            return [_from_line(lines.readline()) for _ in range(self.rows(number))]
+
+    def sample(self, count: int) -> list[ImageRecord]:
+        """Up to ``count`` images spread evenly over at most 16 shards; always the same ones."""
+        shards = _spread(self.num_shards, _SAMPLED_SHARDS)
+        found = []
+        for place, number in enumerate(shards):
+            share = (place + 1) * count // len(shards) - place * count // len(shards)
+            records = self.shard(number)
+            found += [records[index] for index in _spread(len(records), share)]
+        return found
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Up to ``count`` of the numbers below ``length``, evenly spaced."""
+    if count >= length:
+        return list(range(length))
+    return [(2 * index + 1) * length // (2 * count) for index in range(count)]
+
+
+def _write_header(plan: Plan) -> None:
+    header = dataclasses.asdict(plan)
+    del header["folder"]
+    temporary = plan.folder / f"{_HEADER}.tmp"
+    with temporary.open("w", encoding="ascii") as file:
+        json.dump(header, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(plan.folder / _HEADER)
+
+
+def storable(record: ImageRecord) -> ImageRecord:
+    """The record, with an id and a label that can be stored; one with a hostile id will fail."""
+    if record.label is not None and not _is_storable(record.label):
+        record = dataclasses.replace(record, label=_escaped(record.label))
+    if _is_storable(record.id):
+        return record
+    problem = "its name can't be stored"
+    return dataclasses.replace(record, id=_escaped(record.id), problem=problem)
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that no file name has
+        return False
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def record_to_json(record: ImageRecord) -> dict[str, Any]:
+    """The fields that aren't at their defaults, as JSON can hold them."""
+    fields = {name: getattr(record, name) for name in _FIELDS}  # asdict takes ten times longer
+    return {k: v for k, v in fields.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
+
+
+def record_from_json(fields: Mapping[str, Any]) -> ImageRecord:
+    """What `record_to_json` gave."""
+    return ImageRecord(**fields)
+
+
+def _to_line(record: ImageRecord) -> bytes:
+    """One JSON line; ASCII only, so surrogate escapes of strange file names survive."""
+    return _encode(record_to_json(record)).encode("ascii") + b"\n"
+
+
+def _from_line(line: bytes) -> ImageRecord:
+    return record_from_json(json.loads(line))

@@ -1,0 +1,28 @@
+"""One image file as a source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.sources.base import Source
+from embedkit.types import ImageRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FileSource"]
+
+
+class FileSource(Source):
+    """One image file.
+
+    Args:
+        path: A path or URL, which is the image's id.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def scan(self) -> Iterator[ImageRecord]:
+        """Give the one record; whether the file can be read is for the reader to find out."""
+        yield ImageRecord(id=self.path, path=self.path)

@@ -1,0 +1,261 @@
+"""Reading one shard: a single HDF5 file, checked before it is believed."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing, contextmanager
+from functools import cached_property
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+import h5py
+import numpy as np
+
+from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
+from embedkit.store.format import (
+    BLOCK_ROWS,
+    IMAGE_DTYPES,
+    RowBlock,
+)
+from embedkit.store.schema import check_structure, read_counts, read_meta
+from embedkit.store.seal import check_seal
+from embedkit.store.writer import (
+    embeddings_digest,
+    facts_digest,
+    failure_columns,
+    failures_digest,
+    head_digest,
+)
+from embedkit.types import Head, ImageFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["ShardFile", "hdf5_errors", "refuse_damage", "shard_problems"]
+
+_NOT_ROWS = "ids, labels, image columns, failures, head, attributes or structure"
+
+
+@contextmanager
+def hdf5_errors(path: Path) -> Iterator[None]:
+    """Maps what h5py raises to embedkit's errors."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except FileNotFoundError as exc:
+        raise StoreError(f"{path}: no such file") from exc
+    except PermissionError as exc:
+        raise StoreError(f"{path}: permission denied") from exc
+    except KeyError as exc:
+        raise StoreFormatError(f"{path}: not a whole embedkit store: {_line(exc)}") from exc
+    except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as exc:
+        raise StoreCorruptError(f"{path}: can't be read as HDF5: {_line(exc)}") from exc
+
+
+def shard_problems(path: Path) -> Iterator[str]:
+    """Checks every bit of a shard; yields one line, without the path, for each thing wrong.
+
+    HDF5 sees the file only if all but its rows is as it was written.
+    """
+    try:
+        with hdf5_errors(path), path.open("rb") as file:
+            checked = check_seal(file)
+        if not checked.is_there:
+            yield "not an embedkit store, or damaged at its beginning (no seal)"
+        elif not checked.is_whole:
+            part = "rows" if checked.is_readable else _NOT_ROWS
+            yield f"damaged: its bytes aren't those that were written ({part}: seal)"
+        if checked.is_readable:
+            with closing(ShardFile(path)) as shard:
+                yield from shard.problems()
+    except StoreError as exc:
+        yield str(exc).removeprefix(f"{path}: ")
+
+
+def refuse_damage(path: Path) -> None:
+    """Checks every bit of a shard before it is copied.
+
+    Raises:
+        StoreCorruptError: Something is wrong.
+    """
+    for problem in shard_problems(path):
+        raise StoreCorruptError(f"{path}: {problem}; make this file again")
+
+
+def _line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())
+
+
+class ShardFile:
+    """One shard, open for reading.
+
+    Attributes:
+        path: The file.
+        meta: How the rows were made.
+        counts: What it holds.
+        has_labels: Whether it holds labels.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens and checks the structure; ``problems`` checks the content.
+
+        Raises:
+            StoreError: There is no such file.
+            StoreFormatError: It is no embedkit store, or of a newer format.
+            StoreCorruptError: Its parts don't fit together.
+        """
+        self.path = path
+        self._lock = threading.Lock()  # HDF5 isn't thread safe beyond h5py's own lock
+        with hdf5_errors(path):
+            self._h5 = _open(path)
+            try:
+                self.meta = read_meta(path, self._h5)
+                self.counts = read_counts(path, self._h5)
+                check_structure(path, self._h5, self.meta, self.counts)
+                self.has_labels = "labels" in self._h5
+                self._offset = self._h5["embeddings"].id.get_offset()
+            except BaseException:
+                self._h5.close()
+                raise
+
+    def __len__(self) -> int:
+        return self.counts.embedded
+
+    def close(self) -> None:
+        """Closes the file; arrays that were taken from it stay readable."""
+        self._h5.close()
+
+    @cached_property
+    def embeddings(self) -> NDArray[np.floating]:
+        """``(N, D)`` memory-mapped, read-only; mapped when it is first asked for."""
+        shape, dtype = (len(self), self.meta.feature_dim), np.dtype(self.meta.dtype)
+        if not len(self):
+            return np.empty(shape, dtype)
+        return np.memmap(self.path, dtype.newbyteorder("<"), "r", self._offset, shape)
+
+    def read(
+        self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
+    ) -> NDArray[np.floating]:
+        """Reads some rows without a memory map, whose pages would count as this process's memory.
+
+        Args:
+            rows: ``(n,)``; rows that follow each other are read at once.
+            out: ``(n, D)`` as stored, C-contiguous, to read into; None makes a new array.
+
+        Returns:
+            ``(n, D)``.
+
+        Raises:
+            StoreCorruptError: The file can't be read.
+        """
+        if out is None:
+            out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
+        cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
+            for start, stop in pairwise(cuts if len(rows) else ()):
+                part = memoryview(cast("Any", out[start:stop].view(np.uint8).reshape(-1)))
+                file.seek(self._offset + int(rows[start]) * out.itemsize * out.shape[1])
+                while part:
+                    count = file.readinto(part)
+                    if not count:
+                        raise StoreCorruptError(f"{self.path}: ends before its last row")
+                    part = part[count:]
+        return out
+
+    def ids(self, start: int, stop: int) -> list[bytes]:
+        """The ids of some rows, as stored."""
+        return list(self._column("ids", start, stop))
+
+    def image_column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Some rows of ``/images/<name>``."""
+        return self._column(f"images/{name}", start, stop)
+
+    def labels(self, start: int, stop: int) -> list[bytes]:
+        """The labels of some rows; empty ones where there are none."""
+        if not self.has_labels:
+            return [b""] * (stop - start)
+        return list(self._column("labels", start, stop))
+
+    def block(self, start: int, stop: int) -> RowBlock:
+        """Some rows with all that belongs to them."""
+        return RowBlock(
+            self.embeddings[start:stop],
+            self.ids(start, stop),
+            {name: self.image_column(name, start, stop) for name in IMAGE_DTYPES},
+            self.labels(start, stop) if self.has_labels else (),
+        )
+
+    def blocks(self) -> Iterator[RowBlock]:
+        """All rows, ``BLOCK_ROWS`` at a time."""
+        for start in range(0, len(self), BLOCK_ROWS):
+            yield self.block(start, min(start + BLOCK_ROWS, len(self)))
+
+    def failures(self) -> Iterator[ImageFailure]:
+        """The images that could not be embedded, in the source's order."""
+        for start in range(0, self.counts.failed, BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, self.counts.failed)
+            ids = self._column("failures/id", start, stop)
+            reasons = self._column("failures/reason", start, stop)
+            sizes = self._column("failures/nbytes", start, stop)
+            for name, reason, nbytes in zip(ids, reasons, sizes, strict=True):
+                text = reason.decode("utf-8", "replace")
+                yield ImageFailure(name.decode("utf-8", "surrogateescape"), text, int(nbytes))
+
+    def head(self) -> Head | None:
+        """The classifier that was split off, if the backbone had one."""
+        with self._lock, hdf5_errors(self.path):
+            group = self._h5.get("head")
+            if group is None:
+                return None
+            return Head(
+                group["weight"][:],
+                group["bias"][:],
+                tuple(group["class_names"].asstr()[:]),
+                tuple(group["class_ids"].asstr()[:]),
+            )
+
+    def problems(self) -> Iterator[str]:
+        """Checks every checksum and row; yields one line for each that is wrong.
+
+        Raises:
+            StoreError: Something can't be read.
+        """
+        with hdf5_errors(self.path):
+            sums = {name: data[:].tobytes() for name, data in self._h5["checksums"].items()}
+        for number, block in enumerate(self.blocks()):
+            where = slice(32 * number, 32 * number + 32)
+            first = number * BLOCK_ROWS
+            rows = f"rows {first} to {first + len(block) - 1}"
+            if sums["embeddings"][where] != embeddings_digest(block):
+                yield f"embeddings of {rows}: checksum wrong"
+            if sums["images"][where] != facts_digest(block):
+                yield f"ids, labels or image columns of {rows}: checksum wrong"
+            if not np.isfinite(block.embeddings).all():
+                yield f"embeddings of {rows}: not all finite"
+        yield from self._failure_problems(sums["failures"])
+        head = self.head()
+        if head is not None and sums.get("head") != head_digest(head):
+            yield "head: checksum wrong"
+
+    def _failure_problems(self, sums: bytes) -> Iterator[str]:
+        failures = self.failures()
+        for number, start in enumerate(range(0, self.counts.failed, BLOCK_ROWS)):
+            columns = failure_columns(list(islice(failures, BLOCK_ROWS)))
+            if sums[32 * number : 32 * number + 32] != failures_digest(*columns):
+                yield f"failures from {start}: checksum wrong"
+
+    def _column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        with self._lock, hdf5_errors(self.path):
+            return cast("NDArray[Any]", self._h5[name][start:stop])
+
+
+def _open(path: Path) -> h5py.File:
+    with path.open("rb"):  # h5py's own message for a missing file is long
+        pass
+    if not h5py.is_hdf5(path):
+        raise StoreFormatError(f"{path}: not an embedkit store (no HDF5 file)")
+    return h5py.File(path, "r", locking=False)

@@ -1,0 +1,125 @@
+"""Collecting the rows of one shard, in memory, in the plan's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.store.format import IMAGE_DTYPES, RowBlock, StoreCounts, StoreMeta
+from embedkit.store.writer import ShardContent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.store.reader import ShardFile
+    from embedkit.types import Head, ImageFacts, ImageFailure
+
+__all__ = ["ShardBuilder", "ShardPart", "make_block"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPart:
+    """What came of a run of images: each was embedded, failed or was skipped.
+
+    Attributes:
+        rows: The embedded ones; None if there are none.
+        failures: The failed ones.
+        skipped: How many were no images.
+    """
+
+    rows: RowBlock | None
+    failures: tuple[ImageFailure, ...]
+    skipped: int
+
+    @property
+    def counts(self) -> StoreCounts:
+        """How many of each."""
+        return StoreCounts(len(self.rows) if self.rows else 0, len(self.failures), self.skipped)
+
+
+def make_block(
+    ids: Sequence[str],
+    embeddings: NDArray[np.floating],
+    facts: Sequence[ImageFacts],
+    labels: Sequence[str | None],
+) -> RowBlock:
+    """Turns what the loop has into rows.
+
+    Args:
+        ids: n ids.
+        embeddings: ``(n, D)``, already in the store's dtype.
+        facts: n image facts.
+        labels: n labels, None where an image has none.
+    """
+    images = {
+        name: np.array([getattr(fact, name) for fact in facts], dtype)
+        for name, dtype in IMAGE_DTYPES.items()
+        if name not in {"format", "content_hash"}
+    }
+    images["format"] = np.array([fact.format.encode("ascii") for fact in facts], object)
+    hashes = b"".join(fact.content_hash for fact in facts)
+    images["content_hash"] = np.frombuffer(hashes, "u1").reshape(len(facts), 32)
+    return RowBlock(
+        embeddings,
+        [name.encode("utf-8", "surrogateescape") for name in ids],
+        images,
+        [(label or "").encode("utf-8", "surrogateescape") for label in labels],
+    )
+
+
+class ShardBuilder:
+    """The rows of a shard that is being made.
+
+    A part is added in one step, so whenever the run is interrupted the builder is consistent.
+    """
+
+    def __init__(self, meta: StoreMeta, capacity: int, skipped: int = 0) -> None:
+        """An empty shard.
+
+        Args:
+            meta: How the rows are made.
+            capacity: The most rows that will be added.
+            skipped: Files that the listing already knew to be no images.
+        """
+        self._meta = meta
+        self._embeddings = np.empty((capacity, meta.feature_dim), meta.dtype)
+        # Each part with the counts so far: one step adds both, whatever interrupts the run.
+        self._parts = [(ShardPart(None, (), skipped), StoreCounts(0, 0, skipped))]
+
+    @property
+    def counts(self) -> StoreCounts:
+        """What the shard holds so far."""
+        return self._parts[-1][1]
+
+    def load(self, shard: ShardFile) -> None:
+        """Takes up an unfinished shard, in the place of all that is here."""
+        before = ShardPart(None, tuple(shard.failures()), shard.counts.skipped)
+        self._parts = [(before, before.counts)]
+        for block in shard.blocks():
+            self.add(ShardPart(block, (), 0))
+
+    def add(self, part: ShardPart) -> None:
+        """Adds what comes after that which is there; the embeddings are copied."""
+        if part.rows is not None:
+            rows = part.rows
+            start = self.counts.embedded
+            kept = self._embeddings[start : start + len(rows)]
+            kept[:] = rows.embeddings
+            block = RowBlock(kept, rows.ids, rows.images, rows.labels)
+            part = ShardPart(block, part.failures, part.skipped)
+        self._parts.append((part, self.counts + part.counts))
+
+    def content(self, head: Head | None, *, with_labels: bool) -> ShardContent:
+        """What would be written now."""
+        return ShardContent(
+            self._meta,
+            self.counts,
+            [part.rows for part, _ in self._parts if part.rows is not None],
+            [failure for part, _ in self._parts for failure in part.failures],
+            with_labels,
+            head,
+        )

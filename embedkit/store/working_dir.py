@@ -1,0 +1,226 @@
+"""A store in the making: ``photos.h5.partial/``, with its lock, its shards and how it ends.
+
+The folder holds the frozen plan (``plan.json``, ``plan.jsonl``), how the rows are made
+(``run.json``), one file for each finished shard and at most one for an unfinished one. Every file
+appears whole or not at all, so that whatever kills the process, the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from embedkit.errors import StoreCorruptError, StoreFormatError
+from embedkit.store.format import StoreCounts, StoreMeta
+from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
+from embedkit.store.merge import merge_shards
+from embedkit.store.reader import ShardFile, shard_problems
+from embedkit.store.writer import ShardContent, encode_shard
+from embedkit.utils.atomic_write import commit_bytes, sync_folder
+from embedkit.utils.locks import LOCK, lock_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["PartialStore"]
+
+_RUN, _PLAN = "run.json", "plan.json"
+_REPLACED = "replaced"  # the folder that --overwrite replaces, until it is replaced
+_OWN_NAMES = re.compile(
+    r"plan\.jsonl?|run\.json|manifest\.json|replaced|shard-\d+(\.unfinished)?\.h5|\..*\.tmp|plan.*\.tmp"
+)
+
+
+class PartialStore:
+    """The working folder of one output; get it from ``PartialStore.locked``.
+
+    Attributes:
+        output: The file (or folder) that the store will be.
+        folder: ``<output>.partial``.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.folder = output.with_name(output.name + ".partial")
+
+    @classmethod
+    @contextmanager
+    def locked(cls, output: Path) -> Iterator[PartialStore]:
+        """The working folder of ``output``, made if need be, for one writer at a time.
+
+        Raises:
+            StoreLockedError: Another process is writing the same store.
+            StoreError: The folder can't be made.
+        """
+        partial = cls(output)
+        lock = lock_folder(partial.folder, output)
+        mine = partial._lock_file()
+        try:
+            partial._tidy()
+            yield partial
+        finally:
+            # Where the folder was removed, the next writer may have made it anew by now.
+            if partial._lock_file() == mine and not partial._is_begun():
+                partial.discard()
+            lock.release()
+
+    def freeze_meta(self, meta: StoreMeta, listing: Mapping[str, str | None]) -> None:
+        """Writes down how the rows are made; to be done once, when the plan is frozen.
+
+        Args:
+            meta: What the store will say.
+            listing: The settings by which the source was listed.
+        """
+        run = {"meta": meta.to_config(), "listing": dict(listing)}
+        commit_bytes(self.folder / _RUN, json.dumps(run, indent=1).encode())
+
+    def frozen_meta(self) -> tuple[StoreMeta, dict[str, str | None]] | None:
+        """How the rows are made and the source was listed, if a run was begun."""
+        try:
+            run = json.loads((self.folder / _RUN).read_bytes())
+            return StoreMeta.from_config(run["meta"]), dict(run["listing"])
+        except FileNotFoundError:
+            return None
+        except (KeyError, ValueError, TypeError, RecursionError, StoreFormatError) as exc:
+            raise StoreCorruptError(
+                f"{self.folder / _RUN}: can't be read ({exc}); start again with --overwrite"
+            ) from exc
+
+    def finished_counts(self, number: int) -> StoreCounts | None:
+        """The counts of a shard, if it is finished."""
+        if not self._shard_path(number).exists():
+            return None
+        with closing(ShardFile(self._shard_path(number))) as shard:
+            return shard.counts
+
+    def unfinished(self, number: int) -> ShardFile | None:
+        """What was done of a shard when a run was interrupted, checked.
+
+        Raises:
+            StoreCorruptError: The file was damaged since.
+        """
+        path = self._unfinished_path(number)
+        if not path.exists():
+            return None
+        for problem in shard_problems(path):
+            raise StoreCorruptError(f"{path}: {problem}; delete this file and run again")
+        return ShardFile(path)
+
+    def commit_unfinished(self, number: int, content: ShardContent) -> None:
+        """Saves what is done of a shard; replaces what was saved before."""
+        commit_bytes(self._unfinished_path(number), encode_shard(content))
+
+    def commit(self, number: int, content: ShardContent) -> None:
+        """Saves a finished shard, durably."""
+        commit_bytes(self._shard_path(number), encode_shard(content))
+        self._unfinished_path(number).unlink(missing_ok=True)
+
+    def finish(self, num_shards: int, *, sharded: bool) -> None:
+        """Makes the store of all shards: one file, or a folder with a manifest."""
+        if sharded:
+            self._finish_folder(num_shards)
+        else:
+            self._finish_file(num_shards)
+
+    def _finish_file(self, num_shards: int) -> None:
+        """Makes the one file ``output`` of all shards, and removes the folder."""
+        if self.output.is_dir():
+            self._set_aside()
+        if num_shards == 1:
+            self._shard_path(0).replace(self.output)
+            sync_folder(self.output.parent)
+        else:
+            paths = [self._shard_path(number) for number in range(num_shards)]
+            merge_shards(paths, self.output, self.folder)
+        self.discard()
+
+    def _finish_folder(self, num_shards: int) -> None:
+        """Makes the folder ``output`` of all shards with their manifest."""
+        for number in range(num_shards):
+            self._unfinished_path(number).unlink(missing_ok=True)
+        entries = [self._entry(number) for number in range(num_shards)]
+        with closing(ShardFile(self._shard_path(0))) as first:
+            manifest = encode_manifest(first.meta, entries)
+        commit_bytes(self.folder / MANIFEST, manifest)
+        self._take_name()
+
+    def _take_name(self) -> None:
+        """Renames a folder that is whole to ``output``, with the lock that is held in it."""
+        if self.output.exists():
+            self._set_aside()
+        self.folder.replace(self.output)
+        sync_folder(self.output.parent)
+        self._remove_tools()
+
+    def _remove_tools(self) -> None:
+        """Removes from a finished folder what only the work on it needed."""
+        for name in (_REPLACED, _PLAN, "plan.jsonl", _RUN, LOCK):
+            _remove(self.output / name)
+
+    def _set_aside(self) -> None:
+        """Moves away what ``output`` was before, where a rename alone can't replace it."""
+        _remove(self.folder / _REPLACED)
+        self.output.replace(self.folder / _REPLACED)
+
+    def discard(self) -> None:
+        """Removes the folder; the plan first, lest half a run stays."""
+        self.clear()
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
+            self.folder.rmdir()
+
+    def clear(self) -> None:
+        """Removes what a run wrote, and nothing else; stays the folder's owner."""
+        (self.folder / _PLAN).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if _OWN_NAMES.fullmatch(path.name):
+                _remove(path)
+
+    def _entry(self, number: int) -> ShardEntry:
+        path = self._shard_path(number)
+        with closing(ShardFile(path)) as shard:
+            counts = shard.counts
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, digest)
+
+    def _shard_path(self, number: int) -> Path:
+        return self.folder / f"shard-{number:06d}.h5"
+
+    def _unfinished_path(self, number: int) -> Path:
+        return self.folder / f"shard-{number:06d}.unfinished.h5"
+
+    def _tidy(self) -> None:
+        """Ends what a kill left between the last steps of an earlier run."""
+        if (self.folder / MANIFEST).exists():
+            (self.folder / MANIFEST).unlink()  # all shards are there: the run soon ends again
+        if (self.output / MANIFEST).exists():
+            self._remove_tools()
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()
+        if not self._is_begun():
+            self.clear()
+
+    def _is_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.folder / _PLAN).exists() and (self.folder / _RUN).exists()
+
+    def _lock_file(self) -> tuple[int, int] | None:
+        """Which file the lock is; None if there is none."""
+        try:
+            found = (self.folder / LOCK).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

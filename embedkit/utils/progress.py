@@ -1,0 +1,9 @@
+"""Listening to progress."""
+
+from __future__ import annotations
+
+__all__ = ["ignore_progress"]
+
+
+def ignore_progress(stage: str, done: int, total: int) -> None:
+    """A progress callback that does nothing."""

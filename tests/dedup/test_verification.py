@@ -1,0 +1,135 @@
+"""Verification tells edited copies of drawn images from other images, and how they were made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from images import draw_photo
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+
+from embedkit.dedup.scoring.calibration import evidence_columns
+from embedkit.dedup.verification.geometric import Evidence, compare
+from embedkit.dedup.verification.sift import find_features
+
+SIZE = (400, 300)
+
+
+def look(first: Image.Image, second: Image.Image) -> Evidence:
+    return compare(find_features(np.asarray(first)), find_features(np.asarray(second)))
+
+
+def is_copy(evidence: Evidence) -> bool:
+    mapped = evidence.inliers >= 10 and evidence.correlation > 0.8
+    return mapped or evidence.whole > 0.8
+
+
+EDITS = {
+    "the same": lambda image: image,
+    "half": lambda image: image.resize((200, 150)),
+    "cropped": lambda image: image.crop((100, 60, 360, 280)),
+    "mirrored": ImageOps.mirror,
+    "upside down": ImageOps.flip,
+    "turned": lambda image: image.rotate(30, Image.Resampling.BICUBIC),
+    "quarter": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "dark": lambda image: ImageEnhance.Brightness(image).enhance(0.4),
+    "gray": lambda image: ImageOps.grayscale(image).convert("RGB"),
+    "framed": lambda image: ImageOps.expand(image, 60, (200, 30, 90)),
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(4)),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_copies_are_recognised(edit: object, seed: int) -> None:
+    image = draw_photo(seed, SIZE)
+    assert is_copy(look(image, edit(image)))
+
+
+def test_other_images_are_not() -> None:
+    features = [find_features(np.asarray(draw_photo(seed, SIZE))) for seed in range(12)]
+    found = [compare(a, b) for n, a in enumerate(features) for b in features[:n]]
+    assert not any(map(is_copy, found))
+
+
+def test_one_thing_before_two_backgrounds_is_no_copy() -> None:
+    def posed(background: int) -> Image.Image:
+        image = draw_photo(background, SIZE)
+        image.paste(draw_photo(99, (150, 190)), (120, 60))
+        return image
+
+    found = look(posed(1), posed(2))
+    assert found.inliers >= 10
+    assert found.correlation < 0.6
+    assert evidence_columns([found])["inliers"] == [0]
+    captioned = posed(1)
+    ImageDraw.Draw(captioned).rectangle((0, 180, 400, 300), "white")
+    for copy in (captioned, posed(1).crop((60, 40, 360, 280))):
+        found = look(posed(1), copy)
+        assert found.correlation > 0.9
+        assert evidence_columns([found])["inliers"] > np.log(20)
+
+
+def test_crop_scale_and_flip_are_told() -> None:
+    image = draw_photo(3, SIZE)
+    how = look(image, image.crop((80, 30, 320, 240)).resize((480, 420))).how
+    np.testing.assert_allclose(how["crop"], [0.2, 0.1, 0.8, 0.8], atol=0.01)
+    assert how["scale"] == pytest.approx(2, abs=0.02)
+    assert how["rotation"] == pytest.approx(0, abs=0.5)
+    assert how["flip"] is False
+    how = look(image, ImageOps.mirror(image.crop((0, 0, 200, 300)))).how
+    np.testing.assert_allclose(how["crop"], [0, 0, 0.5, 1], atol=0.01)
+    assert how["flip"] is True
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(20, -20), (-35, 35), (90, -90), (180, 180)])
+def test_rotation_is_told_clockwise(degrees: int, expected: int) -> None:
+    image = draw_photo(4, SIZE)
+    how = look(image, image.rotate(degrees, Image.Resampling.BICUBIC, expand=True)).how
+    assert (how["rotation"] - expected + 180) % 360 - 180 == pytest.approx(0, abs=1.5)
+
+
+def smooth(seed: int) -> Image.Image:
+    """An image without a keypoint: a few colours that run into each other."""
+    spots = np.random.default_rng(seed).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    return Image.fromarray(spots).resize(SIZE, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("flip", [False, True])
+def test_smooth_images_are_laid_over_each_other_whole(turns: int, flip: bool) -> None:
+    image = smooth(0)
+    edited = ImageOps.mirror(image) if flip else image
+    evidence = look(image, edited.rotate(90 * turns, expand=True).resize((150, 150)))
+    assert evidence.whole > 0.9
+    if evidence.inliers < 6:
+        assert evidence.how["flip"] is flip
+        assert (evidence.how["rotation"] + 90 * turns) % 360 == 0
+
+
+def test_other_smooth_images_are_not() -> None:
+    found = [look(smooth(a), smooth(b)) for a in range(6) for b in range(a)]
+    assert not any(map(is_copy, found))
+
+
+def test_blank_and_tiny_images() -> None:
+    blank = Image.new("RGB", SIZE, (9, 9, 9))
+    for other in (blank, draw_photo(0, SIZE), Image.new("RGB", (1, 1)), Image.new("RGB", (900, 1))):
+        for pair in ((blank, other), (other, blank)):
+            evidence = look(*pair)
+            assert evidence.inliers == 0
+            assert abs(evidence.whole) < 0.5
+    tiny = look(draw_photo(0, SIZE), draw_photo(0, SIZE).resize((12, 9)))
+    assert np.isfinite([tiny.whole, tiny.correlation, tiny.covered]).all()
+
+
+def test_mirrored_features_are_those_of_the_mirrored_image() -> None:
+    image = draw_photo(5, SIZE)
+    ours = find_features(np.asarray(image)).mirrored()
+    theirs = find_features(np.asarray(ImageOps.mirror(image)))
+    assert ours.points.shape[0] > 50
+    np.testing.assert_array_equal(ours.gray, theirs.gray)
+    distance = np.linalg.norm(ours.points[:, None] - theirs.points[None], axis=2)
+    same = distance.min(1) < 0.7
+    assert same.mean() > 0.6
+    alike = (ours.descriptors[same] * theirs.descriptors[distance.argmin(1)[same]]).sum(1)
+    assert np.median(alike) > 0.98

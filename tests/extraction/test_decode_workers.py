@@ -1,0 +1,152 @@
+"""Decoding in processes: the bytes of threads, and what becomes of a process that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from images import write_photos
+
+from embedkit.errors import WorkerError
+from embedkit.extraction.extract import extract
+from embedkit.store import EmbeddingStore
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
+SETTINGS = {"backbone": "tiny", "engine": "torch", "device": "cpu", "batch_size": 16}
+COUNT = 40
+POISON = 7  # the photo that crashes a decoder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, COUNT, size=(90, 70))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff not whole")
+    (folder / "notes.txt").write_text("no image")
+    (Path(os.fsdecode(os.fsencode(folder) + b"/gr\xfc\xdf.jpg"))).write_bytes(
+        (folder / "photo_0003.jpg").read_bytes()
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_threads(photos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("threads") / "a.h5"
+    extract(photos, output, processes=False, **SETTINGS)
+    return output
+
+
+def decoders(parent: int) -> list[int]:
+    """The decoding processes that a process has started."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_bytes()
+            stat = (folder / "stat").read_text()
+        except (OSError, NotADirectoryError):
+            continue
+        if b"embedkit.extraction.decode_worker" in command and int(stat.split()[3]) == parent:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_same_bytes(photos, by_threads, tmp_path, workers):
+    output = tmp_path / "a.h5"
+    result = extract(photos, output, processes=True, workers=workers, **SETTINGS)
+    assert (result.embedded, result.failed, result.skipped) == (COUNT + 1, 1, 1)
+    assert output.read_bytes() == by_threads.read_bytes()
+    assert not decoders(os.getpid())
+
+
+def test_processes_that_are_killed_are_replaced(photos, by_threads, tmp_path):
+    ended = threading.Event()
+    killed = []
+
+    def kill():
+        while not ended.wait(0.3):
+            for pid in decoders(os.getpid())[:1] if len(killed) < 4 else []:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    # Those that have answered once: a process that dies at its start is an error.
+    def on_progress(_):
+        if not killer.is_alive() and not ended.is_set():
+            killer.start()
+        time.sleep(0.5)
+
+    killer = threading.Thread(target=kill)
+    output = tmp_path / "a.h5"
+    settings = SETTINGS | {"batch_size": 2}
+    extract(photos, tmp_path / "b.h5", processes=False, **settings)
+    try:
+        extract(photos, output, processes=True, workers=2, on_progress=on_progress, **settings)
+    except WorkerError as exc:  # killed while it started
+        assert "signal 9" in str(exc)  # noqa: PT017
+        extract(photos, output, processes=True, workers=2, **settings)
+    finally:
+        ended.set()
+        killer.join()
+    assert killed
+    assert output.read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+CRASH = """
+import os, signal, sys
+if "embedkit.extraction.decode_worker" in " ".join(sys.orig_argv):
+    import simplejpeg
+    poison, really = open({path!r}, "rb").read(), simplejpeg.decode_jpeg
+    def decode(data, *args, **kwargs):
+        if data == poison:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return really(data, *args, **kwargs)
+    simplejpeg.decode_jpeg = decode
+"""
+
+
+def test_an_image_that_crashes_its_decoder_costs_that_image(photos, tmp_path, monkeypatch):
+    poison = photos / f"photo_{POISON:04d}.jpg"
+    (tmp_path / "sitecustomize.py").write_text(CRASH.format(path=str(poison)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    result = extract(photos, tmp_path / "a.h5", processes=True, workers=2, **SETTINGS)
+    assert (result.embedded, result.failed) == (COUNT, 2)
+    with EmbeddingStore.open(tmp_path / "a.h5") as store:
+        reasons = {failure.id: failure.reason for failure in store.failures()}
+    assert reasons[str(poison)] == "crashes its decoder (signal 11)"
+
+
+def test_processes_that_can_not_start(photos, tmp_path, monkeypatch):
+    code = "import os, sys\nif 'decode_worker' in ' '.join(sys.orig_argv): os._exit(7)"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(WorkerError, match=r"could not start \(exit code 7\)"):
+        extract(photos, tmp_path / "a.h5", processes=True, workers=2, **SETTINGS)
+    assert not decoders(os.getpid())
+
+
+def test_none_outlives_its_parent(photos, tmp_path):
+    code = (
+        "import embedkit, time\n"
+        f"embedkit.extract({str(photos)!r}, {str(tmp_path / 'a.h5')!r}, processes=True, workers=2,"
+        f" on_progress=lambda _: time.sleep(60), **{SETTINGS!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        until = time.monotonic() + 60
+        while len(decoders(process.pid)) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        started = decoders(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    until = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in started):
+        assert time.monotonic() < until
+        time.sleep(0.05)
