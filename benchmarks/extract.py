@@ -257,7 +257,7 @@ def compute_rate(backbone: str, images: Path, args: argparse.Namespace) -> float
         precision=args.precisions,
         calibration=pixels if args.precisions == "int8" else None,
     ) as engine:
-        callers = usable_cores() + engine.lanes
+        callers = usable_cores() + engine.in_flight
         batch = engine.new_buffer()
         batch[:] = pixels[np.arange(engine.batch_size) % len(pixels)]
         done = rate(engine.embed, [batch] * (4 * callers), callers, seconds=_COMPUTE_SECONDS)

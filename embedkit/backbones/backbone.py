@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones.config import Recipe
+from embedkit.backbones.config import BackboneConfig
 from embedkit.backbones.metadata_cache import Memory
 from embedkit.backbones.registry import BACKBONES, cache_folder, find_spec
 from embedkit.backbones.weight_files import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from embedkit.backbones.config import Findings
+    from embedkit.backbones.config import BackboneMetadata
     from embedkit.backbones.pooling import FeatureModule, Pooling
     from embedkit.backbones.spec import BackboneSpec
     from embedkit.decode.preprocessing import Preprocessing
@@ -52,7 +52,7 @@ class _Network:
         module: The network, once it is built.
     """
 
-    recipe: Recipe
+    recipe: BackboneConfig
     file: WeightsFile | None
     fingerprint: str
     module: FeatureModule | None = None
@@ -201,7 +201,7 @@ def load_backbone(
     memory = Memory(cache_folder(cache) / "backbones")
     spec = _any_spec(name, memory)
     is_random = weights == "random" or (spec.source == "none" and weights == "auto")
-    recipe = Recipe(
+    recipe = BackboneConfig(
         spec=spec,
         preprocessing=_with_input_size(_changed(spec.preprocessing(), preprocessing), input_size),
         pooling=pooling,
@@ -234,10 +234,10 @@ def load_backbone(
 
 def _load(
     memory: Memory,
-    recipe: Recipe,
+    recipe: BackboneConfig,
     here: WeightsFile | None,
     obtain: Callable[[], WeightsFile] | None,
-) -> tuple[_Network, Findings]:
+) -> tuple[_Network, BackboneMetadata]:
     """Remember a backbone, or else build it and keep what is found out.
 
     Args:

@@ -8,7 +8,7 @@ import timm
 import torch
 
 from embedkit.backbones.checkpoint import fingerprint, load_weights
-from embedkit.backbones.config import Findings
+from embedkit.backbones.config import BackboneMetadata
 from embedkit.backbones.head import detach_head
 from embedkit.backbones.pooling import FeatureModule
 from embedkit.backbones.tiny import TinyNet
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from embedkit.backbones.config import Recipe
+    from embedkit.backbones.config import BackboneConfig
     from embedkit.backbones.spec import BackboneSpec
 
 __all__ = ["Built", "build"]
@@ -36,12 +36,12 @@ class Built(NamedTuple):
     """
 
     module: FeatureModule
-    findings: Findings
+    findings: BackboneMetadata
     file: WeightsFile | None
     sha256: str
 
 
-def build(recipe: Recipe, obtain: Callable[[], WeightsFile] | None) -> Built:
+def build(recipe: BackboneConfig, obtain: Callable[[], WeightsFile] | None) -> Built:
     """Build a network by its recipe and load its weights.
 
     Args:
@@ -64,7 +64,7 @@ def build(recipe: Recipe, obtain: Callable[[], WeightsFile] | None) -> Built:
         sha256 = _load(recipe.spec, net, file)
     digest = fingerprint(net)
     head, head_name = detach_head(net)
-    return Built(module, Findings(digest, feature_dim, head, head_name), file, sha256)
+    return Built(module, BackboneMetadata(digest, feature_dim, head, head_name), file, sha256)
 
 
 def _bare_network(spec: BackboneSpec, seed: int) -> nn.Module:

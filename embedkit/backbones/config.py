@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from embedkit.decode.preprocessing import Preprocessing
     from embedkit.types import Head
 
-__all__ = ["Findings", "Recipe"]
+__all__ = ["BackboneConfig", "BackboneMetadata"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class BackboneConfig:
     """All that decides a backbone, its weights file apart.
 
     Attributes:
@@ -42,7 +42,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class BackboneMetadata:
     """What only the built and loaded network can tell.
 
     Attributes:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from embedkit.backbones.config import Findings
+from embedkit.backbones.config import BackboneMetadata
 from embedkit.backbones.spec import BackboneSpec
 from embedkit.types import Head
 from embedkit.utils.file_cache import CachedFiles, hash_code
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.backbones.config import Recipe
+    from embedkit.backbones.config import BackboneConfig
 
 __all__ = ["Memory", "maker"]
 
@@ -45,7 +45,7 @@ def maker() -> dict[str, str]:
 
 
 class Memory:
-    """Findings about backbones, and timm's descriptions of its models, in one folder.
+    """BackboneMetadata about backbones, and timm's descriptions of its models, in one folder.
 
     A folder that can't be written, or a damaged file, costs only time.
     """
@@ -53,7 +53,9 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def recall(self, recipe: Recipe, path: Path | None, sha256: str) -> Findings | None:
+    def recall(
+        self, recipe: BackboneConfig, path: Path | None, sha256: str
+    ) -> BackboneMetadata | None:
         """What loading this backbone found out, if it was loaded before.
 
         Args:
@@ -67,9 +69,11 @@ class Memory:
         told, tensors = read
         names, ids = told.pop("class_names"), told.pop("class_ids")
         head = Head(**tensors, class_names=tuple(names), class_ids=tuple(ids)) if tensors else None
-        return Findings(**told, head=head)
+        return BackboneMetadata(**told, head=head)
 
-    def remember(self, recipe: Recipe, path: Path | None, sha256: str, findings: Findings) -> None:
+    def remember(
+        self, recipe: BackboneConfig, path: Path | None, sha256: str, findings: BackboneMetadata
+    ) -> None:
         """Keeps what loading this backbone found out; the arguments are those of ``recall``."""
         head = findings.head
         told = {
@@ -93,7 +97,7 @@ class Memory:
         told, _ = read
         return BackboneSpec(**{**told, "mean": tuple(told["mean"]), "std": tuple(told["std"])})
 
-    def _findings(self, recipe: Recipe, path: Path | None, sha256: str) -> CachedFiles:
+    def _findings(self, recipe: BackboneConfig, path: Path | None, sha256: str) -> CachedFiles:
         kind = "" if path is None else path.suffix  # the same bytes are read by their suffix
         settings = {**recipe.to_config(), "weights": [sha256, kind], **maker()}
         return CachedFiles.of(self._folder, settings, _FILE)

@@ -145,14 +145,15 @@ class _Reader(io.BytesIO):
 
 
 class _WebpReader(_Reader):
-    """Gives 16 bytes in the first read.
+    """Gives 16 bytes in the first read, unless that asks for the whole file.
 
-    Pillow's plugin compares the size with its global limit if the first read brings it; ours has
-    been checked before.
+    Pillow's plugin (from 13 on) compares the size with its global limit if the first read brings
+    it; ours has been checked before.
     """
 
     def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(16 if self.tell() == 0 else size)
+        is_first_part = self.tell() == 0 and size is not None and size >= 0
+        return super().read(16 if is_first_part else size)
 
 
 class _JpegFile(JpegImagePlugin.JpegImageFile):

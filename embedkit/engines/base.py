@@ -32,13 +32,13 @@ class Engine(ABC):
         batch_size: B.
         input_size: Height and width of the images, pixels.
         feature_dim: D.
-        lanes: How many callers may wait for the device at once while others use the CPU's cores;
+        in_flight: Batches that may be on the device at once, each with a caller that waits asleep;
             0 where the callers' own cores compute.
     """
 
     name: str
     version: str
-    lanes = 0
+    in_flight = 0
 
     def __init__(self, backbone: Backbone, *, device: str, precision: str, batch_size: int) -> None:
         if batch_size < 1:

@@ -1,4 +1,4 @@
-"""Lanes on a CUDA device: copies on streams of their own, the computation as a CUDA graph.
+"""BatchSlots on a CUDA device: copies on streams of their own, the computation as a CUDA graph.
 
 Source: the patterns for warm-up, capture and pinned memory are those of PyTorch's "CUDA semantics"
 (docs.pytorch.org/docs/stable/notes/cuda.html).
@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from embedkit.engines.stream_pool import Lane
+from embedkit.engines.batch_slots import BatchSlot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from embedkit.engines.module import PartedStep
+    from embedkit.engines.module import SplitBatch
 
-__all__ = ["CudaCompute", "CudaLane"]
+__all__ = ["CudaCompute", "CudaSlot"]
 
 _WARM_UPS = 3  # cuDNN and cuBLAS take their workspaces, Triton loads its kernels
 _log = logging.getLogger("embedkit")
 
 
 class CudaCompute:
-    """The one stream on which all lanes of a device compute, and the memory of their graphs.
+    """The one stream on which all slots of a device compute, and the memory of their graphs.
 
     Batches are computed one after the other, each with the whole device, so the graphs can share
     the memory of the maps between their layers; only copies overlap with computing.
@@ -41,7 +41,7 @@ class CudaCompute:
         graph: Whether the step is captured; False after it could not be.
     """
 
-    def __init__(self, device: torch.device, step: PartedStep, *, graph: bool = True) -> None:
+    def __init__(self, device: torch.device, step: SplitBatch, *, graph: bool = True) -> None:
         self.device = device
         self.graph = graph
         self._step = step
@@ -51,7 +51,7 @@ class CudaCompute:
 
     @torch.inference_mode()
     def prepare(self, images: torch.Tensor, features: torch.Tensor) -> Callable[[], None]:
-        """Run the step on a lane's memory, and capture it.
+        """Run the step on a slot's memory, and capture it.
 
         Returns:
             What launches it on the current stream, always on the same memory.
@@ -100,13 +100,13 @@ class CudaCompute:
             done.record(self._stream)
 
 
-class CudaLane(Lane):
-    """A lane with a stream for its copies; callers wait asleep, other threads go on.
+class CudaSlot(BatchSlot):
+    """A slot with a stream for its copies; callers wait asleep, other threads go on.
 
     Args:
         batch: ``(B, S, S, 3)``.
         feature_dim: D.
-        compute: The device's, shared by its lanes.
+        compute: The device's, shared by its slots.
     """
 
     def __init__(self, batch: tuple[int, ...], feature_dim: int, compute: CudaCompute) -> None:

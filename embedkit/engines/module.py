@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from embedkit.backbones.backbone import Backbone
 
-__all__ = ["PartedStep", "Step"]
+__all__ = ["BackboneModule", "SplitBatch"]
 
 
-class Step(nn.Module):
+class BackboneModule(nn.Module):
     """Normalises and embeds: ``(n, S, S, 3) uint8`` to ``(n, D) float32``.
 
     Args:
@@ -50,7 +50,7 @@ class Step(nn.Module):
         return features
 
 
-class PartedStep:
+class SplitBatch:
     """A step that takes a batch in as few parts as the device's memory needs.
 
     Args:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from embedkit.engines.base import Engine
-from embedkit.engines.cuda_graph import CudaCompute, CudaLane
-from embedkit.engines.module import PartedStep, Step
-from embedkit.engines.stream_pool import CpuLane, Lane, Lanes, open_lanes
+from embedkit.engines.batch_slots import BatchSlot, BatchSlots, CpuSlot, open_slots
+from embedkit.engines.cuda_graph import CudaCompute, CudaSlot
+from embedkit.engines.module import BackboneModule, SplitBatch
 from embedkit.engines.torch_compile import compile_step, compiling
 from embedkit.errors import BackboneError
 
@@ -27,14 +27,14 @@ __all__ = ["TorchEngine"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _log = logging.getLogger("embedkit")
-_CUDA_LANES = 3  # one batch on its way there, one being computed, one on its way back
+_CUDA_IN_FLIGHT = 3  # one batch on its way there, one being computed, one on its way back
 
 
 class TorchEngine(Engine):
     """Runs a backbone with PyTorch: channels last, batch normalisations folded.
 
     On the CPU each caller computes for itself, with one thread. On CUDA it takes one of a few
-    lanes. All memory that the device needs for a batch is taken when the engine is opened; what
+    slots. All memory that the device needs for a batch is taken when the engine is opened; what
     doesn't fit is computed in halves, quarters, ….
     """
 
@@ -48,7 +48,7 @@ class TorchEngine(Engine):
         batch_size: int = 16,
         precision: str = "fp32",
         compiled: bool = False,
-        lanes: int | None = None,
+        in_flight: int | None = None,
         graph: bool = True,
     ) -> None:
         """Copies the backbone to the device and warms it up there.
@@ -59,7 +59,7 @@ class TorchEngine(Engine):
             batch_size: B.
             precision: ``fp32`` (TF32 is never used for it) or ``bf16``.
             compiled: Compile first: faster batches, but it takes minutes before the first one.
-            lanes: Batches under way at once; None: 3 on CUDA, and as many as callers on the CPU.
+            in_flight: Batches at once; None: 3 on CUDA, and as many as callers on the CPU.
             graph: On CUDA: replay a CUDA graph; without, launch each kernel.
 
         Raises:
@@ -73,17 +73,17 @@ class TorchEngine(Engine):
         self.compiled = compiled
         self._device = _checked_device(device)
         on_cuda = self._device.type == "cuda"
-        self.lanes = _CUDA_LANES if on_cuda and not lanes else lanes or 0
+        self.in_flight = _CUDA_IN_FLIGHT if on_cuda and not in_flight else in_flight or 0
         self._batch = (batch_size, self.input_size, self.input_size, 3)
         with ExitStack() as settings, _fitting(backbone.spec.name, device):
             settings.enter_context(_reproducible())
-            step = Step(backbone, self._device, _DTYPES[precision]).eval()
-            self._step = PartedStep(
+            step = BackboneModule(backbone, self._device, _DTYPES[precision]).eval()
+            self._step = SplitBatch(
                 compile_step(step, self._device) if compiled else step, batch_size
             )
             with compiling(backbone.spec.name) if compiled else nullcontext():
-                self._lanes = self._open_lanes(graph=graph) if self.lanes else None
-                if compiled and self._lanes is None:
+                self._slots = self._open_slots(graph=graph) if self.in_flight else None
+                if compiled and self._slots is None:
                     self._run(self.new_buffer())
             self._settings = settings.pop_all()
         self.part = self._step.part
@@ -102,8 +102,8 @@ class TorchEngine(Engine):
     def close(self) -> None:
         """Gives PyTorch its settings back, and the device its memory."""
         self._settings.close()
-        if self._lanes is not None:
-            self._lanes.close()
+        if self._slots is not None:
+            self._slots.close()
         self.__dict__.pop("_step", None)
         self._give_back()
 
@@ -113,23 +113,23 @@ class TorchEngine(Engine):
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         batch = torch.from_numpy(images)
-        if self._lanes is not None:
-            return self._lanes(batch)
+        if self._slots is not None:
+            return self._slots(batch)
         features = torch.empty(self.batch_size, self.feature_dim)
         with torch.inference_mode():
             self._step(batch, features)
         return features.numpy()
 
-    def _open_lanes(self, *, graph: bool) -> Lanes:
-        lanes = range(self.lanes)
+    def _open_slots(self, *, graph: bool) -> BatchSlots:
+        slots = range(self.in_flight)
 
-        def make() -> Sequence[Lane]:
+        def make() -> Sequence[BatchSlot]:
             if self._device.type == "cpu":
-                return [CpuLane(self._batch, self.feature_dim, self._step) for _ in lanes]
+                return [CpuSlot(self._batch, self.feature_dim, self._step) for _ in slots]
             compute = CudaCompute(self._device, self._step, graph=graph)
-            return [CudaLane(self._batch, self.feature_dim, compute) for _ in lanes]
+            return [CudaSlot(self._batch, self.feature_dim, compute) for _ in slots]
 
-        return open_lanes(make, self._step, self._give_back)
+        return open_slots(make, self._step, self._give_back)
 
     def _give_back(self) -> None:
         if self._device.type == "cuda":

@@ -14,14 +14,16 @@ from embedkit.errors import BackboneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from embedkit.engines.module import Step
+    from embedkit.engines.module import BackboneModule
 
 __all__ = ["compile_step", "compiling"]
 
 _log = logging.getLogger("embedkit")
 
 
-def compile_step(step: Step, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+def compile_step(
+    step: BackboneModule, device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Have a step compiled when it is first called, in `compiling`.
 
     Kernels are not chosen by timing them, so that two runs compute the same bits.

@@ -12,7 +12,7 @@ from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.config import Job, JobOptions, loader_of, prepare
 from embedkit.extraction.decode_workers import open_decode_workers
-from embedkit.extraction.multi_gpu import Fleet
+from embedkit.extraction.multi_gpu import MultiGpuRun
 from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import ExtractResult, Run
 from embedkit.sources.shard_plan import Plan
@@ -227,7 +227,7 @@ class _Work:
                 return run.go(stop, on_progress)
         choice = replace(self.choice, precision=meta.engine["precision"])
         name = backbone.spec.name
-        fleet = Fleet(*common, name, self.loading, choice, self.workers, self.processes)
+        fleet = MultiGpuRun(*common, name, self.loading, choice, self.workers, self.processes)
         return fleet.go(stop, on_progress)
 
     def _freeze(self, engine: Mapping[str, Any]) -> StoreMeta:

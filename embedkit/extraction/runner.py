@@ -116,7 +116,7 @@ class Run:
         head: The classifier that is stored beside them.
         load: Decodes and scales.
         engine: Embeds.
-        workers: Threads; None is one a core, and one for each of the engine's lanes, so that all
+        workers: Threads; None is one per core, and one per batch in flight on a GPU, so that all
             cores decode while some threads wait for the device.
         shards: The numbers of the shards to do; None for all of the plan.
         decoders: Processes that decode; None: the workers do.
@@ -152,7 +152,7 @@ class Run:
                 self.decoders,
             )
             tasks = self._tasks(work)
-            workers = self.workers or usable_cores() + self.engine.lanes
+            workers = self.workers or usable_cores() + self.engine.in_flight
             if self.decoders is not None:
                 workers = self.decoders.callers
             results = in_order(lambda task: process(task.records), tasks, workers)

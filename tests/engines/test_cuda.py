@@ -84,9 +84,9 @@ def test_two_engines_give_the_same_bits(backbone, batches):
     np.testing.assert_array_equal(*found)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 4])
-def test_threads_get_their_own_rows(backbone, batches, lanes):
-    with TorchEngine(backbone, device="cuda", batch_size=BATCH, lanes=lanes) as engine:
+@pytest.mark.parametrize("slots", [1, 2, 3, 4])
+def test_threads_get_their_own_rows(backbone, batches, slots):
+    with TorchEngine(backbone, device="cuda", batch_size=BATCH, in_flight=slots) as engine:
         one_by_one = [engine.embed(batch) for batch in batches]
 
         def in_pinned_memory(batch):
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_computed_in_parts(little_memory, graph):
         assert engine.part == 128
         expected = engine.embed(batch)
     del engine
-    little_memory(500 * 2**20)  # the lanes' own take 60, one layer's maps of 128 images 400 each
+    little_memory(500 * 2**20)  # the slots' own take 60, one layer's maps of 128 images 400 each
     with TorchEngine(backbone, device="cuda", batch_size=128, graph=graph) as engine:
         assert engine.part < 128
         assert engine.to_config()["part"] == engine.part
@@ -257,4 +257,4 @@ def test_workers_don_t_change_a_bit(backbone, tmp_path):
 def test_auto_takes_the_device(backbone):
     with open_engine(backbone) as engine:
         assert (engine.name, engine.device) == ("torch", "cuda:0")
-        assert engine.lanes > 0
+        assert engine.in_flight > 0

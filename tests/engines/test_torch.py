@@ -1,4 +1,4 @@
-"""PyTorch's engine: parts, lanes and precisions, on the CPU through the code that CUDA runs."""
+"""PyTorch's engine: parts, slots and precisions, on the CPU through the code that CUDA runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from embedkit.backbones import load_backbone
 from embedkit.engines import open_engine
 from embedkit.engines import torch as torch_engine
-from embedkit.engines.module import PartedStep, Step
-from embedkit.engines.stream_pool import CpuLane, Lanes, open_lanes
+from embedkit.engines.batch_slots import BatchSlots, CpuSlot, open_slots
+from embedkit.engines.module import BackboneModule, SplitBatch
 from embedkit.engines.torch import TorchEngine
 from embedkit.errors import BackboneError
 
@@ -44,8 +44,8 @@ def reference(backbone, images, dtype=torch.float64):
 def test_lanes_give_every_caller_its_own_rows(tiny, batches, count):
     with TorchEngine(tiny, batch_size=8) as engine:
         expected = [engine.embed(batch) for batch in batches]
-    with TorchEngine(tiny, batch_size=8, lanes=count) as engine:
-        assert engine.lanes == count
+    with TorchEngine(tiny, batch_size=8, in_flight=count) as engine:
+        assert engine.in_flight == count
         with ThreadPoolExecutor(7) as pool:
             found = list(pool.map(engine.embed, batches))
     np.testing.assert_array_equal(found, expected)
@@ -58,12 +58,12 @@ def test_no_more_batches_than_lanes_are_under_way(tiny, batches, monkeypatch):
     def compute(self):
         under_way.append(self)
         most.append(len(set(map(id, under_way))))
-        meeting.wait(30)  # all three lanes are in use at once, or this breaks
+        meeting.wait(30)  # all three slots are in use at once, or this breaks
         self._step(self.images, self.features)
         under_way.remove(self)
 
-    monkeypatch.setattr(CpuLane, "_compute", compute)
-    with TorchEngine(tiny, batch_size=8, lanes=3) as engine, ThreadPoolExecutor(9) as pool:
+    monkeypatch.setattr(CpuSlot, "_compute", compute)
+    with TorchEngine(tiny, batch_size=8, in_flight=3) as engine, ThreadPoolExecutor(9) as pool:
         list(pool.map(engine.embed, batches))
     assert max(most) == 3
     assert under_way == []
@@ -72,15 +72,15 @@ def test_no_more_batches_than_lanes_are_under_way(tiny, batches, monkeypatch):
 @pytest.mark.parametrize("where", ["_send", "_compute", "_fetch"])
 def test_a_lane_survives_errors(tiny, batches, monkeypatch, where):
     waited = []
-    with TorchEngine(tiny, batch_size=8, lanes=1) as engine:
+    with TorchEngine(tiny, batch_size=8, in_flight=1) as engine:
         expected = engine.embed(batches[0])
 
         def broken(*_):
             raise RuntimeError("the device is gone")
 
         with monkeypatch.context() as patch:
-            patch.setattr(CpuLane, where, broken)
-            patch.setattr(CpuLane, "_wait", lambda self: waited.append(self))
+            patch.setattr(CpuSlot, where, broken)
+            patch.setattr(CpuSlot, "_wait", lambda self: waited.append(self))
             for _ in range(3):
                 with pytest.raises(RuntimeError, match="the device is gone"):
                     engine.embed(batches[0])
@@ -89,7 +89,7 @@ def test_a_lane_survives_errors(tiny, batches, monkeypatch, where):
 
 
 def test_results_are_not_overwritten_by_the_next_batch(tiny, batches):
-    with TorchEngine(tiny, batch_size=8, lanes=1) as engine:
+    with TorchEngine(tiny, batch_size=8, in_flight=1) as engine:
         first = engine.embed(batches[0])
         kept = first.copy()
         engine.embed(batches[1])
@@ -116,10 +116,10 @@ def test_what_does_not_fit_is_computed_in_parts(tiny, batches, monkeypatch, room
 
     def small(step, size):
         made.append(SmallMemory(step, room))
-        return PartedStep(made[0], size)
+        return SplitBatch(made[0], size)
 
-    monkeypatch.setattr(torch_engine, "PartedStep", small)
-    with TorchEngine(tiny, batch_size=8, lanes=2) as engine:
+    monkeypatch.setattr(torch_engine, "SplitBatch", small)
+    with TorchEngine(tiny, batch_size=8, in_flight=2) as engine:
         assert engine.to_config()["part"] == engine.part == part
         made[0].calls.clear()
         np.testing.assert_allclose(engine.embed(batches[0]), expected, rtol=1e-5, atol=1e-6)
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_computed_in_parts(tiny, batches, monkeypatch, room
 
 
 def test_odd_batches_in_parts():
-    step = PartedStep(lambda images: images.sum((1, 2, 3), dtype=torch.float32)[:, None], 7)
+    step = SplitBatch(lambda images: images.sum((1, 2, 3), dtype=torch.float32)[:, None], 7)
     images = torch.randint(0, 256, (7, 4, 4, 3), dtype=torch.uint8)
     for expected in (7, 4, 2, 1):
         assert step.part == expected
@@ -139,14 +139,14 @@ def test_odd_batches_in_parts():
 
 def test_memory_that_holds_not_even_one_image(tiny, monkeypatch):
     given_back = []
-    step = PartedStep(SmallMemory(None, 0), 4)
+    step = SplitBatch(SmallMemory(None, 0), 4)
     with pytest.raises(torch.OutOfMemoryError):
-        open_lanes(lambda: [CpuLane((4, 8, 8, 3), 2, step)], step, lambda: given_back.append(1))
+        open_slots(lambda: [CpuSlot((4, 8, 8, 3), 2, step)], step, lambda: given_back.append(1))
     assert len(given_back) == 2  # after 4 and 2
     before = torch.get_num_threads()
-    monkeypatch.setattr(torch_engine, "PartedStep", lambda *_: step)
+    monkeypatch.setattr(torch_engine, "SplitBatch", lambda *_: step)
     with pytest.raises(BackboneError, match=r"tiny: the memory of cpu can't.*\(CUDA out"):
-        TorchEngine(tiny, batch_size=4, lanes=1)
+        TorchEngine(tiny, batch_size=4, in_flight=1)
     assert torch.get_num_threads() == before
 
 
@@ -172,7 +172,7 @@ def test_settings_come_back(tiny):
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_bf16_is_near_and_recorded(tiny, batches, count):
-    with TorchEngine(tiny, batch_size=8, precision="bf16", lanes=count) as engine:
+    with TorchEngine(tiny, batch_size=8, precision="bf16", in_flight=count) as engine:
         found = engine.embed(batches[0])
         assert engine.to_config()["precision"] == "bf16"
     assert found.dtype == np.float32
@@ -188,7 +188,9 @@ def test_the_backbone_stays_as_it_was(batches):
         engine.embed(batches[0])
     assert next(backbone.module.parameters()).dtype == torch.float32
     images = torch.from_numpy(batches[0])
-    assert np.array_equal(Step(backbone, torch.device("cpu"), torch.float32)(images).shape, (8, 16))
+    assert np.array_equal(
+        BackboneModule(backbone, torch.device("cpu"), torch.float32)(images).shape, (8, 16)
+    )
     np.testing.assert_array_equal(reference(backbone, batches[0], torch.float32), before)
 
 
@@ -254,10 +256,10 @@ def test_a_missing_compiler_is_told(tiny, monkeypatch):
     monkeypatch.setattr("torch.compile", broken)
     for count in (0, 2):
         with pytest.raises(BackboneError, match=r"tiny.*no working C\+\+ comp.*--engine torch"):
-            TorchEngine(tiny, compiled=True, lanes=count)
+            TorchEngine(tiny, compiled=True, in_flight=count)
 
 
 def test_closed_lanes_hold_nothing():
-    pool = Lanes([CpuLane((1, 8, 8, 3), 2, lambda *_: None)])
+    pool = BatchSlots([CpuSlot((1, 8, 8, 3), 2, lambda *_: None)])
     pool.close()
     assert pool._free.empty()

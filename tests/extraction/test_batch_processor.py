@@ -104,8 +104,8 @@ def test_hashes_of_a_batch_are_those_of_its_images():
     assert perceptual_hashes(thumbnails[:0]) == []
 
 
-@pytest.mark.parametrize(("lanes", "workers"), [(0, None), (3, None), (3, 2)])
-def test_a_worker_for_each_core_and_each_lane(tiny, tmp_path, monkeypatch, lanes, workers):
+@pytest.mark.parametrize(("slots", "workers"), [(0, None), (3, None), (3, 2)])
+def test_a_worker_for_each_core_and_each_slot(tiny, tmp_path, monkeypatch, slots, workers):
     asked = []
 
     class Counting(ThreadPoolExecutor):
@@ -117,14 +117,14 @@ def test_a_worker_for_each_core_and_each_lane(tiny, tmp_path, monkeypatch, lanes
     monkeypatch.setattr("embedkit.extraction.runner.usable_cores", lambda: 5)
     made = TorchEngine.__init__
 
-    def with_lanes(self, backbone, **settings):
-        made(self, backbone, **{**settings, "lanes": lanes})
+    def with_slots(self, backbone, **settings):
+        made(self, backbone, **{**settings, "in_flight": slots})
 
-    monkeypatch.setattr(TorchEngine, "__init__", with_lanes)
+    monkeypatch.setattr(TorchEngine, "__init__", with_slots)
     write_photos(tmp_path / "photos", 20, size=(40, 40))
     settings = {"backbone": tiny, "batch_size": 4, "engine": "torch", "device": "cpu"}
     extract(tmp_path / "photos", tmp_path / "a.h5", workers=workers, **settings)
-    assert asked == [workers or 5 + lanes]
+    assert asked == [workers or 5 + slots]
     monkeypatch.undo()
     extract(tmp_path / "photos", tmp_path / "b.h5", workers=1, **settings)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()

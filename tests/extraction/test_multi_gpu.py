@@ -17,7 +17,7 @@ from embedkit.decode.preprocessing import Preprocessing
 from embedkit.engines import choose_engine
 from embedkit.errors import WorkerError
 from embedkit.extraction.extract import extract
-from embedkit.extraction.multi_gpu.task import Share, plain_options
+from embedkit.extraction.multi_gpu.task import WorkerTask, plain_options
 
 COUNT = 60
 SETTINGS = {"backbone": "tiny", "engine": "torch", "batch_size": 4, "shard_rows": 8}
@@ -39,8 +39,8 @@ def whole(photos, tmp_path_factory):
     return output
 
 
-def fleet():
-    """The processes of any fleet."""
+def workers():
+    """The worker processes of any run."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
@@ -62,7 +62,7 @@ def test_two_processes_give_the_bytes_of_one(photos, whole, tmp_path):
     assert told[-1].done == told[-1].total == COUNT + 2
     assert told[-1].failed == 1
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
-    assert not fleet()
+    assert not workers()
 
 
 def test_stopped_and_gone_on_with_by_one_process(photos, whole, tmp_path):
@@ -81,7 +81,7 @@ def test_stopped_and_gone_on_with_by_one_process(photos, whole, tmp_path):
 def test_a_failing_process_costs_nothing(photos, whole, tmp_path, monkeypatch):
     output = tmp_path / "a.h5"
     # The second process looks for weights where there are none.
-    start = Share.to_config
+    start = WorkerTask.to_config
 
     def broken(self):
         config = start(self)
@@ -90,7 +90,7 @@ def test_a_failing_process_costs_nothing(photos, whole, tmp_path, monkeypatch):
         return config
 
     with monkeypatch.context() as patch:
-        patch.setattr(Share, "to_config", broken)
+        patch.setattr(WorkerTask, "to_config", broken)
         with pytest.raises(WorkerError, match=r"process on cpu failed \(.*missing\.safetensors"):
             extract(photos, output, device="cpu,cpu", **SETTINGS)
     assert not output.exists()
@@ -125,10 +125,10 @@ def test_no_process_outlives_a_killed_parent(photos, whole, tmp_path):
     process.wait()
     process.stdout.close()
     for _ in range(100):
-        if not fleet():
+        if not workers():
             break
         time.sleep(0.1)
-    assert not fleet()
+    assert not workers()
     assert extract(photos, output, device="cpu", **SETTINGS).complete
     assert output.read_bytes() == whole.read_bytes()
 
@@ -138,7 +138,7 @@ def test_a_killed_process_is_told(photos, whole, tmp_path):
     output = tmp_path / "a.h5"
 
     def kill_one(progress):
-        for number in fleet()[:1]:
+        for number in workers()[:1]:
             os.kill(number, signal.SIGKILL)
 
     with pytest.raises(WorkerError, match="it ended with -9"):
@@ -152,14 +152,14 @@ def test_a_loaded_backbone_is_for_one_device(photos, tmp_path):
         extract(photos, tmp_path / "a.h5", backbone=load_backbone("tiny"), device="cpu,cpu")
 
 
-def test_a_share_survives_json():
+def test_a_task_survives_json():
     loading = {
         "weights": Path("weights.pth"),
         "layers": ("layer3",),
         "preprocessing": Preprocessing(resize=100),
         "on_download": print,
     }
-    share = Share(
+    task = WorkerTask(
         output=Path("/caf\udce9/a.h5"),  # a name that isn't UTF-8
         shards=(1, 3),
         backbone="tiny",
@@ -168,11 +168,11 @@ def test_a_share_survives_json():
         cores=(0, 2),
         workers=None,
     )
-    again = Share.from_config(json.loads(json.dumps(share.to_config())))
-    assert again.choice == share.choice
-    assert again.output == share.output
-    assert again.shards == share.shards
-    assert again.cores == share.cores
+    again = WorkerTask.from_config(json.loads(json.dumps(task.to_config())))
+    assert again.choice == task.choice
+    assert again.output == task.output
+    assert again.shards == task.shards
+    assert again.cores == task.cores
     assert again.loading["preprocessing"] == Preprocessing(resize=100).to_config()
     assert "on_download" not in again.loading
 

@@ -27,7 +27,7 @@ def load(name: str, **options: object) -> Backbone:
 
 def engine_rate(engine: Engine, seconds: float) -> float:
     """Images/s of batches that lie ready in the host's memory, copies to the device included."""
-    callers = engine.lanes or usable_cores()
+    callers = engine.in_flight or usable_cores()
     rng = np.random.default_rng(0)
     buffers = [engine.new_buffer() for _ in range(callers)]
     for buffer in buffers:

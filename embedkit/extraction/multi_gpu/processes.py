@@ -1,4 +1,4 @@
-"""Processes that take a share as JSON on stdin, and tell of it in lines of JSON on stdout."""
+"""Processes that take a task as JSON on stdin, and tell of it in lines of JSON on stdout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedkit.errors import WorkerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedkit.extraction.multi_gpu.task import Share
+    from embedkit.extraction.multi_gpu.task import WorkerTask
 
 __all__ = ["run_processes"]
 
@@ -23,19 +23,19 @@ _POLL_SECONDS = 0.2
 
 
 def run_processes(
-    shares: Sequence[Share],
+    tasks: Sequence[WorkerTask],
     stop: threading.Event | None,
     on_progress: Callable[[int, dict[str, Any]], None],
 ) -> None:
-    """Runs a process for each share, to the end of all.
+    """Runs a process for each task, to the end of all.
 
     Whatever ends this function, the processes commit what they have done, and none outlives it. A
     process whose parent is killed ends at once.
 
     Args:
-        shares: What each is to do.
+        tasks: What each is to do.
         stop: When set, all stop in good order.
-        on_progress: Called with a share's place and what its process tells of its progress.
+        on_progress: Called with a task's place and what its process tells of its progress.
 
     Raises:
         WorkerError: A process failed; the others were stopped in good order.
@@ -43,8 +43,8 @@ def run_processes(
     messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for place, share in enumerate(shares):
-            processes.append(_start(place, share, messages))
+        for place, task in enumerate(tasks):
+            processes.append(_start(place, task, messages))
         failed = _follow(processes, messages, stop, on_progress)
     finally:
         for process in processes:
@@ -55,20 +55,20 @@ def run_processes(
     if failed is not None:
         place, reason = failed
         raise WorkerError(
-            f"the process on {shares[place].choice.device} failed ({reason}); what was done is "
+            f"the process on {tasks[place].choice.device} failed ({reason}); what was done is "
             "kept: run the same command again to go on"
         )
 
 
 def _start(
-    place: int, share: Share, messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]]
+    place: int, task: WorkerTask, messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]]
 ) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-m", "embedkit.extraction.multi_gpu.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    _send(process, json.dumps(share.to_config()).encode() + b"\n")
+    _send(process, json.dumps(task.to_config()).encode() + b"\n")
 
     def read() -> None:
         assert process.stdout is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.processes import run_processes
-from embedkit.extraction.multi_gpu.task import Share, plain_options
+from embedkit.extraction.multi_gpu.task import WorkerTask, plain_options
 from embedkit.extraction.runner import ExtractResult, Progress
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from embedkit.store.working_dir import PartialStore
     from embedkit.types import Head
 
-__all__ = ["Fleet"]
+__all__ = ["MultiGpuRun"]
 
 
 @dataclass(frozen=True)
-class Fleet:
+class MultiGpuRun:
     """A run in several processes, as ``Run`` is one in several threads.
 
     Each process does whole shards, which are cut from the plan alone; so the store is the same to
@@ -65,16 +65,16 @@ class Fleet:
         """
         every = range(self.plan.num_shards)
         before = self._checkpoints(every)
-        shares = self._shares([number for number in every if not before.is_finished(number)])
-        tally = _Tally(before, [self._checkpoints(share.shards) for share in shares])
+        tasks = self._tasks([number for number in every if not before.is_finished(number)])
+        progress_sum = _ProgressSum(before, [self._checkpoints(task.shards) for task in tasks])
         began = time.monotonic()
 
         def tell(place: int, progress: dict[str, Any]) -> None:
-            tally.latest[place] = (progress["done"], progress["failed"])
+            progress_sum.latest[place] = (progress["done"], progress["failed"])
             if on_progress is not None:
-                on_progress(tally.progress(time.monotonic() - began))
+                on_progress(progress_sum.progress(time.monotonic() - began))
 
-        run_processes(shares, stop, tell)
+        run_processes(tasks, stop, tell)
         seconds, after = time.monotonic() - began, self._checkpoints(every)
         return ExtractResult.of(
             self.partial.output,
@@ -88,12 +88,12 @@ class Fleet:
     def _checkpoints(self, shards: Sequence[int]) -> Checkpoints:
         return Checkpoints(self.partial, self.plan, self.meta, self.head, shards)
 
-    def _shares(self, missing: Sequence[int]) -> list[Share]:
+    def _tasks(self, missing: Sequence[int]) -> list[WorkerTask]:
         """One for each device, as long as there are shards; the cores are dealt out too."""
         devices = self.choice.devices[: len(missing)]
         count = len(devices)
         return [
-            Share(
+            WorkerTask(
                 self.partial.output.absolute(),
                 tuple(missing[place::count]),
                 self.backbone,
@@ -107,13 +107,13 @@ class Fleet:
         ]
 
 
-class _Tally:
+class _ProgressSum:
     """Adds up how far all processes are."""
 
-    def __init__(self, before: Checkpoints, shares: Sequence[Checkpoints]) -> None:
+    def __init__(self, before: Checkpoints, tasks: Sequence[Checkpoints]) -> None:
         self._done, self._total = before.images_done, before.total
         self._failed = before.counts.failed
-        self._begun = [(share.images_done, share.counts.failed) for share in shares]
+        self._begun = [(task.images_done, task.counts.failed) for task in tasks]
         self.latest = dict(enumerate(self._begun))
 
     def progress(self, seconds: float) -> Progress:
@@ -128,7 +128,7 @@ class _Tally:
 
 
 def _cores(place: int, count: int) -> tuple[int, ...]:
-    """The share of this process's cores that one of ``count`` processes gets."""
+    """The task of this process's cores that one of ``count`` processes gets."""
     if not hasattr(os, "sched_getaffinity"):
         return ()
     cores = sorted(os.sched_getaffinity(0))

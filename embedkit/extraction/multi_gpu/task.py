@@ -1,4 +1,4 @@
-"""What one process of a fleet does, in a form that travels as JSON."""
+"""What one process of a multi-GPU run does, in a form that travels as JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from embedkit.backbones.load_options import LoadOptions
 
-__all__ = ["Share", "plain_options"]
+__all__ = ["WorkerTask", "plain_options"]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class WorkerTask:
     """What one process does.
 
     Attributes:

@@ -16,7 +16,7 @@ from embedkit.decode.resize import Scaler
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
 from embedkit.extraction.config import loader_of
 from embedkit.extraction.decode_workers import open_decode_workers
-from embedkit.extraction.multi_gpu.task import Share
+from embedkit.extraction.multi_gpu.task import WorkerTask
 from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import Run
 from embedkit.sources.shard_plan import Plan
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["work"]
 
 
-def work(share: Share, stop: threading.Event, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Does a share of a run whose plan and meta are frozen, under the parent's lock.
+def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Does a task of a run whose plan and meta are frozen, under the parent's lock.
 
     Args:
-        share: What to do.
+        task: What to do.
         stop: When set, what is done is committed and the work ends.
         tell: Called with each message to the parent.
 
@@ -43,23 +43,23 @@ def work(share: Share, stop: threading.Event, tell: Callable[[dict[str, Any]], N
         StoreMismatchError: This device, or the weights as they are now, would give other rows.
         EmbedkitError: As ``extract`` does.
     """
-    partial = PartialStore(share.output)
+    partial = PartialStore(task.output)
     frozen, plan = partial.frozen_meta(), Plan.open(partial.folder)
     if frozen is None or plan is None:
         raise StoreError(f"{partial.folder}: no run was begun there")
     meta = frozen[0]
-    backbone = load_backbone(share.backbone, **share.loading)
+    backbone = load_backbone(task.backbone, **task.loading)
     with ExitStack() as stack:
         load = loader_of(meta, backbone, stack.enter_context(Scaler(plan.count)))
         decoders = open_decode_workers(
             load,
-            share.choice,
-            sum(plan.rows(number) for number in share.shards),
-            workers=share.workers,
-            processes=share.processes,
+            task.choice,
+            sum(plan.rows(number) for number in task.shards),
+            workers=task.workers,
+            processes=task.processes,
         )
         stack.enter_context(decoders or nullcontext())
-        engine, described = open_precise(backbone, share.choice, plan, load, meta.engine)
+        engine, described = open_precise(backbone, task.choice, plan, load, meta.engine)
         stack.enter_context(engine)
         differences = engine_differences(meta.engine, described)
         if backbone.fingerprint != meta.weights_fingerprint:
@@ -71,7 +71,7 @@ def work(share: Share, stop: threading.Event, tell: Callable[[dict[str, Any]], N
             tell({"progress": asdict(progress)})
 
         run = Run(
-            partial, plan, meta, backbone.head, load, engine, share.workers, share.shards, decoders
+            partial, plan, meta, backbone.head, load, engine, task.workers, task.shards, decoders
         )
         run.go(stop, on_progress)
 
@@ -83,9 +83,9 @@ def _main() -> None:
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing else is to get among the messages
     commands = os.fdopen(os.dup(0), "rb", buffering=0)  # a buffer's lock could be held at the end
-    share = Share.from_config(json.loads(commands.readline()))
-    if share.cores:
-        os.sched_setaffinity(0, share.cores)
+    task = WorkerTask.from_config(json.loads(commands.readline()))
+    if task.cores:
+        os.sched_setaffinity(0, task.cores)
     stop = threading.Event()
     threading.Thread(target=_obey, args=(commands, stop), daemon=True).start()
 
@@ -95,7 +95,7 @@ def _main() -> None:
 
     error = None
     try:
-        work(share, stop, tell)
+        work(task, stop, tell)
     except (EmbedkitError, ValueError, OSError) as exc:
         error = " ".join(str(exc).split())
     tell({"error": error})

@@ -1,8 +1,8 @@
-"""Lanes: places at a device where batches are sent, computed and fetched, several at once.
+"""Slots for batches in flight on a device: memory, and on CUDA a stream for copies, per batch.
 
-While one batch is computed, the next is sent and the one before is fetched; each lane has memory
-of its own, so nothing is shared but the device's time. There is no queue of batches and no thread
-of its own: a caller takes a free lane, follows its batch through, and gives the lane back.
+While one batch is computed, the next one is copied there and the one before is copied back. Each
+slot has memory of its own, so slots share nothing but the device's time. There is no queue and no
+thread: a caller takes a free slot, follows its batch through, and gives the slot back.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.engines.module import PartedStep
+    from embedkit.engines.module import SplitBatch
 
-__all__ = ["CpuLane", "Lane", "Lanes", "open_lanes"]
+__all__ = ["BatchSlot", "BatchSlots", "CpuSlot", "open_slots"]
 
 
-class Lane(ABC):
+class BatchSlot(ABC):
     """One place at a device, used by one caller at a time.
 
     Args:
@@ -82,8 +82,8 @@ class Lane(ABC):
         """Wait until all that was begun is done, without holding up other threads."""
 
 
-class CpuLane(Lane):
-    """A lane on the CPU itself: what is begun is done when the call returns.
+class CpuSlot(BatchSlot):
+    """A slot on the CPU itself: what is begun is done when the call returns.
 
     Args:
         batch: ``(B, S, S, 3)``.
@@ -91,7 +91,7 @@ class CpuLane(Lane):
         step: What is computed; it runs once here.
     """
 
-    def __init__(self, batch: tuple[int, ...], feature_dim: int, step: PartedStep) -> None:
+    def __init__(self, batch: tuple[int, ...], feature_dim: int, step: SplitBatch) -> None:
         super().__init__(batch, feature_dim, torch.device("cpu"))
         self._step = step
         with torch.inference_mode():
@@ -110,37 +110,37 @@ class CpuLane(Lane):
         pass
 
 
-class Lanes:
-    """Lends lanes to callers; as many batches are under way as there are lanes."""
+class BatchSlots:
+    """Lends slots to callers; as many batches are under way as there are slots."""
 
-    def __init__(self, lanes: Sequence[Lane]) -> None:
-        self._free: queue.SimpleQueue[Lane] = queue.SimpleQueue()
-        for lane in lanes:
-            self._free.put(lane)
+    def __init__(self, slots: Sequence[BatchSlot]) -> None:
+        self._free: queue.SimpleQueue[BatchSlot] = queue.SimpleQueue()
+        for slot in slots:
+            self._free.put(slot)
 
     def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Take a batch through the next free lane; see `Lane`."""
-        lane = self._free.get()
+        """Take a batch through the next free slot; see `BatchSlot`."""
+        slot = self._free.get()
         try:
-            return lane(images)
+            return slot(images)
         finally:
-            self._free.put(lane)
+            self._free.put(slot)
 
     def close(self) -> None:
-        """Let go of the lanes that nobody uses, and of their memory."""
+        """Let go of the slots that nobody uses, and of their memory."""
         while not self._free.empty():
             self._free.get()
 
 
-def open_lanes(
-    make: Callable[[], Sequence[Lane]], step: PartedStep, give_back: Callable[[], None]
-) -> Lanes:
-    """Open the lanes, with batches in so many parts that they fit into the device's memory.
+def open_slots(
+    make: Callable[[], Sequence[BatchSlot]], step: SplitBatch, give_back: Callable[[], None]
+) -> BatchSlots:
+    """Open the slots, with batches in so many parts that they fit into the device's memory.
 
     All memory that a batch needs is taken here.
 
     Args:
-        make: Makes all lanes and runs each once.
+        make: Makes all slots and runs each once.
         step: What they run; its parts are halved until that works.
         give_back: Gives the memory of a failed attempt back to the device.
 
@@ -149,7 +149,7 @@ def open_lanes(
     """
     while True:
         try:
-            return Lanes(make())
+            return BatchSlots(make())
         except torch.OutOfMemoryError:
             if step.part == 1:
                 raise
