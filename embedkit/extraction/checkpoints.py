@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreCorruptError
@@ -19,9 +20,26 @@ if TYPE_CHECKING:
     from embedkit.store.working_dir import PartialStore
     from embedkit.types import Head
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpoints", "FrozenRun"]
 
 _SAVE_SECONDS = 10.0  # the most work that a kill can cost
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRun:
+    """What a run embeds and how, as frozen on disk: the same whoever works on it, and when.
+
+    Attributes:
+        partial: The working folder, where the shards go.
+        plan: The images, cut into shards.
+        meta: How the rows are made.
+        head: The classifier that is stored beside them.
+    """
+
+    partial: PartialStore
+    plan: Plan
+    meta: StoreMeta
+    head: Head | None
 
 
 class Checkpoints:
@@ -36,22 +54,20 @@ class Checkpoints:
         resumed: Images that earlier runs had done.
     """
 
-    def __init__(
-        self,
-        partial: PartialStore,
-        plan: Plan,
-        meta: StoreMeta,
-        head: Head | None,
-        shards: Sequence[int],
-    ) -> None:
+    def __init__(self, run: FrozenRun, shards: Sequence[int]) -> None:
         """Takes up what earlier runs left.
 
         Raises:
             StoreError: That was damaged since.
         """
         self.shards = shards
-        self.total = sum(plan.rows(number) for number in shards)
-        self._partial, self._plan, self._meta, self._head = partial, plan, meta, head
+        self._partial, self._plan, self._meta, self._head = (
+            run.partial,
+            run.plan,
+            run.meta,
+            run.head,
+        )
+        self.total = sum(self._plan.rows(number) for number in shards)
         self._builders: dict[int, ShardBuilder] = {}
         self._finished: set[int] = set()
         self.counts = StoreCounts(0, 0, 0)

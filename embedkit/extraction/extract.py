@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from embedkit.decode.resize import Scaler
 from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
+from embedkit.extraction.checkpoints import FrozenRun
 from embedkit.extraction.config import Job, JobOptions, loader_of, prepare
 from embedkit.extraction.decode_workers import open_decode_workers
-from embedkit.extraction.multi_gpu import MultiGpuRun
+from embedkit.extraction.multi_gpu import MultiGpuRunner
 from embedkit.extraction.precision import engine_differences, open_precise
-from embedkit.extraction.runner import ExtractResult, Run
+from embedkit.extraction.runner import ExtractResult, Runner
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.load_options import LoadOptions
-    from embedkit.decode.image_loader import Decoder, ImageLoader
+    from embedkit.decode.image_loader import Decoder
     from embedkit.decode.policy import DecodePolicy
     from embedkit.engines import EngineChoice, EngineName, Precision
     from embedkit.extraction.runner import Progress
@@ -148,9 +149,9 @@ def extract(
         plan, frozen = _plan(partial, frozen, job, shard_rows)
         if frozen is not None:
             choice = _as_begun(choice, frozen[0].engine, batch_size, precision)
-        result = _Work(partial, job, plan, frozen, choice, loading, workers, processes).go(
-            stop, on_progress
-        )
+        how = _HowToRun(loading, workers, processes, stop, on_progress)
+        meta = None if frozen is None else frozen[0]
+        result = _embed(partial, job, plan, meta, choice, how)
         if result.complete:
             partial.finish(plan.num_shards, sharded=sharded)
         return result
@@ -180,70 +181,52 @@ def _as_begun(
     )
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A run that is about to begin or to be gone on with."""
+def _embed(
+    partial: PartialStore,
+    job: Job,
+    plan: Plan,
+    frozen: StoreMeta | None,
+    choice: EngineChoice,
+    how: _HowToRun,
+) -> ExtractResult:
+    """Embeds what is missing of a run that begins, or is resumed (``frozen``)."""
+    backbone, one_device = job.backbone, len(choice.devices) == 1
+    with ExitStack() as stack:
+        load = loader_of(job.meta, backbone, stack.enter_context(Scaler(plan.count)))
+        decoders = None
+        if one_device:  # they start while the engine is opened
+            decoders = open_decode_workers(
+                load, choice, plan.count, workers=how.workers, processes=how.processes
+            )
+            stack.enter_context(decoders or nullcontext())
+        kept = None if frozen is None else frozen.engine
+        engine, described = open_precise(backbone, choice, plan, load, kept)
+        stack.enter_context(engine)
+        meta = frozen
+        if meta is None:
+            meta = replace(job.meta, engine=described, plan_hash=plan.digest)
+            partial.freeze_meta(meta, job.listed_by)
+        elif differences := engine_differences(meta.engine, described):
+            raise StoreMismatchError(str(partial.folder), differences)
+        run = FrozenRun(partial, plan, meta, backbone.head)
+        if one_device:
+            runner = Runner(run, load, engine, how.workers, decoders=decoders)
+            return runner.go(how.stop, how.on_progress)
+    choice = replace(choice, precision=meta.engine["precision"])
+    return MultiGpuRunner(
+        run, backbone.spec.name, how.loading, choice, how.workers, how.processes
+    ).go(how.stop, how.on_progress)
 
-    partial: PartialStore
-    job: Job
-    plan: Plan
-    frozen: _Frozen | None
-    choice: EngineChoice
+
+@dataclass(frozen=True, slots=True)
+class _HowToRun:
+    """What decides how a run goes, but no byte of its result; see ``extract``."""
+
     loading: LoadOptions
     workers: int | None
     processes: bool | None
-
-    def go(
-        self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
-    ) -> ExtractResult:
-        with Scaler(self.plan.count) as scale:
-            return self._go(loader_of(self.job.meta, self.job.backbone, scale), stop, on_progress)
-
-    def _go(
-        self,
-        load: ImageLoader,
-        stop: threading.Event | None,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> ExtractResult:
-        backbone = self.job.backbone
-        kept = None if self.frozen is None else self.frozen[0].engine
-        with ExitStack() as stack:
-            decoders = None
-            if len(self.choice.devices) == 1:  # they start while the engine is opened
-                decoders = open_decode_workers(
-                    load,
-                    self.choice,
-                    self.plan.count,
-                    workers=self.workers,
-                    processes=self.processes,
-                )
-                stack.enter_context(decoders or nullcontext())
-            engine, described = open_precise(backbone, self.choice, self.plan, load, kept)
-            stack.enter_context(engine)
-            meta = self._freeze(described)
-            common = (self.partial, self.plan, meta, backbone.head)
-            if len(self.choice.devices) == 1:
-                run = Run(*common, load, engine, self.workers, decoders=decoders)
-                return run.go(stop, on_progress)
-        choice = replace(self.choice, precision=meta.engine["precision"])
-        name = backbone.spec.name
-        fleet = MultiGpuRun(*common, name, self.loading, choice, self.workers, self.processes)
-        return fleet.go(stop, on_progress)
-
-    def _freeze(self, engine: Mapping[str, Any]) -> StoreMeta:
-        """What the store says of the rows: frozen before, or written down now.
-
-        Raises:
-            StoreMismatchError: The interrupted run had another engine.
-        """
-        if self.frozen is not None:
-            differences = engine_differences(self.frozen[0].engine, engine)
-            if differences:
-                raise StoreMismatchError(str(self.partial.folder), differences)
-            return self.frozen[0]
-        meta = replace(self.job.meta, engine=engine, plan_hash=self.plan.digest)
-        self.partial.freeze_meta(meta, self.job.listed_by)
-        return meta
+    stop: threading.Event | None
+    on_progress: Callable[[Progress], None] | None
 
 
 def _plan(

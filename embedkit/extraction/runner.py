@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
     from embedkit.decode.image_loader import ImageLoader
     from embedkit.engines import Engine
+    from embedkit.extraction.checkpoints import FrozenRun
     from embedkit.extraction.decode_workers import DecodeWorkers
-    from embedkit.sources.shard_plan import Plan
-    from embedkit.store.format import StoreCounts, StoreMeta
-    from embedkit.store.working_dir import PartialStore
-    from embedkit.types import Head, ImageRecord
+    from embedkit.store.format import StoreCounts
+    from embedkit.types import ImageRecord
 
-__all__ = ["ExtractResult", "Progress", "Run"]
+__all__ = ["ExtractResult", "Progress", "Runner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +104,12 @@ class _Task(NamedTuple):
     records: list[ImageRecord]
 
 
-@dataclass
-class Run:
-    """One run over a frozen plan: embeds what is missing, commits as it goes.
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Embeds what is missing of a run in this process, and commits as it goes.
 
     Attributes:
-        partial: Where the shards go.
-        plan: What to embed.
-        meta: How the rows are made.
-        head: The classifier that is stored beside them.
+        run: What to embed, and where to.
         load: Decodes and scales.
         engine: Embeds.
         workers: Threads; None is one per core, and one per batch in flight on a GPU, so that all
@@ -122,10 +118,7 @@ class Run:
         decoders: Processes that decode; None: the workers do.
     """
 
-    partial: PartialStore
-    plan: Plan
-    meta: StoreMeta
-    head: Head | None
+    run: FrozenRun
     load: ImageLoader
     engine: Engine
     workers: int | None
@@ -139,23 +132,17 @@ class Run:
 
         Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
         """
-        shards = range(self.plan.num_shards) if self.shards is None else self.shards
-        work = Checkpoints(self.partial, self.plan, self.meta, self.head, shards)
+        shards = range(self.run.plan.num_shards) if self.shards is None else self.shards
+        work = Checkpoints(self.run, shards)
         began = time.monotonic()
         with ImageReader(max_bytes=self.load.policy.max_bytes) as reader:
+            meta = self.run.meta
             process = BatchProcessor(
-                reader,
-                self.load,
-                self.engine,
-                self.meta.dtype,
-                self.meta.normalized,
-                self.decoders,
+                reader, self.load, self.engine, meta.dtype, meta.normalized, self.decoders
             )
-            tasks = self._tasks(work)
-            workers = self.workers or usable_cores() + self.engine.in_flight
-            if self.decoders is not None:
-                workers = self.decoders.callers
-            results = in_order(lambda task: process(task.records), tasks, workers)
+            results = in_order(
+                lambda task: process(task.records), self._tasks(work), self._num_threads()
+            )
             try:
                 with closing(results):
                     for task, part in results:
@@ -168,7 +155,7 @@ class Run:
                 work.save()
         progress = self._progress(work, began)
         return ExtractResult.of(
-            self.partial.output,
+            self.run.partial.output,
             work.counts,
             complete=progress.done == progress.total,
             resumed=work.resumed,
@@ -176,12 +163,17 @@ class Run:
             images_per_second=progress.images_per_second,
         )
 
+    def _num_threads(self) -> int:
+        if self.decoders is not None:
+            return self.decoders.callers
+        return self.workers or usable_cores() + self.engine.in_flight
+
     def _tasks(self, work: Checkpoints) -> Iterator[_Task]:
         size = self.engine.batch_size
         for number in work.shards:
             if work.is_finished(number):
                 continue
-            records = self.plan.shard(number)
+            records = self.run.plan.shard(number)
             for start in range(work.done(number), len(records), size):
                 yield _Task(number, records[start : start + size])
 

@@ -1,5 +1,5 @@
 """One run on several devices: a process for each, on shards of the same plan."""
 
-from embedkit.extraction.multi_gpu.runner import MultiGpuRun
+from embedkit.extraction.multi_gpu.runner import MultiGpuRunner
 
-__all__ = ["MultiGpuRun"]
+__all__ = ["MultiGpuRunner"]

@@ -18,37 +18,28 @@ if TYPE_CHECKING:
 
     from embedkit.backbones.load_options import LoadOptions
     from embedkit.engines import EngineChoice
-    from embedkit.sources.shard_plan import Plan
-    from embedkit.store.format import StoreMeta
-    from embedkit.store.working_dir import PartialStore
-    from embedkit.types import Head
+    from embedkit.extraction.checkpoints import FrozenRun
 
-__all__ = ["MultiGpuRun"]
+__all__ = ["MultiGpuRunner"]
 
 
 @dataclass(frozen=True)
-class MultiGpuRun:
-    """A run in several processes, as ``Run`` is one in several threads.
+class MultiGpuRunner:
+    """A run in several processes, as ``Runner`` is one in several threads.
 
     Each process does whole shards, which are cut from the plan alone; so the store is the same to
     the byte as that of one process on such a device.
 
     Attributes:
-        partial: Where the shards go; this process holds its lock.
-        plan: What to embed.
-        meta: How the rows are made, as frozen.
-        head: The classifier that is stored beside them.
+        run: What to embed, and where to; this process holds the working folder's lock.
         backbone: The backbone's name, by which each process loads it.
         loading: How it is loaded.
         choice: The engine and the devices; the precision is decided.
-        workers: Threads of all processes together; None is one a core.
+        workers: Threads of all processes together; None is one per core.
         processes: Whether each decodes in processes; None where that pays.
     """
 
-    partial: PartialStore
-    plan: Plan
-    meta: StoreMeta
-    head: Head | None
+    run: FrozenRun
     backbone: str
     loading: LoadOptions
     choice: EngineChoice
@@ -63,7 +54,7 @@ class MultiGpuRun:
         Raises:
             WorkerError: A process failed; what all had done is committed.
         """
-        every = range(self.plan.num_shards)
+        every = range(self.run.plan.num_shards)
         before = self._checkpoints(every)
         tasks = self._tasks([number for number in every if not before.is_finished(number)])
         progress_sum = _ProgressSum(before, [self._checkpoints(task.shards) for task in tasks])
@@ -77,7 +68,7 @@ class MultiGpuRun:
         run_processes(tasks, stop, tell)
         seconds, after = time.monotonic() - began, self._checkpoints(every)
         return ExtractResult.of(
-            self.partial.output,
+            self.run.partial.output,
             after.counts,
             complete=after.images_done == after.total,
             resumed=before.resumed,
@@ -86,7 +77,7 @@ class MultiGpuRun:
         )
 
     def _checkpoints(self, shards: Sequence[int]) -> Checkpoints:
-        return Checkpoints(self.partial, self.plan, self.meta, self.head, shards)
+        return Checkpoints(self.run, shards)
 
     def _tasks(self, missing: Sequence[int]) -> list[WorkerTask]:
         """One for each device, as long as there are shards; the cores are dealt out too."""
@@ -94,7 +85,7 @@ class MultiGpuRun:
         count = len(devices)
         return [
             WorkerTask(
-                self.partial.output.absolute(),
+                self.run.partial.output.absolute(),
                 tuple(missing[place::count]),
                 self.backbone,
                 plain_options(self.loading),

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from embedkit.backbones import load_backbone
 from embedkit.decode.resize import Scaler
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
+from embedkit.extraction.checkpoints import FrozenRun
 from embedkit.extraction.config import loader_of
 from embedkit.extraction.decode_workers import open_decode_workers
 from embedkit.extraction.multi_gpu.task import WorkerTask
 from embedkit.extraction.precision import engine_differences, open_precise
-from embedkit.extraction.runner import Run
+from embedkit.extraction.runner import Runner
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.working_dir import PartialStore
 
@@ -70,10 +71,9 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
         def on_progress(progress: Progress) -> None:
             tell({"progress": asdict(progress)})
 
-        run = Run(
-            partial, plan, meta, backbone.head, load, engine, task.workers, task.shards, decoders
-        )
-        run.go(stop, on_progress)
+        run = FrozenRun(partial, plan, meta, backbone.head)
+        runner = Runner(run, load, engine, task.workers, task.shards, decoders)
+        runner.go(stop, on_progress)
 
 
 def _main() -> None:
