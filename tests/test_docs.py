@@ -8,11 +8,13 @@ import pytest
 import typer.main
 from images import write_photos
 
+import embedkit
 from embedkit import errors
 from embedkit_cli.main import app
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md")
+DOCS = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def all_commands(group, prefix=""):
@@ -78,6 +80,18 @@ def test_commands_and_options_in_docs_exist(path):
                 assert word.split("=")[0] in known | {"-h", "--help"}, line
 
 
+def test_every_public_name_is_on_the_api_page():
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    listed = re.findall(r"^::: embedkit\.(\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(set(embedkit.__all__) - {"__version__"})
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    listed = re.findall(r": (\w+\.md)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
 def test_every_error_is_documented_and_drawn():
     text = (ROOT / "docs" / "errors.md").read_text("utf-8")
     for name in errors.__all__:
@@ -114,13 +128,11 @@ def test_python_of_the_readme_and_the_quickstart_runs(tmp_path, monkeypatch, cap
     assert "photos/cat.jpg" in capsys.readouterr().out
 
 
-def test_python_of_the_probe_guide_runs(tmp_path, monkeypatch, capsys):
-    import embedkit
-
+def test_python_of_the_training_guide_runs(tmp_path, monkeypatch, capsys):
     for number, name in enumerate(("cats", "dogs")):
         write_photos(tmp_path / "photos" / name, 8, seed=10 * number)
     monkeypatch.chdir(tmp_path)
     embedkit.extract("photos", "photos.h5", backbone="tiny", labels="folder")
-    for block in blocks(ROOT / "docs" / "probe.md", "python"):
-        exec(compile(block, "probe.md", "exec"), {})
+    for block in blocks(ROOT / "docs" / "train.md", "python"):
+        exec(compile(block, "train.md", "exec"), {})
     assert "photos/cats/photo_0000.jpg" in capsys.readouterr().out
