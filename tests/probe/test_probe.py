@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import average_precision_score, r2_score
+from sklearn.metrics import r2_score
 from stores import write_store
 
 from embedkit.errors import (
@@ -24,12 +23,10 @@ from embedkit.probe.evaluation import Predictions
 from embedkit.probe.knn import TEMPERATURE, nearest, votes
 from embedkit.probe.logistic import LogisticProblem
 from embedkit.probe.metrics import (
-    average_precision,
     confusion_matrix,
     digits,
     measure_classes,
     r_squared,
-    wilson_interval,
 )
 from embedkit.probe.predict import predict
 from embedkit.probe.report import write_probe
@@ -230,22 +227,6 @@ def test_shots():
     assert (draw_shots(ids, strata, 5, "0") >= drawn).all()  # more shots hold the fewer
     with pytest.raises(ValueError, match="only 10"):
         draw_shots(ids, strata, 11, "0")
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 7), (7, 7), (3, 10), (970, 1000)])
-def test_wilson_interval(hits, count):
-    wanted = binomtest(hits, count).proportion_ci(method="wilson")
-    assert wilson_interval(hits, count) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
-
-
-def test_average_precision_with_ties_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        scores = rng.integers(0, 6, 30).astype(np.float32)
-        truth = (rng.random(30) < 0.3).astype(np.float32)
-        truth[0] = 1
-        wanted = average_precision_score(truth, scores)
-        assert average_precision(scores, truth) == pytest.approx(wanted)
 
 
 def test_r_squared_is_scikit_learns():
