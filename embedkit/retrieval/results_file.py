@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from embedkit.errors import StoreError
-from embedkit.retrieval.knn_graph import Graph, digest_of_index, digest_of_store
+from embedkit.retrieval.knn_graph import Graph, digest_of_index
 from embedkit.retrieval.queries import StoreQueries
 from embedkit.retrieval.results_schema import COLUMNS, check_suffix, neighbor_columns
 from embedkit.retrieval.search import open_search
@@ -152,12 +152,12 @@ def _config(
     known_by = catalog.stores if catalog is not None and asked else ()
     return {
         "index": digest_of_index(ready.index),
-        "queries": [digest_of_store(one.store) for one in rows],
+        "queries": [one.store.fingerprint for one in rows],
         "k": ready.k,
         "threshold": ready.sieve.threshold,
         "exclude_self": ready.sieve.exclude_self,
         "filters": list(options.get("filters", ())),
-        "stores": [digest_of_store(store) for store in known_by],
+        "stores": [store.fingerprint for store in known_by],
         "part_queries": part_queries,
     }
 

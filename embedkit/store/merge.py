@@ -82,8 +82,9 @@ def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = N
     for path in paths:
         refuse_damage(path)
         with closing(ShardFile(path)) as shard:
-            _refuse_mismatch(path, metas, shard.meta)
             metas.append(shard.meta)
+            if differences := metas[0].differences(shard.meta, purpose="merge"):
+                raise StoreMismatchError(str(path), differences)
             counts += shard.counts
             with_labels = with_labels or shard.has_labels
             head = shard.head() if head is None else head
@@ -97,18 +98,6 @@ def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = N
     )
     with atomic_file(output, workspace) as file:
         write_shard(file, content)
-
-
-def _refuse_mismatch(path: Path, metas: Sequence[StoreMeta], meta: StoreMeta) -> None:
-    if not metas:
-        return
-    differences = metas[0].differences(meta)
-    for key in ("precision", "calibration"):  # the images that an int8 network was made by
-        first, other = metas[0].engine.get(key), meta.engine.get(key)
-        if first != other:
-            differences[f"engine.{key}"] = (first, other)
-    if differences:
-        raise StoreMismatchError(str(path), differences)
 
 
 def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
