@@ -444,7 +444,7 @@ def test_other_weights_are_refused_with_the_way_out(photos, photo_store, tmp_pat
         pooling={"pooling": "avg", "gem_p": None, "layers": [], "flip": False},
     )
     index = Index.build(path, tmp_path / "a.index")
-    with pytest.raises(IndexMismatchError, match=r"file:mine\.pth.*--weights FILE"):
+    with pytest.raises(IndexMismatchError, match=r"file:mine\.pth.*weights=FILE"):
         search(index, photos / "photo_0001.jpg", engine="torch")
 
 
@@ -459,7 +459,7 @@ def test_weights_from_a_file(photos, tmp_path):
     embedkit.extract(photos, store, backbone="tiny", weights=file, engine="torch")
     index = Index.build(store, tmp_path / "a.index")
     query = photos / "photo_0001.jpg"
-    with pytest.raises(IndexMismatchError, match="--weights FILE"):
+    with pytest.raises(IndexMismatchError, match="weights=FILE"):
         search(index, query, engine="torch")
     assert search(index, query, 1, weights=file, engine="torch").neighbors.ids == ((str(query),),)
 
