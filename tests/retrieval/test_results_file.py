@@ -132,7 +132,7 @@ def test_what_exists_stays(world, tmp_path):
     for suffix in ("csv", "parquet"):
         output = tmp_path / f"out.{suffix}"
         output.write_text("mine")
-        with pytest.raises(StoreError, match="--overwrite"):
+        with pytest.raises(StoreError, match="overwrite=True"):
             search_to_file(world / "a.index", world / "q.h5", output)
         assert output.read_text() == "mine"
         search_to_file(world / "a.index", world / "q.h5", output, overwrite=True)
