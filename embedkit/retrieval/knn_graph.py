@@ -110,7 +110,7 @@ class Graph:
             before = dict(json.loads(path.read_bytes()))
         except (OSError, ValueError, TypeError) as exc:
             raise StoreCorruptError(
-                f"{path}: can't be read ({exc}); start again with --overwrite"
+                f"{path}: can't be read ({exc}); start again with overwrite=True"
             ) from exc
         keys = sorted({*before, *self.config})
         pairs = {key: (before.get(key), self.config.get(key)) for key in keys}

@@ -147,7 +147,7 @@ def test_files(tmp_path, suffix, monkeypatch):
     assert [int(one["row"]) for one in lines] == [r % 30 for r, *_ in expected]
     assert {one["store"] for one in lines} == set(map(str, stores))
     np.testing.assert_allclose([float(o["score"]) for o in lines], [e[3] for e in expected], 1e-6)
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         write_selection(selection, output)
     write_selection(selection, output, overwrite=True)
 

@@ -552,7 +552,7 @@ def test_folders_that_are_no_probe_are_kept(stores, tmp_path):
     with pytest.raises(StoreError, match="is no probe"):
         write_probe(result, mine, overwrite=True)
     folder = write_probe(result, tmp_path / "probe")
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         write_probe(result, folder)
     assert write_probe(result, folder, overwrite=True) == folder
 

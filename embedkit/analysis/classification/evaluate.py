@@ -112,7 +112,7 @@ def evaluate(store: str | os.PathLike[str]) -> Evaluation:
             raise StoreError(
                 f"{opened.path}: none of its {len(opened):,} images is of a known class: label "
                 "them by folders or file names that are the classes' identifiers (n01443537), or "
-                "extract with --labels FILE"
+                "extract with labels=FILE"
             )
         found = []
         for batch in opened.iter_batches(_BATCH_ROWS):
