@@ -20,7 +20,7 @@ from embedkit.errors import (
 )
 from embedkit.probe import LinearProbe, load_probe, run_probe
 from embedkit.probe.evaluation import Predictions
-from embedkit.probe.knn import TEMPERATURE, nearest, votes
+from embedkit.probe.knn import nearest, votes
 from embedkit.probe.logistic import LogisticProblem
 from embedkit.probe.metrics import (
     confusion_matrix,
@@ -37,6 +37,7 @@ from embedkit.probe.splits import draw_shots, hash_ids, split_off
 from embedkit.probe.targets import Targets, read_targets
 from embedkit.report.probe_page import draw_confusion
 from embedkit.store import EmbeddingStore
+from embedkit.utils.knn_votes import TEMPERATURE
 from embedkit.utils.vectors import unit_rows
 
 CS = (1e-2, 1.0, 1e2)
