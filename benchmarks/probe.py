@@ -26,9 +26,9 @@ from support.tables import print_table
 import embedkit
 from embedkit.backbones import load_backbone
 from embedkit.probe import run_probe
-from embedkit.probe.knn import TEMPERATURE
 from embedkit.probe.splits import draw_shots
 from embedkit.probe.targets import read_targets
+from embedkit.utils.knn_votes import TEMPERATURE
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""How good a ranking of scored pairs is."""
+"""Metrics of rankings and of counts: precision, recall, average precision, Wilson interval."""
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,15 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["average_precision", "micro_ap", "precision_recall", "recall_at_precision"]
+__all__ = [
+    "average_precision",
+    "micro_ap",
+    "precision_recall",
+    "recall_at_precision",
+    "wilson_interval",
+]
+
+_Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 
 
 def precision_recall(
@@ -19,13 +28,13 @@ def precision_recall(
     positives: int | None = None,
     weights: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall of all that scores at least a threshold, for every threshold.
+    """Precision and recall at every threshold of the scores.
 
     Args:
-        scores: ``(n,)``, higher is likelier; equal ones are taken together.
+        scores: ``(n,)``, higher means likelier; equal scores share one threshold.
         is_positive: ``(n,)`` bool.
-        positives: How many there are in all, where some have no score; None counts those given.
-        weights: ``(n,)`` how many pairs each stands for; None is one.
+        positives: Total number of positives, if some have no score; None counts those given.
+        weights: ``(n,)`` number of pairs that each score stands for; None means 1 each.
 
     Returns:
         ``(t,)`` thresholds, descending, ``(t,)`` precisions and ``(t,)`` recalls.
@@ -33,30 +42,34 @@ def precision_recall(
     Raises:
         ValueError: The shapes differ, a score is NaN, or there are fewer positives than given.
     """
-    values, wanted = _checked(scores, is_positive)
-    each = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
-    given = each[wanted].sum()
+    values, positive = _checked(scores, is_positive)
+    weight = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    given = weight[positive].sum()
     if positives is not None and positives < given:
         raise ValueError(f"{positives} positives in all, but {given:g} are given")
     order = np.argsort(-values, kind="stable")
-    values, wanted, each = values[order], wanted[order], each[order]
+    values, positive, weight = values[order], positive[order], weight[order]
     last = np.flatnonzero(np.append(values[1:] != values[:-1], True)[: len(values)])
-    hits, taken = np.cumsum(each * wanted)[last], np.cumsum(each)[last]
-    return values[last], hits / taken, hits / max(given if positives is None else positives, 1e-9)
+    hits, retrieved = np.cumsum(weight * positive)[last], np.cumsum(weight)[last]
+    return (
+        values[last],
+        hits / retrieved,
+        hits / max(given if positives is None else positives, 1e-9),
+    )
 
 
 def average_precision(
     scores: ArrayLike, is_positive: ArrayLike, *, positives: int | None = None
 ) -> float:
-    """The mean over the positives of the precision at each, a step curve without interpolation.
+    """Average precision: the mean of the precision at each positive, without interpolation.
 
     Args:
         scores: As ``precision_recall``'s.
         is_positive: As ``precision_recall``'s.
-        positives: As ``precision_recall``'s; those without a score count as never found.
+        positives: As ``precision_recall``'s; positives without a score count as not retrieved.
 
     Returns:
-        0 to 1; 0 where there is no positive.
+        0 to 1; 0 if there is no positive.
 
     Source: ``sklearn.metrics.average_precision_score``.
     """
@@ -65,14 +78,14 @@ def average_precision(
 
 
 def micro_ap(scores: ArrayLike, is_positive: ArrayLike, *, positives: int) -> float:
-    """Average precision of all pairs of all queries in one ranking.
+    """Average precision of the pairs of all queries in one ranking (micro-AP, µAP).
 
-    So a score must mean the same for every query, as it must for one threshold to serve all.
+    A score must mean the same for every query, because one ranking holds them all.
 
     Args:
         scores: ``(n,)``, of pairs of a query and a reference.
-        is_positive: ``(n,)`` bool, whether the query is a copy of the reference.
-        positives: How many such pairs there are, found or not.
+        is_positive: ``(n,)`` bool, whether the query is a near-duplicate of the reference.
+        positives: Number of positive pairs, retrieved or not.
 
     Source: Perronnin, Liu, Renders, "A family of contextual measures of similarity between
     distributions" (2009); Douze et al., "The 2021 Image Similarity Dataset and Challenge" (2021).
@@ -88,7 +101,7 @@ def recall_at_precision(
     positives: int | None = None,
     weights: ArrayLike | None = None,
 ) -> tuple[float, float]:
-    """The highest recall that some threshold reaches with at least this precision.
+    """The highest recall of any threshold with at least this precision.
 
     Args:
         scores: As ``precision_recall``'s.
@@ -98,28 +111,47 @@ def recall_at_precision(
         weights: As ``precision_recall``'s.
 
     Returns:
-        The recall and its threshold; 0 and infinity where no threshold is precise enough.
+        The recall and its threshold; 0 and infinity if no threshold reaches the precision.
 
     Raises:
         ValueError: ``precision`` is out of its range.
     """
     if not 0 < precision <= 1:
         raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
-    thresholds, found, recall = precision_recall(
+    thresholds, reached, recall = precision_recall(
         scores, is_positive, positives=positives, weights=weights
     )
-    enough = np.flatnonzero(found >= precision)
+    enough = np.flatnonzero(reached >= precision)
     if not len(enough):
         return 0.0, float("inf")
     return float(recall[enough[-1]]), float(thresholds[enough[-1]])
 
 
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95% confidence interval of a proportion.
+
+    Args:
+        hits: Number of successes.
+        count: Number of trials, at least 1.
+
+    Returns:
+        Lower and upper end, from 0 to 1.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22
+    (1927).
+    """
+    share, spread = hits / count, _Z * _Z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
 def _checked(
     scores: ArrayLike, is_positive: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    values, wanted = np.asarray(scores, np.float64), np.asarray(is_positive, bool)
-    if values.ndim != 1 or values.shape != wanted.shape:
-        raise ValueError(f"{values.shape} scores of {wanted.shape} pairs")
+    values, positive = np.asarray(scores, np.float64), np.asarray(is_positive, bool)
+    if values.ndim != 1 or values.shape != positive.shape:
+        raise ValueError(f"{values.shape} scores of {positive.shape} pairs")
     if np.isnan(values).any():
         raise ValueError("a score is NaN")
-    return values, wanted
+    return values, positive

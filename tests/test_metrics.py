@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from embedkit.metrics import average_precision, micro_ap, precision_recall, recall_at_precision
+from embedkit.metrics import (
+    average_precision,
+    micro_ap,
+    precision_recall,
+    recall_at_precision,
+    wilson_interval,
+)
 
 RANKED = st.lists(st.tuples(st.integers(-3, 8), st.booleans()), min_size=1, max_size=40)
 
@@ -69,3 +76,9 @@ def test_bad_input() -> None:
         average_precision([1.0, 2.0], [True])
     with pytest.raises(ValueError, match="1 positives in all, but 2"):
         micro_ap([1.0, 2.0], [True, True], positives=1)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 7), (7, 7), (3, 10), (970, 1000)])
+def test_wilson_interval(hits: int, count: int) -> None:
+    wanted = binomtest(hits, count).proportion_ci(method="wilson")
+    assert wilson_interval(hits, count) == pytest.approx((wanted.low, wanted.high), abs=1e-9)

@@ -26,7 +26,7 @@ from embedkit.extraction.embed_like_store import embed_likewise
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.index import Index
 from embedkit.index.manifest import MANIFEST
-from embedkit.retrieval.metadata import Catalog
+from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
 from embedkit.utils.progress import ignore_progress
@@ -199,10 +199,10 @@ def _open(
             raise ValueError(f"{known}: no index, so that other stores say nothing of it")
         return None, [stack.enter_context(EmbeddingStore.open(known))]
     index = Index.open(known)
-    catalog = Catalog.open(index, stores)
-    if catalog is None:
+    metadata = StoreMetadata.of_index(index, stores)
+    if metadata is None:
         raise StoreError(f"{known}: the store that it was built of is needed: --store FILE")
-    return index, stack.enter_context(catalog).stores
+    return index, stack.enter_context(metadata).stores
 
 
 def _score(

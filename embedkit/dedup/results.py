@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,6 @@ import numpy as np
 from embedkit.dedup.groups.grouping import group_pairs, nodes_of
 from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
-from embedkit.store.manifest import MANIFEST
-from embedkit.store.seal import SEAL_BYTES
 
 if TYPE_CHECKING:
     import os
@@ -195,12 +192,7 @@ def rethreshold(found: Duplicates, threshold: float, linkage: Linkage | None = N
 
 
 def _name(store: EmbeddingStore) -> StoreName:
-    if store.path.is_dir():
-        data = (store.path / MANIFEST).read_bytes()
-    else:
-        with store.path.open("rb") as file:
-            data = file.read(SEAL_BYTES)
-    return StoreName(str(store.path), hashlib.sha256(data).hexdigest(), len(store))
+    return StoreName(str(store.path), store.fingerprint, len(store))
 
 
 def _read_images(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedkit.backbones import load_backbone
 from embedkit.decode.preprocessing import Preprocessing
-from embedkit.errors import StoreMismatchError
+from embedkit.errors import StoreFormatError, StoreMismatchError
 from embedkit.extraction.extract import extract
 from embedkit.extraction.source_images import policy_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from embedkit.backbones import Backbone
@@ -22,31 +22,63 @@ if TYPE_CHECKING:
 __all__ = ["backbone_of", "embed_likewise"]
 
 
-def backbone_of(meta: StoreMeta, weights: str | os.PathLike[str] = "auto") -> Backbone:
-    """Loads the backbone of a store, with its preprocessing and pooling.
+def backbone_of(
+    meta: StoreMeta,
+    weights: str | os.PathLike[str] = "auto",
+    *,
+    on_download: Callable[[str, int, int | None], None] | None = None,
+) -> Backbone:
+    """Loads the backbone of a store, with its weights, preprocessing and pooling.
 
     Args:
-        meta: How the store was embedded.
-        weights: ``auto``, or the file that it was embedded with.
+        meta: The store's metadata.
+        weights: ``auto``, or the file that the store was embedded with.
+        on_download: Called with file name, bytes downloaded, total bytes.
 
     Raises:
         BackboneError: The backbone or its weights can't be had.
+        StoreFormatError: The store has a setting that this version doesn't know.
         StoreMismatchError: The weights here are others.
     """
     kind, _, seed = meta.weights.partition(":")
-    settings = {name: value for name, value in meta.pooling.items() if value is not None}
+    try:
+        preprocessing = Preprocessing.from_config(meta.preprocessing)
+        settings = _pooling_settings(meta)
+    except (TypeError, ValueError, KeyError) as exc:
+        raise StoreFormatError(
+            f"the images were embedded with settings that this embedkit doesn't know ({exc})"
+        ) from exc
     if weights == "auto" and kind == "random":
         weights, settings["seed"] = "random", int(seed)
     backbone = load_backbone(
         meta.backbone,
         weights=weights,
-        preprocessing=Preprocessing.from_config(meta.preprocessing),
+        preprocessing=preprocessing,
+        on_download=on_download,
         **settings,
     )
     if backbone.fingerprint != meta.weights_fingerprint:
-        differences = {"weights_fingerprint": (meta.weights_fingerprint, backbone.fingerprint)}
-        raise StoreMismatchError(str(meta.backbone), differences)
+        differences = {
+            "weights": (meta.weights, backbone.weights),
+            "weights_fingerprint": (meta.weights_fingerprint, backbone.fingerprint),
+        }
+        raise StoreMismatchError(
+            str(meta.backbone), differences, way_out="pass the store's weights by weights=FILE"
+        )
     return backbone
+
+
+def _pooling_settings(meta: StoreMeta) -> dict[str, Any]:
+    """The keyword arguments of ``load_backbone`` that say how features are pooled.
+
+    Raises:
+        KeyError: A setting is missing, or isn't known.
+    """
+    pooling = dict(meta.pooling)
+    settings = {name: pooling.pop(name) for name in ("pooling", "gem_p", "layers", "flip")}
+    if pooling:
+        raise KeyError(*pooling)
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def embed_likewise(

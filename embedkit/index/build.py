@@ -68,7 +68,7 @@ def take_up(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:
         differing = sorted(key for key in wanted if wanted[key] != begun.get(key))
         raise IndexFileError(
             f"{partial.folder}: holds the beginning of another index ({', '.join(differing)} "
-            "differ); repeat the first settings, or start again with --overwrite"
+            "differ); repeat the first settings, or start again with overwrite=True"
         )
     partial.clear()
     partial.begin(wanted)

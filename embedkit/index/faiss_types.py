@@ -32,7 +32,6 @@ __all__ = [
     "ivf_of",
     "layers",
     "make_index",
-    "needs_training",
     "num_bytes",
     "reserve",
     "set_params",
@@ -172,11 +171,6 @@ def complete(index: faiss.Index) -> faiss.Index:
     if adds_at_once(index) and isinstance(storage, faiss.IndexPQ) and storage.is_trained:
         storage.pq.compute_sdc_table()
     return index
-
-
-def needs_training(index: faiss.Index) -> bool:
-    """Whether the index learns something from a sample before rows can be added."""
-    return not index.is_trained
 
 
 def num_bytes(index: faiss.Index, count: int) -> int:

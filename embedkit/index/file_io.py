@@ -124,7 +124,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     if not output.exists():
         return
     if not overwrite:
-        raise IndexFileError(f"{output}: exists already; --overwrite replaces it")
+        raise IndexFileError(f"{output}: exists already; overwrite=True replaces it")
     replaceable = output.is_dir() and ((output / MANIFEST).exists() or not any(output.iterdir()))
     if not replaceable:
         raise IndexFileError(f"{output}: is no index, so it is not replaced; choose another name")

@@ -22,19 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["make_searcher", "refuse_other_queries"]
 
-# Embeddings can be compared though these differ: where and by whom they were made, how they were
-# stored, and which images were refused.
-_MAY_DIFFER = (
-    "source",
-    "plan_hash",
-    "embedkit_version",
-    "weights",
-    "engine",
-    "dtype",
-    "head_applies",
-)
-_LIMITS = ("decode.max_pixels", "decode.max_bytes")
-
 
 def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searcher:
     """What searches an index; its reranker's rows are open.
@@ -79,15 +66,13 @@ def refuse_other_queries(path: Path, metric: Metric, mine: StoreMeta, other: Sto
     Raises:
         IndexMismatchError: They can't be compared; the message names each difference.
     """
-    # To the cosine it is all the same whether rows are normalised.
-    ignore = [*_MAY_DIFFER, *(["normalized"] if metric == "cosine" else [])]
-    told = [
+    differences = mine.differences(other, purpose="compare", unit_norm=metric == "cosine")
+    listed = "; ".join(
         f"{key}: {own} in the index, {theirs} in the queries"
-        for key, (own, theirs) in mine.differences(other, ignore=ignore).items()
-        if key not in _LIMITS
-    ]
-    if told:
+        for key, (own, theirs) in differences.items()
+    )
+    if listed:
         raise IndexMismatchError(
-            f"{path}: the queries were embedded otherwise ({'; '.join(told)}); embed "
+            f"{path}: the queries were embedded otherwise ({listed}); embed "
             "them as the index was, or build an index of their kind"
         )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.metrics import average_precision
 from embedkit.probe.metrics import (
-    average_precision,
     confusion_matrix,
     digits,
     mean_average_precision,

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from embedkit.utils.knn_votes import vote_weights
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -16,12 +18,10 @@ if TYPE_CHECKING:
     from embedkit.probe.rows import Rows
     from embedkit.probe.targets import Targets
 
-__all__ = ["KS", "TEMPERATURE", "Nearest", "nearest", "votes"]
+__all__ = ["KS", "Nearest", "nearest", "votes"]
 
 KS = (5, 10, 20, 50, 100, 200)
-TEMPERATURE = 0.07
-"""Both as in Caron et al. 2021, "Emerging properties in self-supervised vision transformers",
-arXiv 2104.14294, which takes the weights from Wu et al. 2018, arXiv 1805.01978."""
+"""As in Caron et al. 2021, arXiv 2104.14294."""
 
 _QUERIES, _TRAINING = 1024, 16384  # rows a block; their similarities are 64 MiB
 _MULTIPLE = 16  # of rows: those of a product's every part go through the same kernel
@@ -131,9 +131,7 @@ def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArr
         ``(m, C)`` float32 shares of the votes of each class or label, or for a regression the
         weighted mean, ``(m, 1)`` float64: numbers such as dates have more digits than float32.
     """
-    # Relative to the nearest: exp(1 / 0.07) squared would do no harm, a raw inner product might.
-    closeness = (found.cosines - found.cosines[:, :1]) / TEMPERATURE
-    weights = np.exp(closeness.astype(np.float64))
+    weights = vote_weights(found.cosines)
     for k in ks:
         some, rows = weights[:, :k], found.rows[:, :k]
         if targets.task == "regression":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from embedkit.metrics import average_precision, wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Measure",
-    "average_precision",
     "confusion_matrix",
     "digits",
     "mean_average_precision",
@@ -23,10 +23,8 @@ __all__ = [
     "measure_labels",
     "measure_numbers",
     "r_squared",
-    "wilson_interval",
 ]
 
-_Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 _RESAMPLES, _RESAMPLES_OF_RANKINGS = 1000, 200
 
 
@@ -46,21 +44,6 @@ class Measure:
     low: float
     high: float
     interval: str
-
-
-def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """The 95% confidence interval of a share.
-
-    Args:
-        hits: Successes.
-        count: Trials, at least 1.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-    """
-    share, spread = hits / count, _Z * _Z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def measure_classes(
@@ -101,22 +84,6 @@ def confusion_matrix(
     return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(
         classes, classes
     )
-
-
-def average_precision(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
-    """The area under the curve of precision by recall, without interpolation.
-
-    Images of equal score come in together, as scikit-learn has it.
-
-    Args:
-        scores: ``(n,)``, higher is surer.
-        truth: ``(n,)`` 0 or 1; some are 1.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    hits = np.cumsum(truth[order], dtype=np.float64)[ends]
-    gained = np.diff(hits, prepend=0)
-    return float((gained * hits / (ends + 1)).sum() / hits[-1])
 
 
 def mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float:

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KnnProbe", "LinearProbe", "Probe", "refuse_others"]
 
-# Features are the same though these differ: where, by whom and of what they were made.
-_MAY_DIFFER = ("source", "plan_hash", "embedkit_version", "weights", "engine", "dtype")
-_LIMITS = ("decode.max_pixels", "decode.max_bytes", "head_applies")
-
 
 def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bool) -> None:
     """Refuses features that were made in another way.
@@ -40,9 +36,7 @@ def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bo
     Raises:
         StoreMismatchError: They can't be compared; the message names each difference.
     """
-    ignore = [*_MAY_DIFFER, *(["normalized"] if normalize else [])]
-    found = meta.differences(other, ignore=ignore)
-    differences = {key: pair for key, pair in found.items() if key not in _LIMITS}
+    differences = meta.differences(other, purpose="compare", unit_norm=normalize)
     if differences:
         way_out = "give images, or a store that was embedded alike"
         raise StoreMismatchError(name, differences, way_out=way_out)

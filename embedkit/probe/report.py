@@ -80,7 +80,7 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     if not path.is_dir() or not {one.name for one in path.iterdir()} <= _FILES:
         raise StoreError(f"{path}: exists and is no probe; choose another output")
     if not overwrite:
-        raise StoreError(f"{path}: exists already; --overwrite replaces it")
+        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def write_probe(

@@ -91,8 +91,8 @@ def read_targets(
     rows = np.array([row for row, text in enumerate(texts or ()) if text], np.int64)
     if texts is None or not len(rows):
         raise EmbedkitError(
-            f"{where}: has no labels of the images of {store.path}: extract with --labels, or pass "
-            "a file of labels"
+            f"{where}: has no labels of the images of {store.path}: extract with labels, or pass "
+            "labels=FILE"
         )
     known = [texts[row] for row in rows.tolist()]
     names, values = _parse(known, task, where, label_column or "label")

@@ -1,4 +1,4 @@
-"""Searching deeper until enough neighbours are found that may stay."""
+"""Search for the k nearest images that pass a filter: deeper until enough of them are found."""
 
 from __future__ import annotations
 
@@ -16,162 +16,181 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.index import Index
-    from embedkit.retrieval.metadata import Catalog
+    from embedkit.retrieval.metadata import StoreMetadata
     from embedkit.retrieval.queries import QueryBatch
 
-__all__ = ["Sieve", "search_through"]
+__all__ = ["ResultFilter", "filtered_search"]
 
-_AT_ONCE = 2**20  # neighbours
-_DEEPER = 4  # times, from one attempt to the next
+_MAX_RESULTS = 2**20  # neighbours in memory
+_GROWTH = 4  # of the depth, from one attempt to the next
 
 
 @dataclass(frozen=True, slots=True)
-class Sieve:
-    """Which neighbours of a query may stay.
+class ResultFilter:
+    """Which neighbours of a query are kept.
 
     Attributes:
-        threshold: The least score; None is any.
-        exclude_self: Whether the query's own id goes, and what has the same bytes.
-        passing: ``(N,)`` rows of the catalog that pass the filters; None if there is no filter.
-        catalog: What is known of the images; needed for ``passing`` only.
+        threshold: Minimum score; None keeps all.
+        exclude_self: Whether the query's own id and images of the same bytes are left out.
+        allowed: ``(N,)`` bool, rows of ``metadata`` that may be found; None allows all.
+        metadata: The index's stores; needed with ``allowed``.
     """
 
     threshold: float | None = None
     exclude_self: bool = False
-    passing: NDArray[np.bool_] | None = None
-    catalog: Catalog | None = None
+    allowed: NDArray[np.bool_] | None = None
+    metadata: StoreMetadata | None = None
 
     @property
-    def is_open(self) -> bool:
-        """Whether what the index finds may stay, but for the threshold."""
-        return not self.exclude_self and (self.passing is None or self.for_index is not None)
+    def index_mask(self) -> NDArray[np.bool_] | None:
+        """``allowed``, if the index can apply it itself; None if it can't or needn't."""
+        applies = self.metadata is not None and self.metadata.follows_index
+        return self.allowed if applies else None
 
     @property
-    def for_index(self) -> NDArray[np.bool_] | None:
-        """What the index itself is told to let pass; None if it can't be told."""
-        follows = self.catalog is not None and self.catalog.follows_index
-        return self.passing if follows else None
+    def is_applied_by_index(self) -> bool:
+        """Whether all results of the index are kept, but for the threshold."""
+        return not self.exclude_self and (self.allowed is None or self.index_mask is not None)
 
     def first_depth(self, k: int) -> int:
-        """How deep to search at first so that k neighbours are likely to stay."""
+        """Number of neighbours to search for at first, so that k of them are likely to be kept."""
         depth = k + 8 if self.exclude_self else k
-        if self.passing is None or self.for_index is not None or not self.passing.any():
+        if self.allowed is None or self.index_mask is not None or not self.allowed.any():
             return depth
-        return int(1.5 * depth / self.passing.mean()) + 8
+        return int(1.5 * depth / self.allowed.mean()) + 8
 
-    def may_stay(
+    def keeps(
         self, ids: Sequence[str], query_id: str, content_hash: NDArray[np.uint8]
     ) -> NDArray[np.bool_]:
-        """Which of n neighbours may stay, ``(n,)``; the threshold is another's business.
+        """Which neighbours of one query are kept; the threshold isn't applied here.
+
+        Args:
+            ids: n ids of neighbours.
+            query_id: The query's id.
+            content_hash: ``(32,)`` uint8, the query's SHA-256.
+
+        Returns:
+            ``(n,)`` bool.
 
         Raises:
-            StoreError: There is a filter, and a neighbour is in none of the stores.
+            StoreError: A neighbour is in none of the stores, so that ``allowed`` can't be applied.
         """
-        stay = np.ones(len(ids), bool)
+        kept = np.ones(len(ids), bool)
         if self.exclude_self:
-            stay &= np.fromiter((name != query_id for name in ids), bool, len(ids))
-        if self.catalog is None:
-            return stay
-        rows = self.catalog.rows_of(ids)
-        if self.passing is not None and self.for_index is None:
-            stay &= self._pass(ids, rows)
+            kept &= np.fromiter((name != query_id for name in ids), bool, len(ids))
+        if self.metadata is None:
+            return kept
+        rows = self.metadata.rows_of(ids)
+        if self.allowed is not None and self.index_mask is None:
+            _refuse_unknown(ids, rows)
+            kept &= self.allowed[rows]
         if self.exclude_self:
             known = np.flatnonzero(rows >= 0)
-            theirs = self.catalog.content_hashes[rows[known]]
-            stay[known[(theirs == content_hash).all(axis=1)]] = False
-        return stay
-
-    def _pass(self, ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self.passing is None:
-            return np.ones(len(ids), bool)
-        if (rows < 0).any():
-            unknown = ids[int(np.argmin(rows))]
-            raise StoreError(
-                f"{unknown}: is in the index, but in none of its stores: name all stores that the "
-                "index was built of (--store)"
-            )
-        return self.passing[rows]
+            hashes = self.metadata.content_hashes[rows[known]]
+            kept[known[(hashes == content_hash).all(axis=1)]] = False
+        return kept
 
 
-def search_through(index: Index, queries: QueryBatch, k: int, sieve: Sieve) -> Neighbors:
-    """Finds the k nearest images of each query that may stay, exactly as deep as it takes.
+def _refuse_unknown(ids: Sequence[str], rows: NDArray[np.int64]) -> None:
+    if (rows < 0).any():
+        unknown = ids[int(np.argmin(rows))]
+        raise StoreError(
+            f"{unknown}: is in the index, but in none of its stores: name all stores that the "
+            "index was built of (stores=FILE)"
+        )
 
-    Each attempt goes deeper, at last through the whole index, as far as the index itself reaches.
+
+def filtered_search(
+    index: Index, queries: QueryBatch, k: int, result_filter: ResultFilter
+) -> Neighbors:
+    """Finds the k nearest images of each query that a filter keeps.
+
+    Each attempt searches deeper, at last through the whole index, as far as the index itself
+    reaches.
 
     Args:
         index: The index.
         queries: Q queries.
-        k: How many to find.
-        sieve: Which may stay.
+        k: Neighbours per query.
+        result_filter: Which neighbours are kept.
+
+    Returns:
+        Ids and ``(Q, k)`` float32 scores, best first; NaN where fewer are found.
 
     Raises:
         ValueError: The queries don't fit the index, or ``k < 1``.
-        StoreError: There is a filter, and a neighbour is in none of the stores.
+        StoreError: A neighbour is in none of the stores, so that the filter can't be applied.
     """
-    if sieve.is_open:
-        found = index.search(queries.vectors, k, passing=sieve.for_index)
-        return _cut(found, sieve.threshold)
-    work = _Deepening(index, queries, k, sieve)
-    pending, depth = work.unfinished(), sieve.first_depth(k)
+    if result_filter.is_applied_by_index:
+        found = index.search(queries.vectors, k, passing=result_filter.index_mask)
+        return _above_threshold(found, result_filter.threshold)
+    work = _GrowingSearch(index, queries, k, result_filter)
+    pending, depth = work.unfinished(), result_filter.first_depth(k)
     while pending:
         depth = max(k, min(depth, len(index)))
-        at_once = max(1, _AT_ONCE // depth)
-        parts = [pending[start : start + at_once] for start in range(0, len(pending), at_once)]
+        size = max(1, _MAX_RESULTS // depth)
+        parts = [pending[start : start + size] for start in range(0, len(pending), size)]
         pending = [query for part in parts for query in work.attempt(part, depth)]
-        depth *= _DEEPER
-    return _cut(Neighbors(tuple(work.ids), work.scores), sieve.threshold)
+        depth *= _GROWTH
+    return _above_threshold(Neighbors(tuple(work.ids), work.scores), result_filter.threshold)
 
 
-class _Deepening:
-    """What is found so far, and the next attempt.
+class _GrowingSearch:
+    """The results so far, and the next attempt.
 
     Attributes:
-        ids: Of each query's neighbours.
-        scores: ``(Q, k)``; NaN where there is none.
+        ids: The ids of each query's neighbours.
+        scores: ``(Q, k)`` float32; NaN where there is no neighbour.
     """
 
-    def __init__(self, index: Index, queries: QueryBatch, k: int, sieve: Sieve) -> None:
-        self._index, self._queries, self._k, self._sieve = index, queries, k, sieve
+    def __init__(
+        self, index: Index, queries: QueryBatch, k: int, result_filter: ResultFilter
+    ) -> None:
+        self._index, self._queries, self._k, self._filter = index, queries, k, result_filter
         self.ids: list[tuple[str, ...]] = [()] * len(queries.ids)
         self.scores = np.full((len(queries.ids), k), np.nan, np.float32)
 
     def unfinished(self) -> list[int]:
-        """The queries that there may be something for: all or none."""
-        passing = self._sieve.passing
-        return [] if passing is not None and not passing.any() else list(range(len(self.ids)))
+        """The queries that may have results: all of them, or none if no row is allowed."""
+        allowed = self._filter.allowed
+        return [] if allowed is not None and not allowed.any() else list(range(len(self.ids)))
 
     def attempt(self, queries: list[int], depth: int) -> list[int]:
-        """Searches ``depth`` deep for some queries; gives those that have to go deeper."""
-        vectors, passing = self._queries.vectors[queries], self._sieve.for_index
-        found = self._index.search(vectors, depth, passing=passing)
-        rest = []
+        """Searches for ``depth`` neighbours of some queries.
+
+        Returns:
+            The queries that have to be searched deeper.
+        """
+        vectors, mask = self._queries.vectors[queries], self._filter.index_mask
+        found = self._index.search(vectors, depth, passing=mask)
+        unfinished = []
         for query, ids, row in zip(queries, found.ids, found.scores, strict=True):
             scores = row[: len(ids)]
-            if self._keep(query, ids, scores) < self._k and self._goes_on(scores, depth):
-                rest.append(query)
-        return rest
+            if self._keep(query, ids, scores) < self._k and self._can_grow(scores, depth):
+                unfinished.append(query)
+        return unfinished
 
     def _keep(self, query: int, ids: tuple[str, ...], scores: NDArray[np.float32]) -> int:
-        """Keeps the best that may stay; tells how many they are."""
-        own, content = self._queries.ids[query], self._queries.content_hashes[query]
-        best = np.flatnonzero(self._sieve.may_stay(ids, own, content))[: self._k]
+        """Stores the best results that the filter keeps, and returns their number."""
+        query_id, content_hash = self._queries.ids[query], self._queries.content_hashes[query]
+        best = np.flatnonzero(self._filter.keeps(ids, query_id, content_hash))[: self._k]
         self.ids[query] = tuple(ids[place] for place in best.tolist())
         self.scores[query, : len(best)] = scores[best]
         return len(best)
 
-    def _goes_on(self, scores: NDArray[np.float32], depth: int) -> bool:
-        """Whether searching deeper than ``depth`` can find more that may stay."""
+    def _can_grow(self, scores: NDArray[np.float32], depth: int) -> bool:
+        """Whether a search deeper than ``depth`` can find more results to keep."""
         if len(scores) < depth or depth >= len(self._index):
             return False
-        threshold = self._sieve.threshold
+        threshold = self._filter.threshold
         return threshold is None or bool(scores[-1] >= threshold)
 
 
-def _cut(found: Neighbors, threshold: float | None) -> Neighbors:
-    """Leaves out what scores less than the threshold; scores fall from left to right."""
+def _above_threshold(found: Neighbors, threshold: float | None) -> Neighbors:
+    """Leaves out scores below the threshold; each row of scores is descending."""
     if threshold is None:
         return found
-    enough = (found.scores >= threshold).sum(axis=1).tolist()
-    ids = tuple(near[:count] for near, count in zip(found.ids, enough, strict=True))
+    counts = (found.scores >= threshold).sum(axis=1).tolist()
+    ids = tuple(near[:count] for near, count in zip(found.ids, counts, strict=True))
     scores = np.where(found.scores >= threshold, found.scores, np.float32(np.nan))
     return Neighbors(ids, scores)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import StoreCorruptError, StoreMismatchError
 from embedkit.retrieval.results_schema import COLUMNS, neighbor_columns
-from embedkit.store.manifest import MANIFEST
-from embedkit.store.seal import SEAL_BYTES
 from embedkit.utils.atomic_write import atomic_file, commit_bytes
 from embedkit.utils.locks import LOCK, lock_folder
 from embedkit.utils.table_writers import ParquetTable, import_pyarrow
@@ -27,9 +25,8 @@ if TYPE_CHECKING:
     from embedkit.index import Index
     from embedkit.retrieval.queries import QueryBatch, StoreQueries
     from embedkit.retrieval.search import Search
-    from embedkit.store import EmbeddingStore
 
-__all__ = ["Graph", "GraphCounts", "digest_of_index", "digest_of_store"]
+__all__ = ["Graph", "GraphCounts", "digest_of_index"]
 
 _RUN, _KEY = "run.json", "embedkit"
 
@@ -45,16 +42,6 @@ class GraphCounts:
 
     neighbors: int
     resumed: int
-
-
-def digest_of_store(store: EmbeddingStore) -> str:
-    """SHA-256 (hex) of a store's seal or manifest, which stand for all that is in it."""
-    if store.path.is_dir():
-        data = (store.path / MANIFEST).read_bytes()
-    else:
-        with store.path.open("rb") as file:
-            data = file.read(SEAL_BYTES)
-    return hashlib.sha256(data).hexdigest()
 
 
 def digest_of_index(index: Index) -> str:
@@ -123,7 +110,7 @@ class Graph:
             before = dict(json.loads(path.read_bytes()))
         except (OSError, ValueError, TypeError) as exc:
             raise StoreCorruptError(
-                f"{path}: can't be read ({exc}); start again with --overwrite"
+                f"{path}: can't be read ({exc}); start again with overwrite=True"
             ) from exc
         keys = sorted({*before, *self.config})
         pairs = {key: (before.get(key), self.config.get(key)) for key in keys}

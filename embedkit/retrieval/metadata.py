@@ -1,15 +1,16 @@
-"""What the stores behind an index know of its images, found by id."""
+"""The metadata of the images of an index, read from its stores: rows by id, hashes, columns."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.errors import IndexFileError, IndexMismatchError, StoreError
+from embedkit.index.store_rows import StoreRows
 from embedkit.retrieval.filters import NUMBERS
 from embedkit.store import EmbeddingStore
 
@@ -22,94 +23,66 @@ if TYPE_CHECKING:
     from embedkit.index import Index
     from embedkit.retrieval.filters import Filter
 
-__all__ = ["Catalog", "column_pieces"]
+__all__ = ["StoreMetadata", "column_pieces"]
 
 _PIECE = 65536  # rows
 
 
-class Catalog:
-    """The rows of one store or several, numbered through; N in all.
-
-    Use it as a context manager, or ``close`` it.
+class StoreMetadata(StoreRows):
+    """The rows of the stores behind an index, with their metadata; N rows in all.
 
     Attributes:
-        stores: The stores, open.
-        follows_index: Whether they are all that the index was made of, in its order, so that it
-            can be told which of its rows may be found.
+        follows_index: Whether the stores are all those that the index was built of, in its order,
+            so that a mask of their rows can be given to the index.
     """
 
-    def __init__(self, stores: Sequence[EmbeddingStore], *, follows_index: bool = False) -> None:
-        self.stores = tuple(stores)
-        self.follows_index = follows_index
-        self._starts = np.cumsum([0, *map(len, stores)])
+    def __init__(self, stores: Sequence[EmbeddingStore], index: Index) -> None:
+        super().__init__(stores)
+        known = [entry.fingerprint for entry in index.manifest.stores]
+        self.follows_index = [store.fingerprint for store in stores] == known
 
     @classmethod
-    def open(
+    def of_index(
         cls, index: Index, stores: Sequence[str | os.PathLike[str]] | None = None
-    ) -> Catalog | None:
-        """The catalog of an index.
+    ) -> StoreMetadata | None:
+        """Opens the stores of an index.
 
         Args:
             index: The index.
-            stores: What it was built of; None takes what the index says, and if that isn't there
-                as it was, ``photos.h5`` beside ``photos.index``, if embedded as the index was.
+            stores: Paths of the stores that it was built of; None takes those that the index
+                names, or if these aren't there as they were, ``photos.h5`` beside ``photos.index``,
+                if it was embedded as the index was.
 
         Returns:
-            The catalog; None if no store was named and there is none beside the index.
+            The metadata; None if no store was given and none is found.
 
         Raises:
             StoreError: A store can't be read.
-            IndexMismatchError: A store that was named was embedded otherwise than the index.
+            IndexMismatchError: A given store was embedded with other settings than the index.
+            ValueError: ``stores`` is empty.
         """
         if stores is not None:
-            return cls._of(index, _open_all(index, stores))
+            return cls(_open_all(index, stores), index)
         if index.manifest.stores:
-            with suppress(IndexFileError):  # gone, or changed since
-                return cls._of(index, index.open_stores())
+            with suppress(IndexFileError):  # missing, or changed since
+                return cls(index.open_stores(), index)
         path = Path(index.path)
         beside = path.with_name(path.name.removesuffix(".index") + ".h5")
         if not beside.exists():
             return None
         try:
-            return cls._of(index, _open_all(index, [beside]))
+            return cls(_open_all(index, [beside]), index)
         except IndexMismatchError:  # another store of that name
             return None
 
-    @classmethod
-    def _of(cls, index: Index, stores: Sequence[EmbeddingStore]) -> Catalog:
-        known = [entry.fingerprint for entry in index.manifest.stores]
-        return cls(stores, follows_index=[store.fingerprint for store in stores] == known)
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the stores."""
-        for store in self.stores:
-            store.close()
-
     def rows_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """The rows of n ids, ``(n,)``; -1 for an id that isn't there.
-
-        Of rows of one id it is the first.
-        """
+        """The first row of each of n ids, ``(n,)`` int64; -1 for an id that isn't there."""
         hashes, rows = self._hashed_ids
         if not len(hashes):
             return np.full(len(ids), -1)
-        wanted = _hash_all(ids)
-        at = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
-        return np.where(hashes[at] == wanted, rows[at], -1)
-
-    def vector(self, row: int) -> NDArray[np.floating]:
-        """The embedding of a row, ``(D,)``, as stored."""
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return np.array(self.stores[number].embeddings[row - int(self._starts[number])])
+        targets = _hash_all(ids)
+        at = np.minimum(np.searchsorted(hashes, targets), len(hashes) - 1)
+        return np.where(hashes[at] == targets, rows[at], -1)
 
     @cached_property
     def content_hashes(self) -> NDArray[np.uint8]:
@@ -117,22 +90,22 @@ class Catalog:
         pieces = [piece for store in self.stores for piece in column_pieces(store, "content_hash")]
         return np.concatenate(pieces) if pieces else np.empty((0, 32), np.uint8)
 
-    def passing(self, filters: Sequence[Filter]) -> NDArray[np.bool_]:
-        """Which rows pass all the filters, ``(N,)``.
+    def matching(self, filters: Sequence[Filter]) -> NDArray[np.bool_]:
+        """Which rows meet all the filters, ``(N,)`` bool.
 
         Raises:
-            StoreError: A filter asks for labels, and no store has any.
+            StoreError: A filter is on labels, and no store has labels.
         """
-        passed = np.ones(len(self), bool)
+        matches = np.ones(len(self), bool)
         for one in filters:
             if one.column == "label" and not any(store.has_labels for store in self.stores):
                 raise StoreError(f"{self.stores[0].path}: has no labels to filter by")
             start = 0
             for store in self.stores:
                 for values in column_pieces(store, one.column):
-                    passed[start : start + len(values)] &= one.passes(values)
+                    matches[start : start + len(values)] &= one.passes(values)
                     start += len(values)
-        return passed
+        return matches
 
     @cached_property
     def _hashed_ids(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -147,13 +120,15 @@ class Catalog:
 
 
 def _open_all(index: Index, paths: Sequence[str | os.PathLike[str]]) -> list[EmbeddingStore]:
+    if not paths:
+        raise ValueError("stores is empty: give the stores that the index was built of")
     with ExitStack() as stack:
         opened = [stack.enter_context(EmbeddingStore.open(path)) for path in paths]
         for store in opened:
             try:
                 index.check_compatible(store.meta)
             except IndexMismatchError as exc:
-                raise IndexMismatchError(f"{store.path}: no store of the index: {exc}") from exc
+                raise IndexMismatchError(f"{store.path}: not a store of the index: {exc}") from exc
         stack.pop_all()
         return opened
 

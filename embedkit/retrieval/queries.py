@@ -1,4 +1,4 @@
-"""What can be searched with: images, rows of stores, ids of the index; all read in batches."""
+"""Queries of a search: images, rows of stores or ids of the index, read in batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.retrieval.metadata import Catalog
+    from embedkit.retrieval.metadata import StoreMetadata
     from embedkit.retrieval.query_embedder import QueryEmbedder, QueryTarget
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _ID = "id:"
-_ROWS = 1024  # of a store, a batch
+_ROWS = 1024  # of a store, per batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class QueryBatch:
         ids: n ids.
         vectors: ``(n, D)`` float16 or float32.
         content_hashes: ``(n, 32)`` uint8, SHA-256 of the images' bytes.
-        failures: Queries that were to come among these and can't be searched with.
+        failures: Queries of this batch that can't be read or decoded.
     """
 
     ids: tuple[str, ...]
@@ -60,7 +60,7 @@ class Queries(ABC):
     """Queries of one kind.
 
     Attributes:
-        count: How many; None where it isn't known beforehand.
+        count: Number of queries; None if it isn't known beforehand.
     """
 
     count: int | None = None
@@ -69,12 +69,12 @@ class Queries(ABC):
     def batches(self) -> Iterator[QueryBatch]:
         """All queries, in order, in batches of bounded size."""
 
-    def close(self) -> None:  # noqa: B027  # most hold nothing
-        """Closes what is open."""
+    def close(self) -> None:  # noqa: B027  # most kinds have nothing to close
+        """Closes the open files."""
 
 
 class ImageQueries(Queries):
-    """Images of whatever can be a source, embedded as those of the index were.
+    """Images of any source, embedded with the settings of the index.
 
     Raises:
         SourceError: A source can't be opened.
@@ -110,7 +110,7 @@ class StoreQueries(Queries):
 
     Raises:
         StoreError: It can't be read.
-        IndexMismatchError: It was embedded otherwise than the index.
+        IndexMismatchError: It was embedded with other settings than the index.
     """
 
     def __init__(self, path: str, index: QueryTarget) -> None:
@@ -148,15 +148,15 @@ class StoreQueries(Queries):
 class IdQueries(Queries):
     """Ids of the index; the queries are their stored rows."""
 
-    def __init__(self, ids: Sequence[str], catalog: Catalog, dim: int) -> None:
+    def __init__(self, ids: Sequence[str], metadata: StoreMetadata, dim: int) -> None:
         self._ids = tuple(ids)
-        self._catalog = catalog
+        self._metadata = metadata
         self._dim = dim
         self.count = len(ids)
 
     def batches(self) -> Iterator[QueryBatch]:
-        """All of them; what is in no store is a failure."""
-        rows = self._catalog.rows_of(self._ids).tolist()
+        """All ids; an id that is in no store is a failure."""
+        rows = self._metadata.rows_of(self._ids).tolist()
         there = [(name, row) for name, row in zip(self._ids, rows, strict=True) if row >= 0]
         failures = tuple(
             ImageFailure(name, "no image of this id in the index's stores")
@@ -166,8 +166,8 @@ class IdQueries(Queries):
         if not there:
             yield _empty_batch(self._dim, failures)
             return
-        vectors = np.stack([self._catalog.vector(row) for _, row in there])
-        hashes = self._catalog.content_hashes[[row for _, row in there]]
+        found = np.array([row for _, row in there])
+        vectors, hashes = self._metadata.read(found), self._metadata.content_hashes[found]
         yield QueryBatch(tuple(name for name, _ in there), vectors, hashes, failures)
 
 
@@ -176,7 +176,7 @@ def _empty_batch(dim: int, failures: tuple[ImageFailure, ...]) -> QueryBatch:
 
 
 def kind_of_query(spec: str) -> str:
-    """``id`` for ``id:…``, ``store`` for a store, ``image`` for all else."""
+    """Returns ``id`` for ``id:…``, ``store`` for a store, ``image`` for anything else."""
     if spec.startswith(_ID):
         return "id"
     return "store" if is_store(spec) else "image"
@@ -186,20 +186,20 @@ def open_queries(
     specs: Sequence[str | os.PathLike[str]],
     index: QueryTarget,
     embedder: QueryEmbedder,
-    catalog: Catalog | None,
+    metadata: StoreMetadata | None,
 ) -> list[Queries]:
-    """Opens what the user named, in order.
+    """Opens queries by their names, in order.
 
     Args:
         specs: ``id:ID``, stores, and whatever ``open_source`` takes.
         index: The index.
         embedder: For images.
-        catalog: For ids.
+        metadata: The index's stores, for ids.
 
     Raises:
         SourceError: A source can't be opened.
-        StoreError: A store can't be read, or an id is asked for and there is no store.
-        IndexMismatchError: A store was embedded otherwise than the index.
+        StoreError: A store can't be read, or a query is an id and there is no store.
+        IndexMismatchError: A store was embedded with other settings than the index.
         ValueError: Nothing was given.
     """
     names = [os.fsdecode(spec) for spec in specs]
@@ -214,7 +214,7 @@ def open_queries(
             elif kind == "store":
                 opened += (StoreQueries(name, index) for name in some)
             else:
-                opened.append(_id_queries(some, index, catalog))
+                opened.append(_id_queries(some, index, metadata))
     except BaseException:
         for queries in opened:
             queries.close()
@@ -222,9 +222,11 @@ def open_queries(
     return opened
 
 
-def _id_queries(names: Sequence[str], index: QueryTarget, catalog: Catalog | None) -> IdQueries:
-    if catalog is None:
+def _id_queries(
+    names: Sequence[str], index: QueryTarget, metadata: StoreMetadata | None
+) -> IdQueries:
+    if metadata is None:
         raise StoreError(
-            f"{index.path}: {names[0]} needs the store that the index was built of: --store FILE"
+            f"{index.path}: {names[0]} needs the store that the index was built of: stores=FILE"
         )
-    return IdQueries([name.removeprefix(_ID) for name in names], catalog, index.meta.feature_dim)
+    return IdQueries([name.removeprefix(_ID) for name in names], metadata, index.meta.feature_dim)

@@ -1,4 +1,4 @@
-"""Embedding queries as the images of an index were embedded."""
+"""Embeds query images with the backbone, preprocessing and decoding of an index."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict
+from typing import TYPE_CHECKING, Protocol, Self, TypedDict
 
 from embedkit.decode.image_loader import ImageLoader
-from embedkit.decode.policy import DecodePolicy
-from embedkit.decode.preprocessing import Preprocessing
 from embedkit.decode.resize import Scaler
 from embedkit.engines import open_engine, usable_cores
-from embedkit.errors import IndexFileError, IndexMismatchError
+from embedkit.errors import (
+    IndexFileError,
+    IndexMismatchError,
+    StoreFormatError,
+    StoreMismatchError,
+)
 from embedkit.extraction.batch_processor import BatchProcessor, in_order
+from embedkit.extraction.source_images import policy_of
 from embedkit.sources import ImageReader
 from embedkit.sources.shard_plan import storable
 
@@ -36,7 +40,7 @@ _log = logging.getLogger("embedkit")
 
 
 class QueryTarget(Protocol):
-    """What queries are embedded for: an index, or a probe."""
+    """An index or a probe that queries are embedded for."""
 
     @property
     def path(self) -> Path:
@@ -47,18 +51,18 @@ class QueryTarget(Protocol):
         """How its own images were embedded."""
 
     def check_compatible(self, meta: StoreMeta) -> None:
-        """Refuses queries that were embedded otherwise."""
+        """Refuses queries that were embedded with other settings."""
 
 
 class EmbedderOptions(TypedDict, total=False):
-    """How queries that are images are embedded; what decides their rows is the index's.
+    """How query images are embedded; the settings that decide the embeddings are the index's.
 
     Attributes:
         weights: ``auto`` (where the index's are published), or a file.
         engine: ``auto``, ``openvino``, ``torch`` or ``torch-compiled``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        batch_size: Images a batch; None is the index's own on a CPU, which gives the same bits.
-        workers: Threads; None is one a core.
+        batch_size: Images per batch; None takes the index's on a CPU, which gives the same bits.
+        workers: Number of threads; None is one per core.
         on_download: Called with file name, bytes here, bytes in all.
     """
 
@@ -98,28 +102,30 @@ class QueryEmbedder:
         self.close()
 
     def close(self) -> None:
-        """Gives back the engine, if one was opened."""
+        """Closes the engine, if one was opened."""
         self._stack.close()
 
     def embed(self, records: Iterable[ImageRecord]) -> Iterator[ShardPart]:
-        """Embeds images, a batch at a time, in their order.
+        """Embeds images, one batch at a time, in order.
 
         Raises:
             BackboneError: The index's backbone or its weights can't be had.
             IndexMismatchError: The weights here aren't those of the index.
         """
-        wanted = (storable(record) for record in records if not record.sidecar)
-        batches = iter(lambda: list(islice(wanted, self._processor.engine.batch_size)), [])
+        images = (storable(record) for record in records if not record.sidecar)
+        batches = iter(lambda: list(islice(images, self._processor.engine.batch_size)), [])
         with closing(in_order(self._processor, batches, self._workers)) as results:
             for _, part in results:
                 yield part
 
     @cached_property
     def _processor(self) -> BatchProcessor:
-        meta, policy = self._index.meta, _policy_of(self._index)
-        with _known_settings(self._index):
-            decoder = meta.decode["decoder"]
-        backbone = _backbone_of(self._index, self._options)
+        meta = self._index.meta
+        with _as_index_errors(self._index):
+            policy = policy_of(meta)
+            if (decoder := meta.decode.get("decoder")) is None:
+                raise StoreFormatError("the images' decoder is one that this embedkit doesn't know")
+        backbone = self._load_backbone()
         _log.debug("queries are embedded with %s (%s)", meta.backbone, backbone.weights)
         scale = self._stack.enter_context(Scaler())
         loader = ImageLoader(policy, backbone.preprocessing, decoder, scale)
@@ -127,74 +133,46 @@ class QueryEmbedder:
         engine = self._stack.enter_context(_engine_of(meta, backbone, self._options))
         return BatchProcessor(reader, loader, engine, meta.dtype, meta.normalized)
 
+    def _load_backbone(self) -> Backbone:
+        """Loads the backbone that the index names, and refuses other weights than its own."""
+        from embedkit.extraction.embed_like_store import backbone_of
 
-def _policy_of(index: QueryTarget) -> DecodePolicy:
-    """The decoding limits and background that the images of an index were decoded with.
-
-    Raises:
-        IndexFileError: They have a setting that this version doesn't know.
-    """
-    settings = {name: value for name, value in index.meta.decode.items() if name != "decoder"}
-    with _known_settings(index):
-        return DecodePolicy.from_config(settings)
+        index, options = self._index, self._options
+        with _as_index_errors(index):
+            backbone = backbone_of(
+                index.meta, options.get("weights", "auto"), on_download=options.get("on_download")
+            )
+        # The backbone was loaded by the index's settings; this finds a version that reads them
+        # differently.
+        loaded = backbone.to_config()
+        index.check_compatible(
+            replace(
+                index.meta,
+                preprocessing=loaded["preprocessing"],
+                pooling={key: loaded[key] for key in index.meta.pooling},
+                feature_dim=backbone.feature_dim,
+            )
+        )
+        return backbone
 
 
 @contextmanager
-def _known_settings(index: QueryTarget) -> Iterator[None]:
+def _as_index_errors(index: QueryTarget) -> Iterator[None]:
+    """Maps the errors about a store's settings and weights to those of an index."""
     try:
         yield
-    except (TypeError, ValueError, KeyError) as exc:
+    except StoreFormatError as exc:
         raise IndexFileError(
-            f"{index.path}: was embedded with settings that this embedkit doesn't know ({exc}): "
-            "embed the queries with the version that made it, and search with their store"
+            f"{index.path}: {exc}: embed the queries with the version that made it, and search "
+            "with their store"
         ) from exc
-
-
-def _pooling_of(index: QueryTarget) -> dict[str, Any]:
-    """The keyword arguments of ``load_backbone`` that say how features are pooled."""
-    pooling = dict(index.meta.pooling)
-    with _known_settings(index):
-        settings = {name: pooling.pop(name) for name in ("pooling", "gem_p", "layers", "flip")}
-        if pooling:
-            raise KeyError(*pooling)
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _backbone_of(index: QueryTarget, options: EmbedderOptions) -> Backbone:
-    """Loads the backbone that the index names, and refuses all but its weights."""
-    from embedkit.backbones import load_backbone
-
-    meta, weights = index.meta, options.get("weights", "auto")
-    settings = _pooling_of(index)
-    with _known_settings(index):
-        preprocessing = Preprocessing.from_config(meta.preprocessing)
-    kind, _, seed = meta.weights.partition(":")
-    if weights == "auto" and kind == "random":
-        weights, settings["seed"] = "random", int(seed)
-    backbone = load_backbone(
-        meta.backbone,
-        weights=weights,
-        preprocessing=preprocessing,
-        on_download=options.get("on_download"),
-        **settings,
-    )
-    if backbone.fingerprint != meta.weights_fingerprint:
+    except StoreMismatchError as exc:
+        (name, other_name), (digest, other_digest) = exc.differences.values()
         raise IndexMismatchError(
-            f"{index.path}: was embedded with other weights of {meta.backbone} ({meta.weights}, "
-            f"fingerprint {meta.weights_fingerprint[:12]}…) than those found here "
-            f"({backbone.weights}, {backbone.fingerprint[:12]}…): pass the file by --weights FILE"
-        )
-    # What was asked for is what the index says; this catches a version that means another thing.
-    made = backbone.to_config()
-    index.check_compatible(
-        replace(
-            meta,
-            preprocessing=made["preprocessing"],
-            pooling={key: made[key] for key in meta.pooling},
-            feature_dim=backbone.feature_dim,
-        )
-    )
-    return backbone
+            f"{index.path}: was embedded with other weights of {index.meta.backbone} ({name}, "
+            f"fingerprint {str(digest)[:12]}…) than those found here ({other_name}, "
+            f"{str(other_digest)[:12]}…): pass the file by weights=FILE"
+        ) from exc
 
 
 def _engine_of(meta: StoreMeta, backbone: Backbone, options: EmbedderOptions) -> Engine:

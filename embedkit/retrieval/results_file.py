@@ -1,4 +1,4 @@
-"""Searching into a file, in a bounded amount of memory however many the queries are."""
+"""Searches and writes the neighbours to a file, in bounded memory for any number of queries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from embedkit.errors import StoreError
-from embedkit.retrieval.knn_graph import Graph, digest_of_index, digest_of_store
+from embedkit.retrieval.knn_graph import Graph, digest_of_index
 from embedkit.retrieval.queries import StoreQueries
 from embedkit.retrieval.results_schema import COLUMNS, check_suffix, neighbor_columns
 from embedkit.retrieval.search import open_search
@@ -29,14 +29,14 @@ _PART_QUERIES = 4096
 
 @dataclass(frozen=True, slots=True)
 class SearchSummary:
-    """What was written.
+    """The result of a search into a file.
 
     Attributes:
         path: The file.
-        queries: That were searched with.
-        neighbors: Lines of the table.
-        resumed: Queries that an earlier run had done.
-        failures: Queries that could not be searched with.
+        queries: Number of queries.
+        neighbors: Number of rows of the table.
+        resumed: Number of queries that an earlier run had done.
+        failures: Queries that could not be read or decoded.
     """
 
     path: Path
@@ -58,29 +58,29 @@ def search_to_file(
     on_progress: Callable[[int], None] | None = None,
     **options: Unpack[SearchOptions],
 ) -> SearchSummary:
-    """Searches, and writes the neighbours to a CSV, JSON lines or Parquet file as they come.
+    """Searches, and writes the neighbours to a CSV, JSON lines or Parquet file as they are found.
 
-    The columns are ``query_id``, ``rank`` (from 1), ``neighbor_id`` and ``score``, one line a
-    neighbour, best first. The file appears when it is whole. Where all queries are rows of stores
-    and the file is Parquet, an interrupted run goes on where it was when it is started again with
-    the same arguments, and the file is the same to the byte.
+    The columns are ``query_id``, ``rank`` (from 1), ``neighbor_id`` and ``score``, one row per
+    neighbour, best first. The file appears when it is complete. If all queries are rows of stores
+    and the file is Parquet, an interrupted run is resumed when it is started again with the same
+    arguments, and the file is byte-identical.
 
     Args:
         index: An index, or its folder.
         queries: As ``search``'s.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
-        k: How many to find.
-        overwrite: Replace a file, and forget an interrupted run.
-        part_queries: Queries that are committed at once; None is 4096.
-        on_result: Called with all that is found, too; such a run can't be gone on with.
-        on_progress: Told how many queries are done.
+        k: Neighbours per query.
+        overwrite: Replace an existing file, and discard an interrupted run.
+        part_queries: Queries per committed part; None is 4096.
+        on_result: Called with each result; such a run can't be resumed.
+        on_progress: Called with the number of queries done.
         **options: As ``search``'s.
 
     Raises:
         StoreError: ``output`` exists or can't be written, or a store can't be read.
-        StoreMismatchError: An interrupted run was asked something else.
+        StoreMismatchError: An interrupted run had other arguments.
         StoreLockedError: Another process is writing ``output``.
-        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
+        MissingExtraError: The output is Parquet, and pyarrow isn't installed.
         EmbedkitError: As ``search``.
         ValueError: An argument is out of its range.
     """
@@ -146,18 +146,18 @@ def _write_graph(
 def _config(
     ready: Search, rows: Sequence[StoreQueries], options: SearchOptions, part_queries: int
 ) -> dict[str, Any]:
-    """All that decides the neighbours; the index and the stores by what is in them."""
-    catalog = ready.sieve.catalog
-    asked = bool(options.get("filters")) or ready.sieve.exclude_self
-    known_by = catalog.stores if catalog is not None and asked else ()
+    """Everything that decides the neighbours; index and stores by their content."""
+    metadata = ready.result_filter.metadata
+    uses_metadata = bool(options.get("filters")) or ready.result_filter.exclude_self
+    stores = metadata.stores if metadata is not None and uses_metadata else ()
     return {
         "index": digest_of_index(ready.index),
-        "queries": [digest_of_store(one.store) for one in rows],
+        "queries": [one.store.fingerprint for one in rows],
         "k": ready.k,
-        "threshold": ready.sieve.threshold,
-        "exclude_self": ready.sieve.exclude_self,
+        "threshold": ready.result_filter.threshold,
+        "exclude_self": ready.result_filter.exclude_self,
         "filters": list(options.get("filters", ())),
-        "stores": [digest_of_store(store) for store in known_by],
+        "stores": [store.fingerprint for store in stores],
         "part_queries": part_queries,
     }
 
@@ -165,7 +165,7 @@ def _config(
 def _refuse_query(
     output: Path, queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 ) -> None:
-    """Refuses an output that is one of the queries, which --overwrite would destroy."""
+    """Refuses an output that is one of the queries, which ``overwrite`` would destroy."""
     names = [queries] if isinstance(queries, str | os.PathLike) else queries
     for name in names:
         if output.exists() and Path(name).exists() and output.samefile(name):
@@ -173,4 +173,4 @@ def _refuse_query(
 
 
 def _exists(path: Path) -> StoreError:
-    return StoreError(f"{path}: exists already; --overwrite replaces it")
+    return StoreError(f"{path}: exists already; overwrite=True replaces it")

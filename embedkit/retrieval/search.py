@@ -11,9 +11,9 @@ import numpy as np
 
 from embedkit.errors import StoreError
 from embedkit.index import Index
-from embedkit.retrieval.filtered_search import Sieve, search_through
+from embedkit.retrieval.filtered_search import ResultFilter, filtered_search
 from embedkit.retrieval.filters import Filter
-from embedkit.retrieval.metadata import Catalog
+from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.retrieval.queries import kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
 from embedkit.types import Neighbors, SearchResult
@@ -30,13 +30,13 @@ __all__ = ["Search", "SearchOptions", "join_results", "open_search", "search"]
 
 
 class SearchOptions(EmbedderOptions, total=False):
-    """What is asked of a search beside the queries and k; all may be left out.
+    """Options of a search besides the queries and k; all are optional.
 
     Attributes:
-        threshold: The least score; None is any.
-        exclude_self: Leave out the query's own id, and where the stores are known images of the
-            same bytes.
-        filters: Conditions that every neighbour meets, as ``label=cat``; see ``Filter``.
+        threshold: Minimum score; None keeps all.
+        exclude_self: Leave out the query's own id, and images of the same bytes if the stores are
+            found.
+        filters: Conditions on the neighbours, such as ``label=cat``; see ``Filter``.
         stores: What the index was built of; None takes ``photos.h5`` beside ``photos.index``.
             Needed for filters and for queries by id.
     """
@@ -53,14 +53,14 @@ class Search:
 
     Attributes:
         index: The index.
-        k: How many neighbours a query.
-        sieve: Which neighbours may stay.
-        queries: What to search with.
+        k: Neighbours per query.
+        result_filter: Which neighbours are kept.
+        queries: The queries.
     """
 
     index: Index
     k: int
-    sieve: Sieve
+    result_filter: ResultFilter
     queries: Sequence[Queries]
 
     def results(self) -> Iterator[SearchResult]:
@@ -81,7 +81,7 @@ class Search:
         if not batch.ids:
             nothing = Neighbors((), np.empty((0, self.k), np.float32))
             return SearchResult((), nothing, batch.failures)
-        found = search_through(self.index, batch, self.k, self.sieve)
+        found = filtered_search(self.index, batch, self.k, self.result_filter)
         return SearchResult(batch.ids, found, batch.failures)
 
 
@@ -91,7 +91,7 @@ def search(
     k: int = 10,
     **options: Unpack[SearchOptions],
 ) -> SearchResult:
-    """Finds the nearest images of each query, be it an image, a row of a store or an id.
+    """Finds the nearest images of each query: an image, a row of a store, or an id.
 
     Images are embedded with the backbone, weights, preprocessing and decoding that the index
     names. A query that can't be read or decoded is a failure and stops nothing.
@@ -101,12 +101,12 @@ def search(
         queries: An image, folder, list, pattern, archive or URL, ``-`` for paths on standard
             input, a store (each row is a query), ``id:ID`` for an image of the index, or several
             of them.
-        k: How many to find.
+        k: Neighbours per query.
         **options: threshold, exclude_self, filters, stores (see ``SearchOptions``); weights,
             engine, device, batch_size, workers, on_download (see ``EmbedderOptions``).
 
     Returns:
-        The neighbours in the order of the queries; at most ``k`` a query.
+        The neighbours in the order of the queries; at most ``k`` per query.
 
     Raises:
         IndexFileError: The index can't be read.
@@ -127,7 +127,7 @@ def open_search(
     k: int = 10,
     **options: Unpack[SearchOptions],
 ) -> Iterator[Search]:
-    """Opens all that a search needs, so that its results can be streamed.
+    """Opens a search whose results can be streamed.
 
     Args:
         index: As ``search``'s.
@@ -145,49 +145,52 @@ def open_search(
     specs = [queries] if isinstance(queries, str | os.PathLike) else list(queries)
     opened = index if isinstance(index, Index) else Index.open(index)
     with ExitStack() as stack:
-        catalog = _catalog(opened, specs, options)
-        if catalog is not None:
-            stack.enter_context(catalog)
-        sieve = _sieve(opened, catalog, conditions, options)
+        metadata = _metadata(opened, specs, options)
+        if metadata is not None:
+            stack.enter_context(metadata)
+        result_filter = _result_filter(opened, metadata, conditions, options)
         embedder = stack.enter_context(QueryEmbedder(opened, options))
-        kinds = open_queries(specs, opened, embedder, catalog)
+        kinds = open_queries(specs, opened, embedder, metadata)
         for one in kinds:
             stack.callback(one.close)
-        yield Search(opened, k, sieve, kinds)
+        yield Search(opened, k, result_filter, kinds)
 
 
-def _catalog(
+def _metadata(
     index: Index, specs: Sequence[str | os.PathLike[str]], options: SearchOptions
-) -> Catalog | None:
-    """The catalog, if the search needs one or its stores were named."""
+) -> StoreMetadata | None:
+    """The stores' metadata, if the search needs it or its stores are given."""
     by_id = any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs)
     needed = by_id or options.get("filters") or options.get("exclude_self")
     stores = options.get("stores")
-    return Catalog.open(index, stores) if needed or stores is not None else None
+    return StoreMetadata.of_index(index, stores) if needed or stores is not None else None
 
 
-def _sieve(
-    index: Index, catalog: Catalog | None, conditions: Sequence[Filter], options: SearchOptions
-) -> Sieve:
+def _result_filter(
+    index: Index,
+    metadata: StoreMetadata | None,
+    conditions: Sequence[Filter],
+    options: SearchOptions,
+) -> ResultFilter:
     threshold, exclude_self = options.get("threshold"), options.get("exclude_self", False)
     if threshold is not None and np.isnan(threshold):
         raise ValueError("threshold must be a number, not NaN")
-    passing = None
+    allowed = None
     if conditions:
-        if catalog is None:
+        if metadata is None:
             raise StoreError(
-                f"{index.path}: a filter needs the store that the index was built of: --store FILE"
+                f"{index.path}: a filter needs the store that the index was built of: stores=FILE"
             )
-        passing = catalog.passing(conditions)
-    return Sieve(threshold, exclude_self, passing, catalog)
+        allowed = metadata.matching(conditions)
+    return ResultFilter(threshold, exclude_self, allowed, metadata)
 
 
 def join_results(parts: Iterable[SearchResult], k: int) -> SearchResult:
     """Joins the pieces of one search.
 
     Args:
-        parts: Pieces, in order.
-        k: How many neighbours were asked for.
+        parts: The pieces, in order.
+        k: Neighbours per query.
     """
     queries: list[str] = []
     ids: list[tuple[str, ...]] = []

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from embedkit.errors import StoreFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ __all__ = [
     "FORMAT_NAME",
     "FORMAT_VERSION",
     "IMAGE_DTYPES",
+    "Purpose",
     "RowBlock",
     "StoreCounts",
     "StoreMeta",
@@ -53,8 +54,22 @@ _KINDS: dict[str, type] = {
     "Sequence[str]": list,
 }
 
-# What may differ between two stores of one kind of embedding.
+Purpose = Literal["identical", "combine", "merge", "compare"]
+"""What two stores are used for together: ``identical`` (one is the other), ``combine`` (their rows
+form one table), ``merge`` (their rows go into one file), ``compare`` (the rows of one are scored
+against those of the other, by an index or a probe)."""
+
 _PROVENANCE = ("source", "plan_hash", "embedkit_version", "weights", "engine")
+_LIMITS = ("decode.max_pixels", "decode.max_bytes")  # which images were refused
+
+# Settings that may differ between two stores, by purpose; those of _MUST_MATCH may not.
+_MAY_DIFFER: dict[Purpose, tuple[str, ...]] = {
+    "identical": (),
+    "combine": _PROVENANCE,
+    "merge": _PROVENANCE,
+    "compare": (*_PROVENANCE, *_LIMITS, "dtype", "head_applies"),
+}
+_MUST_MATCH: dict[Purpose, tuple[str, ...]] = {"merge": ("engine.precision", "engine.calibration")}
 
 
 @dataclass(frozen=True)
@@ -140,20 +155,41 @@ class StoreMeta:
         return cls.from_config(config)
 
     def differences(
-        self, other: StoreMeta, *, ignore: Iterable[str] = _PROVENANCE
+        self,
+        other: StoreMeta,
+        *,
+        purpose: Purpose = "combine",
+        unit_norm: bool = False,
+        ignore: Iterable[str] | None = None,
     ) -> dict[str, tuple[object, object]]:
-        """What differs between two ways of embedding: name to ``(self's, other's)``.
-
-        Nested settings are told apart by a dotted name, ``preprocessing.crop``.
+        """Settings that differ though the purpose requires them to be equal.
 
         Args:
-            other: What to compare with.
-            ignore: Fields that may differ; the default is where and by whom it was made.
+            other: The metadata to compare with.
+            purpose: What the stores are used for together; see ``Purpose``.
+            unit_norm: Whether rows are scaled to unit L2 norm before use, so that ``normalized``
+                may differ.
+            ignore: Settings that may differ, in place of those of ``purpose``.
+
+        Returns:
+            Setting name to ``(self's, other's)``; nested ones are dotted, ``preprocessing.crop``.
         """
-        mine, yours = self.to_config(), other.to_config()
-        for name in ignore:
-            del mine[name], yours[name]
-        return dict(_differences("", mine, yours))
+        may_differ = {*(_MAY_DIFFER[purpose] if ignore is None else ignore)}
+        if unit_norm:
+            may_differ.add("normalized")
+        must_match = _MUST_MATCH.get(purpose, ())
+        found = _differences("", self.to_config(), other.to_config())
+        return {
+            name: values
+            for name, values in found
+            if _is_among(name, must_match) or not _is_among(name, may_differ)
+        }
+
+
+def _is_among(name: str, settings: Collection[str]) -> bool:
+    """Whether a dotted name is one of some settings, or nested in one."""
+    parts = name.split(".")
+    return any(".".join(parts[:end]) in settings for end in range(1, len(parts) + 1))
 
 
 def _to_attribute(value: object) -> object:

@@ -56,7 +56,7 @@ def merge(
     if output.exists() and not output.is_file():
         raise StoreError(f"{output}: is a folder or a device; give the name of a file")
     if output.exists() and not overwrite:
-        raise StoreError(f"{output}: exists already; --overwrite replaces it")
+        raise StoreError(f"{output}: exists already; overwrite=True replaces it")
     paths: list[Path] = []
     for given in stores:
         with EmbeddingStore.open(given) as store:
@@ -82,8 +82,9 @@ def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = N
     for path in paths:
         refuse_damage(path)
         with closing(ShardFile(path)) as shard:
-            _refuse_mismatch(path, metas, shard.meta)
             metas.append(shard.meta)
+            if differences := metas[0].differences(shard.meta, purpose="merge"):
+                raise StoreMismatchError(str(path), differences)
             counts += shard.counts
             with_labels = with_labels or shard.has_labels
             head = shard.head() if head is None else head
@@ -97,18 +98,6 @@ def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = N
     )
     with atomic_file(output, workspace) as file:
         write_shard(file, content)
-
-
-def _refuse_mismatch(path: Path, metas: Sequence[StoreMeta], meta: StoreMeta) -> None:
-    if not metas:
-        return
-    differences = metas[0].differences(meta)
-    for key in ("precision", "calibration"):  # the images that an int8 network was made by
-        first, other = metas[0].engine.get(key), meta.engine.get(key)
-        if first != other:
-            differences[f"engine.{key}"] = (first, other)
-    if differences:
-        raise StoreMismatchError(str(path), differences)
 
 
 def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:

@@ -55,7 +55,8 @@ def _differences(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str
     """What a whole shard has otherwise than the manifest says."""
     with closing(ShardFile(path)) as shard:
         if meta.to_config() != shard.meta.to_config():
-            differences = ", ".join(meta.differences(shard.meta, ignore=())) or "names of settings"
+            found = meta.differences(shard.meta, purpose="identical")
+            differences = ", ".join(found) or "names of settings"
             yield f"{path}: made otherwise than the manifest says ({differences})"
         if shard.counts != entry.counts:
             yield f"{path}: its counts aren't those of the manifest"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 from stores import write_store
 
 from embedkit.analysis.classification import classify
-from embedkit.analysis.classification import classify as classes
 from embedkit.errors import StoreError
 from embedkit.types import Head
 
@@ -26,7 +26,8 @@ HEAD = Head(
 def test_probabilities_are_the_softmax_of_the_logits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    monkeypatch.setattr(classes, "_BATCH_ROWS", 3)
+    module = import_module("embedkit.analysis.classification.classify")
+    monkeypatch.setattr(module, "_BATCH_ROWS", 3)
     rows = (RNG.standard_normal((10, 4)) * 3).astype(dtype)
     path = write_store(tmp_path / "s.h5", rows, head=HEAD)
     batches = list(classify(path, 3))

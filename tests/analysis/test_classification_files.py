@@ -54,7 +54,7 @@ def test_a_file_is_replaced_only_when_told(tmp_path):
     store = write_store(tmp_path / "a.h5", ROWS, head=HEAD)
     output = tmp_path / "out.csv"
     output.write_text("mine")
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         classify_to_file([store], output)
     assert output.read_text() == "mine"
     classify_to_file([store], output, overwrite=True)

@@ -124,7 +124,7 @@ def test_a_sample_colours_and_limits(tmp_path):
     assert plot(bare, tmp_path / "c.html", method="pca").color == "none"
     with pytest.raises(StoreError, match="no labels to colour by"):
         plot(bare, tmp_path / "d.html", color="label")
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         plot(bare, tmp_path / "c.html")
     with pytest.raises(ValueError, match=r"\.html and \.png"):
         plot(bare, tmp_path / "c.svg")

@@ -150,7 +150,7 @@ def test_files(tmp_path, suffix):
     assert [(one["rank"], one["id"], one["label"], one["suggested"]) for one in wrong] == [
         (1, "4.jpg", "c", "a")
     ]
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         write_outliers(found, output)
 
 

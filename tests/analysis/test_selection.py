@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from importlib import import_module
 
 import numpy as np
 import pandas
@@ -12,7 +13,6 @@ from stores import write_store
 
 from embedkit.analysis.classification.head import softmax
 from embedkit.analysis.selection import select, write_selection, write_webdataset
-from embedkit.analysis.selection import select as streaming
 from embedkit.analysis.selection import top_k as best_module
 from embedkit.analysis.selection.candidates import candidates
 from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
@@ -64,6 +64,7 @@ def as_lines(selection):
 def small(monkeypatch):
     """Buffers that overflow and blocks that end all the time."""
     monkeypatch.setattr(best_module, "_LEAST_SLACK", 3)
+    streaming = import_module("embedkit.analysis.selection.select")
     monkeypatch.setattr(streaming, "_BLOCK_ROWS", 7)
 
 
@@ -147,7 +148,7 @@ def test_files(tmp_path, suffix, monkeypatch):
     assert [int(one["row"]) for one in lines] == [r % 30 for r, *_ in expected]
     assert {one["store"] for one in lines} == set(map(str, stores))
     np.testing.assert_allclose([float(o["score"]) for o in lines], [e[3] for e in expected], 1e-6)
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         write_selection(selection, output)
     write_selection(selection, output, overwrite=True)
 

@@ -132,7 +132,7 @@ def test_what_exists_stays(world, tmp_path):
     for suffix in ("csv", "parquet"):
         output = tmp_path / f"out.{suffix}"
         output.write_text("mine")
-        with pytest.raises(StoreError, match="--overwrite"):
+        with pytest.raises(StoreError, match="overwrite=True"):
             search_to_file(world / "a.index", world / "q.h5", output)
         assert output.read_text() == "mine"
         search_to_file(world / "a.index", world / "q.h5", output, overwrite=True)
@@ -270,7 +270,7 @@ def test_a_damaged_part_is_found(world, tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
-from embedkit.searching.graph import Graph
+from embedkit.retrieval.knn_graph import Graph
 with Graph.locked(Path(sys.argv[1]), {}):
     print("locked", flush=True)
     sys.stdin.read()
@@ -293,7 +293,7 @@ def test_one_writer_at_a_time(world, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from embedkit.searching import search_to_file
+from embedkit.retrieval import search_to_file
 
 index, queries, output = sys.argv[1:]
 names = [(os, "fsync"), (Path, "replace"), (Path, "unlink")]
@@ -349,7 +349,7 @@ def test_sigkill_at_every_kind_of_step(world, tmp_path):
 
 SLOW = """
 import sys, time
-from embedkit.searching import search_to_file
+from embedkit.retrieval import search_to_file
 index, queries, output = sys.argv[1:]
 search_to_file(index, queries, output, 3, part_queries=5, on_progress=lambda n: time.sleep(0.2))
 """

@@ -7,7 +7,9 @@ import os
 import random
 import re
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -19,7 +21,7 @@ from stores import make_meta
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.store import EmbeddingStore, StoreMeta, verify
-from embedkit.store.format import RowBlock, in_blocks
+from embedkit.store.format import Purpose, RowBlock, in_blocks
 from embedkit.store.manifest import MANIFEST
 from embedkit.store.writer import encode_shard, write_shard
 from embedkit.types import ImageFailure
@@ -83,6 +85,36 @@ def test_meta_reads_its_config_and_refuses_another():
 def test_differences_have_dotted_names():
     first, second = make_meta(), make_meta(preprocessing={"resize": 256, "crop": 32}, weights="x")
     assert set(first.differences(second)) == {"preprocessing.crop", "preprocessing.interpolation"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "purposes"),
+    [
+        ({"source": ["b"], "plan_hash": "b", "weights": "file:b"}, {"identical"}),
+        ({"engine": {"name": "b"}}, {"identical"}),
+        ({"engine": {"precision": "int8"}}, {"identical", "merge"}),
+        ({"dtype": "float32", "head_applies": False}, {"identical", "combine", "merge"}),
+        ({"decode": {"max_pixels": 1, "max_bytes": 1}}, {"identical", "combine", "merge"}),
+        ({"backbone": "b"}, {"identical", "combine", "merge", "compare"}),
+        ({"decode": {"decoder": "b"}}, {"identical", "combine", "merge", "compare"}),
+        ({"normalized": True}, {"identical", "combine", "merge", "compare"}),
+    ],
+)
+def test_what_may_differ_depends_on_the_purpose(changes, purposes):
+    first = make_meta()
+    nested = {
+        key: {**getattr(first, key), **value}
+        for key, value in changes.items()
+        if isinstance(value, dict)
+    }
+    second = replace(first, **{**changes, **nested})
+    differing = {name for name in get_args(Purpose) if first.differences(second, purpose=name)}
+    assert differing == purposes
+
+
+def test_normalized_may_differ_where_rows_are_scaled():
+    first, second = make_meta(normalized=False), make_meta(normalized=True)
+    assert not first.differences(second, purpose="compare", unit_norm=True)
 
 
 def test_the_bytes_don_t_depend_on_how_they_are_written(tmp_path):

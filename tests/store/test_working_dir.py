@@ -16,7 +16,7 @@ from embedkit.store.working_dir import PartialStore
 HOLDER = """
 import sys
 from pathlib import Path
-from embedkit.store.partial import PartialStore
+from embedkit.store.working_dir import PartialStore
 with PartialStore.locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from embedkit.analysis.classification.ground_truth import Truth
 from embedkit.analysis.classification.head import likeliest, usable_head
 from embedkit.errors import StoreError
+from embedkit.metrics import wilson_interval
 from embedkit.store import EmbeddingStore
 from embedkit.utils.vectors import refuse_not_finite
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Accuracy", "ClassAccuracy", "Evaluation", "evaluate"]
 
 _BATCH_ROWS = 4096
-_Z95 = 1.959964  # the normal distribution's 97.5th percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +45,9 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% confidence interval, per cent.
-
-        Source: Wilson, "Probable inference, the law of succession, and statistical inference",
-        JASA 22 (1927).
-        """
-        n, p, z2 = self.of, self.right / self.of, _Z95**2
-        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-        half = _Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-        return 100 * max(centre - half, 0), 100 * min(centre + half, 1)
+        """The 95% confidence interval (Wilson), in percent."""
+        low, high = wilson_interval(self.right, self.of)
+        return 100 * low, 100 * high
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +112,7 @@ def evaluate(store: str | os.PathLike[str]) -> Evaluation:
             raise StoreError(
                 f"{opened.path}: none of its {len(opened):,} images is of a known class: label "
                 "them by folders or file names that are the classes' identifiers (n01443537), or "
-                "extract with --labels FILE"
+                "extract with labels=FILE"
             )
         found = []
         for batch in opened.iter_batches(_BATCH_ROWS):

@@ -61,7 +61,7 @@ def classify_to_file(
     path = Path(output)
     suffix = check_suffix(path, "classes")
     if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; --overwrite replaces it")
+        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
     images = 0
     with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
         for store in stores:

@@ -131,7 +131,7 @@ def _check(path: Path, sample: int, pictures: int, *, overwrite: bool) -> None:
     if sample < 1 or pictures < 0:
         raise ValueError("sample must be at least 1, pictures at least 0")
     if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; --overwrite replaces it")
+        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def _words(

@@ -40,7 +40,7 @@ def lay_out(
     Source: McInnes et al., "UMAP: Uniform Manifold Approximation and Projection", arXiv 1802.03426.
     """
     if method == "umap" and find_spec("umap") is None:
-        raise MissingExtraError("umap-learn", "map", "a map by UMAP (--method pca needs nothing)")
+        raise MissingExtraError("umap-learn", "map", 'a map by UMAP (method="pca" needs nothing)')
     takes_umap = method != "pca" and find_spec("umap") is not None and len(rows) >= _FEWEST
     points = _umap(rows, seed) if takes_umap else principal_components(rows)
     return _fitted(points), "umap" if takes_umap else "pca"

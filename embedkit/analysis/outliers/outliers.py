@@ -10,6 +10,7 @@ import numpy as np
 
 from embedkit.analysis.outliers.exact_knn import nearest_others
 from embedkit.store import EmbeddingStore
+from embedkit.utils.knn_votes import vote_weights
 
 if TYPE_CHECKING:
     import os
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Outlier", "Outliers", "find_outliers"]
 
-_TEMPERATURE = 0.07  # of the neighbours' votes: Caron et al., arXiv 2104.14294
 _ROUNDING = 1e-6  # of a cosine of float32 rows, rather more
 _MAD_TO_DEVIATION, _MEAN_TO_DEVIATION = 1.4826, 1.2533  # of a normal distribution
 
@@ -184,8 +184,7 @@ def _contradiction(
         counted = names[voters] != ""
         if not own or not counted.any():
             continue
-        near = cosines[row].astype(np.float64)
-        weights = np.where(counted, np.exp((near - near.max()) / _TEMPERATURE), 0)
+        weights = np.where(counted, vote_weights(cosines[row].astype(np.float64)), 0)
         votes = np.bincount(voters, weights, len(names)) / weights.sum()
         mine = votes[numbers[row]]
         votes[numbers[row]] = -1

@@ -50,7 +50,7 @@ def write_outliers(
     path = Path(output)
     suffix = check_suffix(path, "outliers")
     if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; --overwrite replaces it")
+        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
     with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
         for some in (found.off_topic, found.labels):
             table.write(

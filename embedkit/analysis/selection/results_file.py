@@ -132,7 +132,7 @@ def write_webdataset(
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; --overwrite replaces it")
+        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def _samples(selection: Selection) -> Iterator[tuple[str, str, int, float]]:
