@@ -17,9 +17,9 @@ from embedkit.dedup.candidates.joins import ExactJoiner, WhitenedJoiner
 from embedkit.dedup.candidates.representatives import Side
 from embedkit.dedup.find_pairs import LOOKS, check_scoring
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring.background import Reference
 from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
 from embedkit.dedup.scoring.features import hamming_distances
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.scorer import Scorer, select_pairs
 from embedkit.errors import IndexFileError, StoreError
 from embedkit.extraction.embed_like_store import embed_likewise
@@ -218,9 +218,9 @@ def _score(
     """All candidates of new images with those of one store, scored."""
     # Of an index' store a sample is read, of a store all.
     rows = known.distinct if index is None else known.rows
-    reference = Reference.learn(rows, known, calibration)
+    background = learn_background(rows, known, calibration)
     if index is None:
-        asked = new, known, reference, calibration, LOOKS
+        asked = new, known, background, calibration, LOOKS
         joiner, wide = (
             ExactJoiner(
                 find_floor(*asked, max_pairs=MAX_PAIRS, whitened=whitened),
@@ -229,7 +229,7 @@ def _score(
             )
             for whitened in (False, True)
         )
-        joins: list[Joiner] = [joiner, WhitenedJoiner(wide, reference.whitening)]
+        joins: list[Joiner] = [joiner, WhitenedJoiner(wide, background.whitening)]
         candidates = find_candidates(new, known, joins, max_hamming)
     else:
         candidates = _candidates(index, new, known, held, max_hamming)
@@ -237,7 +237,7 @@ def _score(
         threshold, "exact" if index is None else "approximate", calibration=calibration.name,
         rows=len(new), against_rows=len(known),
     )  # fmt: skip
-    scorer = Scorer(new, known, calibration, reference, {}, ignore_progress, backwards=True)
+    scorer = Scorer(new, known, calibration, background, {}, ignore_progress, backwards=True)
     if readers is None:
         return scorer.score(candidates, info)
     return scorer.score(candidates, info, readers.new, readers.of(known.store))

@@ -14,9 +14,9 @@ from embedkit.dedup.candidates.gpu_join import join_device
 from embedkit.dedup.candidates.joins import CellJoiner, ExactJoiner, WhitenedJoiner
 from embedkit.dedup.candidates.representatives import Side
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring.background import Reference
 from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
 from embedkit.dedup.scoring.cosine_rule import COSINE_THRESHOLD, score_by_cosine
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.scorer import Scorer, select_pairs
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
@@ -141,15 +141,15 @@ def find_pairs(
             info = replace(info, recall=joiner.recall)
             return score_by_cosine(left, right, candidates, info)
         used = calibration_for(opened, calibration)
-        reference = Reference.learn((right or left).distinct, right or left, used)
-        floor = partial(find_floor, left, right, reference, used, max_pairs=max_pairs)
+        background = learn_background((right or left).distinct, right or left, used)
+        floor = partial(find_floor, left, right, background, used, max_pairs=max_pairs)
         if min_cosine is None:  # whitened embeddings rank better: pixels leave little to others
             min_cosine = floor(looks if verify is None else looks / 4)
         joiners = [join(min_cosine, max_pairs, tell, place)]
         joins: list[Joiner] = [*joiners]
         if verify is not None:  # what only pixels can tell must be found to be looked at
             joiners.append(join(floor(looks, whitened=True), max_pairs, tell, place))
-            joins.append(WhitenedJoiner(joiners[-1], reference.whitening))
+            joins.append(WhitenedJoiner(joiners[-1], background.whitening))
         candidates = find_candidates(
             left, right, joins, max_hamming, list(views.values()), max_pairs
         )
@@ -158,7 +158,7 @@ def find_pairs(
             least = used.threshold_for(precision, checked=verify is not None)
         recall = min((j.recall for j in joiners if j.recall is not None), default=None)
         info = replace(info, threshold=least, recall=recall, calibration=used.name)
-        scorer = Scorer(left, right, used, reference, views, tell)
+        scorer = Scorer(left, right, used, background, views, tell)
         found = scorer.score(candidates, info, verify, verify_against)
         return select_pairs(found, used, threshold, precision)
 

@@ -13,10 +13,12 @@ from embedkit.dedup.candidates import cosine_floor as floors
 from embedkit.dedup.candidates.cosine_floor import find_floor
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.representatives import Side
-from embedkit.dedup.scoring import background as reference
-from embedkit.dedup.scoring.background import Reference
+from embedkit.dedup.scoring import background as background_set
+from embedkit.dedup.scoring import learn_background as learning
+from embedkit.dedup.scoring.background import Whitening
 from embedkit.dedup.scoring.calibration import Calibration, guessed_calibration
-from embedkit.dedup.scoring.features import FEATURES, PairFeatures, Whitening
+from embedkit.dedup.scoring.features import FEATURES, PairFeatures
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.logistic import LogisticModel
 from embedkit.store import EmbeddingStore
 
@@ -66,34 +68,34 @@ def test_every_pair_of_large_groups_is_a_candidate(tmp_path: Path) -> None:
     assert (found.first // 100 == found.second // 100).all()
 
 
-def test_one_of_each_group_of_copies_is_in_the_reference(tmp_path: Path) -> None:
+def test_one_of_each_group_of_copies_is_in_the_background_set(tmp_path: Path) -> None:
     rows = with_copies(40)
     with EmbeddingStore.open(write_store(tmp_path / "s.h5", rows)) as store:
         side = Side(store)
         all_of_them, without = (
-            Reference.learn(side.rows, side, c) for c in (None, by_all_features())
+            learn_background(side.rows, side, c) for c in (None, by_all_features())
         )
     assert len(all_of_them.rows) == 340
     assert len(without.rows) == 300
     np.testing.assert_allclose(without.rows, all_of_them.rows[:300])
-    np.testing.assert_array_equal(without.background, without.rows)
+    np.testing.assert_array_equal(without.neighbours, without.rows)
 
 
-def test_a_reference_of_large_stores_is_a_sample(
+def test_the_background_set_of_large_stores_is_a_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference, "_ROWS", 100)
-    monkeypatch.setattr(reference, "_BACKGROUND_ROWS", 30)
+    monkeypatch.setattr(learning, "_ROWS", 100)
+    monkeypatch.setattr(background_set, "_NEIGHBOUR_ROWS", 30)
     with EmbeddingStore.open(write_store(tmp_path / "s.h5", with_copies(0))) as store:
-        found = Reference.learn(Side(store).rows, Side(store), GUESS)
+        found = learn_background(Side(store).rows, Side(store), GUESS)
     assert found.rows.shape == (100, DIM)
-    assert found.background.shape == (30, DIM)
+    assert found.neighbours.shape == (30, DIM)
 
 
 def floors_of(path: Path, rows: np.ndarray, plain: float, whitened: float) -> tuple[float, float]:
     with EmbeddingStore.open(write_store(path, rows)) as store:
         side = Side(store)
-        asked = side, None, Reference.learn(side.rows, side, GUESS), GUESS
+        asked = side, None, learn_background(side.rows, side, GUESS), GUESS
         return (
             find_floor(*asked, plain, max_pairs=MAX_PAIRS),
             find_floor(*asked, whitened, max_pairs=MAX_PAIRS, whitened=True),
@@ -148,7 +150,7 @@ def test_features_are_those_of_brute_force(tmp_path: Path) -> None:
     hashes = rng.integers(0, 2**63, 200).tolist()
     with EmbeddingStore.open(write_store(tmp_path / "s.h5", rows, phash=hashes)) as store:
         side = Side(store)
-        known = Reference.learn(side.rows, side, None)
+        known = learn_background(side.rows, side, None)
         features = PairFeatures(side.rows, side.rows, side.hashes, side.hashes, known)
         first, second = rng.integers(0, 200, (2, 500))
         found = features.columns(first, second)

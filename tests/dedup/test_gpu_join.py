@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +92,8 @@ def test_find_pairs_on_a_device(tmp_path, monkeypatch):
     rows = photo_like(600, 32, seed=5)
     store = write_store(tmp_path / "a.h5", rows)
     expected = find_pairs(store, threshold=0.0, min_cosine=0.8)
-    monkeypatch.setattr("embedkit.dedup.find_pairs.join_device", lambda asked, pairs: "cpu:0")
+    searching = import_module("embedkit.dedup.find_pairs")  # the function has the same name
+    monkeypatch.setattr(searching, "join_device", lambda requested, pairs: "cpu:0")
     found = find_pairs(store, threshold=0.0, min_cosine=0.8, device="auto")
     assert len(expected) > 0
     np.testing.assert_array_equal(found.first, expected.first)

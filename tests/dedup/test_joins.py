@@ -7,7 +7,7 @@ import pytest
 
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.joins import CellJoiner, ExactJoiner, WhitenedJoiner
-from embedkit.dedup.scoring.features import Whitening
+from embedkit.dedup.scoring.background import Whitening
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.utils.progress import ignore_progress
 

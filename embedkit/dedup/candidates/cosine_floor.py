@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.scoring.background import sample
+from embedkit.dedup.scoring.learn_background import compare_all, sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.representatives import Side
-    from embedkit.dedup.scoring.background import Reference
+    from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
 
 __all__ = ["find_floor"]
@@ -28,7 +28,7 @@ _log = logging.getLogger("embedkit")
 def find_floor(
     left: Side,
     right: Side | None,
-    reference: Reference,
+    background: Background,
     calibration: Calibration,
     looks: float,
     *,
@@ -43,7 +43,7 @@ def find_floor(
     Args:
         left: The store whose images are compared.
         right: The one that they are compared with; None within one store.
-        reference: Of that one.
+        background: The background set of that one.
         calibration: Tells what a copy is.
         looks: How many.
         max_pairs: More pairs, copies included, can't be had.
@@ -54,7 +54,9 @@ def find_floor(
     """
     other = right or left
     rows, hashes = sample(left.distinct, left, _ROWS)
-    compared = reference.compare(rows, hashes, reference.others, calibration, len(other))
+    compared = compare_all(
+        background, calibration, (rows, hashes), (background.rows, background.hashes), len(other)
+    )
     different = [
         (part.whitened if whitened else part.cosine)[part.is_different()] for part in compared
     ]
@@ -63,7 +65,7 @@ def find_floor(
 
     others = rows if right is None else sample(right.distinct, right, _ROWS)[0]
     if whitened:
-        rows, others = (reference.whitening.apply(side) for side in (rows, others))
+        rows, others = (background.whitening.apply(side) for side in (rows, others))
     cosines = rows @ others.T
     pairs = len(left.distinct) * len(other.distinct)
     if right is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.dedup.candidates.exact_join import join_rows
-from embedkit.dedup.scoring.features import WHITENED, Whitening
+from embedkit.dedup.scoring.background import WHITENED, Whitening
 from embedkit.dedup.unit_rows import UnitRows
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.dedup.scoring.background import Reference
 from embedkit.dedup.scoring.calibration import (
     CHECKED_FEATURES,
     EVEN_ODDS,
@@ -15,13 +15,14 @@ from embedkit.dedup.scoring.calibration import (
     evidence_columns,
 )
 from embedkit.dedup.scoring.features import FEATURES, PairFeatures
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.logistic import fit_logistic, probability
 from embedkit.dedup.scoring.training_pairs import MOST_ROWS, sample_pairs
 from embedkit.dedup.verification.batch import compare_images
 from embedkit.metrics import precision_recall, recall_at_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,7 +38,7 @@ _PRECISIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 # Of another image whose pixels agree so with a copy's, and with its original's: a twin of that,
 # which the user has unknowingly, and no mistake.
 _TWIN_INLIERS, _TWIN_CORRELATION, _TWIN_WHOLE = 15, 0.8, 0.75
-_Columns = dict[str, "NDArray[np.float64]"]
+_Columns = Mapping[str, "NDArray[np.floating]"]
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def fit_calibration(
         tell: Told what is done, how much of how much.
     """
     pairs = sample_pairs(store, copies, origins, seed)
-    reference = Reference.learn(store.rows, store, None)
-    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes, reference)
+    background = learn_background(store.rows, store, None)
+    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes, background)
     columns = features.columns(pairs.copy, pairs.row)
     names, others = list(copies.store.ids), list(store.store.ids)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.candidates.collect import Candidates
     from embedkit.dedup.candidates.representatives import Side
     from embedkit.dedup.pairs import PairsInfo
-    from embedkit.dedup.scoring.background import Reference
+    from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.dedup.verification.batch import Pixels
     from embedkit.store import EmbeddingStore
@@ -44,7 +44,7 @@ class Scorer:
         left: The store.
         right: The other one, if any.
         calibration: The models.
-        reference: What pairs are measured against, of the other store if there is one.
+        background: The background set, of the other store if there is one.
         views: Of the left store's images.
         tell: Told what is done, how much of how much.
         backwards: Whether ``Pairs.how`` tells how the first was made from the second instead.
@@ -53,7 +53,7 @@ class Scorer:
     left: Side
     right: Side | None
     calibration: Calibration
-    reference: Reference
+    background: Background
     views: Mapping[str, NDArray[np.floating]]
     tell: Callable[[str, int, int], None]
     backwards: bool = False
@@ -97,7 +97,7 @@ class Scorer:
         """The features of the candidates, ``(P,)`` each, with the view that each was found by."""
         other = self.right or self.left
         features = PairFeatures(
-            self.left.rows, other.rows, self.left.hashes, other.hashes, self.reference
+            self.left.rows, other.rows, self.left.hashes, other.hashes, self.background
         )
         views = [UnitRows(view) for view in self.views.values()]
         out = {name: np.empty(len(candidates)) for name in FEATURES}
