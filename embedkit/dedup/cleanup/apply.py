@@ -108,9 +108,9 @@ def apply_plan(
     if action not in {"list", *get_args(FileAction)}:
         raise ValueError(f"no action {action!r}: list, {', '.join(get_args(FileAction))}")
     if action == "move" and to is None:
-        raise ValueError("move needs --to, the folder to move to")
+        raise ValueError("move needs to=..., the folder to move to")
     if action == "list" and (execute or to is not None):
-        raise ValueError("list only checks the files: neither --execute nor --to go with it")
+        raise ValueError("list only checks the files: neither execute=True nor to=... goes with it")
     read = read_plan(plan)
     path = Path(os.path.abspath(journal or f"{os.fspath(plan)}.journal"))  # noqa: PTH100
     folder = os.path.realpath(to or f"{path}.trash")
@@ -131,9 +131,9 @@ def _refuse_folder(folder: Path) -> None:
     """Refuses a folder to move to that can't be made or written, before any file is looked at."""
     nearest = nearest_folder(folder)
     if not nearest.is_dir():
-        raise DedupError(f"{nearest}: is no folder; choose another --to")
+        raise DedupError(f"{nearest}: is no folder; choose another to=...")
     if not is_writable(nearest):
-        raise DedupError(f"{nearest}: nothing may be written there; choose another --to")
+        raise DedupError(f"{nearest}: nothing may be written there; choose another to=...")
 
 
 def _each(

@@ -134,7 +134,7 @@ class Journal:
                     told = "the plan has changed" if name == "plan_sha256" else f"{old} != {new}"
                     raise DedupError(
                         f"{self.path}: made otherwise than asked now ({told}); undo it, or give "
-                        "another --journal"
+                        "another journal=..."
                     )
         for entry in waiting:
             if entry.status in {"undoing", "purging"}:

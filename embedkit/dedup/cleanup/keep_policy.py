@@ -92,9 +92,9 @@ class KeepPolicy:
             raise ValueError(f"can't keep {self.keep!r}: {', '.join(KEEPS)}")
         takes_prefer = self.keep in {"path-priority", "split-priority"}
         if self.prefer and not takes_prefer:
-            raise ValueError("--prefer goes with path-priority and split-priority only")
+            raise ValueError("prefer=... goes with path-priority and split-priority only")
         if self.keep == "path-priority" and not self.prefer:
-            raise ValueError("path-priority needs --prefer PATTERN, once or more, best first")
+            raise ValueError("path-priority needs prefer=PATTERN, once or more, best first")
 
     def rank(self, candidate: Candidate) -> tuple[Any, ...]:
         """Sorts candidates, the one to keep first."""

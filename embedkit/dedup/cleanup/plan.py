@@ -86,9 +86,9 @@ def make_plan(
     """
     policy = KeepPolicy(keep, tuple(prefer))
     if found.against is not None and keep != "split-priority":
-        raise ValueError("between two stores only --keep split-priority: the other store's stay")
+        raise ValueError("between two stores only keep=split-priority: the other store's stay")
     if found.linkage == "pairs":
-        raise ValueError("only pairs were found, no groups; 'dedup rethreshold --linkage' groups")
+        raise ValueError("only pairs were found, no groups: rethreshold with linkage=single")
     planner = _Planner(found, policy, Path(root))
     return tuple(row for members in members_of(found) for row in planner.plan(members))
 

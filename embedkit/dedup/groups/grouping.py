@@ -40,7 +40,7 @@ _SAME = 1 - 2.0**-20  # a cosine of equal embeddings, to the rounding of float32
 class Groups:
     """Images that belong together.
 
-    An image is known by its node: its row, or for the other store of ``--against`` the rows of the
+    An image is known by its node: its row, or for the other store of ``against`` the rows of the
     first store plus its row.
 
     Attributes:

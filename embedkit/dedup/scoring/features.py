@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.candidates.hamming_join import is_telling
+from embedkit.dedup.candidates.hamming_join import is_informative
 from embedkit.utils.parallel import in_single_threads
 
 if TYPE_CHECKING:
@@ -147,5 +147,5 @@ def _parts(count: int, dim: int) -> Iterator[slice]:
 def hamming_distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Differing bits, ``(P,)``; 255 where one of the two says nothing."""
     distance: NDArray[np.uint8] = np.bitwise_count(left ^ right)
-    distance[~(is_telling(left) & is_telling(right))] = 255
+    distance[~(is_informative(left) & is_informative(right))] = 255
     return distance

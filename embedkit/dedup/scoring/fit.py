@@ -1,4 +1,4 @@
-"""Fitting a calibration on edited copies of a store's images, measured on the other half."""
+"""Fits a calibration on edited copies of a store's images; measures it by cross-validation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.dedup.scoring.calibration import (
-    CHECKED_FEATURES,
     EVEN_ODDS,
+    VERIFIED_FEATURES,
     Calibration,
     evidence_columns,
 )
@@ -18,7 +18,7 @@ from embedkit.dedup.scoring.features import FEATURES, PairFeatures
 from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.logistic import fit_logistic, probability
 from embedkit.dedup.scoring.training_pairs import MOST_ROWS, sample_pairs
-from embedkit.dedup.verification.batch import compare_images
+from embedkit.dedup.verification.batch import verify_pairs
 from embedkit.metrics import precision_recall, recall_at_precision
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.scoring.logistic import LogisticModel
     from embedkit.dedup.scoring.training_pairs import SampledPairs
     from embedkit.dedup.verification.geometric import Evidence
@@ -88,15 +88,15 @@ class CalibrationReport:
         calibration: Fitted on all.
         images: Of the store.
         copies: That were compared with them.
-        plain: Without pixels.
-        checked: With pixels.
+        embedding_curve: Of the embedding model.
+        verified_curve: Of the verified model.
     """
 
     calibration: Calibration
     images: int
     copies: int
-    plain: Curve
-    checked: Curve
+    embedding_curve: Curve
+    verified_curve: Curve
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -104,14 +104,14 @@ class CalibrationReport:
             "calibration": self.calibration.to_config(),
             "images": self.images,
             "copies": self.copies,
-            "plain": self.plain.to_config(),
-            "checked": self.checked.to_config(),
+            "plain": self.embedding_curve.to_config(),
+            "checked": self.verified_curve.to_config(),
         }
 
 
 def fit_calibration(
-    store: Side,
-    copies: Side,
+    store: DedupInput,
+    copies: DedupInput,
     origins: NDArray[np.int64],
     kinds: Sequence[str],
     pixels: Callable[[str], NDArray[np.uint8]],
@@ -119,7 +119,7 @@ def fit_calibration(
     precision: float,
     seed: int,
     threads: int,
-    tell: Callable[[str, int, int], None],
+    on_progress: Callable[[str, int, int], None],
 ) -> CalibrationReport:
     """Fits both models.
 
@@ -133,8 +133,8 @@ def fit_calibration(
         pixels: Gives pixels by the ids of both stores.
         precision: What the thresholds are chosen for.
         seed: Draws halves and pairs.
-        threads: That look at pixels.
-        tell: Told what is done, how much of how much.
+        threads: Number of threads that verify.
+        on_progress: Called with (stage, done, total).
     """
     pairs = sample_pairs(store, copies, origins, seed)
     background = learn_background(store.rows, store, None)
@@ -142,18 +142,18 @@ def fit_calibration(
     columns = features.columns(pairs.copy, pairs.row)
     names, others = list(copies.store.ids), list(store.store.ids)
 
-    def look(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
-        return compare_images(
+    def verify(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
+        return verify_pairs(
             list(these), pixels, threads=threads,
-            on_progress=lambda done, total: tell(what, done, total),
+            on_progress=lambda done, total: on_progress(what, done, total),
         )  # fmt: skip
 
     ends = zip(pairs.copy.tolist(), pairs.row.tolist(), strict=True)
-    evidence = look(((others[row], names[copy]) for copy, row in ends), "looking at pixels")
+    evidence = verify(((others[row], names[copy]) for copy, row in ends), "looking at pixels")
     doubtful = np.flatnonzero(
-        [not w and _agree(e) for w, e in zip(pairs.wanted, evidence, strict=True)]
+        [not w and _agree(e) for w, e in zip(pairs.target, evidence, strict=True)]
     )
-    twins = look(
+    twins = verify(
         ((others[row], others[origin]) for row, origin in
          zip(pairs.row[doubtful], origins[pairs.copy[doubtful]], strict=True)),
         "looking for twins",
@@ -161,10 +161,10 @@ def fit_calibration(
     seen = np.array([one is not None for one in evidence])
     seen[doubtful[np.array([_agree(one) for one in twins], bool)]] = False
     pairs, columns = pairs.where(seen), {name: column[seen] for name, column in columns.items()}
-    looks = evidence_columns(
+    evidence_of = evidence_columns(
         [one for one, kept in zip(evidence, seen, strict=True) if one and kept]
     )
-    fitted = _Fitted(pairs, columns, looks, origins, kinds, precision)
+    fitted = _Fitted(pairs, columns, evidence_of, origins, kinds, precision)
     return fitted.report(store, copies, seed)
 
 
@@ -182,23 +182,23 @@ class _Fitted:
 
     pairs: SampledPairs
     columns: _Columns
-    looks: _Columns
+    evidence: _Columns
     origins: NDArray[np.int64]
     kinds: Sequence[str]
     precision: float
 
-    def report(self, store: Side, copies: Side, seed: int) -> CalibrationReport:
+    def report(self, store: DedupInput, copies: DedupInput, seed: int) -> CalibrationReport:
         curves = [self._curve(odds) for odds in self._odds_of_halves(seed)]
         meta, rows = store.store.meta, min(len(store), MOST_ROWS)
-        plain, checked = self._models(np.ones(len(self.pairs), bool))
+        embedding_model, verified_model = self._models(np.ones(len(self.pairs), bool))
         calibration = Calibration(
             name=f"{meta.backbone}, {len(set(self.origins.tolist()))} of {rows} images",
             backbone=meta.backbone,
             weights_fingerprint=meta.weights_fingerprint,
             pooling=dict(meta.pooling),
             rows=rows,
-            plain=plain,
-            checked=checked,
+            embedding_model=embedding_model,
+            verified_model=verified_model,
             thresholds=tuple(
                 (one, curves[0].threshold_for(one), curves[1].threshold_for(one))
                 for one in _PRECISIONS
@@ -214,30 +214,33 @@ class _Fitted:
         for half in (first_half, ~first_half):
             plain, checked = self._models(half)
             plain_odds[~half] = plain.log_odds(self.columns)[~half]
-            checked_odds[~half] = checked.log_odds({"plain": plain_odds, **self.looks})[~half]
+            checked_odds[~half] = checked.log_odds({"plain": plain_odds, **self.evidence})[~half]
         return plain_odds, checked_odds
 
     def _models(self, of: NDArray[np.bool_]) -> tuple[LogisticModel, LogisticModel]:
         """Both models, fitted on some of the pairs."""
-        wanted, weights = self.pairs.wanted[of], self.pairs.weight[of]
+        target, weights = self.pairs.target[of], self.pairs.weight[of]
         columns = {name: self.columns[name][of] for name in FEATURES}
-        plain = fit_logistic(columns, wanted, weights, rising=_RISING)
-        looks = {"plain": plain.log_odds(columns), **{k: v[of] for k, v in self.looks.items()}}
-        looks = {name: looks[name] for name in CHECKED_FEATURES}
-        return plain, fit_logistic(looks, wanted, weights, rising=_RISING)
+        plain = fit_logistic(columns, target, weights, rising=_RISING)
+        verified = {
+            "plain": plain.log_odds(columns),
+            **{k: v[of] for k, v in self.evidence.items()},
+        }
+        verified = {name: verified[name] for name in VERIFIED_FEATURES}
+        return plain, fit_logistic(verified, target, weights, rising=_RISING)
 
     def _curve(self, odds: NDArray[np.float64]) -> Curve:
-        scores, wanted = probability(odds), self.pairs.wanted
+        scores, target = probability(odds), self.pairs.target
         _, threshold = recall_at_precision(
-            scores, wanted, self.precision, weights=self.pairs.weight
+            scores, target, self.precision, weights=self.pairs.weight
         )
         least = max(threshold, EVEN_ODDS)
         kinds = np.array(self.kinds)[self.pairs.copy]
         return Curve(
-            *precision_recall(scores, wanted, weights=self.pairs.weight),
+            *precision_recall(scores, target, weights=self.pairs.weight),
             least,
             {
-                str(kind): float((scores[wanted & (kinds == kind)] >= least).mean())
+                str(kind): float((scores[target & (kinds == kind)] >= least).mean())
                 for kind in dict.fromkeys(self.kinds)
             },
         )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.dedup.unit_rows import UnitRows
 
@@ -36,15 +36,17 @@ _ROWS_AT_ONCE = 256
 _SAME = 1 - 1e-6
 
 
-def learn_background(rows: UnitRows, side: Side, calibration: Calibration | None) -> Background:
+def learn_background(
+    rows: UnitRows, store: DedupInput, calibration: Calibration | None
+) -> Background:
     """Chooses the background set of a store.
 
     Args:
         rows: Some of the store's rows, or all.
-        side: The store.
+        store: The store.
         calibration: Scores which of them are copies; None takes all for different.
     """
-    sampled, hashes = sample(rows, side, _ROWS)
+    sampled, hashes = sample(rows, store, _ROWS)
     if calibration is None:
         return Background.of(sampled, hashes)
     near = np.tril(sampled @ sampled.T, -1) >= _EVEN_COSINE
@@ -52,7 +54,7 @@ def learn_background(rows: UnitRows, side: Side, calibration: Calibration | None
     background = Background.of(sampled[kept], hashes[kept])
     for _ in range(_ROUNDS):
         compared = compare_all(
-            background, calibration, (sampled, hashes), (sampled, hashes), len(side)
+            background, calibration, (sampled, hashes), (sampled, hashes), len(store)
         )
         before, kept = (
             kept,
@@ -65,11 +67,11 @@ def learn_background(rows: UnitRows, side: Side, calibration: Calibration | None
 
 
 def sample(
-    rows: UnitRows, side: Side, count: int
+    rows: UnitRows, store: DedupInput, count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
     """Up to ``count`` of some rows of a store, ``(n, D)`` of unit length, and their hashes."""
     at = rows.drawn(count)
-    return rows.take(at).astype(np.float32), side.hashes[rows.numbers[at]]
+    return rows.take(at).astype(np.float32), store.hashes[rows.numbers[at]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def compare_all(
             cosine, whitened, background.similarity(vectors)[:, None], theirs,
             hamming_distances(hashes[:, None], others[1]),
         )  # fmt: skip
-        odds = calibration.plain.log_odds({k: c.reshape(-1) for k, c in columns.items()})
+        odds = calibration.embedding_model.log_odds({k: c.reshape(-1) for k, c in columns.items()})
         odds += calibration.prior(store_rows)
         return Compared(cosine, whitened, odds.reshape(cosine.shape))
 

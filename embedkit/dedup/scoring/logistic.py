@@ -84,7 +84,7 @@ class LogisticModel:
 
 def fit_logistic(
     columns: Mapping[str, NDArray[np.floating]],
-    wanted: NDArray[np.bool_],
+    target: NDArray[np.bool_],
     sample_weight: NDArray[np.floating],
     *,
     rising: Sequence[str] = (),
@@ -94,7 +94,7 @@ def fit_logistic(
 
     Args:
         columns: F features, ``(n,)`` each.
-        wanted: ``(n,)``.
+        target: ``(n,)``.
         sample_weight: ``(n,)``, above 0: how many rows each stands for.
         rising: Features that more of can't make a row less likely: one whose weight comes out
             below 0 is left at 0.
@@ -103,7 +103,7 @@ def fit_logistic(
     Raises:
         ValueError: Not both classes are there.
     """
-    if wanted.all() or not wanted.any():
+    if target.all() or not target.any():
         raise ValueError("a logistic regression needs rows of both classes")
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
     mean, scale = values.mean(0), np.maximum(values.std(0), 1e-9)
@@ -111,7 +111,7 @@ def fit_logistic(
     kept = np.ones(design.shape[1], bool)
     while True:
         weights = np.zeros(design.shape[1])
-        weights[kept] = _newton(design[:, kept], wanted, sample_weight, penalty)
+        weights[kept] = _newton(design[:, kept], target, sample_weight, penalty)
         falling = [n for n, name in enumerate(columns) if name in rising and weights[n] < 0]
         if not falling:
             break
@@ -122,7 +122,7 @@ def fit_logistic(
 
 def _newton(
     design: NDArray[np.float64],
-    wanted: NDArray[np.bool_],
+    target: NDArray[np.bool_],
     sample_weight: NDArray[np.floating],
     penalty: float,
 ) -> NDArray[np.float64]:
@@ -130,17 +130,17 @@ def _newton(
     ridge = np.full(design.shape[1], penalty)
     ridge[-1] = 1e-6
     weights = np.zeros(design.shape[1])
-    loss = _loss(design, wanted, sample_weight, ridge, weights)
+    loss = _loss(design, target, sample_weight, ridge, weights)
     for _ in range(_STEPS):
         likely = probability(design @ weights)
-        gradient = design.T @ (sample_weight * (likely - wanted)) + ridge * weights
+        gradient = design.T @ (sample_weight * (likely - target)) + ridge * weights
         curvature = sample_weight * likely * (1 - likely)
         hessian = (design * curvature[:, None]).T @ design + np.diag(ridge)
         step = np.linalg.solve(hessian, gradient)
         # Where the data are nearly separable a full step can overshoot.
         length = 1.0
         while length > _ENOUGH:
-            new = _loss(design, wanted, sample_weight, ridge, weights - length * step)
+            new = _loss(design, target, sample_weight, ridge, weights - length * step)
             if new <= loss:
                 break
             length /= 2
@@ -153,11 +153,11 @@ def _newton(
 
 def _loss(
     design: NDArray[np.float64],
-    wanted: NDArray[np.bool_],
+    target: NDArray[np.bool_],
     sample_weight: NDArray[np.floating],
     ridge: NDArray[np.float64],
     weights: NDArray[np.float64],
 ) -> float:
     odds = design @ weights
-    each = np.logaddexp(0, np.where(wanted, -odds, odds))
+    each = np.logaddexp(0, np.where(target, -odds, odds))
     return float(sample_weight @ each + ridge @ np.square(weights) / 2)

@@ -1,4 +1,4 @@
-"""From candidates to scored pairs."""
+"""Scores candidate pairs, and selects those that reach the threshold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedkit.dedup.scoring.calibration import evidence_columns
 from embedkit.dedup.scoring.features import FEATURES, PairFeatures, hamming_distances
 from embedkit.dedup.scoring.logistic import probability
 from embedkit.dedup.unit_rows import UnitRows
-from embedkit.dedup.verification.batch import compare_images
+from embedkit.dedup.verification.batch import verify_pairs
 from embedkit.utils.parallel import usable_cores
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.collect import Candidates
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.pairs import PairsInfo
     from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
@@ -38,7 +38,7 @@ _SURE = 12.0  # log-odds above which pixels can't change what a pair is taken fo
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scores the pairs of two stores, or of one.
+    """Scores the pairs of two stores, or of one.
 
     Attributes:
         left: The store.
@@ -46,16 +46,16 @@ class Scorer:
         calibration: The models.
         background: The background set, of the other store if there is one.
         views: Of the left store's images.
-        tell: Told what is done, how much of how much.
-        backwards: Whether ``Pairs.how`` tells how the first was made from the second instead.
+        on_progress: Called with (stage, done, total).
+        backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
     """
 
-    left: Side
-    right: Side | None
+    left: DedupInput
+    right: DedupInput | None
     calibration: Calibration
     background: Background
     views: Mapping[str, NDArray[np.floating]]
-    tell: Callable[[str, int, int], None]
+    on_progress: Callable[[str, int, int], None]
     backwards: bool = False
 
     def score(
@@ -75,7 +75,7 @@ class Scorer:
         """
         other = self.right or self.left
         columns = self.columns(candidates)
-        odds = self.calibration.plain.log_odds(columns)
+        odds = self.calibration.embedding_model.log_odds(columns)
         best = _best(candidates, odds, len(other))
         first, second, odds = candidates.first[best], candidates.second[best], odds[best]
         cosines = columns["cosine"][best]
@@ -108,7 +108,10 @@ class Scorer:
                 first, second = second, first
             seen = views[abs(view) - 1] if view else None
             columns = features.columns(
-                first, second, seen, lambda done, total: self.tell("scoring pairs", done, total)
+                first,
+                second,
+                seen,
+                lambda done, total: self.on_progress("scoring pairs", done, total),
             )
             for name, column in columns.items():
                 out[name][mine] = column
@@ -130,10 +133,10 @@ class Scorer:
         pairs = [((0, int(i)), (right, int(j))) for i, j in zip(first[at], second[at], strict=True)]
         if self.backwards:
             pairs = [(second, first) for first, second in pairs]
-        evidence = compare_images(
+        evidence = verify_pairs(
             pairs, lambda image: readers[image[0]](names[image[0]][image[1]]),
             threads=usable_cores(),
-            on_progress=lambda done, total: self.tell("looking at pixels", done, total),
+            on_progress=lambda done, total: self.on_progress("looking at pixels", done, total),
         )  # fmt: skip
         seen = [n for n, one in enumerate(evidence) if one is not None]
         found = [one for one in evidence if one is not None]
@@ -144,7 +147,7 @@ class Scorer:
                 f"{len(evidence) - len(found):,}", f"{len(evidence):,}",
             )  # fmt: skip
         odds, verified = odds.copy(), np.full(len(odds), -1, np.int8)
-        odds[at[seen]] = self.calibration.checked.log_odds(
+        odds[at[seen]] = self.calibration.verified_model.log_odds(
             {"plain": odds[at[seen]], **evidence_columns(found)}
         )
         verified[at[seen]] = odds[at[seen]] > 0
@@ -170,7 +173,7 @@ def select_pairs(
     if threshold is None:
         for checked in (False, True):
             of = (found.verified >= 0) == checked
-            least[of] = calibration.threshold_for(precision, checked=checked)
+            least[of] = calibration.threshold_for(precision, verified=checked)
         least = np.maximum(least, np.float32(found.info.threshold))  # what the result states
     return found.where(found.score >= least)
 

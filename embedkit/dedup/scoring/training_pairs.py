@@ -12,7 +12,7 @@ from embedkit.dedup.scoring.features import hamming_distances
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
 
 __all__ = ["MOST_ROWS", "SampledPairs", "sample_pairs"]
 
@@ -32,13 +32,13 @@ class SampledPairs:
     Attributes:
         copy: ``(P,)`` rows of the copies' store.
         row: ``(P,)`` rows of the images' store.
-        wanted: ``(P,)`` bool, whether the copy was made of that image.
+        target: ``(P,)`` bool, whether the copy was made of that image.
         weight: ``(P,)`` float64, how many pairs each stands for.
     """
 
     copy: NDArray[np.int64]
     row: NDArray[np.int64]
-    wanted: NDArray[np.bool_]
+    target: NDArray[np.bool_]
     weight: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -46,11 +46,13 @@ class SampledPairs:
 
     def where(self, kept: NDArray[np.bool_]) -> SampledPairs:
         """Some of the pairs."""
-        columns = self.copy[kept], self.row[kept], self.wanted[kept], self.weight[kept]
+        columns = self.copy[kept], self.row[kept], self.target[kept], self.weight[kept]
         return SampledPairs(*columns)
 
 
-def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: int) -> SampledPairs:
+def sample_pairs(
+    store: DedupInput, copies: DedupInput, origins: NDArray[np.int64], seed: int
+) -> SampledPairs:
     """Draws the pairs.
 
     An image that looks like the one a copy was made of (at most six differing bits) may well be a
@@ -73,11 +75,11 @@ def sample_pairs(store: Side, copies: Side, origins: NDArray[np.int64], seed: in
         for copy, similar in zip(mine.tolist(), cosines, strict=True):
             parts += _draw(copy, others[np.argsort(-similar, kind="stable")], rng)
     table = np.concatenate(parts)
-    copy, row, wanted, weight = table.T
-    return SampledPairs(copy.astype(np.int64), row.astype(np.int64), wanted.astype(bool), weight)
+    copy, row, target, weight = table.T
+    return SampledPairs(copy.astype(np.int64), row.astype(np.int64), target.astype(bool), weight)
 
 
-def _others(store: Side, known: NDArray[np.int64], origin: int) -> NDArray[np.int64]:
+def _others(store: DedupInput, known: NDArray[np.int64], origin: int) -> NDArray[np.int64]:
     """Of some rows those that are no likely copies of a row."""
     twin = hamming_distances(store.hashes[known], store.hashes[[origin]]) <= _TWIN_HAMMING
     twin |= store.contents[known] == store.contents[origin]

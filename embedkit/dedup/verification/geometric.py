@@ -1,4 +1,4 @@
-"""Looking at the pixels of two images: is one made from the other, and how?
+"""Geometric verification of a pair (SIFT and RANSAC): is one image made from the other, and how?
 
 Keypoints that look alike vote for one affine map from the first image to the second (RANSAC), with
 the second image mirrored as well; then the first image is laid over the second by that map, and
@@ -62,7 +62,7 @@ class Evidence:
 
 
 def compare(first: LocalFeatures, second: LocalFeatures) -> Evidence:
-    """Looks for a map that makes the second image from the first, mirrored or not."""
+    """Estimates the map that makes the second image from the first, mirrored or not."""
     whole, turned = _whole(first.gray, second.gray)
     found = _register(first, second, flip=False)
     if _strength(found) < _CLEAR:

@@ -1,4 +1,4 @@
-"""Local features of an image: SIFT keypoints, and those of its mirror image without a second look.
+"""Local features of an image: SIFT keypoints, and from these those of its mirror image.
 
 Source: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints" (2004); the descriptors'
 square root: Arandjelovic, Zisserman, "Three things everyone should know to improve object

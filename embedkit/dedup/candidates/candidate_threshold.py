@@ -1,4 +1,4 @@
-"""From which cosine on pairs are worth scoring."""
+"""Chooses the cosine from which on pairs are scored."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from embedkit.dedup.scoring.learn_background import compare_all, sample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
 
-__all__ = ["find_floor"]
+__all__ = ["candidate_cosine_threshold"]
 
 _ROWS = 2048
 _MOST_PAIRS = 4e6  # a quarter of a gigabyte, and a minute or two to score
-_ROOM = 0.5  # of the pairs that may be, as a sample tells only about how many there are
+_HEADROOM = 0.5  # of the allowed pairs, because a sample only estimates how many there are
 
 _log = logging.getLogger("embedkit")
 
 
-def find_floor(
-    left: Side,
-    right: Side | None,
+def candidate_cosine_threshold(
+    left: DedupInput,
+    right: DedupInput | None,
     background: Background,
     calibration: Calibration,
-    looks: float,
+    candidates_per_image: float,
     *,
     max_pairs: int,
     whitened: bool = False,
 ) -> float:
-    """The cosine that so many images that are no copies reach with an image, on average.
+    """The cosine that an image reaches with so many images that are no copies of it, on average.
 
-    A higher one where that would make more than four million pairs; and where there are more copies
-    than may be paired, which is logged.
+    It is estimated on a sample. It is higher where that would make more than four million pairs,
+    and where there are more copies than may be paired, which is logged.
 
     Args:
         left: The store whose images are compared.
-        right: The one that they are compared with; None within one store.
-        background: The background set of that one.
-        calibration: Tells what a copy is.
-        looks: How many.
-        max_pairs: More pairs, copies included, can't be had.
-        whitened: Whether the cosine is that after whitening.
+        right: The store that they are compared with; None compares within one store.
+        background: The background set of the latter.
+        calibration: Scores which pairs of the sample are copies.
+        candidates_per_image: How many.
+        max_pairs: More pairs, copies included, may not be found.
+        whitened: Whether the cosine is that of whitened embeddings.
 
     Returns:
         -1 to 1; -1 where an image has no more others than that.
@@ -60,8 +60,10 @@ def find_floor(
     different = [
         (part.whitened if whitened else part.cosine)[part.is_different()] for part in compared
     ]
-    share = min(looks / max(len(other), 1), _MOST_PAIRS / max(len(left) * len(other), 1))
-    floor = _reached(np.concatenate([np.empty(0, np.float32), *different]), share)
+    share = min(
+        candidates_per_image / max(len(other), 1), _MOST_PAIRS / max(len(left) * len(other), 1)
+    )
+    threshold = _reached(np.concatenate([np.empty(0, np.float32), *different]), share)
 
     others = rows if right is None else sample(right.distinct, right, _ROWS)[0]
     if whitened:
@@ -70,16 +72,15 @@ def find_floor(
     pairs = len(left.distinct) * len(other.distinct)
     if right is None:
         cosines, pairs = cosines[~np.eye(len(cosines), dtype=bool)], pairs // 2
-    least = _reached(cosines.reshape(-1), _ROOM * max_pairs / max(pairs, 1))
-    if least > floor:
+    least = _reached(cosines.reshape(-1), _HEADROOM * max_pairs / max(pairs, 1))
+    if least > threshold:
         _log.warning(
-            "so many images are alike that only pairs with a cosine of %.4g or more%s are scored, "
-            "about %s of them",
-            least, " after whitening" if whitened else "", f"{_ROOM * max_pairs:,.0f}",
+            "too many similar images: scoring only pairs with a cosine of %.4g or more%s, about %s",
+            least, " after whitening" if whitened else "", f"{_HEADROOM * max_pairs:,.0f}",
         )  # fmt: skip
-    return max(least, floor)
+    return max(least, threshold)
 
 
 def _reached(cosines: NDArray[np.float32], share: float) -> float:
-    """What a share of cosines reach; -1 if all may."""
+    """The cosine that a share of ``cosines`` reach; -1 where the share is all of them."""
     return float(np.quantile(cosines, 1 - share)) if len(cosines) and share < 1 else -1.0
