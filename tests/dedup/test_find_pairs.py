@@ -341,9 +341,9 @@ def test_pixels_decide(
     how = found.how[int(np.flatnonzero(copies)[0])]
     assert how["flip"] is True
     np.testing.assert_allclose(how["crop"], [30 / 320, 20 / 240, 300 / 320, 220 / 240], atol=0.02)
-    assert ("looking at pixels", 45, 45) in told
+    assert ("verifying pairs", 45, 45) in told
     assert {what for what, _, _ in told} == {
-        "comparing embeddings", "scoring pairs", "looking at pixels",
+        "comparing embeddings", "scoring pairs", "verifying pairs",
     }  # fmt: skip
 
 
@@ -396,5 +396,5 @@ def test_pairs_that_can_not_be_looked_at_need_the_score_of_a_search_without(
     assert found.verified.tolist() == [1] * len(found)
     assert (0, 8) in zip(found.first.tolist(), found.second.tolist(), strict=True)
     assert found.info.threshold == 0.6
-    assert "9 of 45 pairs can't be looked at" in caplog.text
+    assert "9 of 45 pairs can't be verified" in caplog.text
     assert len(find_pairs(path, calibration=calibration, verify=load_from({}))) == 0

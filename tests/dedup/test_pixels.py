@@ -176,7 +176,7 @@ def test_an_image_of_other_bytes_is_not_looked_at(
     # The other store's image has the same name, and isn't the one that lies there.
     found = find_duplicates(stores[0], images=[moved], **options)
     assert found.pairs.verified.tolist() == [-1]
-    assert "1 of 1 pairs can't be looked at" in caplog.text
+    assert "1 of 1 pairs can't be verified" in caplog.text
     with EmbeddingStore.open(stores[1]) as opened:
         images = OriginalImages.of_source(moved, opened.ids, hashes=hashes_of(opened))
     with images, pytest.raises(DecodeError, match="isn't the image that was embedded"):

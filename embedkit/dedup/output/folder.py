@@ -74,7 +74,7 @@ def write_duplicates(
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuses to replace what is no folder of duplicates, or without being told to.
+    """Refuses an output that is no folder of duplicates, or one that may not be overwritten.
 
     Raises:
         DedupError: It exists.

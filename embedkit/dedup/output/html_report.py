@@ -144,9 +144,9 @@ def _facts(found: Duplicates) -> list[tuple[str, str]]:
     return facts
 
 
-def _notes(found: Duplicates, shown: int, tried: int, wanted: int) -> Iterable[str]:
+def _notes(found: Duplicates, shown: int, tried: int, listed: int) -> Iterable[str]:
     if found.linkage == "pairs":
-        yield "Only pairs were asked for: they are in pairs.parquet."
+        yield "Only pairs were requested: they are in pairs.parquet."
         return
     yield (
         "The least sure groups come first. Marked is what 'keep best-quality' would keep: "
@@ -154,9 +154,9 @@ def _notes(found: Duplicates, shown: int, tried: int, wanted: int) -> Iterable[s
     )
     if shown < len(found.groups):
         yield f"{len(found.groups) - shown:,} more groups are not shown; groups.parquet has all."
-    if tried < wanted:
+    if tried < listed:
         yield (
-            f"Pictures stop at {_MAX_PICTURE_BYTES / 1e6:.0f} MB: {wanted - tried:,} images that "
+            f"Pictures stop at {_MAX_PICTURE_BYTES / 1e6:.0f} MB: {listed - tried:,} images that "
             "are listed have none."
         )
 

@@ -60,7 +60,7 @@ class Curve:
     kinds: Mapping[str, float]
 
     def threshold_for(self, precision: float) -> float:
-        """The least score that reaches a precision, whatever it is; 1 where none does."""
+        """The least score that reaches a precision; 1 where none does."""
         enough = np.flatnonzero(self.precision >= precision)
         return float(self.thresholds[enough[-1]]) if len(enough) else 1.0
 
@@ -149,14 +149,14 @@ def fit_calibration(
         )  # fmt: skip
 
     ends = zip(pairs.copy.tolist(), pairs.row.tolist(), strict=True)
-    evidence = verify(((others[row], names[copy]) for copy, row in ends), "looking at pixels")
+    evidence = verify(((others[row], names[copy]) for copy, row in ends), "verifying pairs")
     doubtful = np.flatnonzero(
         [not w and _agree(e) for w, e in zip(pairs.target, evidence, strict=True)]
     )
     twins = verify(
         ((others[row], others[origin]) for row, origin in
          zip(pairs.row[doubtful], origins[pairs.copy[doubtful]], strict=True)),
-        "looking for twins",
+        "verifying twins",
     )  # fmt: skip
     seen = np.array([one is not None for one in evidence])
     seen[doubtful[np.array([_agree(one) for one in twins], bool)]] = False
@@ -207,27 +207,29 @@ class _Fitted:
         return CalibrationReport(calibration, rows, len(copies), *curves)
 
     def _odds_of_halves(self, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-odds of all pairs without and with pixels, by models that hadn't seen the images."""
+        """Log-odds of all pairs by both models, fitted on the other half of the images."""
         drawn = np.random.default_rng(seed).permutation(np.unique(self.origins))
         first_half = np.isin(self.origins[self.pairs.copy], drawn[: len(drawn) // 2])
-        plain_odds, checked_odds = np.empty((2, len(self.pairs)))
+        unverified_odds, verified_odds = np.empty((2, len(self.pairs)))
         for half in (first_half, ~first_half):
-            plain, checked = self._models(half)
-            plain_odds[~half] = plain.log_odds(self.columns)[~half]
-            checked_odds[~half] = checked.log_odds({"plain": plain_odds, **self.evidence})[~half]
-        return plain_odds, checked_odds
+            embedding_model, verified_model = self._models(half)
+            unverified_odds[~half] = embedding_model.log_odds(self.columns)[~half]
+            verified_odds[~half] = verified_model.log_odds(
+                {"plain": unverified_odds, **self.evidence}
+            )[~half]
+        return unverified_odds, verified_odds
 
     def _models(self, of: NDArray[np.bool_]) -> tuple[LogisticModel, LogisticModel]:
         """Both models, fitted on some of the pairs."""
         target, weights = self.pairs.target[of], self.pairs.weight[of]
         columns = {name: self.columns[name][of] for name in FEATURES}
-        plain = fit_logistic(columns, target, weights, rising=_RISING)
+        embedding_model = fit_logistic(columns, target, weights, rising=_RISING)
         verified = {
-            "plain": plain.log_odds(columns),
+            "plain": embedding_model.log_odds(columns),
             **{k: v[of] for k, v in self.evidence.items()},
         }
         verified = {name: verified[name] for name in VERIFIED_FEATURES}
-        return plain, fit_logistic(verified, target, weights, rising=_RISING)
+        return embedding_model, fit_logistic(verified, target, weights, rising=_RISING)
 
     def _curve(self, odds: NDArray[np.float64]) -> Curve:
         scores, target = probability(odds), self.pairs.target

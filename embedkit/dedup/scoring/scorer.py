@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.dedup.verification.batch import Pixels
+    from embedkit.dedup.verification.geometric import Evidence
     from embedkit.store import EmbeddingStore
 
 __all__ = ["Scorer", "select_pairs"]
 
 _log = logging.getLogger("embedkit")
 
-_SURE = 12.0  # log-odds above which pixels can't change what a pair is taken for
+_CERTAIN = 12.0  # log-odds above which verification can't change the decision
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Scorer:
         Args:
             candidates: The pairs.
             info: How they were found.
-            pixels: Gives an image's pixels by its id; None doesn't look at any.
+            pixels: Gives an image's pixels by its id; None verifies no pair.
             other_pixels: The same of the other store; None takes ``pixels``.
         """
         other = self.right or self.left
@@ -79,15 +80,15 @@ class Scorer:
         best = _best(candidates, odds, len(other))
         first, second, odds = candidates.first[best], candidates.second[best], odds[best]
         cosines = columns["cosine"][best]
-        seen = np.flatnonzero(candidates.view[best])  # scored by a view, but told as they are
+        seen = np.flatnonzero(candidates.view[best])  # scored by a view, but reported as stored
         cosines[seen] = self.left.rows.cosines(first[seen], other.rows, second[seen])
         cosine = np.clip(cosines, -1, 1).astype(np.float32)
         exact = self.left.contents[first] == other.contents[second]
         verified, how = np.full(len(best), -1, np.int8), list[dict[str, Any]]()
         if pixels is not None:
-            doubtful = (odds < _SURE) & ~exact
+            doubtful = (odds < _CERTAIN) & ~exact
             readers = pixels, other_pixels or pixels
-            odds, verified, how = self._look(first, second, odds, doubtful, readers)
+            odds, verified, how = self._verify(first, second, odds, doubtful, readers)
         odds = odds + self.calibration.prior(len(other))
         score = np.where(exact, 1, probability(odds)).astype(np.float32)
         hamming = hamming_distances(self.left.hashes[first], other.hashes[second])
@@ -117,7 +118,7 @@ class Scorer:
                 out[name][mine] = column
         return out
 
-    def _look(
+    def _verify(
         self,
         first: NDArray[np.int64],
         second: NDArray[np.int64],
@@ -125,49 +126,66 @@ class Scorer:
         doubtful: NDArray[np.bool_],
         readers: tuple[Pixels, Pixels],
     ) -> tuple[NDArray[np.float64], NDArray[np.int8], list[dict[str, Any]]]:
-        """The odds of those in doubt after a look, what was decided, and how they were made."""
+        """Verifies the doubtful ones of ``(P,)`` pairs on their pixels.
+
+        Returns:
+            ``(P,)`` log-odds, by the verified model where verified; ``(P,)`` as ``Pairs.verified``;
+            and P edits, empty where the pair isn't verified as a copy.
+        """
         at = np.flatnonzero(doubtful)
-        right = int(self.right is not None)  # side 0 or 1: two stores may have the same ids
-        names = [_names(self.left.store, first[at]), {}]
-        names[right] |= _names((self.right or self.left).store, second[at])
-        pairs = [((0, int(i)), (right, int(j))) for i, j in zip(first[at], second[at], strict=True)]
-        if self.backwards:
-            pairs = [(second, first) for first, second in pairs]
-        evidence = verify_pairs(
-            pairs, lambda image: readers[image[0]](names[image[0]][image[1]]),
-            threads=usable_cores(),
-            on_progress=lambda done, total: self.on_progress("looking at pixels", done, total),
-        )  # fmt: skip
-        seen = [n for n, one in enumerate(evidence) if one is not None]
+        evidence = self._evidence(first[at], second[at], readers)
+        done = at[[one is not None for one in evidence]]
         found = [one for one in evidence if one is not None]
         if len(found) < len(evidence):
             _log.warning(
-                "%s of %s pairs can't be looked at: their images can't be read, or are others by "
-                "now (if they were moved, tell where to)",
+                "%s of %s pairs can't be verified: their images can't be read or have changed "
+                "(if they were moved, give their new place)",
                 f"{len(evidence) - len(found):,}", f"{len(evidence):,}",
             )  # fmt: skip
         odds, verified = odds.copy(), np.full(len(odds), -1, np.int8)
-        odds[at[seen]] = self.calibration.verified_model.log_odds(
-            {"plain": odds[at[seen]], **evidence_columns(found)}
+        odds[done] = self.calibration.verified_model.log_odds(
+            {"plain": odds[done], **evidence_columns(found)}
         )
-        verified[at[seen]] = odds[at[seen]] > 0
+        verified[done] = odds[done] > 0
         how: list[dict[str, Any]] = [{} for _ in range(len(odds))]
-        for place, one in zip(at[seen].tolist(), found, strict=True):
+        for place, one in zip(done.tolist(), found, strict=True):
             how[place] = dict(one.how) if odds[place] > 0 else {}
         return odds, verified, how
+
+    def _evidence(
+        self,
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+        readers: tuple[Pixels, Pixels],
+    ) -> list[Evidence | None]:
+        """The evidence of each pair; an image is known by its store's number and its row."""
+        other = 0 if self.right is None else 1  # two stores may have the same ids
+        names = _names(self.left.store, first, 0)
+        names |= _names((self.right or self.left).store, second, other)
+        lefts = [(0, row) for row in first.tolist()]
+        rights = [(other, row) for row in second.tolist()]
+        ends = (rights, lefts) if self.backwards else (lefts, rights)
+
+        def pixels(image: tuple[int, int]) -> NDArray[np.uint8]:
+            return readers[image[0]](names[image])
+
+        return verify_pairs(
+            list(zip(*ends, strict=True)), pixels, threads=usable_cores(),
+            on_progress=lambda done, total: self.on_progress("verifying pairs", done, total),
+        )  # fmt: skip
 
 
 def select_pairs(
     found: Pairs, calibration: Calibration, threshold: float | None, precision: float
 ) -> Pairs:
-    """The pairs that score enough.
+    """Selects the pairs that reach the threshold.
 
     Args:
         found: Scored pairs.
-        calibration: What scored them.
+        calibration: The calibration that scored them.
         threshold: The least score; None takes the calibration's for ``precision``, which is one for
-            pairs that were looked at and another one for those that weren't.
-        precision: The share of the pairs that shall be copies.
+            verified pairs and another one for the others.
+        precision: Target share of the selected pairs that are copies.
     """
     least = np.full(len(found), 0.0 if threshold is None else threshold, np.float32)
     if threshold is None:
@@ -179,7 +197,7 @@ def select_pairs(
 
 
 def _best(candidates: Candidates, odds: NDArray[np.float64], width: int) -> NDArray[np.int64]:
-    """Of the candidates that are the same pair, the likeliest; in order of the pairs."""
+    """The highest-scoring candidate of each pair, as ``(Q,)`` places sorted by pair."""
     keys = candidates.first * max(width, 1) + candidates.second
     order = np.lexsort((-odds, keys))
     return (
@@ -187,7 +205,14 @@ def _best(candidates: Candidates, odds: NDArray[np.float64], width: int) -> NDAr
     )
 
 
-def _names(store: EmbeddingStore, rows: NDArray[np.int64]) -> dict[int, str]:
-    """The ids of some rows, in one pass: an id alone costs as much to read as thousands."""
-    wanted = set(rows.tolist())
-    return {row: name for row, name in enumerate(store.ids) if row in wanted} if wanted else {}
+def _names(
+    store: EmbeddingStore, rows: NDArray[np.int64], number: int
+) -> dict[tuple[int, int], str]:
+    """The ids of some rows, by the store's number and row.
+
+    All ids are read in one pass: reading a single id takes as long as reading thousands.
+    """
+    some = set(rows.tolist())
+    if not some:
+        return {}
+    return {(number, row): name for row, name in enumerate(store.ids) if row in some}
