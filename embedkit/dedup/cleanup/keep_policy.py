@@ -112,7 +112,7 @@ class KeepPolicy:
         return [re.compile(translate(pattern), re.DOTALL) for pattern in self.prefer]
 
     def _path(self, candidate: Candidate) -> int:
-        matches = (i for i, wanted in enumerate(self._patterns) if wanted.match(candidate.id))
+        matches = (i for i, pattern in enumerate(self._patterns) if pattern.match(candidate.id))
         return next(matches, len(self._patterns))
 
     def _split(self, candidate: Candidate) -> int:
