@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.candidates.collect import ThresholdJoin
     from embedkit.dedup.pairs import Pairs
+    from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.types import ImageFailure
 
@@ -150,9 +151,9 @@ def check_duplicates(
         if least is None:
             least = used.threshold_for(precision, verified=verify)
         readers = _Readers(new, Path(root), stack) if verify else None
-        side = DedupInput(new)
+        scorer = _KnownScorer(index, DedupInput(new), used, least, max_hamming, readers)
         found = [
-            (store, _score(index, side, DedupInput(store), rows, used, least, max_hamming, readers))
+            (store, scorer.score(DedupInput(store), rows))
             for store, rows in zip(opened, _indexed_rows(index, opened), strict=True)
         ]
         found = [(store, select_pairs(pairs, used, threshold, precision)) for store, pairs in found]
@@ -205,25 +206,43 @@ def _open(
     return index, stack.enter_context(catalog).stores
 
 
-def _score(
-    index: Index | None,
-    new: DedupInput,
-    known: DedupInput,
-    indexed: NDArray[np.bool_],
-    calibration: Calibration,
-    threshold: float,
-    max_hamming: int,
-    readers: _Readers | None,
-) -> Pairs:
-    """Scores all candidate pairs of the new images and one store."""
-    # Of an index's store only a sample of the rows is read, of a store all.
-    rows = known.distinct if index is None else known.rows
-    background = learn_background(rows, known, calibration)
-    if index is None:
+@dataclass(frozen=True)
+class _KnownScorer:
+    """Scores the new images with the images of known stores."""
+
+    index: Index | None
+    new: DedupInput
+    calibration: Calibration
+    threshold: float
+    max_hamming: int
+    readers: _Readers | None
+
+    def score(self, known: DedupInput, indexed: NDArray[np.bool_]) -> Pairs:
+        """Scores all candidate pairs with one store, of whose rows ``indexed`` count."""
+        # Of an index's store only a sample of the rows is read, of a store all.
+        rows = known.distinct if self.index is None else known.rows
+        background = learn_background(rows, known, self.calibration)
+        if self.index is None:
+            candidates = self._candidates(known, background)
+        else:
+            candidates = _indexed_candidates(self.index, self.new, known, indexed, self.max_hamming)
+        info = PairsInfo(
+            self.threshold, "exact" if self.index is None else "approximate",
+            calibration=self.calibration.name, rows=len(self.new), against_rows=len(known),
+        )  # fmt: skip
+        scorer = Scorer(
+            self.new, known, self.calibration, background, {}, ignore_progress, backwards=True
+        )
+        if self.readers is None:
+            return scorer.score(candidates, info)
+        return scorer.score(candidates, info, self.readers.new, self.readers.of(known.store))
+
+    def _candidates(self, known: DedupInput, background: Background) -> Candidates:
+        """The candidates of a search through a whole store."""
         by_cosine, by_whitened = (
             ExactJoin(
                 candidate_cosine_threshold(
-                    new, known, background, calibration, CANDIDATES_PER_IMAGE,
+                    self.new, known, background, self.calibration, CANDIDATES_PER_IMAGE,
                     max_pairs=MAX_PAIRS, whitened=whitened,
                 ),
                 MAX_PAIRS,
@@ -232,17 +251,7 @@ def _score(
             for whitened in (False, True)
         )  # fmt: skip
         joins: list[ThresholdJoin] = [by_cosine, WhitenedJoin(by_whitened, background.whitening)]
-        candidates = find_candidates(new, known, joins, max_hamming)
-    else:
-        candidates = _candidates(index, new, known, indexed, max_hamming)
-    info = PairsInfo(
-        threshold, "exact" if index is None else "approximate", calibration=calibration.name,
-        rows=len(new), against_rows=len(known),
-    )  # fmt: skip
-    scorer = Scorer(new, known, calibration, background, {}, ignore_progress, backwards=True)
-    if readers is None:
-        return scorer.score(candidates, info)
-    return scorer.score(candidates, info, readers.new, readers.of(known.store))
+        return find_candidates(self.new, known, joins, self.max_hamming)
 
 
 def _indexed_rows(
@@ -256,10 +265,10 @@ def _indexed_rows(
     return np.split(found, np.cumsum(sizes)[:-1])
 
 
-def _candidates(
+def _indexed_candidates(
     index: Index, new: DedupInput, known: DedupInput, indexed: NDArray[np.bool_], max_hamming: int
 ) -> Candidates:
-    """What is near in the index, and what has the same bytes or a near perceptual hash."""
+    """Pairs that are near in the index, or have equal content or a near perceptual hash."""
     parts = [_near(index, new, known.store)]
     for row in range(len(new)):
         near = hamming_distances(known.hashes, new.hashes[[row]]) <= max_hamming

@@ -32,7 +32,7 @@ __all__ = ["Applied", "Outcome", "apply_plan", "purge_journal", "undo_journal"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one file.
+    """The outcome for one file.
 
     Attributes:
         path: The file.
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of all files.
+    """The outcomes for all files.
 
     Attributes:
         outcomes: One for each file.

@@ -109,7 +109,7 @@ class KeepSelection:
 
 
 def candidate_of(found: Duplicates, image: int, modified: int = 0) -> Candidate:
-    """What the stores know of an image that may be kept."""
+    """The facts that the stores hold about an image that may be kept."""
     images = found.images
     return Candidate(
         images.ids[image],

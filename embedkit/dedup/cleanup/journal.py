@@ -102,7 +102,7 @@ class Entry:
 
 
 class Journal:
-    """What was done, read from the file; get it from ``Journal.locked``.
+    """The run and the entries of a journal file; opened by ``Journal.locked``.
 
     Attributes:
         path: The file.

@@ -34,7 +34,7 @@ _FEW_COLORS = {"GIF"}
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is known of an image that may be kept.
+    """Facts about an image that may be kept.
 
     Attributes:
         id: Its id.

@@ -67,7 +67,7 @@ class Evidence:
 
 
 def describe_pair(pairs: Pairs, number: int) -> str:
-    """What a pair was found by, in words."""
+    """Why a pair is one, in words."""
     if pairs.exact[number]:
         return "same bytes"
     parts = [f"cosine {pairs.cosine[number]:.3f}"]

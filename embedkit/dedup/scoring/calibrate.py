@@ -13,6 +13,7 @@ from embedkit.decode.exact import decode_image
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.scoring.edits import EDITS, make_copy
 from embedkit.dedup.scoring.fit import fit_calibration
+from embedkit.dedup.scoring.training_pairs import EditedCopies
 from embedkit.engines import usable_cores
 from embedkit.errors import DecodeError, EmbedkitError
 from embedkit.extraction.embed_like_store import embed_likewise
@@ -93,7 +94,7 @@ def calibrate(
             with EmbeddingStore.open(copies) as edited:
                 rows, kinds = zip(*(made[Path(name).name] for name in edited.ids), strict=True)
                 return fit_calibration(
-                    DedupInput(opened), DedupInput(edited), np.array(rows), kinds,
+                    DedupInput(opened), EditedCopies(DedupInput(edited), np.array(rows), kinds),
                     _either(files, policy, pixels), precision=precision, seed=seed,
                     threads=usable_cores(), on_progress=on_progress,
                 )  # fmt: skip

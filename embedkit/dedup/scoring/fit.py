@@ -22,13 +22,13 @@ from embedkit.dedup.verification.batch import verify_pairs
 from embedkit.metrics import precision_recall, recall_at_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.scoring.logistic import LogisticModel
-    from embedkit.dedup.scoring.training_pairs import SampledPairs
+    from embedkit.dedup.scoring.training_pairs import EditedCopies, SampledPairs
     from embedkit.dedup.verification.geometric import Evidence
 
 __all__ = ["CalibrationReport", "Curve", "fit_calibration"]
@@ -111,9 +111,7 @@ class CalibrationReport:
 
 def fit_calibration(
     store: DedupInput,
-    copies: DedupInput,
-    origins: NDArray[np.int64],
-    kinds: Sequence[str],
+    copies: EditedCopies,
     pixels: Callable[[str], NDArray[np.uint8]],
     *,
     precision: float,
@@ -123,24 +121,24 @@ def fit_calibration(
 ) -> CalibrationReport:
     """Fits both models.
 
-    An image that by its pixels is the same as the original of a copy isn't counted as another one.
+    An image that by its pixels is the same as the original of a copy isn't counted as a negative.
 
     Args:
         store: The images.
-        copies: Edited copies of some of them, embedded likewise.
-        origins: ``(n,)`` the row of the store that each copy was made of.
-        kinds: n kinds of edit.
+        copies: Edited copies of some of them.
         pixels: Gives pixels by the ids of both stores.
         precision: What the thresholds are chosen for.
         seed: Draws halves and pairs.
         threads: Number of threads that verify.
         on_progress: Called with (stage, done, total).
     """
-    pairs = sample_pairs(store, copies, origins, seed)
+    pairs = sample_pairs(store, copies, seed)
     background = learn_background(store.rows, store, None)
-    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes, background)
+    features = PairFeatures(
+        copies.input.rows, store.rows, copies.input.hashes, store.hashes, background
+    )
     columns = features.columns(pairs.copy, pairs.row)
-    names, others = list(copies.store.ids), list(store.store.ids)
+    names, others = list(copies.input.store.ids), list(store.store.ids)
 
     def verify(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
         return verify_pairs(
@@ -155,7 +153,7 @@ def fit_calibration(
     )
     twins = verify(
         ((others[row], others[origin]) for row, origin in
-         zip(pairs.row[doubtful], origins[pairs.copy[doubtful]], strict=True)),
+         zip(pairs.row[doubtful], copies.origins[pairs.copy[doubtful]], strict=True)),
         "verifying twins",
     )  # fmt: skip
     seen = np.array([one is not None for one in evidence])
@@ -164,8 +162,7 @@ def fit_calibration(
     evidence_of = evidence_columns(
         [one for one, kept in zip(evidence, seen, strict=True) if one and kept]
     )
-    fitted = _Fitted(pairs, columns, evidence_of, origins, kinds, precision)
-    return fitted.report(store, copies, seed)
+    return _Fitted(pairs, columns, evidence_of, copies, precision).report(store, seed)
 
 
 def _agree(evidence: Evidence | None) -> bool:
@@ -183,16 +180,15 @@ class _Fitted:
     pairs: SampledPairs
     columns: _Columns
     evidence: _Columns
-    origins: NDArray[np.int64]
-    kinds: Sequence[str]
+    copies: EditedCopies
     precision: float
 
-    def report(self, store: DedupInput, copies: DedupInput, seed: int) -> CalibrationReport:
+    def report(self, store: DedupInput, seed: int) -> CalibrationReport:
         curves = [self._curve(odds) for odds in self._odds_of_halves(seed)]
         meta, rows = store.store.meta, min(len(store), MOST_ROWS)
         embedding_model, verified_model = self._models(np.ones(len(self.pairs), bool))
         calibration = Calibration(
-            name=f"{meta.backbone}, {len(set(self.origins.tolist()))} of {rows} images",
+            name=f"{meta.backbone}, {len(set(self.copies.origins.tolist()))} of {rows} images",
             backbone=meta.backbone,
             weights_fingerprint=meta.weights_fingerprint,
             pooling=dict(meta.pooling),
@@ -204,12 +200,12 @@ class _Fitted:
                 for one in _PRECISIONS
             ),
         )
-        return CalibrationReport(calibration, rows, len(copies), *curves)
+        return CalibrationReport(calibration, rows, len(self.copies), *curves)
 
     def _odds_of_halves(self, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log-odds of all pairs by both models, fitted on the other half of the images."""
-        drawn = np.random.default_rng(seed).permutation(np.unique(self.origins))
-        first_half = np.isin(self.origins[self.pairs.copy], drawn[: len(drawn) // 2])
+        drawn = np.random.default_rng(seed).permutation(np.unique(self.copies.origins))
+        first_half = np.isin(self.copies.origins[self.pairs.copy], drawn[: len(drawn) // 2])
         unverified_odds, verified_odds = np.empty((2, len(self.pairs)))
         for half in (first_half, ~first_half):
             embedding_model, verified_model = self._models(half)
@@ -237,12 +233,12 @@ class _Fitted:
             scores, target, self.precision, weights=self.pairs.weight
         )
         least = max(threshold, EVEN_ODDS)
-        kinds = np.array(self.kinds)[self.pairs.copy]
+        kinds = np.array(self.copies.kinds)[self.pairs.copy]
         return Curve(
             *precision_recall(scores, target, weights=self.pairs.weight),
             least,
             {
                 str(kind): float((scores[target & (kinds == kind)] >= least).mean())
-                for kind in dict.fromkeys(self.kinds)
+                for kind in dict.fromkeys(self.copies.kinds)
             },
         )

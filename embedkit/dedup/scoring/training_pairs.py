@@ -10,11 +10,13 @@ import numpy as np
 from embedkit.dedup.scoring.features import hamming_distances
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.representatives import DedupInput
 
-__all__ = ["MOST_ROWS", "SampledPairs", "sample_pairs"]
+__all__ = ["MOST_ROWS", "EditedCopies", "SampledPairs", "sample_pairs"]
 
 MOST_ROWS = 20_000
 """Of a store, that copies are compared with: 200 MB of 1280 dimensions."""
@@ -23,6 +25,24 @@ MOST_ROWS = 20_000
 # and of all the rest are drawn. Each drawn one stands for as many as its stratum has.
 _STRATA = ((3, 3), (47, 1), (None, 1))
 _TWIN_HAMMING = 6
+
+
+@dataclass(frozen=True)
+class EditedCopies:
+    """Edited copies of some images of a store.
+
+    Attributes:
+        input: n copies, embedded as the store was.
+        origins: ``(n,)`` the row of the store that each copy was made of.
+        kinds: n kinds of edit.
+    """
+
+    input: DedupInput
+    origins: NDArray[np.int64]
+    kinds: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.input)
 
 
 @dataclass(frozen=True)
@@ -50,9 +70,7 @@ class SampledPairs:
         return SampledPairs(*columns)
 
 
-def sample_pairs(
-    store: DedupInput, copies: DedupInput, origins: NDArray[np.int64], seed: int
-) -> SampledPairs:
+def sample_pairs(store: DedupInput, copies: EditedCopies, seed: int) -> SampledPairs:
     """Draws the pairs.
 
     An image that looks like the one a copy was made of (at most six differing bits) may well be a
@@ -61,16 +79,15 @@ def sample_pairs(
     Args:
         store: The images.
         copies: The copies.
-        origins: ``(n,)`` the row that each copy was made of.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     rng = np.random.default_rng(seed)
     known = np.sort(rng.permutation(len(store))[:MOST_ROWS])
     parts = []
-    for origin in np.unique(origins).tolist():
-        mine = np.flatnonzero(origins == origin)
+    for origin in np.unique(copies.origins).tolist():
+        mine = np.flatnonzero(copies.origins == origin)
         others = _others(store, known, origin)
-        cosines = copies.rows.take(mine) @ store.rows.take(others).T
+        cosines = copies.input.rows.take(mine) @ store.rows.take(others).T
         parts.append(np.column_stack([mine, np.full((len(mine), 3), (origin, 1, 1))]))
         for copy, similar in zip(mine.tolist(), cosines, strict=True):
             parts += _draw(copy, others[np.argsort(-similar, kind="stable")], rng)

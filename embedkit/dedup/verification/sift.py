@@ -34,7 +34,7 @@ _MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
 
 @dataclass(frozen=True, slots=True)
 class LocalFeatures:
-    """What verification keeps of an image.
+    """The features of an image that verification uses.
 
     Attributes:
         gray: ``(h, w)`` uint8, at most 320 pixels on the longer side.
