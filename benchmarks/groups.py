@@ -12,6 +12,7 @@ that leaves copies out, as embedkit does, and from a plain one.
 import argparse
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,7 +25,7 @@ from support.tables import print_table
 
 import embedkit
 from embedkit.dedup import find_pairs
-from embedkit.dedup.scoring.background import Reference
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.store import EmbeddingStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -115,9 +116,13 @@ def figures(folder: Path, chosen: list[int], groups: list[str]) -> list[str]:
         )  # fmt: skip
     names = np.array(groups)
     _, counts = np.unique(names, return_counts=True)
-    learn = Reference.learn
     told = [str(int((counts * (counts - 1) // 2).sum()))]
-    with patch.object(Reference, "learn", lambda rows, side, _: learn(rows, side, None)):
+    searching = import_module("embedkit.dedup.find_pairs")  # the function has the same name
+
+    def learn(rows, side, _):
+        return learn_background(rows, side, None)
+
+    with patch.object(searching, "learn_background", learn):
         plain = find_pairs(path)
     for found in (find_pairs(path), plain):
         right = int((names[found.first] == names[found.second]).sum())

@@ -206,12 +206,12 @@ def check(data: Path, mine: str, theirs: str, queries: int, threshold: float) ->
 
 
 def run_embedkit(args: argparse.Namespace) -> dict:
-    from embedkit.dedup.candidates.exact_join import join_rows
+    from embedkit.dedup.candidates.exact_join import exact_join
     from embedkit.dedup.unit_rows import UnitRows
 
     rows = np.load(args.data, "r")
     began = time.perf_counter()
-    first, second, _ = join_rows(UnitRows(rows), args.threshold)
+    first, second, _ = exact_join(UnitRows(rows), args.threshold)
     seconds = time.perf_counter() - began
     return told(seconds, args, "embedkit", np.stack([first, second], axis=1))
 

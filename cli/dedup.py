@@ -147,7 +147,8 @@ def _find(
             store, against=against, images=images or (), root=root, verify=verify, flip=flip,
             rotate=rotate, linkage=linkage.value, weights=weights, device=device,
             threshold=threshold, precision=precision, mode=mode.value,
-            calibration=_calibration(calibration), min_cosine=min_cosine, looks=looks,
+            calibration=_calibration(calibration), min_cosine=min_cosine,
+            candidates_per_image=looks,
             max_hamming=None if max_hamming < 0 else max_hamming,
             on_progress=line.step,
         )  # fmt: skip

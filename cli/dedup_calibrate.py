@@ -89,9 +89,9 @@ def _check_outputs(output: Path, plot: Path | None, *, overwrite: bool) -> None:
 def _plot(report: CalibrationReport, path: Path) -> None:
     from embedkit.report.pr_curve import plot_curves
 
+    measured = {"embeddings": report.embedding_curve, "with pixels": report.verified_curve}
     curves = {
-        name: (curve.thresholds, curve.precision, curve.recall)
-        for name, curve in (("embeddings", report.plain), ("with pixels", report.checked))
+        name: (curve.thresholds, curve.precision, curve.recall) for name, curve in measured.items()
     }
     plot_curves(path, curves, f"Copies of {count_of(report.images, 'image')}")
 
@@ -101,13 +101,14 @@ def _tell(report: CalibrationReport, output: Path, precision: float) -> None:
         f"{plain(output)}: from {count_of(report.copies, 'edited copy').replace('ys', 'ies')} "
         f"against {count_of(report.images, 'image')}"
     )
+    both = report.embedding_curve, report.verified_curve
     rows = [
-        ("threshold", *map(_threshold, (report.plain, report.checked))),
-        ("recall, all", f"{report.plain.recall_there:.3f}", f"{report.checked.recall_there:.3f}"),
+        ("threshold", *map(_threshold, both)),
+        ("recall, all", *(f"{curve.recall_there:.3f}" for curve in both)),
     ]
     rows += [
-        (f"recall, {kind}", f"{found:.3f}", f"{report.checked.kinds[kind]:.3f}")
-        for kind, found in report.plain.kinds.items()
+        (f"recall, {kind}", f"{found:.3f}", f"{report.verified_curve.kinds[kind]:.3f}")
+        for kind, found in report.embedding_curve.kinds.items()
     ]
     print_table((f"at precision {precision:g}", "embeddings", "with --verify"), rows)
 

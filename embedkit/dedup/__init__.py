@@ -1,4 +1,4 @@
-"""Finding images that are copies of each other, and deciding what becomes of them."""
+"""Finds near-duplicate images, groups them, and plans and applies their removal."""
 
 from embedkit.dedup.api import find_duplicates
 from embedkit.dedup.cleanup.apply import apply_plan, purge_journal, undo_journal

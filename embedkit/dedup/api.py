@@ -1,4 +1,4 @@
-"""The whole search for copies: stores, their images where pixels are asked for, pairs, groups."""
+"""The whole near-duplicate search: opens stores and source images, finds pairs, groups them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["PairOptions", "find_duplicates"]
 
 
 class PairOptions(TypedDict, total=False):
-    """How pairs are found; all may be left out. See ``find_pairs``."""
+    """Options of ``find_pairs``; all may be left out."""
 
     threshold: float | None
     precision: float
@@ -35,7 +35,7 @@ class PairOptions(TypedDict, total=False):
     calibration: Calibration | Literal["cosine"] | None
     min_cosine: float | None
     max_hamming: int | None
-    looks: float
+    candidates_per_image: float
     max_pairs: int
 
 
@@ -54,43 +54,45 @@ def find_duplicates(
     on_progress: Callable[[str, int, int], None] | None = None,
     **options: Unpack[PairOptions],
 ) -> Duplicates:
-    """Finds copies in a store, or between two, and groups them.
+    """Finds near-duplicates (copies) within a store, or between two, and groups them.
 
     Args:
         store: A store file or folder.
         against: Another store of the same backbone: pairs between the two instead of within one.
-        images: The sources that the stores were embedded from, where pixels are needed. None: the
-            ids are taken for paths.
-        root: The folder that ids are below that are relative paths.
-        verify: Whether pairs in doubt are looked at, on the pixels.
-        flip: Whether mirrored copies are searched by embeddings of the mirrored images.
-        rotate: Whether turned copies are searched by embeddings of the images turned by quarters.
+        images: The sources that the stores were embedded from, read where pixels are needed. If
+            there are none, the ids are read as paths.
+        root: The folder that ids are relative to.
+        verify: Whether doubtful pairs are verified geometrically, on the pixels.
+        flip: Whether to find mirrored copies, by embeddings of the mirrored images.
+        rotate: Whether to find rotated copies, by embeddings of the images rotated by 90, 180, 270
+            degrees.
         linkage: How pairs become groups; see ``group_pairs``.
-        weights: Of the backbone, for ``flip`` and ``rotate``: ``auto``, or the store's file.
-        device: On which embeddings are compared, and mirrored and turned images embedded.
-        on_progress: Told what is done, how much of how much.
-        **options: As ``find_pairs``'s: threshold, precision, mode, calibration, min_cosine,
-            max_hamming, looks, max_pairs.
+        weights: Backbone weights for ``flip`` and ``rotate``: ``auto``, or the file that the store
+            was embedded with.
+        device: Where embeddings are compared, and mirrored and rotated images embedded.
+        on_progress: Called with (stage, done, total).
+        **options: Those of ``find_pairs``: threshold, precision, mode, calibration, min_cosine,
+            max_hamming, candidates_per_image, max_pairs.
 
     Raises:
         StoreError: A store can't be read, or an embedding isn't finite.
-        StoreMismatchError: The stores were embedded otherwise, or the weights here are others.
+        StoreMismatchError: The stores were embedded with different settings or weights.
         SourceError: None of the images is one of a store's.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         MissingExtraError: ``verify`` needs OpenCV.
         EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
         ValueError: An argument is out of its range.
     """
-    tell = on_progress or ignore_progress
+    on_progress = on_progress or ignore_progress
     with ExitStack() as stack:
         opened = [
             stack.enter_context(EmbeddingStore.open(path))
             for path in (store, against)
             if path is not None
         ]
-        asked = opened if verify else opened[:1]
+        with_pixels = opened if verify else opened[:1]
         sources = (
-            [stack.enter_context(_images_of(one, images, Path(root))) for one in asked]
+            [stack.enter_context(_images_of(one, images, Path(root))) for one in with_pixels]
             if verify or flip or rotate
             else []
         )
@@ -99,12 +101,12 @@ def find_duplicates(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             views = embed_views(
                 opened[0], sources[0].read, folder, flip=flip, rotate=rotate, weights=weights,
-                device=device, on_progress=tell,
+                device=device, on_progress=on_progress,
             )  # fmt: skip
         pairs = find_pairs(
             store, against=against, verify=sources[0] if verify else None,
             verify_against=sources[-1] if verify else None, views=views, device=device,
-            on_progress=tell, **options,
+            on_progress=on_progress, **options,
         )  # fmt: skip
     settings = _settings(options, linkage, verify=verify, flip=flip, rotate=rotate)
     return collect(pairs, store, against, linkage=linkage, settings=settings)
@@ -119,13 +121,11 @@ def _images_of(
     return OriginalImages.of_source(images, store.ids, policy, hashes)
 
 
-def _settings(options: PairOptions, linkage: str, **asked: bool) -> dict[str, Any]:
-    """What was asked for, as JSON holds it."""
+def _settings(options: PairOptions, linkage: str, **requested: bool) -> dict[str, Any]:
+    """The settings of a search, as ``summary.json`` holds them."""
+    settings: dict[str, Any] = {**options, **requested, "linkage": linkage}
     calibration = options.get("calibration")
-    plain = {name: value for name, value in options.items() if name != "calibration"}
-    return {
-        **plain,
-        **asked,
-        "linkage": linkage,
-        "calibration": getattr(calibration, "name", calibration),
-    }
+    settings["calibration"] = getattr(calibration, "name", calibration)
+    if "candidates_per_image" in settings:  # under its first name, which older files have
+        settings["looks"] = settings.pop("candidates_per_image")
+    return settings

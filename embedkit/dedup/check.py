@@ -1,4 +1,4 @@
-"""Checking new images against what is known: is there a copy of them already?"""
+"""Checks new images against an index or a store: which known images are they copies of?"""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.collect import Candidates, find_candidates
-from embedkit.dedup.candidates.cosine_floor import find_floor
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
-from embedkit.dedup.candidates.joins import ExactJoiner, WhitenedJoiner
-from embedkit.dedup.candidates.representatives import Side
-from embedkit.dedup.find_pairs import LOOKS, check_scoring
+from embedkit.dedup.candidates.joins import ExactJoin, WhitenedJoin
+from embedkit.dedup.candidates.representatives import DedupInput
+from embedkit.dedup.find_pairs import CANDIDATES_PER_IMAGE, check_scoring
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring.background import Reference
 from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
 from embedkit.dedup.scoring.features import hamming_distances
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.scorer import Scorer, select_pairs
 from embedkit.errors import IndexFileError, StoreError
 from embedkit.extraction.embed_like_store import embed_likewise
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.collect import Joiner
+    from embedkit.dedup.candidates.collect import ThresholdJoin
     from embedkit.dedup.pairs import Pairs
+    from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.types import ImageFailure
 
@@ -61,8 +62,8 @@ class Match:
         cosine: Of the embeddings.
         hamming: Differing bits of the perceptual hashes; None where one of them says nothing.
         exact: Whether the contents have the same hash.
-        verified: Whether the pixels say so; None if they weren't looked at.
-        how: How the new image was made from the known one, if that was seen.
+        verified: Whether geometric verification confirms it; None if it wasn't run.
+        how: How the new image was made from the known one, where verification found it.
     """
 
     image: str
@@ -78,14 +79,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found of some new images.
+    """The result of checking new images.
 
     Attributes:
-        images: Ids of those that could be embedded.
+        images: Ids of the new images that could be embedded.
         matches: By new image in order, the best first.
         failures: New images that couldn't be embedded.
         threshold: The least score.
-        calibration: The name of what scored.
+        calibration: Name of the calibration that scored.
     """
 
     images: tuple[str, ...]
@@ -109,31 +110,31 @@ def check_duplicates(
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
 ) -> Checked:
-    """Finds what new images are copies of.
+    """Finds the known images that new images are copies of.
 
     Of an index, the 50 nearest images of each new one are scored, and those of equal bytes or of a
-    near perceptual hash; of a store, all that ``find_pairs`` looks at.
+    near perceptual hash; of a store, all candidates of ``find_pairs``.
 
     Args:
         known: An index or a store.
         images: An image, folder, list, archive or URL, or several.
-        stores: What the index was built of; None takes the stores that it names, or
+        stores: The stores that the index was built of; None takes the ones that it names, or
             ``photos.h5`` beside ``photos.index``.
-        threshold: The least score; None takes what the calibration found for ``precision``.
-        precision: The share of what is found that shall be copies.
-        calibration: What scores; None takes the one that comes for the backbone, else a guess.
+        threshold: The least score; None takes the calibration's threshold for ``precision``.
+        precision: Target share of the matches that are copies.
+        calibration: The models that score; None takes the built-in one, or a guess.
         max_hamming: The most bits that perceptual hashes may differ in.
-        verify: Whether to look at the pixels too.
-        root: The folder that relative ids of known images are below.
-        weights: Of the backbone: ``auto``, or the file that the known images were embedded with.
-        device: That the new images are embedded on.
+        verify: Whether doubtful pairs are verified geometrically.
+        root: The folder that relative ids of known images are relative to.
+        weights: Backbone weights: ``auto``, or the file that the known images were embedded with.
+        device: Where the new images are embedded.
 
     Raises:
         SourceError: There is no such image, or none.
         IndexFileError: ``known`` is neither an index nor a store, or the index can't be read.
         StoreError: A store can't be read, or is needed and not there.
-        BackboneError: The backbone or its weights can't be had.
-        StoreMismatchError: The weights here are others.
+        BackboneError: The backbone or its weights aren't available.
+        StoreMismatchError: The known images were embedded with other weights.
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
@@ -148,12 +149,12 @@ def check_duplicates(
         used = calibration_for(opened[0], calibration)
         least = threshold
         if least is None:
-            least = used.threshold_for(precision, checked=verify)
+            least = used.threshold_for(precision, verified=verify)
         readers = _Readers(new, Path(root), stack) if verify else None
-        side = Side(new)
+        scorer = _KnownScorer(index, DedupInput(new), used, least, max_hamming, readers)
         found = [
-            (store, _score(index, side, Side(store), held, used, least, max_hamming, readers))
-            for store, held in zip(opened, _held(index, opened), strict=True)
+            (store, scorer.score(DedupInput(store), rows))
+            for store, rows in zip(opened, _indexed_rows(index, opened), strict=True)
         ]
         found = [(store, select_pairs(pairs, used, threshold, precision)) for store, pairs in found]
         names = list(new.ids)
@@ -165,14 +166,14 @@ def check_duplicates(
 
 
 class _Readers:
-    """Read the pixels of the new images, and of known ones; open until the stack is closed."""
+    """Opens readers of the pixels of new and known images, which the stack closes."""
 
     def __init__(self, new: EmbeddingStore, root: Path, stack: ExitStack) -> None:
         self._root, self._stack = root, stack
         self.new = self._open(new, Path())
 
     def of(self, known: EmbeddingStore) -> OriginalImages:
-        """Those of a store's images."""
+        """A reader of a store's images."""
         return self._open(known, self._root)
 
     def _open(self, store: EmbeddingStore, root: Path) -> OriginalImages:
@@ -201,49 +202,61 @@ def _open(
     index = Index.open(known)
     metadata = StoreMetadata.of_index(index, stores)
     if metadata is None:
-        raise StoreError(f"{known}: the store that it was built of is needed: --store FILE")
+        raise StoreError(f"{known}: the store that it was built of is needed: stores=FILE")
     return index, stack.enter_context(metadata).stores
 
 
-def _score(
-    index: Index | None,
-    new: Side,
-    known: Side,
-    held: NDArray[np.bool_],
-    calibration: Calibration,
-    threshold: float,
-    max_hamming: int,
-    readers: _Readers | None,
-) -> Pairs:
-    """All candidates of new images with those of one store, scored."""
-    # Of an index' store a sample is read, of a store all.
-    rows = known.distinct if index is None else known.rows
-    reference = Reference.learn(rows, known, calibration)
-    if index is None:
-        asked = new, known, reference, calibration, LOOKS
-        joiner, wide = (
-            ExactJoiner(
-                find_floor(*asked, max_pairs=MAX_PAIRS, whitened=whitened),
+@dataclass(frozen=True)
+class _KnownScorer:
+    """Scores the new images with the images of known stores."""
+
+    index: Index | None
+    new: DedupInput
+    calibration: Calibration
+    threshold: float
+    max_hamming: int
+    readers: _Readers | None
+
+    def score(self, known: DedupInput, indexed: NDArray[np.bool_]) -> Pairs:
+        """Scores all candidate pairs with one store, of whose rows ``indexed`` count."""
+        # Of an index's store only a sample of the rows is read, of a store all.
+        rows = known.distinct if self.index is None else known.rows
+        background = learn_background(rows, known, self.calibration)
+        if self.index is None:
+            candidates = self._candidates(known, background)
+        else:
+            candidates = _indexed_candidates(self.index, self.new, known, indexed, self.max_hamming)
+        info = PairsInfo(
+            self.threshold, "exact" if self.index is None else "approximate",
+            calibration=self.calibration.name, rows=len(self.new), against_rows=len(known),
+        )  # fmt: skip
+        scorer = Scorer(
+            self.new, known, self.calibration, background, {}, ignore_progress, backwards=True
+        )
+        if self.readers is None:
+            return scorer.score(candidates, info)
+        return scorer.score(candidates, info, self.readers.new, self.readers.of(known.store))
+
+    def _candidates(self, known: DedupInput, background: Background) -> Candidates:
+        """The candidates of a search through a whole store."""
+        by_cosine, by_whitened = (
+            ExactJoin(
+                candidate_cosine_threshold(
+                    self.new, known, background, self.calibration, CANDIDATES_PER_IMAGE,
+                    max_pairs=MAX_PAIRS, whitened=whitened,
+                ),
                 MAX_PAIRS,
                 ignore_progress,
             )
             for whitened in (False, True)
-        )
-        joins: list[Joiner] = [joiner, WhitenedJoiner(wide, reference.whitening)]
-        candidates = find_candidates(new, known, joins, max_hamming)
-    else:
-        candidates = _candidates(index, new, known, held, max_hamming)
-    info = PairsInfo(
-        threshold, "exact" if index is None else "approximate", calibration=calibration.name,
-        rows=len(new), against_rows=len(known),
-    )  # fmt: skip
-    scorer = Scorer(new, known, calibration, reference, {}, ignore_progress, backwards=True)
-    if readers is None:
-        return scorer.score(candidates, info)
-    return scorer.score(candidates, info, readers.new, readers.of(known.store))
+        )  # fmt: skip
+        joins: list[ThresholdJoin] = [by_cosine, WhitenedJoin(by_whitened, background.whitening)]
+        return find_candidates(self.new, known, joins, self.max_hamming)
 
 
-def _held(index: Index | None, stores: Sequence[EmbeddingStore]) -> Sequence[NDArray[np.bool_]]:
+def _indexed_rows(
+    index: Index | None, stores: Sequence[EmbeddingStore]
+) -> Sequence[NDArray[np.bool_]]:
     """Which rows of each store count: those that the index has, if the stores are its own."""
     sizes = [len(store) for store in stores]
     found = None if index is None else index.found_rows()
@@ -252,20 +265,20 @@ def _held(index: Index | None, stores: Sequence[EmbeddingStore]) -> Sequence[NDA
     return np.split(found, np.cumsum(sizes)[:-1])
 
 
-def _candidates(
-    index: Index, new: Side, known: Side, held: NDArray[np.bool_], max_hamming: int
+def _indexed_candidates(
+    index: Index, new: DedupInput, known: DedupInput, indexed: NDArray[np.bool_], max_hamming: int
 ) -> Candidates:
-    """What is near in the index, and what has the same bytes or a near perceptual hash."""
+    """Pairs that are near in the index, or have equal content or a near perceptual hash."""
     parts = [_near(index, new, known.store)]
     for row in range(len(new)):
         near = hamming_distances(known.hashes, new.hashes[[row]]) <= max_hamming
-        same = np.flatnonzero(held & (near | (known.contents == new.contents[row])))
+        same = np.flatnonzero(indexed & (near | (known.contents == new.contents[row])))
         parts.append(np.column_stack([np.full(len(same), row), same]))
     first, second = np.unique(np.concatenate(parts), axis=0).T.copy()
     return Candidates(first, second, np.zeros(len(first), np.int64))
 
 
-def _near(index: Index, new: Side, store: EmbeddingStore) -> NDArray[np.int64]:
+def _near(index: Index, new: DedupInput, store: EmbeddingStore) -> NDArray[np.int64]:
     """Pairs of a new row and a row of the store that is among its nearest in the index."""
     found = index.search(np.asarray(new.store.embeddings[: len(new)]), _NEAREST)
     known = {name for names in found.ids for name in names}
@@ -275,8 +288,8 @@ def _near(index: Index, new: Side, store: EmbeddingStore) -> NDArray[np.int64]:
 
 
 def _matches(names: Sequence[str], store: EmbeddingStore, pairs: Pairs) -> list[Match]:
-    wanted = set(pairs.second.tolist())
-    known = {row: name for row, name in enumerate(store.ids) if row in wanted} if wanted else {}
+    rows = set(pairs.second.tolist())
+    known = {row: name for row, name in enumerate(store.ids) if row in rows} if rows else {}
     return [
         Match(
             image=names[int(pairs.first[n])],

@@ -1,4 +1,4 @@
-"""Finding the pairs of copies: candidates, one score for each, and a look at those in doubt."""
+"""Finds near-duplicate pairs: candidates, a score for each, verification of the doubtful ones."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
+from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.collect import find_candidates
-from embedkit.dedup.candidates.cosine_floor import find_floor
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
-from embedkit.dedup.candidates.gpu_join import join_device
-from embedkit.dedup.candidates.joins import CellJoiner, ExactJoiner, WhitenedJoiner
-from embedkit.dedup.candidates.representatives import Side
+from embedkit.dedup.candidates.gpu_join import resolve_join_device
+from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin, WhitenedJoin
+from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring.background import Reference
 from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
 from embedkit.dedup.scoring.cosine_rule import COSINE_THRESHOLD, score_by_cosine
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.scorer import Scorer, select_pairs
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
@@ -30,19 +30,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.collect import Joiner
+    from embedkit.dedup.candidates.collect import ThresholdJoin
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.dedup.verification.batch import Pixels
 
-__all__ = ["LOOKS", "Mode", "check_scoring", "find_pairs"]
+__all__ = ["CANDIDATES_PER_IMAGE", "Mode", "check_scoring", "find_pairs"]
 
 Mode = Literal["auto", "exact", "approximate"]
 
-LOOKS = 30.0
-"""How many others each image is scored with."""
+CANDIDATES_PER_IMAGE = 30.0
+"""Images that each image is scored with, on average, beside its copies."""
 
 _EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
+_BY_COSINE_IF_VERIFIED = 0.25  # of candidates_per_image
 
 
 def find_pairs(
@@ -58,62 +59,62 @@ def find_pairs(
     verify: Pixels | None = None,
     verify_against: Pixels | None = None,
     views: Mapping[str, NDArray[np.floating]] | None = None,
-    looks: float = LOOKS,
+    candidates_per_image: float = CANDIDATES_PER_IMAGE,
     max_pairs: int = MAX_PAIRS,
     device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Pairs:
-    """Finds the pairs of images that are copies of each other.
+    """Finds the pairs of images that are near-duplicates (copies) of each other.
 
-    A pair is a candidate if the bytes are equal, if the cosine of the embeddings is at least
-    ``min_cosine``, or if the perceptual hashes differ in at most ``max_hamming`` bits; with
-    ``verify`` also if the embeddings are as near after whitening. It is then
-    scored by all of these together, and returned if the score is at least ``threshold``. Rows that
-    are equal (in bytes, in embedding, in perceptual hash) are paired with the first of them, and
-    only that one with the others: n equal images are n - 1 pairs.
+    A pair is a candidate if the contents are equal, if the cosine of the embeddings is at least
+    ``min_cosine``, if the perceptual hashes differ in at most ``max_hamming`` bits, or, with
+    ``verify``, if the whitened embeddings are near. The calibration scores each candidate by all
+    of these together. Of equal rows (in content, in embedding, in perceptual hash) the first one is
+    compared with the others and paired with its equals: n equal images are n - 1 pairs.
 
     Args:
         store: A store file or folder.
         against: Another store of the same backbone: pairs between the two instead of within one.
-        threshold: The least score; None takes what the calibration found for ``precision``.
-        precision: The share of what is found that shall be copies.
-        mode: ``exact`` misses no pair that is to be looked at; ``approximate`` compares the
-            embeddings within cells only, and measures what it misses; ``auto`` is exact up to a
-            million images or so.
-        calibration: What scores; None takes the one that comes for the backbone, else a guess.
-            ``"cosine"`` is the plain rule: a pair's score is its cosine, 0.95 or more unless
-            ``threshold`` says otherwise, and nothing else counts but equal bytes.
-        min_cosine: None takes a cosine that each image has with about ``looks`` others.
-        max_hamming: None leaves the perceptual hashes out of the search (not out of the score).
-        verify: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id; pairs in doubt are
-            then looked at. An `EmbedkitError` of it leaves a pair unchecked.
-        verify_against: The same of the other store, whose images may have the same ids; None takes
+        threshold: The least score; None takes the calibration's threshold for ``precision``.
+        precision: Target share of the returned pairs that are copies.
+        mode: ``exact`` finds every candidate; ``approximate`` compares embeddings only within IVF
+            cells and measures its recall; ``auto`` is exact up to about 1.4 million images.
+        calibration: The models that score; None takes the built-in calibration for the backbone,
+            or a guess where there is none. ``"cosine"`` scores a pair by its cosine alone (equal
+            content scores 1), with a threshold of 0.95 unless ``threshold`` is given.
+        min_cosine: The least cosine of a candidate; None takes the cosine that each image has with
+            about ``candidates_per_image`` others.
+        max_hamming: The most differing bits of a candidate's perceptual hashes; None finds no
+            candidates by them, though they still count in the score.
+        verify: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id; doubtful pairs are then
+            verified geometrically. If it raises an `EmbedkitError`, the pair stays unverified.
+        verify_against: The same for the other store, whose images may have the same ids; None takes
             ``verify``.
         views: By name, ``(N, D)`` embeddings of the store's images mirrored or turned, to find
-            copies of that kind by.
-        looks: How many other images each one is scored with, on average, beside its copies; fewer
-            where that would make more than four million pairs.
+            mirrored and turned copies.
+        candidates_per_image: How many other images each one is scored with, on average, beside its
+            copies; fewer where that would make more than four million pairs.
         max_pairs: More candidates are refused.
-        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: where every pair is compared. The pairs
-            are the same everywhere.
-        on_progress: Told what is done, how much of how much.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: where the exact join runs. The pairs are
+            the same on each.
+        on_progress: Called with (stage, done, total).
 
     Returns:
         The pairs. A score is the probability that a pair is a copy if one in as many pairs is as
-        there are images, see `Calibration`; 1 for equal bytes.
+        there are images, see `Calibration`; 1 for equal content.
 
     Raises:
         StoreError: A store can't be read, or an embedding isn't finite.
-        StoreMismatchError: The two stores were embedded otherwise.
+        StoreMismatchError: The two stores were embedded with different settings.
         EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
         MissingExtraError: ``verify`` needs OpenCV.
         ValueError: An argument is out of its range.
     """
     check_scoring(threshold, precision, max_hamming)
-    _check_candidates(mode, min_cosine, looks)
+    _check_candidates(mode, min_cosine, candidates_per_image)
     if calibration == "cosine" and (verify is not None or views):
         raise ValueError('calibration="cosine" compares embeddings alone: no pixels, no views')
-    tell = on_progress or ignore_progress
+    on_progress = on_progress or ignore_progress
     views = views or {}
     with ExitStack() as stack:
         opened = stack.enter_context(EmbeddingStore.open(store))
@@ -122,12 +123,13 @@ def find_pairs(
             other = stack.enter_context(EmbeddingStore.open(against))
             _refuse_mixed(opened, other)
         _check_views(opened, views)
-        left, right = Side(opened), None if other is None else Side(other)
-        exact = mode == "exact" or (
-            mode == "auto" and len(left) * len(right or left) <= _EXACT_PAIRS
-        )
-        join = ExactJoiner if exact else CellJoiner
-        place = join_device(device, len(left) * len(right or left)) if exact else "cpu"
+        left, right = DedupInput(opened), None if other is None else DedupInput(other)
+        size = len(left) * len(right or left)
+        exact = mode == "exact" or (mode == "auto" and size <= _EXACT_PAIRS)
+        join = partial(
+            ExactJoin if exact else IvfJoin, max_pairs=max_pairs, on_progress=on_progress,
+            device=resolve_join_device(device, size) if exact else "cpu",
+        )  # fmt: skip
         info = PairsInfo(
             threshold=COSINE_THRESHOLD if threshold is None else threshold,
             mode="exact" if exact else "approximate",
@@ -136,38 +138,41 @@ def find_pairs(
             against_rows=None if right is None else len(right),
         )
         if calibration == "cosine":
-            joiner = join(max(info.threshold, min_cosine or -1), max_pairs, tell, place)
-            candidates = find_candidates(left, right, [joiner], None)
-            info = replace(info, recall=joiner.recall)
+            by_cosine = join(max(info.threshold, min_cosine or -1))
+            candidates = find_candidates(left, right, [by_cosine], None)
+            info = replace(info, recall=by_cosine.recall)
             return score_by_cosine(left, right, candidates, info)
         used = calibration_for(opened, calibration)
-        reference = Reference.learn((right or left).distinct, right or left, used)
-        floor = partial(find_floor, left, right, reference, used, max_pairs=max_pairs)
-        if min_cosine is None:  # whitened embeddings rank better: pixels leave little to others
-            min_cosine = floor(looks if verify is None else looks / 4)
-        joiners = [join(min_cosine, max_pairs, tell, place)]
-        joins: list[Joiner] = [*joiners]
-        if verify is not None:  # what only pixels can tell must be found to be looked at
-            joiners.append(join(floor(looks, whitened=True), max_pairs, tell, place))
-            joins.append(WhitenedJoiner(joiners[-1], reference.whitening))
+        background = learn_background((right or left).distinct, right or left, used)
+        least_cosine = partial(
+            candidate_cosine_threshold, left, right, background, used, max_pairs=max_pairs
+        )
+        if min_cosine is None:  # whitened embeddings rank better: with pixels, fewer by cosine
+            share = 1 if verify is None else _BY_COSINE_IF_VERIFIED
+            min_cosine = least_cosine(candidates_per_image * share)
+        embedding_joins = [join(min_cosine)]
+        joins: list[ThresholdJoin] = [*embedding_joins]
+        if verify is not None:  # copies that only pixels confirm must be candidates too
+            embedding_joins.append(join(least_cosine(candidates_per_image, whitened=True)))
+            joins.append(WhitenedJoin(embedding_joins[-1], background.whitening))
         candidates = find_candidates(
             left, right, joins, max_hamming, list(views.values()), max_pairs
         )
         least = threshold
         if least is None:
-            least = used.threshold_for(precision, checked=verify is not None)
-        recall = min((j.recall for j in joiners if j.recall is not None), default=None)
+            least = used.threshold_for(precision, verified=verify is not None)
+        recall = min((j.recall for j in embedding_joins if j.recall is not None), default=None)
         info = replace(info, threshold=least, recall=recall, calibration=used.name)
-        scorer = Scorer(left, right, used, reference, views, tell)
+        scorer = Scorer(left, right, used, background, views, on_progress)
         found = scorer.score(candidates, info, verify, verify_against)
         return select_pairs(found, used, threshold, precision)
 
 
 def check_scoring(threshold: float | None, precision: float, max_hamming: int | None) -> None:
-    """Refuses numbers out of their ranges, before any work.
+    """Refuses numbers outside their ranges, before any work.
 
     Raises:
-        ValueError: One is.
+        ValueError: A number is outside its range.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
@@ -177,13 +182,13 @@ def check_scoring(threshold: float | None, precision: float, max_hamming: int | 
         raise ValueError(f"max_hamming must be from 0 to 64, not {max_hamming}")
 
 
-def _check_candidates(mode: Mode, min_cosine: float | None, looks: float) -> None:
+def _check_candidates(mode: Mode, min_cosine: float | None, candidates_per_image: float) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
     if min_cosine is not None and not -1 <= min_cosine <= 1:
         raise ValueError(f"min_cosine must be from -1 to 1, not {min_cosine}")
-    if not looks >= 0:
-        raise ValueError(f"looks must not be negative: {looks}")
+    if not candidates_per_image >= 0:
+        raise ValueError(f"candidates_per_image must not be negative: {candidates_per_image}")
 
 
 def _refuse_mixed(store: EmbeddingStore, other: EmbeddingStore) -> None:

@@ -1,4 +1,4 @@
-"""Leaks: images of one store that are in another one too, as test images in a training set."""
+"""Leaks: images of one store that are also in another one, such as test images in training data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class StoreLeaks:
 
 @dataclass(frozen=True, slots=True)
 class Leaks:
-    """What two stores have in common.
+    """The images that two stores have in common.
 
     Attributes:
         store: Seen from the store.

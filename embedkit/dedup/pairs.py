@@ -94,15 +94,15 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
-    def where(self, wanted: NDArray[np.bool_], threshold: float | None = None) -> Pairs:
+    def where(self, kept: NDArray[np.bool_], threshold: float | None = None) -> Pairs:
         """Some of the pairs.
 
         Args:
-            wanted: ``(P,)`` bool.
+            kept: ``(P,)`` bool.
             threshold: What the info then states as threshold; None leaves it.
         """
-        columns = {name: getattr(self, name)[wanted] for name in PAIR_DTYPES}
-        how = [self.how[i] for i in np.flatnonzero(wanted).tolist()] if self.how else ()
+        columns = {name: getattr(self, name)[kept] for name in PAIR_DTYPES}
+        how = [self.how[i] for i in np.flatnonzero(kept).tolist()] if self.how else ()
         info = self.info if threshold is None else replace(self.info, threshold=threshold)
         return Pairs(**columns, info=info, how=how)
 

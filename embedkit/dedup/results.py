@@ -1,4 +1,4 @@
-"""What a search for copies found, with all that deciding about it needs."""
+"""The result of a near-duplicate search: pairs, groups, and facts about the images in them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StoreName:
 
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """What is known of the images that are in pairs, one row an image.
+    """Facts about the images that are in pairs, one row per image.
 
     Attributes:
         ids: M ids.
@@ -82,7 +82,7 @@ class FoundImages:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Copies that were found.
+    """The near-duplicates (copies) of a store, or between two.
 
     Attributes:
         pairs: The pairs.
@@ -198,7 +198,7 @@ def _name(store: EmbeddingStore) -> StoreName:
 def _read_images(
     store: EmbeddingStore, rows: NDArray[np.int64]
 ) -> tuple[FoundImages, Mapping[str, int]]:
-    """What is known of some rows, ascending, and how many images each label has."""
+    """Facts about some rows, ascending, and the number of images of each label."""
     ids: list[str] = []
     for start in range(0, len(store), _IDS_AT_ONCE):
         part = rows[slice(*np.searchsorted(rows, [start, start + _IDS_AT_ONCE]))]

@@ -1,4 +1,4 @@
-"""Rows of embeddings, read and scaled to unit length as they are asked for."""
+"""Rows of embeddings, read and scaled to unit length on demand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class UnitRows:
         return len(self.numbers)
 
     def loaded(self, at: NDArray[np.int64]) -> UnitRows:
-        """Rows of their own, in memory: those at some places."""
+        """The rows at some places, loaded into memory."""
         return UnitRows(self._read(at))
 
     def take(self, at: NDArray[np.int64] | slice) -> NDArray[np.float64]:

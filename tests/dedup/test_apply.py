@@ -259,7 +259,7 @@ def test_a_folder_to_move_to_that_is_none_is_refused_at_once(corpus, below):
     corpus.to.write_bytes(b"a file")
     tree = snapshot(corpus.folder)
     for execute in (False, True):
-        with pytest.raises(DedupError, match="away: is no folder; choose another --to"):
+        with pytest.raises(DedupError, match="away: is no folder; choose another to="):
             corpus.apply(to=corpus.to.joinpath(*below), execute=execute)
     assert snapshot(corpus.folder) == tree
     assert apply_plan(corpus.plan, "list").count("done") == 3
@@ -449,7 +449,7 @@ def test_one_process_at_a_time(corpus):
 @pytest.mark.parametrize(
     ("action", "options", "message"),
     [
-        ("burn", {}, "no action"), ("move", {}, "--to"), ("list", {"execute": True}, "list only"),
+        ("burn", {}, "no action"), ("move", {}, "to="), ("list", {"execute": True}, "list only"),
         ("list", {"to": "x"}, "list only"),
     ],
 )  # fmt: skip

@@ -9,14 +9,16 @@ import pytest
 from stores import make_meta, write_store
 
 from embedkit.dedup import find_pairs
-from embedkit.dedup.candidates import cosine_floor as floors
-from embedkit.dedup.candidates.cosine_floor import find_floor
+from embedkit.dedup.candidates import candidate_threshold
+from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
-from embedkit.dedup.candidates.representatives import Side
-from embedkit.dedup.scoring import background as reference
-from embedkit.dedup.scoring.background import Reference
+from embedkit.dedup.candidates.representatives import DedupInput
+from embedkit.dedup.scoring import background as background_set
+from embedkit.dedup.scoring import learn_background as learning
+from embedkit.dedup.scoring.background import Whitening
 from embedkit.dedup.scoring.calibration import Calibration, guessed_calibration
-from embedkit.dedup.scoring.features import FEATURES, PairFeatures, Whitening
+from embedkit.dedup.scoring.features import FEATURES, PairFeatures
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.logistic import LogisticModel
 from embedkit.store import EmbeddingStore
 
@@ -34,7 +36,7 @@ def by_all_features() -> Calibration:
     )
     base = GUESS
     return Calibration(
-        "all", base.backbone, base.weights_fingerprint, base.pooling, 0, plain, base.checked,
+        "all", base.backbone, base.weights_fingerprint, base.pooling, 0, plain, base.verified_model,
         base.thresholds,
     )  # fmt: skip
 
@@ -66,63 +68,65 @@ def test_every_pair_of_large_groups_is_a_candidate(tmp_path: Path) -> None:
     assert (found.first // 100 == found.second // 100).all()
 
 
-def test_one_of_each_group_of_copies_is_in_the_reference(tmp_path: Path) -> None:
+def test_one_of_each_group_of_copies_is_in_the_background_set(tmp_path: Path) -> None:
     rows = with_copies(40)
     with EmbeddingStore.open(write_store(tmp_path / "s.h5", rows)) as store:
-        side = Side(store)
+        side = DedupInput(store)
         all_of_them, without = (
-            Reference.learn(side.rows, side, c) for c in (None, by_all_features())
+            learn_background(side.rows, side, c) for c in (None, by_all_features())
         )
     assert len(all_of_them.rows) == 340
     assert len(without.rows) == 300
     np.testing.assert_allclose(without.rows, all_of_them.rows[:300])
-    np.testing.assert_array_equal(without.background, without.rows)
+    np.testing.assert_array_equal(without.neighbours, without.rows)
 
 
-def test_a_reference_of_large_stores_is_a_sample(
+def test_the_background_set_of_large_stores_is_a_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference, "_ROWS", 100)
-    monkeypatch.setattr(reference, "_BACKGROUND_ROWS", 30)
+    monkeypatch.setattr(learning, "_ROWS", 100)
+    monkeypatch.setattr(background_set, "_NEIGHBOUR_ROWS", 30)
     with EmbeddingStore.open(write_store(tmp_path / "s.h5", with_copies(0))) as store:
-        found = Reference.learn(Side(store).rows, Side(store), GUESS)
+        found = learn_background(DedupInput(store).rows, DedupInput(store), GUESS)
     assert found.rows.shape == (100, DIM)
-    assert found.background.shape == (30, DIM)
+    assert found.neighbours.shape == (30, DIM)
 
 
-def floors_of(path: Path, rows: np.ndarray, plain: float, whitened: float) -> tuple[float, float]:
+def thresholds_of(
+    path: Path, rows: np.ndarray, plain: float, whitened: float
+) -> tuple[float, float]:
     with EmbeddingStore.open(write_store(path, rows)) as store:
-        side = Side(store)
-        asked = side, None, Reference.learn(side.rows, side, GUESS), GUESS
+        side = DedupInput(store)
+        requested = side, None, learn_background(side.rows, side, GUESS), GUESS
         return (
-            find_floor(*asked, plain, max_pairs=MAX_PAIRS),
-            find_floor(*asked, whitened, max_pairs=MAX_PAIRS, whitened=True),
+            candidate_cosine_threshold(*requested, plain, max_pairs=MAX_PAIRS),
+            candidate_cosine_threshold(*requested, whitened, max_pairs=MAX_PAIRS, whitened=True),
         )
 
 
-def test_floors_leave_as_many_as_asked_beside_the_copies(tmp_path: Path) -> None:
+def test_thresholds_leave_as_many_as_requested_beside_the_copies(tmp_path: Path) -> None:
     rows = with_copies(60, 900)
-    plain, whitened = floors_of(tmp_path / "s.h5", rows, 15, 5)
+    plain, whitened = thresholds_of(tmp_path / "s.h5", rows, 15, 5)
     unit = rows[:900] / np.linalg.norm(rows[:900], axis=1, keepdims=True)
     white = Whitening.learn(unit).apply(unit)
-    for vectors, floor, each in ((unit, plain, 15), (white, whitened, 5)):
+    for vectors, threshold, each in ((unit, plain, 15), (white, whitened, 5)):
         every = vectors @ vectors.T
         np.fill_diagonal(every, -1)
-        assert (every >= floor).sum(1).mean() == pytest.approx(each, rel=0.1)
+        assert (every >= threshold).sum(1).mean() == pytest.approx(each, rel=0.1)
 
 
-def test_no_floor_where_all_are_few(tmp_path: Path) -> None:
-    assert floors_of(tmp_path / "few.h5", with_copies(0, 12), 20, 20) == (-1, -1)
+def test_no_threshold_where_all_are_few(tmp_path: Path) -> None:
+    assert thresholds_of(tmp_path / "few.h5", with_copies(0, 12), 20, 20) == (-1, -1)
     nothing = np.empty((0, DIM), np.float32)
-    assert floors_of(tmp_path / "no.h5", nothing, 1, 1) == (-1, -1)
+    assert thresholds_of(tmp_path / "no.h5", nothing, 1, 1) == (-1, -1)
 
 
-def test_floors_bound_the_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floors, "_MOST_PAIRS", 900)
+def test_thresholds_bound_the_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidate_threshold, "_MOST_PAIRS", 900)
     rows = with_copies(0, 900)
-    floor, _ = floors_of(tmp_path / "s.h5", rows, 15, 15)
+    threshold, _ = thresholds_of(tmp_path / "s.h5", rows, 15, 15)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    assert (np.triu(unit @ unit.T, 1) >= floor).sum() == pytest.approx(450, rel=0.1)
+    assert (np.triu(unit @ unit.T, 1) >= threshold).sum() == pytest.approx(450, rel=0.1)
 
 
 def test_more_copies_than_may_be_paired_are_told(
@@ -147,8 +151,8 @@ def test_features_are_those_of_brute_force(tmp_path: Path) -> None:
     rows = rng.standard_normal((200, DIM)).astype(np.float32) + 0.5
     hashes = rng.integers(0, 2**63, 200).tolist()
     with EmbeddingStore.open(write_store(tmp_path / "s.h5", rows, phash=hashes)) as store:
-        side = Side(store)
-        known = Reference.learn(side.rows, side, None)
+        side = DedupInput(store)
+        known = learn_background(side.rows, side, None)
         features = PairFeatures(side.rows, side.rows, side.hashes, side.hashes, known)
         first, second = rng.integers(0, 200, (2, 500))
         found = features.columns(first, second)

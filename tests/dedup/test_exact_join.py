@@ -13,8 +13,8 @@ from vectors import photo_like
 
 from embedkit.dedup.candidates import exact_join as join
 from embedkit.dedup.candidates import hamming_join as hashes
-from embedkit.dedup.candidates import projection_bound as sketch
-from embedkit.dedup.candidates.exact_join import join_rows
+from embedkit.dedup.candidates import projection_bound
+from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.hamming_join import close_hashes
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.errors import EmbedkitError
@@ -52,8 +52,8 @@ def check(found: tuple, expected: dict) -> None:
 @pytest.fixture
 def always_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A basis even for a few rows, and blocks so small that a few rows fill several."""
-    monkeypatch.setattr(sketch, "_WORTH_IT", 0)
-    monkeypatch.setattr(sketch, "_PER_COLUMN", 1e3)
+    monkeypatch.setattr(projection_bound, "_WORTH_IT", 0)
+    monkeypatch.setattr(projection_bound, "_PER_COLUMN", 1e3)
     monkeypatch.setattr(join, "_STRIPE", 17)
     monkeypatch.setattr(join, "_BLOCK", 40)
     monkeypatch.setattr(join, "_GATHER_ROWS", 7)
@@ -64,12 +64,12 @@ def always_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_pair_is_found_with_a_sketch(seed: int, threshold: float) -> None:
     rows = photo_like(300, 64, seed)
-    plan = sketch.plan_sketch(UnitRows(rows), UnitRows(rows), threshold)
+    plan = projection_bound.plan_projection(UnitRows(rows), UnitRows(rows), threshold)
     assert plan.basis is not None
     expected = brute(rows, threshold)
     assert len(expected) > 10
-    check(join_rows(UnitRows(rows), threshold), expected)
-    check(join_rows(UnitRows(rows), threshold, threads=1), expected)
+    check(exact_join(UnitRows(rows), threshold), expected)
+    check(exact_join(UnitRows(rows), threshold, threads=1), expected)
 
 
 @pytest.mark.usefixtures("always_sketched")
@@ -78,9 +78,9 @@ def test_every_pair_is_found_with_several_levels(monkeypatch: pytest.MonkeyPatch
     unit = UnitRows(rows)
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((48, 48)))[0]
     for widths in ((1,), (3, 9), (2, 5, 11)):
-        plan = sketch.Plan(basis.astype(np.float32), widths)
-        monkeypatch.setattr(join, "plan_sketch", lambda *_, plan=plan: plan)
-        check(join_rows(unit, 0.9), brute(rows, 0.9))
+        plan = projection_bound.ProjectionPlan(basis.astype(np.float32), widths)
+        monkeypatch.setattr(join, "plan_projection", lambda *_, plan=plan: plan)
+        check(exact_join(unit, 0.9), brute(rows, 0.9))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -95,11 +95,15 @@ def test_a_bound_is_never_below_the_cosine(dim: int, dtype: str) -> None:
     rows[30:60] = rows[60:90]
     unit = UnitRows(rows)
     with ThreadPoolExecutor(2) as pool:
-        sketched = sketch.Plan(basis.astype(np.float32), (4, 9, 20)).apply(unit, pool.map)
+        projected = projection_bound.ProjectionPlan(basis.astype(np.float32), (4, 9, 20)).apply(
+            unit, pool.map
+        )
     exact = unit.take(slice(None)) @ unit.take(slice(None)).T
     bound = np.zeros((120, 120), np.float32)
     previous = np.full((120, 120), np.inf)
-    for number, (level, margin) in enumerate(zip(sketched.levels, sketched.margins, strict=True)):
+    for number, (level, margin) in enumerate(
+        zip(projected.levels, projected.rounding_slack, strict=True)
+    ):
         signs = np.ones(level.shape[1], np.float32)
         if number:
             signs[-1] = -1
@@ -127,7 +131,7 @@ def test_a_quick_look_passes_what_reaches_and_little_more(dim: int, dtype: str) 
 @pytest.mark.parametrize("shape", [(200, 90), (5, 300), (1, 1)])
 def test_against_another_store(shape: tuple[int, int]) -> None:
     rows, other = photo_like(300, 64, 1)[: shape[0]], photo_like(300, 64, 1)[-shape[1] :]
-    found = join_rows(UnitRows(rows), 0.8, against=UnitRows(other))
+    found = exact_join(UnitRows(rows), 0.8, against=UnitRows(other))
     check(found, brute(rows, 0.8, other))
 
 
@@ -136,7 +140,7 @@ def test_chosen_rows_keep_their_numbers() -> None:
     numbers = np.arange(100)[::3]
     expected = {(3 * i, 3 * j): cosine for (i, j), cosine in brute(rows[numbers], 0.7).items()}
     assert expected
-    check(join_rows(UnitRows(rows, numbers), 0.7), expected)
+    check(exact_join(UnitRows(rows, numbers), 0.7), expected)
 
 
 @settings(max_examples=80, deadline=None)
@@ -147,19 +151,19 @@ def test_chosen_rows_keep_their_numbers() -> None:
 def test_small_integers(values: list[list[int]], threshold: float) -> None:
     """No cosine of such small vectors is near these thresholds."""
     rows = np.array(values, np.float32).reshape(-1, 4)
-    check(join_rows(UnitRows(rows), threshold), brute(rows, threshold))
+    check(exact_join(UnitRows(rows), threshold), brute(rows, threshold))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_rows_of_one_direction_have_cosine_one(dtype: str) -> None:
     row = np.random.default_rng(0).standard_normal(300).astype(dtype)
     rows = np.stack([row, row * 2, row * 4, -row])
-    assert list(as_dict(join_rows(UnitRows(rows), 1.0))) == [(0, 1), (0, 2), (1, 2)]
+    assert list(as_dict(exact_join(UnitRows(rows), 1.0))) == [(0, 1), (0, 2), (1, 2)]
 
 
 def test_huge_and_tiny_rows() -> None:
     rows = np.array([[1e38, 1e38], [1e-38, 1e-38], [1e38, -1e38]], np.float32)
-    assert list(as_dict(join_rows(UnitRows(rows), 0.999))) == [(0, 1)]
+    assert list(as_dict(exact_join(UnitRows(rows), 0.999))) == [(0, 1)]
 
 
 def test_too_many_pairs_are_refused_in_bounded_memory() -> None:
@@ -167,8 +171,10 @@ def test_too_many_pairs_are_refused_in_bounded_memory() -> None:
     rng = np.random.default_rng(0)
     rows = (1 + rng.standard_normal((6000, 32)) * 0.01).astype(np.float32)
     tracemalloc.start()
-    with pytest.raises(EmbedkitError, match=r"more than 100,000 pairs.*--min-cosine.*--looks"):
-        join_rows(UnitRows(rows), 0.9, max_pairs=100_000)
+    with pytest.raises(
+        EmbedkitError, match=r"more than 100,000 pairs.*min_cosine=.*candidates_per_image="
+    ):
+        exact_join(UnitRows(rows), 0.9, max_pairs=100_000)
     assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
     tracemalloc.stop()
 
@@ -176,16 +182,16 @@ def test_too_many_pairs_are_refused_in_bounded_memory() -> None:
 def test_progress_counts_stripes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join, "_STRIPE", 10)
     told: list[tuple[int, int]] = []
-    join_rows(UnitRows(photo_like(35, 8, 0)), 0.9, on_progress=lambda *done: told.append(done))
+    exact_join(UnitRows(photo_like(35, 8, 0)), 0.9, on_progress=lambda *done: told.append(done))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_nothing_to_join() -> None:
     empty, one = UnitRows(np.empty((0, 4), np.float32)), UnitRows(np.ones((1, 4), np.float32))
-    assert as_dict(join_rows(empty, 0.5)) == {}
-    assert as_dict(join_rows(one, 0.5)) == {}
-    assert as_dict(join_rows(one, 0.5, against=empty)) == {}
-    assert as_dict(join_rows(empty, 0.5, against=one)) == {}
+    assert as_dict(exact_join(empty, 0.5)) == {}
+    assert as_dict(exact_join(one, 0.5)) == {}
+    assert as_dict(exact_join(one, 0.5, against=empty)) == {}
+    assert as_dict(exact_join(empty, 0.5, against=one)) == {}
 
 
 def brute_hamming(hashes: np.ndarray, bits: int, other: np.ndarray | None = None) -> list:
@@ -242,7 +248,7 @@ def test_too_many_close_hashes_are_refused_in_bounded_memory() -> None:
     ones = np.uint64(1) << rng.integers(0, 64, (6000, 3)).astype(np.uint64)
     some = np.bitwise_xor.reduce(ones, axis=1) ^ np.uint64(0x0123456789ABCDEF)
     tracemalloc.start()
-    message = r"more than 100,000 pairs of perceptual hashes differ in 7 bits.*--max-hamming"
+    message = r"more than 100,000 pairs of perceptual hashes differ in 7 bits.*max_hamming="
     with pytest.raises(EmbedkitError, match=message):
         close_hashes(some, 7, max_pairs=100_000)
     with pytest.raises(EmbedkitError, match="more than 5 pairs"):

@@ -15,7 +15,7 @@ from stores import make_meta, write_store
 
 from embedkit.dedup import Pairs, find_pairs
 from embedkit.dedup.candidates import ivf_join as cells
-from embedkit.dedup.candidates.exact_join import join_rows
+from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.scoring.calibration import Calibration, guessed_calibration
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification import batch as looking
@@ -51,11 +51,11 @@ def is_near(a: tuple[list[int], int, int], b: tuple[list[int], int, int], floor:
     """Whether two images are to be looked at: equal bytes, near embeddings, near hashes."""
     left, right = (np.array(image[0], np.float64) for image in (a, b))
     norms = np.linalg.norm(left) * np.linalg.norm(right)
-    telling = min(a[2].bit_count(), b[2].bit_count()) >= 8
+    informative = min(a[2].bit_count(), b[2].bit_count()) >= 8
     return bool(
         a[1] == b[1]
         or (norms > 0 and left @ right >= floor * norms)
-        or (telling and (a[2] ^ b[2]).bit_count() <= 2)
+        or (informative and (a[2] ^ b[2]).bit_count() <= 2)
     )
 
 
@@ -216,8 +216,8 @@ def test_stores_of_different_backbones_are_refused(tmp_path: Path) -> None:
         {"mode": "quick"},
         {"min_cosine": -2},
         {"max_hamming": 65},
-        {"looks": -5},
-        {"looks": float("nan")},
+        {"candidates_per_image": -5},
+        {"candidates_per_image": float("nan")},
     ],
 )
 def test_bad_arguments(tmp_path: Path, bad: dict) -> None:
@@ -267,15 +267,15 @@ def test_cells_find_most_and_say_how_many(tmp_path: Path, monkeypatch: pytest.Mo
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((600, 12)).astype(np.float32)
     rows[300:] = rows[:300] + rng.standard_normal((300, 12)).astype(np.float32) * 0.25
-    exact = join_rows(UnitRows(rows), 0.8)
+    exact = exact_join(UnitRows(rows), 0.8)
     unit = UnitRows(rows)
-    found = cells.join_cells(unit, 0.8, ignore_progress, max_pairs=10_000, rows_a_cell=30)
+    found = cells.ivf_join(unit, 0.8, ignore_progress, max_pairs=10_000, rows_a_cell=30)
     wanted, got = (
         set(zip(side[0].tolist(), side[1].tolist(), strict=True)) for side in (exact, found)
     )
     assert got <= wanted
     assert 0.5 < len(got) / len(wanted) < 1
-    monkeypatch.setattr(cells, "_ASKED", 600)
+    monkeypatch.setattr(cells, "_SAMPLED", 600)
     measured = cells.measure_recall(found, unit, 0.8, against=None, max_pairs=10_000)
     assert measured == pytest.approx(len(got) / len(wanted))
     path = write_store(tmp_path / "s.h5", rows)
@@ -288,11 +288,11 @@ def test_cells_against_another_store() -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((300, 12)).astype(np.float32)
     other = rows[::2] + rng.standard_normal((150, 12)).astype(np.float32) * 0.1
-    found = cells.join_cells(
+    found = cells.ivf_join(
         UnitRows(rows), 0.9, ignore_progress,
         against=UnitRows(other), max_pairs=10_000, rows_a_cell=30,
     )  # fmt: skip
-    exact = join_rows(UnitRows(rows), 0.9, against=UnitRows(other))
+    exact = exact_join(UnitRows(rows), 0.9, against=UnitRows(other))
     missed = len(exact[0]) - len(found[0])
     assert 0 <= missed < len(exact[0]) * 0.1
     share = cells.measure_recall(
@@ -341,9 +341,9 @@ def test_pixels_decide(
     how = found.how[int(np.flatnonzero(copies)[0])]
     assert how["flip"] is True
     np.testing.assert_allclose(how["crop"], [30 / 320, 20 / 240, 300 / 320, 220 / 240], atol=0.02)
-    assert ("looking at pixels", 45, 45) in told
+    assert ("verifying pairs", 45, 45) in told
     assert {what for what, _, _ in told} == {
-        "comparing embeddings", "scoring pairs", "looking at pixels",
+        "comparing embeddings", "scoring pairs", "verifying pairs",
     }  # fmt: skip
 
 
@@ -396,5 +396,5 @@ def test_pairs_that_can_not_be_looked_at_need_the_score_of_a_search_without(
     assert found.verified.tolist() == [1] * len(found)
     assert (0, 8) in zip(found.first.tolist(), found.second.tolist(), strict=True)
     assert found.info.threshold == 0.6
-    assert "9 of 45 pairs can't be looked at" in caplog.text
+    assert "9 of 45 pairs can't be verified" in caplog.text
     assert len(find_pairs(path, calibration=calibration, verify=load_from({}))) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,8 @@ from vectors import photo_like
 
 from embedkit.dedup import find_pairs
 from embedkit.dedup.candidates import gpu_join as device_join
-from embedkit.dedup.candidates.exact_join import join_rows
-from embedkit.dedup.candidates.gpu_join import join_device, join_on_device
+from embedkit.dedup.candidates.exact_join import exact_join
+from embedkit.dedup.candidates.gpu_join import gpu_join, resolve_join_device
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.errors import EmbedkitError
 
@@ -35,62 +37,61 @@ def test_finds_what_the_cpu_finds(monkeypatch, device, side, threshold):
     rows[100:120] = rows[99]  # cosines of 1
     numbers = np.arange(3, 690)
     mine = UnitRows(rows, numbers)
-    expected = join_rows(mine, threshold)
+    expected = exact_join(mine, threshold)
     assert len(expected[0]) >= 190  # the equal rows with each other
-    same(join_on_device(mine, threshold, device), expected)
+    same(gpu_join(mine, threshold, device), expected)
     other = UnitRows(photo_like(300, 48, seed=1))
-    found = join_on_device(mine, threshold, device, against=other)
-    same(found, join_rows(mine, threshold, against=other))
+    found = gpu_join(mine, threshold, device, against=other)
+    same(found, exact_join(mine, threshold, against=other))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_edge_of_the_threshold(device):
     """Pairs whose cosine is the threshold, or next to it, are decided in float64."""
     rows = UnitRows(photo_like(400, 64, seed=3))
-    cosines = np.sort(join_rows(rows, 0.2)[2].astype(np.float64))
+    cosines = np.sort(exact_join(rows, 0.2)[2].astype(np.float64))
     for threshold in cosines[:: len(cosines) // 25]:
-        same(join_on_device(rows, threshold, device), join_rows(rows, threshold))
+        same(gpu_join(rows, threshold, device), exact_join(rows, threshold))
 
 
 def test_blocks_that_stay_on_the_device(monkeypatch):
     monkeypatch.setattr(device_join, "_SIDE", 64)
     monkeypatch.setattr(device_join, "_free_memory", lambda device: 1e9)
     rows = UnitRows(photo_like(500, 32, seed=4))
-    same(join_on_device(rows, 0.7, "cpu"), join_rows(rows, 0.7))
+    same(gpu_join(rows, 0.7, "cpu"), exact_join(rows, 0.7))
 
 
 def test_nothing_to_join():
     nothing, some = UnitRows(np.empty((0, 8), np.float16)), UnitRows(np.ones((3, 8), np.float16))
     for rows, against in ((nothing, None), (nothing, some), (some, nothing)):
-        assert [len(column) for column in join_on_device(rows, 0.5, "cpu", against=against)] == [
-            0
-        ] * 3
+        assert [len(column) for column in gpu_join(rows, 0.5, "cpu", against=against)] == [0] * 3
 
 
 def test_too_many_pairs_and_progress():
     rows, told = UnitRows(np.ones((300, 8), np.float16)), []
     with pytest.raises(EmbedkitError, match="more than 1,000 pairs"):
-        join_on_device(rows, 0.9, "cpu", max_pairs=1000)
-    join_on_device(rows, 0.9, "cpu", on_progress=lambda done, total: told.append((done, total)))
+        gpu_join(rows, 0.9, "cpu", max_pairs=1000)
+    gpu_join(rows, 0.9, "cpu", on_progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 1)]
 
 
 def test_which_device():
-    assert join_device("cpu", 1e15) == "cpu"
-    assert join_device("auto", 1e6) == "cpu"
-    assert join_device("auto", 1e12) == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_join_device("cpu", 1e15) == "cpu"
+    assert resolve_join_device("auto", 1e6) == "cpu"
+    assert resolve_join_device("auto", 1e12) == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ValueError, match="no device 'tpu'"):
-        join_device("tpu", 1)
+        resolve_join_device("tpu", 1)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="there is no GPU here"):
-            join_device("cuda", 1)
+            resolve_join_device("cuda", 1)
 
 
 def test_find_pairs_on_a_device(tmp_path, monkeypatch):
     rows = photo_like(600, 32, seed=5)
     store = write_store(tmp_path / "a.h5", rows)
     expected = find_pairs(store, threshold=0.0, min_cosine=0.8)
-    monkeypatch.setattr("embedkit.dedup.find_pairs.join_device", lambda asked, pairs: "cpu:0")
+    searching = import_module("embedkit.dedup.find_pairs")  # the function has the same name
+    monkeypatch.setattr(searching, "resolve_join_device", lambda requested, pairs: "cpu:0")
     found = find_pairs(store, threshold=0.0, min_cosine=0.8, device="auto")
     assert len(expected) > 0
     np.testing.assert_array_equal(found.first, expected.first)

@@ -169,7 +169,7 @@ def test_ten_thousand_equal_images_stay_cheap_to_the_end(tmp_path, linkage, is_b
 
 
 def test_older_results_are_replaced_only_when_told(found, folder):
-    with pytest.raises(DedupError, match="--overwrite"):
+    with pytest.raises(DedupError, match="overwrite=True"):
         write_duplicates(found, folder)
     write_duplicates(found, folder, overwrite=True, report=False)
     assert not (folder / "report.html").exists()

@@ -176,7 +176,7 @@ def test_an_image_of_other_bytes_is_not_looked_at(
     # The other store's image has the same name, and isn't the one that lies there.
     found = find_duplicates(stores[0], images=[moved], **options)
     assert found.pairs.verified.tolist() == [-1]
-    assert "1 of 1 pairs can't be looked at" in caplog.text
+    assert "1 of 1 pairs can't be verified" in caplog.text
     with EmbeddingStore.open(stores[1]) as opened:
         images = OriginalImages.of_source(moved, opened.ids, hashes=hashes_of(opened))
     with images, pytest.raises(DecodeError, match="isn't the image that was embedded"):
@@ -252,7 +252,7 @@ def test_an_index_without_its_store(store: Path, tmp_path: Path) -> None:
     moved = shutil.copy(store, tmp_path / "other.h5")
     index = Index.build(moved, tmp_path / "photos.index")
     Path(moved).unlink()
-    with pytest.raises(StoreError, match="--store"):
+    with pytest.raises(StoreError, match="stores="):
         check_duplicates(index, tmp_path)
 
 
@@ -268,12 +268,12 @@ def test_new_images_are_looked_at(folder: Path, store: Path, tmp_path: Path) -> 
 def test_a_calibration_is_made_saved_and_used(folder: Path, store: Path, tmp_path: Path) -> None:
     report = calibrate(store, folder, originals=6)
     assert report.copies == 6 * 12
-    assert 0 < report.plain.recall_there <= report.checked.recall_there <= 1
+    assert 0 < report.embedding_curve.recall_there <= report.verified_curve.recall_there <= 1
     path = tmp_path / "calibration.json"
     report.calibration.save(path)
     loaded = Calibration.load(path)
     assert loaded == report.calibration
-    low, high = (loaded.threshold_for(p, checked=True) for p in (0.5, 0.99))
+    low, high = (loaded.threshold_for(p, verified=True) for p in (0.5, 0.99))
     assert low <= high
     found = find_duplicates(store, calibration=loaded, verify=True)
     assert frozenset(("03", "twice")) in named(found)
@@ -282,7 +282,7 @@ def test_a_calibration_is_made_saved_and_used(folder: Path, store: Path, tmp_pat
     with pytest.raises(ValueError, match="at least 4"):
         calibrate(store, folder, originals=3)
     with pytest.raises(ValueError, match="precision"):
-        loaded.threshold_for(0.0, checked=False)
+        loaded.threshold_for(0.0, verified=False)
     path.write_text('{"format": "embedkit-calibration-1"}')
     with pytest.raises(EmbedkitError, match="is no calibration"):
         Calibration.load(path)
@@ -293,8 +293,8 @@ def test_what_is_likelier_not_a_copy_is_none() -> None:
     config["thresholds"] = [[0.5, 0.01, 1e-4], [0.99, 0.93, 0.11]]
     calibration = Calibration.from_config(config)
     for precision, plain, checked in ((0.5, 0.5, 0.5), (0.9, 0.93, 0.5), (0.99, 0.93, 0.5)):
-        assert calibration.threshold_for(precision, checked=False) == plain
-        assert calibration.threshold_for(precision, checked=True) == checked
+        assert calibration.threshold_for(precision, verified=False) == plain
+        assert calibration.threshold_for(precision, verified=True) == checked
 
 
 def test_the_calibration_that_comes_with_embedkit() -> None:
@@ -309,7 +309,9 @@ def test_the_calibration_that_comes_with_embedkit() -> None:
     assert default_calibration(make_meta()) is None
     same = {"cosine": 0.97, "whitened": 0.95, "normalised": 0.5, "hamming": 1.0}
     other = {"cosine": 0.4, "whitened": 0.1, "normalised": -0.1, "hamming": 30.0}
-    odds = one.plain.log_odds({name: np.array([same[name], other[name]]) for name in same})
+    odds = one.embedding_model.log_odds(
+        {name: np.array([same[name], other[name]]) for name in same}
+    )
     odds += one.prior(1_000_000)
     assert odds[0] > 0 > odds[1]
     assert one.prior(one.rows) == 0

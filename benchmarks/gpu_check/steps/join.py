@@ -15,27 +15,25 @@ _DIM, _THRESHOLD = 512, 0.9
 
 
 def run(context: Context) -> None:
-    from embedkit.dedup.candidates.exact_join import join_rows
-    from embedkit.dedup.candidates.gpu_join import join_on_device
+    from embedkit.dedup.candidates.exact_join import exact_join
+    from embedkit.dedup.candidates.gpu_join import gpu_join
     from embedkit.dedup.unit_rows import UnitRows
 
-    join_on_device(
-        UnitRows(draw_rows(1000, 9, context.device)), _THRESHOLD, context.device
-    )  # warms up
+    gpu_join(UnitRows(draw_rows(1000, 9, context.device)), _THRESHOLD, context.device)  # warms up
     for number, count in enumerate(context.sizes.join_rows):
         if context.on_gpu and context.seconds_left < 20:
             context.report(f"{count:,} rows: not measured, no time left")
             continue
         rows = UnitRows(draw_rows(count, number, context.device))
         began = time.perf_counter()
-        found = join_on_device(rows, _THRESHOLD, context.device)
+        found = gpu_join(rows, _THRESHOLD, context.device)
         seconds = time.perf_counter() - began
         began = time.perf_counter()
         if number == 0:
-            expected, share = join_rows(rows, _THRESHOLD), 1.0
+            expected, share = exact_join(rows, _THRESHOLD), 1.0
         else:
             some = np.arange(context.sizes.join_check_rows)
-            expected = join_rows(UnitRows(rows.take(some)), _THRESHOLD, against=rows)
+            expected = exact_join(UnitRows(rows.take(some)), _THRESHOLD, against=rows)
             expected = tuple(column[expected[1] > expected[0]] for column in expected)
             share = len(some) / count
             found = tuple(column[found[0] < len(some)] for column in found)

@@ -1,4 +1,4 @@
-"""Pairs that may be copies: of equal bytes, of near embeddings, of near perceptual hashes."""
+"""Collects candidate pairs: equal content, near embeddings, near perceptual hashes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.hamming_join import close_hashes
-from embedkit.dedup.candidates.representatives import spread
+from embedkit.dedup.candidates.representatives import expand_to_members
 from embedkit.dedup.unit_rows import UnitRows
 
 if TYPE_CHECKING:
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.representatives import Origins, Side
+    from embedkit.dedup.candidates.representatives import DedupInput
 
-__all__ = ["Candidates", "Joiner", "find_candidates"]
+__all__ = ["Candidates", "ThresholdJoin", "find_candidates"]
 
 
-class Joiner(Protocol):
-    """Finds pairs of near embeddings, as ``join_rows`` does."""
+class ThresholdJoin(Protocol):
+    """Finds the pairs of rows whose cosine reaches a threshold; see ``exact_join``."""
 
     def __call__(
         self, rows: UnitRows, *, against: UnitRows | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Row numbers of both sides, and cosines."""
+        """Returns ``(P,)`` row numbers of both sides, and cosines."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs that are to be scored; a pair is there once for each view that it was found by.
+    """Pairs to score; a pair is there once for each view that it was found by.
 
     Attributes:
         first: ``(P,)`` int64 rows.
@@ -51,78 +51,93 @@ class Candidates:
 
 
 def find_candidates(
-    left: Side,
-    right: Side | None,
-    joins: Sequence[Joiner],
+    left: DedupInput,
+    right: DedupInput | None,
+    joins: Sequence[ThresholdJoin],
     max_hamming: int | None,
     views: Sequence[NDArray[np.floating]] = (),
     max_pairs: int = MAX_PAIRS,
 ) -> Candidates:
-    """Collects the pairs.
+    """Collects the pairs that any of the searches finds.
 
     Args:
         left: The store.
         right: The store that it is compared with; None compares it with itself.
-        joins: Find pairs of near embeddings; what one of them finds is looked at.
-        max_hamming: The most differing bits; None leaves the perceptual hashes out.
-        views: ``(N, D)`` embeddings of the store's images, mirrored or turned.
+        joins: Searches of near embeddings.
+        max_hamming: The most differing bits of perceptual hashes; None leaves these out.
+        views: ``(N, D)`` embeddings each, of the store's images mirrored or turned.
         max_pairs: More pairs of near perceptual hashes are refused.
+
+    Raises:
+        EmbedkitError: There are more.
     """
-    parts = [_table(pairs, 0) for pairs in _equal(left, right)]
-    rows, other = left.distinct, None if right is None else right.distinct
-    for join in joins:
-        found = _pairs(join(rows, against=other))
-        parts.append(_table(_spread(found, left, right, "by_embedding"), 0))
-        for number, view in enumerate(views, 1):
-            seen = _pairs(join(UnitRows(view, rows.numbers), against=other or rows))
-            parts += _seen(seen, left, right, number)
+    parts = [_table(_equal(left, right), 0)]
     if max_hamming is not None:
-        parts.append(_table(_close(left, right, max_hamming, max_pairs), 0))
+        parts.append(_table(_near_hashes(left, right, max_hamming, max_pairs), 0))
+    for join in joins:
+        parts.append(_table(_near_embeddings(join, left, right), 0))
+        for number, view in enumerate(views, 1):
+            parts += _near_views(join, left, right, view, number)
     table = np.unique(np.concatenate(parts), axis=0)
     return Candidates(*(np.ascontiguousarray(column) for column in table.T))
-
-
-def _pairs(found: tuple[NDArray[np.int64], NDArray[np.int64], object]) -> NDArray[np.int64]:
-    return np.stack(found[:2], axis=1)
 
 
 def _table(pairs: NDArray[np.int64], view: int) -> NDArray[np.int64]:
     return np.column_stack([pairs, np.full(len(pairs), view)])
 
 
-def _spread(pairs: NDArray[np.int64], left: Side, right: Side | None, by: str) -> NDArray[np.int64]:
-    """Within one store the copies are pairs of their own; between two each is named."""
+def _equal(left: DedupInput, right: DedupInput | None) -> NDArray[np.int64]:
+    """``(P, 2)`` pairs of equal content; within one store also of equal embedding or hash."""
+    mine = left.exact_content
+    if right is None:
+        return np.concatenate([mine.copies, left.equal_embedding.copies, left.equal_hash.copies])
+    theirs = right.exact_content
+    _, first, second = np.intersect1d(
+        left.contents[mine.rows], right.contents[theirs.rows], assume_unique=True,
+        return_indices=True,
+    )  # fmt: skip
+    pairs = np.stack([mine.rows[first], theirs.rows[second]], axis=1)
+    return expand_to_members(pairs, mine, theirs)
+
+
+def _near_embeddings(
+    join: ThresholdJoin, left: DedupInput, right: DedupInput | None
+) -> NDArray[np.int64]:
+    """``(P, 2)`` pairs; within one store of representatives, as ``_equal`` pairs their members."""
+    first, second, _ = join(left.distinct, against=None if right is None else right.distinct)
+    pairs = np.stack([first, second], axis=1)
     if right is None:
         return pairs
-    mine: Origins = getattr(left, by)
-    return spread(pairs, mine, getattr(right, by))
+    return expand_to_members(pairs, left.equal_embedding, right.equal_embedding)
 
 
-def _equal(left: Side, right: Side | None) -> list[NDArray[np.int64]]:
-    """Pairs of rows that equal each other in bytes, in embedding or in perceptual hash."""
-    if right is None:
-        return [left.by_bytes.copies, left.by_embedding.copies, left.by_hash.copies]
-    mine, theirs = left.by_bytes.rows, right.by_bytes.rows
-    _, first, second = np.intersect1d(
-        left.contents[mine], right.contents[theirs], assume_unique=True, return_indices=True
-    )
-    pairs = np.stack([mine[first], theirs[second]], axis=1)
-    return [_spread(pairs, left, right, "by_bytes")]
-
-
-def _close(left: Side, right: Side | None, max_hamming: int, max_pairs: int) -> NDArray[np.int64]:
-    mine = left.by_hash.rows
-    theirs = mine if right is None else right.by_hash.rows
-    other = None if right is None else right.hashes[theirs]
-    first, second = close_hashes(left.hashes[mine], max_hamming, other, max_pairs)
-    return _spread(np.stack([mine[first], theirs[second]], axis=1), left, right, "by_hash")
-
-
-def _seen(
-    pairs: NDArray[np.int64], left: Side, right: Side | None, number: int
+def _near_views(
+    join: ThresholdJoin,
+    left: DedupInput,
+    right: DedupInput | None,
+    view: NDArray[np.floating],
+    number: int,
 ) -> list[NDArray[np.int64]]:
-    """Pairs of a view's row and a row; within one store the lower row first, none with itself."""
+    """``(P, 3)`` pairs of a view's row and a row; within one store the lower row first."""
+    other = left if right is None else right
+    first, second, _ = join(UnitRows(view, left.distinct.numbers), against=other.distinct)
+    pairs = np.stack([first, second], axis=1)
     if right is not None:
-        return [_table(_spread(pairs, left, right, "by_embedding"), number)]
-    upper, lower = pairs[pairs[:, 0] < pairs[:, 1]], pairs[pairs[:, 0] > pairs[:, 1]]
+        expanded = expand_to_members(pairs, left.equal_embedding, right.equal_embedding)
+        return [_table(expanded, number)]
+    upper, lower = pairs[first < second], pairs[first > second]
     return [_table(upper, number), _table(lower[:, ::-1], -number)]
+
+
+def _near_hashes(
+    left: DedupInput, right: DedupInput | None, max_hamming: int, max_pairs: int
+) -> NDArray[np.int64]:
+    """``(P, 2)`` pairs of perceptual hashes that differ in few bits."""
+    mine = left.equal_hash.rows
+    if right is None:
+        first, second = close_hashes(left.hashes[mine], max_hamming, None, max_pairs)
+        return np.stack([mine[first], mine[second]], axis=1)
+    theirs = right.equal_hash.rows
+    first, second = close_hashes(left.hashes[mine], max_hamming, right.hashes[theirs], max_pairs)
+    pairs = np.stack([mine[first], theirs[second]], axis=1)
+    return expand_to_members(pairs, left.equal_hash, right.equal_hash)

@@ -1,10 +1,11 @@
-"""Every pair of rows whose cosine is at least a threshold, none missed, in bounded memory.
+"""The exact threshold join: every pair of rows whose cosine is at least a threshold.
 
-The matrix of all pairs (its upper half, within one store) is gone through in stripes of 512 rows,
-a thread each, and these in blocks that stay in the cache. In a block, a product of narrow sketches
-bounds every cosine from above; what the bound leaves is bounded again by more columns, and what is
-left then is computed in float64 from the stored values. Which pairs are found depends on nothing
-but the stored values and the threshold.
+Input: unit rows, one set or two. Output: row numbers and cosines of all pairs. The matrix of all
+pairs (its upper half, within one set) is computed in stripes of 512 rows, one per thread, and these
+in blocks that stay in the cache. In a block, a product of a few columns per row bounds every cosine
+from above (``projection_bound``); pairs whose bound reaches the threshold are bounded again with
+more columns, and the cosines of the remaining ones are computed in float64 from the stored values.
+The result depends on nothing but the stored values and the threshold, and memory is bounded.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from embedkit.dedup.candidates.projection_bound import plan_sketch
+from embedkit.dedup.candidates.projection_bound import plan_projection
 from embedkit.errors import EmbedkitError
 from embedkit.utils.parallel import usable_cores
 
@@ -26,14 +27,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.projection_bound import Run, Sketch
+    from embedkit.dedup.candidates.projection_bound import Projections, Run
     from embedkit.dedup.unit_rows import UnitRows
 
-__all__ = ["MAX_PAIRS", "Found", "confirmed", "join_by", "join_rows", "refuse_too_many"]
+__all__ = [
+    "MAX_PAIRS",
+    "Found",
+    "confirmed",
+    "exact_join",
+    "exact_join_with",
+    "refuse_too_many",
+]
 
 MAX_PAIRS = 10_000_000
 _STRIPE, _BLOCK = 512, 2048
-_CANDIDATES = 65536  # looked at together, however many a block leaves
+_CANDIDATES = 65536  # that are processed together, however many a block leaves
 _GATHER_ROWS = 4096  # the gathered columns of so many pairs stay in the cache
 _LARGE_PAGE = 2**21
 _ROUNDING = 1e-12  # a cosine of equal rows may be as far below 1
@@ -42,7 +50,7 @@ Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
 """Row numbers of both sides, and cosines, ``(P,)`` each."""
 
 
-def join_rows(
+def exact_join(
     rows: UnitRows,
     threshold: float,
     *,
@@ -59,8 +67,8 @@ def join_rows(
         against: The rows of the other side; None compares ``rows`` with each other, each pair
             once.
         max_pairs: More are refused; a pair takes 20 bytes.
-        threads: As many as usable cores, if None.
-        on_progress: Told how many of how many stripes are done.
+        threads: Number of threads; None takes one per usable core.
+        on_progress: Called with (done, total) stripes.
 
     Returns:
         ``(P,)`` first and ``(P,)`` second row numbers, and ``(P,)`` cosines, sorted by the rows'
@@ -69,16 +77,16 @@ def join_rows(
     Raises:
         EmbedkitError: There are more than ``max_pairs``.
     """
-    # The threads are ours, one stripe each: BLAS's own would wait for each other at every block.
+    # A stripe per thread: the threads of BLAS would wait for each other at every block.
     workers = ThreadPoolExecutor(threads or usable_cores())
     with threadpool_limits(1, user_api="blas"), workers as pool:
         try:
-            return join_by(pool.map, rows, threshold, against, max_pairs, on_progress)
+            return exact_join_with(pool.map, rows, threshold, against, max_pairs, on_progress)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def join_by(
+def exact_join_with(
     run: Run,
     rows: UnitRows,
     threshold: float,
@@ -86,14 +94,14 @@ def join_by(
     max_pairs: int = MAX_PAIRS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Found:
-    """Joins as ``join_rows`` does; ``run``, such as ``map``, calls what does the work."""
+    """Joins as ``exact_join`` does; ``run``, such as ``map``, calls the work on each stripe."""
     other = rows if against is None else against
     if not len(rows) or not len(other):
         return _nothing()
-    plan = plan_sketch(rows, other, threshold)
-    sketch = plan.apply(rows, run)
+    plan = plan_projection(rows, other, threshold)
+    left = plan.apply(rows, run)
     work = _Join(
-        rows, other, sketch, sketch if against is None else plan.apply(other, run),
+        rows, other, left, left if against is None else plan.apply(other, run),
         threshold, max_pairs, against is None,
     )  # fmt: skip
     starts = range(0, len(rows), _STRIPE)
@@ -115,7 +123,7 @@ def confirmed(
     second: NDArray[np.int64],
     threshold: float,
 ) -> Found:
-    """Of pairs of places, those whose cosine in float64 reaches the threshold, and the cosines."""
+    """Keeps the pairs of places whose cosine in float64 reaches the threshold; adds the cosines."""
     likely = np.flatnonzero(rows.may_reach(first, other, second, threshold))
     first, second = first[likely], second[likely]
     cosines = rows.cosines(first, other, second)
@@ -131,19 +139,19 @@ def refuse_too_many(count: int, max_pairs: int, threshold: float) -> None:
     """
     if count > max_pairs:
         raise EmbedkitError(
-            f"more than {max_pairs:,} pairs have a cosine of {threshold:.4g} or more: raise the "
-            "least cosine (--min-cosine), or lower --looks"
+            f"more than {max_pairs:,} pairs have a cosine of {threshold:.4g} or more: raise "
+            "min_cosine=..., or lower candidates_per_image=..."
         )
 
 
 @dataclass(frozen=True)
 class _Join:
-    """Both sides of a join, and their sketches."""
+    """Both sides of a join, and their projections."""
 
     rows: UnitRows
     other: UnitRows
-    left: Sketch
-    right: Sketch
+    left: Projections
+    right: Projections
     threshold: float
     max_pairs: int
     upper: bool
@@ -161,7 +169,7 @@ class _Join:
         return first[order], second[order], cosines[order]
 
     def _likely(self, start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """What no level rules out of a stripe's pairs, many together."""
+        """The pairs of a stripe that no level rules out, many together."""
         stop = min(start + _STRIPE, len(self.rows))
         left = self.left.levels[0][start:stop]
         waiting, count = [], 0
@@ -184,7 +192,7 @@ class _Join:
         right = self.right.levels[0][begin : begin + _BLOCK]
         products, mask = _buffers(len(left), len(right))
         np.matmul(left, right.T, out=products)
-        np.greater_equal(products, np.float32(self._bar(0)), out=mask)
+        np.greater_equal(products, np.float32(self._level_threshold(0)), out=mask)
         hits = _few_set(mask.reshape(-1))
         for start in range(0, len(hits), _CANDIDATES):
             part = hits[start : start + _CANDIDATES]
@@ -194,28 +202,28 @@ class _Join:
     def _tighten(
         self, first: NDArray[np.int64], second: NDArray[np.int64], bound: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of the candidates, those that the levels after the first don't rule out."""
+        """The candidates that the levels after the first don't rule out."""
         for level in range(1, len(self.left.levels)):
             bound += self._dots(level, first, second)
-            kept = np.flatnonzero(bound >= np.float32(self._bar(level)))
+            kept = np.flatnonzero(bound >= np.float32(self._level_threshold(level)))
             first, second, bound = first[kept], second[kept], bound[kept]
         return first, second
 
     def _dots(
         self, level: int, first: NDArray[np.int64], second: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """What a level after the first adds to each pair's bound."""
+        """The change of each pair's bound by a level after the first, ``(P,)``."""
         left, right = self.left.levels[level], self.right.levels[level]
         out = np.empty(len(first), np.float32)
         for start in range(0, len(first), _GATHER_ROWS):
             part = slice(start, start + _GATHER_ROWS)
             mine, theirs = left.take(first[part], 0), right.take(second[part], 0)
-            mine[:, -1] *= -1  # the rest of the level before, which this one replaces
+            mine[:, -1] *= -1  # the residual of the level before, which this one replaces
             np.einsum("nd,nd->n", mine, theirs, out=out[part])
         return out
 
-    def _bar(self, level: int) -> float:
-        return self.threshold - self.left.margins[level]
+    def _level_threshold(self, level: int) -> float:
+        return self.threshold - self.left.rounding_slack[level]
 
 
 _memory = local()
@@ -232,7 +240,7 @@ def _buffers(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.b
 
 
 def _in_large_pages(count: int) -> NDArray[np.float32]:
-    """A float32 array that begins where a large page does: addresses are looked up faster there.
+    """A float32 array that begins at a large page, where address translation is faster.
 
     NumPy asks the system for large pages where an array of 4 MiB or more holds whole ones.
     """
@@ -243,7 +251,7 @@ def _in_large_pages(count: int) -> NDArray[np.float32]:
 
 
 def _few_set(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Where a mask is set, ascending; where it seldom is, eight at a time are passed over."""
+    """The places where a mask is set, ascending; skips eight unset ones at a time."""
     if len(mask) % 8:
         return np.flatnonzero(mask)
     words = np.flatnonzero(mask.view(np.uint64) != 0)

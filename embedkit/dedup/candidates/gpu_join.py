@@ -1,8 +1,8 @@
-"""The exact join on a GPU: narrow products of all rows, in float64 of what may be a pair.
+"""The exact threshold join on a GPU: the same pairs as ``exact_join``.
 
-On CUDA the products are of float16, on the tensor cores; elsewhere of float32. How far they may be
-off is bounded, and all that the bound leaves is computed again from the stored values: so no pair
-is missed, whatever the width.
+On CUDA the products are of float16, on the tensor cores; elsewhere of float32. Their rounding error
+is bounded, and every pair that may reach the threshold within it is computed again in float64 from
+the stored values, so that no pair is missed.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.unit_rows import UnitRows
 
-__all__ = ["join_device", "join_on_device"]
+__all__ = ["gpu_join", "resolve_join_device"]
 
 _SIDE = 8192  # of a block: 128 MiB of float16 products, and at most 1 GiB of places
 _WORTH = 1e10  # pairs from which PyTorch is worth its import
 _SHARE = 0.5  # of the free memory that may hold the other side
 
 
-def join_device(asked: str, pairs: float) -> str:
-    """Where a join is computed.
+def resolve_join_device(requested: str, pairs: float) -> str:
+    """Chooses the device of a join.
 
     Args:
-        asked: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        requested: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         pairs: How many pairs of rows there are.
 
     Returns:
-        ``cpu``, or a device of PyTorch's.
+        ``cpu``, or a PyTorch device.
 
     Raises:
         ValueError: There is no such device.
     """
-    return "cpu" if asked == "auto" and pairs < _WORTH else torch_device(asked)
+    return "cpu" if requested == "auto" and pairs < _WORTH else torch_device(requested)
 
 
-def join_on_device(
+def gpu_join(
     rows: UnitRows,
     threshold: float,
     device: str,
@@ -55,7 +55,7 @@ def join_on_device(
     max_pairs: int = MAX_PAIRS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Finds the pairs that ``join_rows`` finds, on a device of PyTorch's.
+    """Finds the pairs that ``exact_join`` finds, on a PyTorch device.
 
     Args:
         rows: ``n`` rows.
@@ -63,7 +63,7 @@ def join_on_device(
         device: Such as ``cuda``.
         against: The rows of the other side; None compares ``rows`` with each other.
         max_pairs: More are refused.
-        on_progress: Told how many of how many stripes are done.
+        on_progress: Called with (done, total) stripes.
 
     Raises:
         EmbedkitError: There are more than ``max_pairs``.
@@ -96,7 +96,7 @@ def join_on_device(
 
 
 class _Blocks:
-    """The other side, in blocks that stay on the device if they fit there."""
+    """The other side in blocks, which stay on the device if they fit there."""
 
     def __init__(self, rows: UnitRows, device: str, dtype: torch.dtype) -> None:
         self._rows, self._device, self._dtype = rows, device, dtype
@@ -151,7 +151,7 @@ def _margin(dim: int, dtype: torch.dtype) -> float:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Lets products of float32 be that, and not TF32, and sums of float16's be of float32."""
+    """Computes float32 products without TF32, and sums of float16 products in float32."""
     import torch
 
     matmul = torch.backends.cuda.matmul

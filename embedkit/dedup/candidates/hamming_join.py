@@ -1,8 +1,8 @@
-"""Every pair of perceptual hashes that differ in few bits, none missed.
+"""The exact join of perceptual hashes: every pair that differs in few bits.
 
-Of two 64-bit hashes that differ in at most b bits, cut into c parts each with 2 c > b, one part
-differs in at most one bit. So the rows are put into buckets by each part, and only rows of the same
-bucket and of the buckets one bit away are compared.
+Two 64-bit hashes that differ in at most b bits are cut into c parts with 2 c > b; then at least one
+part differs in at most one bit. So for each part the rows are sorted into buckets by it, and only
+rows of the same bucket and of buckets one bit apart are compared.
 
 Source: Norouzi, Punjani, Fleet, "Fast Search in Hamming Space with Multi-Index Hashing" (2012).
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["close_hashes", "is_telling"]
+__all__ = ["close_hashes", "is_informative"]
 
 _BITS = 64
 _PAIRS_AT_ONCE = 2**20  # 32 MiB of row numbers and hashes
@@ -39,8 +39,8 @@ def close_hashes(
 ) -> _RowPairs:
     """Finds every pair of hashes that differ in at most ``max_hamming`` bits.
 
-    Quick up to 7 bits; each bit more makes the buckets larger, and with 20 or so nearly every
-    pair is compared.
+    Fast up to 7 bits; each further bit makes the buckets larger, and from about 20 bits on nearly
+    every pair is compared.
 
     Args:
         hashes: ``(n,)``.
@@ -71,8 +71,8 @@ def close_hashes(
     return first, second
 
 
-def is_telling(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which perceptual hashes say something: those of blank images all look alike.
+def is_informative(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which perceptual hashes are informative, ``(n,)``: those of blank images are all alike.
 
     A hash has one bit for each coefficient above the median of the 64, so 32 in a photo and next
     to none where most coefficients are 0.
@@ -84,12 +84,12 @@ def _refuse_too_many(count: int, max_pairs: int, max_hamming: int) -> None:
     if count > max_pairs:
         raise EmbedkitError(
             f"more than {max_pairs:,} pairs of perceptual hashes differ in {max_hamming} bits or "
-            "fewer: lower max_hamming (--max-hamming), or leave them out"
+            "fewer: lower max_hamming=..., or leave hashes out with max_hamming=None"
         )
 
 
 def _is_first(differing: NDArray[np.uint64], earlier: list[np.uint64]) -> NDArray[np.bool_]:
-    """Which differences no earlier part has found, so that each pair is there once."""
+    """Which differences no earlier part has found, so that each pair is found once."""
     first = np.ones(len(differing), np.bool_)
     for mask in earlier:
         first &= np.bitwise_count(differing & mask) > 1
@@ -98,7 +98,7 @@ def _is_first(differing: NDArray[np.uint64], earlier: list[np.uint64]) -> NDArra
 
 def _parts(max_hamming: int) -> list[np.uint64]:
     """Masks that cut the 64 bits into parts, one of which differs in at most one bit."""
-    count = max_hamming // 2 + 1  # of 64 bits in 33 parts some are single bits
+    count = max_hamming // 2 + 1  # 64 bits in 33 parts: some are single bits
     edges = np.linspace(0, _BITS, count + 1).astype(int).tolist()
     return [np.uint64((1 << end) - (1 << start)) for start, end in pairwise(edges)]
 

@@ -1,4 +1,4 @@
-"""How near embeddings are searched: every pair, or within cells; as they are, or whitened."""
+"""The threshold joins of a search: exact or within IVF cells, of embeddings or whitened ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.candidates.exact_join import join_rows
-from embedkit.dedup.scoring.features import WHITENED, Whitening
+from embedkit.dedup.candidates.exact_join import exact_join
+from embedkit.dedup.scoring.background import WHITENED, Whitening
 from embedkit.dedup.unit_rows import UnitRows
 
 if TYPE_CHECKING:
@@ -17,87 +17,91 @@ if TYPE_CHECKING:
 
     Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
-__all__ = ["CellJoiner", "ExactJoiner", "WhitenedJoiner"]
+__all__ = ["ExactJoin", "IvfJoin", "WhitenedJoin"]
 
 
-class ExactJoiner:
-    """Finds every pair of a cosine of at least a threshold.
+class ExactJoin:
+    """Finds every pair whose cosine is at least a threshold.
 
     Attributes:
-        recall: None: nothing is missed, so nothing is measured.
+        recall: None, since no pair is missed.
     """
 
     recall: float | None = None
 
     def __init__(
-        self, threshold: float, max_pairs: int, tell: Callable[[str, int, int], None],
+        self, threshold: float, max_pairs: int, on_progress: Callable[[str, int, int], None],
         device: str = "cpu",
     ) -> None:  # fmt: skip
-        """Takes what is to be found.
+        """Sets what to find.
 
         Args:
             threshold: The least cosine.
             max_pairs: More are refused.
-            tell: Told what is done, how much of how much.
-            device: ``cpu``, or one of PyTorch's, where exact joins are computed.
+            on_progress: Called with (stage, done, total).
+            device: ``cpu``, or a PyTorch device, where exact joins are computed.
         """
-        self._threshold, self._max_pairs, self._tell = threshold, max_pairs, tell
+        self._threshold, self._max_pairs, self._on_progress = threshold, max_pairs, on_progress
         self._device = device
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
-        """Joins; see ``join_rows``."""
+        """Joins; see ``exact_join``."""
 
-        def told(done: int, total: int) -> None:
-            self._tell("comparing embeddings", done, total)
+        def stage_progress(done: int, total: int) -> None:
+            self._on_progress("comparing embeddings", done, total)
 
         if self._device == "cpu":
-            return join_rows(
-                rows, self._threshold, against=against, max_pairs=self._max_pairs, on_progress=told
+            return exact_join(
+                rows,
+                self._threshold,
+                against=against,
+                max_pairs=self._max_pairs,
+                on_progress=stage_progress,
             )
-        from embedkit.dedup.candidates.gpu_join import join_on_device
+        from embedkit.dedup.candidates.gpu_join import gpu_join
 
-        return join_on_device(
+        return gpu_join(
             rows, self._threshold, self._device,
-            against=against, max_pairs=self._max_pairs, on_progress=told,
+            against=against, max_pairs=self._max_pairs, on_progress=stage_progress,
         )  # fmt: skip
 
 
-class CellJoiner(ExactJoiner):
-    """Finds most of them.
+class IvfJoin(ExactJoin):
+    """Finds most of these pairs, and measures the share of them that it finds.
 
     Attributes:
-        recall: The least share of the pairs that was found, of the joins so far; None if it
-            couldn't be measured, since no row that was asked for has a pair.
+        recall: The lowest share of the pairs that a join so far has found; None where it couldn't
+            be measured, because no row of the sample has a pair.
     """
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
-        """Joins; see ``join_cells``."""
-        from embedkit.dedup.candidates.ivf_join import join_cells, measure_recall
+        """Joins; see ``ivf_join``."""
+        from embedkit.dedup.candidates.ivf_join import ivf_join, measure_recall
 
         least, limit = self._threshold, self._max_pairs
-        found = join_cells(rows, least, self._tell, against=against, max_pairs=limit)
+        found = ivf_join(rows, least, self._on_progress, against=against, max_pairs=limit)
         share = measure_recall(found, rows, least, against=against, max_pairs=limit)
         if share is not None:
             self.recall = share if self.recall is None else min(self.recall, share)
         return found
 
 
-class WhitenedJoiner:
-    """Finds pairs that are near after whitening, which tells copies from what merely looks alike.
+class WhitenedJoin:
+    """Finds pairs that are near after whitening, which separates copies from similar images.
 
     Args:
-        joiner: Joins the whitened rows.
+        join: Joins the whitened rows.
         whitening: What whitens them.
     """
 
-    def __init__(self, joiner: ExactJoiner, whitening: Whitening) -> None:
-        self._joiner, self._whitening = joiner, whitening
+    def __init__(self, join: ExactJoin, whitening: Whitening) -> None:
+        self._join, self._whitening = join, whitening
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
         """Joins; the cosines are those after whitening."""
         left = self._whiten(rows)
         right = None if against is None else self._whiten(against)
-        first, second, cosines = self._joiner(left, against=right)
+        first, second, cosines = self._join(left, against=right)
         return rows.numbers[first], (against or rows).numbers[second], cosines
 
     def _whiten(self, rows: UnitRows) -> UnitRows:

@@ -1,15 +1,15 @@
-"""A few numbers of each row that bound from above its cosine with any other row.
+"""An upper bound of cosines from a few numbers per row: coordinates and the residual norm.
 
-An orthonormal basis V splits a unit row u into its coordinates p = uV and a rest of length r. For
-two rows u and w, with q and s,
+An orthonormal basis V splits a unit row u into its coordinates p = uV and a residual of norm r. For
+two rows u and w, with coordinates q and residual norm s of w,
 
-    u . w  =  p . q + rest(u) . rest(w)  <=  p . q + r s        (Cauchy and Schwarz)
+    u . w  =  p . q + residual(u) . residual(w)  <=  p . q + r s        (Cauchy and Schwarz)
 
 which is the inner product of (p, r) and (q, s): one more column. V holds the directions in which
-the rows vary most, so that r is small. More columns bound more tightly, and a second level takes
-the first one's bound, subtracts r s and adds its own columns. All is computed in float32: rests
-are lengthened, and ``Sketch.margins`` lowers thresholds, by what rounding can amount to, so that
-no pair is lost by it.
+the rows vary most, so that r is small. More columns bound more tightly: a second level takes the
+first one's bound, subtracts r s and adds its own columns. All is computed in float32: residual
+norms are rounded up, and ``Projections.rounding_slack`` lowers thresholds, by the most that
+rounding can amount to, so that no pair is lost by it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.unit_rows import UnitRows
 
-__all__ = ["Plan", "Run", "Sketch", "plan_sketch"]
+__all__ = ["ProjectionPlan", "Projections", "Run", "plan_projection"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -37,18 +37,18 @@ _SAMPLE_ROWS, _SAMPLE_PART = 4096, 20  # of so many rows one, but at least 2 D
 _LEAST_TRIED, _TRIED_STEP = 256, 8  # of the sample, to choose the levels: one in eight, or more
 _WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _MANY_PAIRS, _FEW_PAIRS_WIDTH = 1e9, 96  # with few pairs, more columns cost more than they save
-_SPARE = 16  # directions that are looked for beside those that are wanted
+_SPARE = 16  # directions that are computed beside the needed ones
 _WORTH_IT = 2e9  # below so many multiplications a basis costs more than it saves
 _TERMS = 128  # of a coordinate, added up together
 # Nanoseconds on one core, measured; only their ratios matter, and only for speed.
 _PER_COLUMN, _PER_PAIR = 0.028, 0.25
-_PER_PRODUCT = 0.04  # of sketching: for each of a row's values and of the basis's columns
+_PER_PRODUCT = 0.04  # of projecting, per value of a row and column of the basis
 _GATHER, _GATHER_COLUMN = 120.0, 0.4
 _CHECK, _CHECK_COLUMN = 1000.0, 5.0
 
 
 class Run(Protocol):
-    """What calls a function with each item and gives the results in order: ``map``, or a pool's."""
+    """Calls a function with each item, and gives the results in order: ``map``, or a pool's."""
 
     def __call__(
         self, function: Callable[[_Item], _Result], items: Iterable[_Item], /
@@ -57,20 +57,19 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How rows are sketched.
+class ProjectionPlan:
+    """How rows are projected.
 
     Attributes:
-        basis: ``(D, d)`` float32, columns orthonormal but for being rounded to it; None keeps the
-            rows as they are.
-        widths: Coordinates of each level, those of the levels before it included, ascending.
+        basis: ``(D, d)`` float32, columns orthonormal to rounding; None keeps the rows as they are.
+        widths: Number of coordinates up to and including each level, ascending.
     """
 
     basis: NDArray[np.float32] | None
     widths: tuple[int, ...]
 
-    def apply(self, rows: UnitRows, run: Run) -> Sketch:
-        """Sketches all rows; ``run`` calls what does the work."""
+    def apply(self, rows: UnitRows, run: Run) -> Projections:
+        """Projects all rows; ``run`` calls the function that does a part of them."""
         first = self.widths[0] + (self.basis is not None)
         shapes = [first, *(b - a + 2 for a, b in pairwise(self.widths))]
         levels = tuple(np.empty((len(rows), columns), np.float32) for columns in shapes)
@@ -82,31 +81,31 @@ class Plan:
 
         for _ in run(fill, rows.pieces()):
             pass
-        # Twice the bound k 2^-24 of a product of k columns and of rounding its operands.
-        margins = tuple(
+        # Twice the bound k 2^-24 of the rounding of a product of k columns and of its operands.
+        rounding_slack = tuple(
             float((sum(shapes[: n + 1]) + 8) * 2.0**-22 + slack) for n in range(len(shapes))
         )
-        return Sketch(levels, margins)
+        return Projections(levels, rounding_slack)
 
     def _columns(self, rows: UnitRows, where: slice, slack: float) -> list[NDArray[Any]]:
-        """The columns of each level: new coordinates, the rest's length, the last rest's."""
+        """The columns of each level: its coordinates, its residual norm, and that before it."""
         if self.basis is None:
             return [rows.take(where)]
         coordinates = _coordinates(rows, where, self.basis)
-        rests = [_rest(coordinates[:, :width], slack) for width in self.widths]
-        out = [np.column_stack([coordinates[:, : self.widths[0]], rests[0]])]
+        residuals = [_residual_norm(coordinates[:, :width], slack) for width in self.widths]
+        out = [np.column_stack([coordinates[:, : self.widths[0]], residuals[0]])]
         for n in range(1, len(self.widths)):
             new = coordinates[:, self.widths[n - 1] : self.widths[n]]
-            out.append(np.column_stack([new, rests[n], rests[n - 1]]))
+            out.append(np.column_stack([new, residuals[n], residuals[n - 1]]))
         return out
 
     def _slack(self, dim: int) -> float:
-        """How far float32 may put the product of two rows' coordinates, or a rest's square.
+        """The most that float32 rounds a product of two rows' coordinates, or a squared residual.
 
         A coordinate of a unit row is off by at most (128 + D / 128 + 4) 2^-24 of the sum of its
         terms' absolute values, which the unit lengths of the row and of the basis's column bound;
         the row's length by (D / 2 + 2) 2^-24. So the vector of d coordinates is off by at most
-        e = (sqrt(d) (132 + D / 128) + D / 2 + 2) 2^-24, and what is asked for by 2 e + e^2.
+        e = (sqrt(d) (132 + D / 128) + D / 2 + 2) 2^-24, and the product by 2 e + e^2.
         """
         if self.basis is None:
             return 0.0
@@ -115,23 +114,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Sketch:
-    """The sketches of some rows.
+class Projections:
+    """Some rows, projected.
 
     Attributes:
-        levels: ``(n, k)`` float32 each. The inner product of two rows of the first bounds their
-            cosine; those of the next levels, with the last column subtracted, tighten the bound.
-        margins: What to lower a threshold by at each level, for rounding.
+        levels: ``(n, k)`` float32 each. The inner product of two rows of the first level is at
+            least their cosine; those of the next levels, with the last column subtracted, tighten
+            this bound.
+        rounding_slack: How much to lower a threshold at each level, for rounding.
     """
 
     levels: tuple[NDArray[np.float32], ...]
-    margins: tuple[float, ...]
+    rounding_slack: tuple[float, ...]
 
 
-def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
-    """Chooses the basis and the widths that should make a join quickest.
+def plan_projection(rows: UnitRows, other: UnitRows, threshold: float) -> ProjectionPlan:
+    """Chooses the basis and the widths for which a join should be fastest.
 
-    Any choice gives the same pairs.
+    The pairs that a join finds don't depend on the choice.
 
     Args:
         rows: One side of the join.
@@ -143,7 +143,7 @@ def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
     most = min(dim // 2, _WIDTHS[-1] if pairs > _MANY_PAIRS else _FEW_PAIRS_WIDTH)
     widths = [width for width in _WIDTHS if width <= most]
     if len(rows) * len(other) * dim < _WORTH_IT or not widths:
-        return Plan(None, (dim,))
+        return ProjectionPlan(None, (dim,))
     count = min(_SAMPLE_ROWS, max(max(len(rows), len(other)) // _SAMPLE_PART, 2 * dim))
     left = rows.sample(count)
     right = left if other is rows else other.sample(count)
@@ -151,33 +151,33 @@ def plan_sketch(rows: UnitRows, other: UnitRows, threshold: float) -> Plan:
     step, apart = (min(max(len(one) // _LEAST_TRIED, 1), _TRIED_STEP) for one in (left, right))
     tried = left[::step], right[apart // 2 :: apart]  # not with themselves
     share, dense = _shares(tried, basis, widths, threshold)
-    sketched = len(rows) + (0 if other is rows else len(other))
-    a_column: float = _PER_PRODUCT * dim * sketched / pairs
+    projected = len(rows) + (0 if other is rows else len(other))
+    per_column: float = _PER_PRODUCT * dim * projected / pairs
 
     def cost(chain: tuple[int, ...]) -> float:
-        return a_column * chain[-1] + _cost(chain, share, dim)
+        return per_column * chain[-1] + _cost(chain, share, dim)
 
     chain = min(_chains(widths), key=cost)
     if cost(chain) > _cost((dim,), {dim: dense}, dim):
-        return Plan(None, (dim,))
+        return ProjectionPlan(None, (dim,))
     orthonormal, _ = np.linalg.qr(basis[:, : chain[-1]].astype(np.float64))
-    return Plan(np.ascontiguousarray(orthonormal, np.float32), chain)
+    return ProjectionPlan(np.ascontiguousarray(orthonormal, np.float32), chain)
 
 
 def _principal(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The directions in which rows vary most, most first: ``(D, count)``, or nearly these.
+    """The directions in which rows vary most, most first, approximately: ``(D, count)``.
 
-    Which directions they are matters for speed alone: float32 finds them, and, where they are few,
-    subspace iteration, a third of the time of finding all.
+    They only matter for speed, so float32 is enough, and where few are needed subspace iteration,
+    which takes a third of the time of a full decomposition.
 
     Source: Halko, Martinsson, Tropp, "Finding structure with randomness", 2011, algorithm 4.4.
     """
     gram = rows.T @ rows
-    spread = count + _SPARE
-    if 2 * spread > len(gram):
+    columns = count + _SPARE
+    if 2 * columns > len(gram):
         _, vectors = eigh(gram, driver="evd", check_finite=False)
     else:
-        start = np.random.default_rng(0).standard_normal((len(gram), spread), np.float32)
+        start = np.random.default_rng(0).standard_normal((len(gram), columns), np.float32)
         space, _ = np.linalg.qr(gram @ start)
         space, _ = np.linalg.qr(gram @ space)
         _, turn = np.linalg.eigh(space.T @ (gram @ space))
@@ -191,13 +191,13 @@ def _shares(
     widths: Sequence[int],
     threshold: float,
 ) -> tuple[dict[int, float], float]:
-    """The share of the tried pairs that each width leaves, and that is above the threshold."""
+    """The share of tried pairs whose bound, by width, and whose cosine reach the threshold."""
     left, right = (rows @ basis for rows in tried)
     products, done, share = np.zeros((len(left), len(right)), np.float32), 0, {}
     for width in widths:
         products += left[:, done:width] @ right[:, done:width].T
-        rests = np.outer(_rest(left[:, :width]), _rest(right[:, :width]))
-        share[width] = float((products + rests >= threshold).mean())
+        residuals = np.outer(_residual_norm(left[:, :width]), _residual_norm(right[:, :width]))
+        share[width] = float((products + residuals >= threshold).mean())
         done = width
     return share, float((tried[0] @ tried[1].T >= threshold).mean())
 
@@ -208,7 +208,7 @@ def _chains(widths: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def _cost(chain: tuple[int, ...], share: Mapping[int, float], dim: int) -> float:
-    """Nanoseconds a pair of rows."""
+    """Nanoseconds per pair of rows."""
     cost = _PER_PAIR + _PER_COLUMN * (chain[0] + 1)
     for before, width in pairwise(chain):
         cost += share[before] * (_GATHER + _GATHER_COLUMN * (width - before + 2))
@@ -216,7 +216,7 @@ def _cost(chain: tuple[int, ...], share: Mapping[int, float], dim: int) -> float
 
 
 def _coordinates(rows: UnitRows, where: slice, basis: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of unit rows, ``(n, d)``; few terms are added up at once, so that rounding stays small."""
+    """Coordinates of unit rows, ``(n, d)``, summed few terms at a time to keep rounding small."""
     taken, lengths = rows.coarse(where)
     out = np.zeros((len(taken), basis.shape[1]), np.float32)
     for start in range(0, rows.dim, _TERMS):
@@ -226,10 +226,10 @@ def _coordinates(rows: UnitRows, where: slice, basis: NDArray[np.float32]) -> ND
     return out
 
 
-def _rest(coordinates: NDArray[np.float32], slack: float = 0.0) -> NDArray[np.float32]:
-    """The length of what the coordinates leave of a unit row, ``(n,)``.
+def _residual_norm(coordinates: NDArray[np.float32], slack: float = 0.0) -> NDArray[np.float32]:
+    """The norm of what the coordinates leave of each unit row, ``(n,)``.
 
-    Never too small, if the square of the coordinates' length is too large by ``slack`` at most.
+    It is never too small if the coordinates' squared norm is too large by ``slack`` at most.
     """
     squares = np.einsum("nd,nd->n", coordinates, coordinates)
     slack += (coordinates.shape[1] + 4) * 2.0**-24  # of this very sum

@@ -1,4 +1,4 @@
-"""The rows of a store that are worth comparing: the first of each that are equal."""
+"""A store as input of a search, its equal rows grouped so that only one of each is compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embedkit.dedup.candidates.hamming_join import is_telling
+from embedkit.dedup.candidates.hamming_join import is_informative
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.utils.vectors import refuse_not_finite
 
@@ -18,22 +18,30 @@ if TYPE_CHECKING:
 
     from embedkit.store import EmbeddingStore
 
-__all__ = ["Origins", "Side", "as_keys", "digest_rows", "equal_keys", "spread"]
+__all__ = [
+    "DedupInput",
+    "Representatives",
+    "as_keys",
+    "digest_rows",
+    "equal_keys",
+    "expand_to_members",
+]
 
 _MOST_OF_A_HASH = 32
 
 
 @dataclass(frozen=True)
-class Origins:
-    """Which rows stand for which others.
+class Representatives:
+    """Groups of equal rows, each compared through its first row.
 
     Attributes:
-        origin: ``(N,)`` the first row that each row equals; itself, if there is none before it.
+        representative: ``(N,)`` the first row that each row equals; itself where there is none
+            before it.
         rows: ``(n,)`` the rows that are compared, ascending.
-        copies: ``(P, 2)`` pairs of a row that is compared and one that equals it.
+        copies: ``(P, 2)`` pairs of a compared row and a row that equals it.
     """
 
-    origin: NDArray[np.int64]
+    representative: NDArray[np.int64]
     rows: NDArray[np.int64]
     copies: NDArray[np.int64]
 
@@ -46,27 +54,28 @@ class Origins:
         *,
         most: int = 1,
     ) -> Self:
-        """From the rows' keys.
+        """Groups rows by equal keys.
 
         Args:
-            keys: ``(N,)``, of all rows.
-            rows: ``(m,)`` the rows that have a key worth comparing, ascending.
-            before: ``(N,)`` origins that were found by other keys, of which ``rows`` are some.
-            most: The most rows of one key that are all compared, none standing for another.
+            keys: ``(N,)`` a key for each row of the store.
+            rows: ``(m,)`` the rows whose keys are compared, ascending.
+            before: ``(N,)`` representatives that were found by other keys, of which ``rows`` are
+                some.
+            most: Groups of up to so many rows are compared row by row, without a representative.
         """
         copies, kept = equal_keys(keys[rows], rows)
         if most > 1:
-            _, place, many = np.unique(copies[:, 0], return_inverse=True, return_counts=True)
-            few = many[place.reshape(-1)] < most
-            kept = np.union1d(kept, copies[few, 1])
-            copies = copies[~few]
-        origin = np.arange(len(keys))
-        origin[copies[:, 1]] = copies[:, 0]
-        return cls(origin if before is None else origin[before], kept, copies)
+            _, place, sizes = np.unique(copies[:, 0], return_inverse=True, return_counts=True)
+            small = sizes[place.reshape(-1)] < most
+            kept = np.union1d(kept, copies[small, 1])
+            copies = copies[~small]
+        first = np.arange(len(keys))
+        first[copies[:, 1]] = copies[:, 0]
+        return cls(first if before is None else first[before], kept, copies)
 
 
-class Side:
-    """One store of a search; what takes a look at every row is found out when it is asked for.
+class DedupInput:
+    """One store of a search, with its hashes and equal rows, which are computed on first use.
 
     Attributes:
         store: The store, open.
@@ -82,7 +91,7 @@ class Side:
 
     @cached_property
     def contents(self) -> NDArray[np.void]:
-        """``(N,)`` content hashes, one value each, that sorts."""
+        """``(N,)`` content hashes, one sortable value each."""
         return as_keys(self.store.images("content_hash"))
 
     @cached_property
@@ -91,72 +100,79 @@ class Side:
         return self.store.images("phash").astype(np.uint64)
 
     @cached_property
-    def by_bytes(self) -> Origins:
-        """Rows of equal bytes."""
-        return Origins.of(self.contents, np.arange(len(self)))
+    def exact_content(self) -> Representatives:
+        """Rows grouped by equal content hash."""
+        return Representatives.of(self.contents, np.arange(len(self)))
 
     @cached_property
-    def by_embedding(self) -> Origins:
-        """Of what bytes leave, rows of equal embedding; zero ones aren't compared.
+    def equal_embedding(self) -> Representatives:
+        """Representatives of ``exact_content`` grouped by equal embedding, zero vectors left out.
 
         Raises:
             StoreError: An embedding isn't finite.
         """
         digests, nonzero = digest_rows(self.store)
-        rows = self.by_bytes.rows
-        return Origins.of(digests, rows[nonzero[rows]], self.by_bytes.origin)
+        rows = self.exact_content.rows
+        return Representatives.of(digests, rows[nonzero[rows]], self.exact_content.representative)
 
     @cached_property
     def distinct(self) -> UnitRows:
         """The rows that are compared by their embeddings."""
-        return UnitRows(self.store.embeddings, self.by_embedding.rows)
+        return UnitRows(self.store.embeddings, self.equal_embedding.rows)
 
     @cached_property
-    def by_hash(self) -> Origins:
-        """Of what bytes leave, rows of equal perceptual hash, where it says something.
+    def equal_hash(self) -> Representatives:
+        """Representatives of ``exact_content`` grouped by equal informative perceptual hash.
 
-        They may be unlike otherwise, so only where they are many one stands for the others.
+        Images of one hash may still differ, so only groups above 32 rows get a representative.
         """
-        rows = self.by_bytes.rows
-        telling = rows[is_telling(self.hashes[rows])]
-        return Origins.of(self.hashes, telling, self.by_bytes.origin, most=_MOST_OF_A_HASH)
+        rows = self.exact_content.rows
+        informative = rows[is_informative(self.hashes[rows])]
+        return Representatives.of(
+            self.hashes, informative, self.exact_content.representative, most=_MOST_OF_A_HASH
+        )
 
 
-def spread(pairs: NDArray[np.int64], left: Origins, right: Origins) -> NDArray[np.int64]:
-    """Pairs of rows that stand for others, between two stores, to pairs that name all of them.
+def expand_to_members(
+    pairs: NDArray[np.int64], left: Representatives, right: Representatives
+) -> NDArray[np.int64]:
+    """Expands pairs of representatives between two stores so that every member is in a pair.
 
-    n rows that equal the first of a pair and m that equal the second are n + m - 1 pairs: each
-    with the row that stands for those of the other store.
+    A pair whose first row represents n rows and whose second represents m becomes n + m - 1 pairs:
+    each member of the one side with the representative of the other.
 
     Args:
         pairs: ``(P, 2)`` of compared rows.
         left: Of the first store.
         right: Of the second store.
+
+    Returns:
+        ``(Q, 2)`` rows, sorted, each pair once.
     """
-    firsts = _members(pairs[:, 0], left.origin)
-    seconds = _members(pairs[:, 1], right.origin)
-    out = [
-        np.stack([firsts[1], pairs[firsts[0], 1]], axis=1),
-        np.stack([pairs[seconds[0], 0], seconds[1]], axis=1),
+    place, first = _members(pairs[:, 0], left.representative)
+    other_place, second = _members(pairs[:, 1], right.representative)
+    expanded = [
+        np.stack([first, pairs[place, 1]], axis=1),
+        np.stack([pairs[other_place, 0], second], axis=1),
     ]
-    return np.unique(np.concatenate(out), axis=0)
+    return np.unique(np.concatenate(expanded), axis=0)
 
 
 def _members(
-    rows: NDArray[np.int64], origin: NDArray[np.int64]
+    rows: NDArray[np.int64], representative: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows that each of ``rows`` stands for: its place in ``rows``, and the member."""
-    order = np.argsort(origin, kind="stable")
-    begin, end = (np.searchsorted(origin[order], rows, side) for side in ("left", "right"))
-    many = end - begin
-    step = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
-    return np.repeat(np.arange(len(rows)), many), order[np.repeat(begin, many) + step]
+    """The rows that each of ``rows`` represents: its place in ``rows``, and the member."""
+    order = np.argsort(representative, kind="stable")
+    begin, end = (np.searchsorted(representative[order], rows, at) for at in ("left", "right"))
+    count = end - begin
+    step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(np.arange(len(rows)), count), order[np.repeat(begin, count) + step]
 
 
 def equal_keys(
     keys: NDArray[Any], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Joins rows of equal keys to the first one of them, so that n copies are n - 1 pairs.
+    """Pairs rows of equal keys with the first of them, so that n equal rows are n - 1 pairs.
 
     Args:
         keys: ``(n,)`` of any dtype that sorts, a key for each of ``rows``.
@@ -166,9 +182,9 @@ def equal_keys(
         ``(P, 2)`` pairs (first row, copy), and ``(m,)`` the rows with the copies left out.
     """
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    origin = rows[first[inverse.reshape(-1)]]
-    copies = origin != rows
-    return np.stack([origin[copies], rows[copies]], axis=1), rows[~copies]
+    representative = rows[first[inverse.reshape(-1)]]
+    copies = representative != rows
+    return np.stack([representative[copies], rows[copies]], axis=1), rows[~copies]
 
 
 def digest_rows(store: EmbeddingStore) -> tuple[NDArray[np.void], NDArray[np.bool_]]:

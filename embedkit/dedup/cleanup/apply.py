@@ -1,4 +1,4 @@
-"""Carrying out a plan, taking it back, and freeing the space."""
+"""Applies a plan, undoes it, and purges what it put aside."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from embedkit.dedup.cleanup.journal import Entry, FileAction, Journal, Run
-from embedkit.dedup.cleanup.operations import carry_out, is_keeper_there, restore, settle, tidy
+from embedkit.dedup.cleanup.operations import carry_out, is_keeper_there, recover, restore, tidy
 from embedkit.dedup.cleanup.plan_csv import read_plan
 from embedkit.dedup.cleanup.safe_move import (
     RefusedError,
     is_writable,
-    look,
     nearest_folder,
+    read_file,
     reasons,
 )
 from embedkit.errors import DedupError
@@ -32,7 +32,7 @@ __all__ = ["Applied", "Outcome", "apply_plan", "purge_journal", "undo_journal"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one file.
+    """The outcome for one file.
 
     Attributes:
         path: The file.
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of all files.
+    """The outcomes for all files.
 
     Attributes:
         outcomes: One for each file.
@@ -81,24 +81,24 @@ def apply_plan(
     execute: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> Applied:
-    """Carries out a plan, or without ``execute`` tells what would be done.
+    """Applies a plan, or without ``execute`` reports what would be done.
 
-    Just before a file is touched it is read again and must have the plan's content hash, and the
+    Just before a file is changed it is read again and must have the plan's content hash, and the
     file that it is a copy of, or a kept one of the same bytes, must be there, be another file, and
-    have its own content hash. A file whose turn it isn't for one of these reasons is refused, and
-    the others go on.
+    have its own content hash. A file that fails one of these checks is refused, and the next ones
+    are processed.
 
     Every action first moves the file to ``to``, below its whole path. ``hardlink`` (same bytes
     only) and ``symlink`` then put a link to the kept file in its place. So every action can be
-    taken back by ``undo_journal``; ``purge_journal`` frees the space of all but ``move``. Killed
-    at any moment, the same call goes on.
+    undone by ``undo_journal``; ``purge_journal`` frees the space of all but ``move``. If the
+    process is killed at any moment, the same call resumes.
 
     Args:
         plan: A plan's CSV file.
-        action: What to do with the files that go; ``list`` only checks them.
-        to: The folder that they go to, needed for ``move``; None is ``<journal>.trash``.
+        action: What to do with the removed files; ``list`` only checks them.
+        to: The folder that they are moved to, needed for ``move``; None is ``<journal>.trash``.
         journal: None is ``<plan>.journal``.
-        execute: Do it.
+        execute: Whether to change files; False is a dry run.
         on_outcome: Called after each file.
 
     Raises:
@@ -108,9 +108,9 @@ def apply_plan(
     if action not in {"list", *get_args(FileAction)}:
         raise ValueError(f"no action {action!r}: list, {', '.join(get_args(FileAction))}")
     if action == "move" and to is None:
-        raise ValueError("move needs --to, the folder to move to")
+        raise ValueError("move needs to=..., the folder to move to")
     if action == "list" and (execute or to is not None):
-        raise ValueError("list only checks the files: neither --execute nor --to go with it")
+        raise ValueError("list only checks the files: neither execute=True nor to=... goes with it")
     read = read_plan(plan)
     path = Path(os.path.abspath(journal or f"{os.fspath(plan)}.journal"))  # noqa: PTH100
     folder = os.path.realpath(to or f"{path}.trash")
@@ -131,9 +131,9 @@ def _refuse_folder(folder: Path) -> None:
     """Refuses a folder to move to that can't be made or written, before any file is looked at."""
     nearest = nearest_folder(folder)
     if not nearest.is_dir():
-        raise DedupError(f"{nearest}: is no folder; choose another --to")
+        raise DedupError(f"{nearest}: is no folder; choose another to=...")
     if not is_writable(nearest):
-        raise DedupError(f"{nearest}: nothing may be written there; choose another --to")
+        raise DedupError(f"{nearest}: nothing may be written there; choose another to=...")
 
 
 def _each(
@@ -157,7 +157,7 @@ class _Worker:
         self._plan = plan
         self._run = run
         self._check_target = check_target
-        self._gone: dict[tuple[int, int], str] = {}  # inodes, and the name that each went by
+        self._removed: dict[tuple[int, int], str] = {}  # inodes, and the name that each went by
 
     def preview(self, row: PlanRow) -> Outcome:
         """What would become of a file."""
@@ -171,14 +171,14 @@ class _Worker:
                         raise RefusedError(f"nothing may be written in {folder}")
         except RefusedError as exc:
             return Outcome(row.path, "refused", reason=str(exc))
-        self._gone[entry.inode] = row.path
+        self._removed[entry.inode] = row.path
         return Outcome(row.path, "done", entry.nbytes, entry.target)
 
     def remember(self, journal: Journal) -> None:
         """Takes note of the files that went in an earlier run."""
         for entry in journal.entries.values():
             if entry.status in {"begun", "done"}:
-                self._gone[entry.inode] = entry.path
+                self._removed[entry.inode] = entry.path
 
     def work(self, row: PlanRow, journal: Journal) -> Outcome:
         """Does it."""
@@ -186,24 +186,24 @@ class _Worker:
             before = journal.entries.get(row.path)
             if before is not None:
                 is_over = before.status in {"done", "purged"}
-                if is_over or (before.status == "begun" and settle(journal, before)):
+                if is_over or (before.status == "begun" and recover(journal, before)):
                     return Outcome(row.path, "before", before.nbytes, before.target)
             entry, seen = self._check(row)
             carry_out(journal, entry, seen)
         except RefusedError as exc:
             return Outcome(row.path, "refused", reason=str(exc))
-        self._gone[entry.inode] = row.path
+        self._removed[entry.inode] = row.path
         return Outcome(row.path, "done", entry.nbytes, entry.target)
 
     def _check(self, row: PlanRow) -> tuple[Entry, SeenFile]:
         """What to do with a file, if it is the one that was embedded and something else stays."""
-        seen = look(row.path)
+        seen = read_file(row.path)
         if seen is None:
             raise RefusedError("no such file")
         if seen.sha256 != row.content_hash:
             raise RefusedError("changed since it was embedded: other bytes")
-        if self._gone.get(seen.inode, row.path) != row.path:
-            raise RefusedError(f"the same file as {self._gone[seen.inode]}, which goes already")
+        if self._removed.get(seen.inode, row.path) != row.path:
+            raise RefusedError(f"the same file as {self._removed[seen.inode]}, which goes already")
         keeper, kept = self._keeper(row, seen)
         if self._run.action == "hardlink":
             if kept.sha256 != seen.sha256:
@@ -228,7 +228,7 @@ class _Worker:
         reason = ""
         for kept in self._plan.keepers(row):
             try:
-                found = look(kept.path)
+                found = read_file(kept.path)
                 if found is None:
                     reason = "is gone"
                 elif found.sha256 != kept.content_hash:
@@ -246,10 +246,10 @@ class _Worker:
 def undo_journal(
     journal: str | os.PathLike[str], *, on_outcome: Callable[[Outcome], None] | None = None
 ) -> Applied:
-    """Takes back all that a journal tells of, the last first.
+    """Undoes every change that a journal records, the last first.
 
     A file whose place is taken by something else meanwhile, or whose copy was changed or purged, is
-    refused, and the others go on. Killed at any moment, the same call goes on.
+    refused, and the next ones are processed. If the process is killed, the same call resumes.
 
     Raises:
         DedupError: The journal can't be used.
@@ -282,10 +282,10 @@ def purge_journal(
     execute: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> Applied:
-    """Deletes for good what a plan's ``delete``, ``hardlink`` or ``symlink`` put aside.
+    """Deletes for good the files that ``delete``, ``hardlink`` or ``symlink`` put aside.
 
     It can't be undone. Just before, the kept file must be there with its content hash. Without
-    ``execute`` it tells what would be deleted.
+    ``execute`` it reports what would be deleted.
 
     Raises:
         DedupError: The journal can't be used, or is of ``move``.
@@ -330,7 +330,7 @@ def _why_not_purge(entry: Entry) -> str:
     if not is_keeper_there(entry):
         return f"the file that was kept isn't there as it was: {entry.keeper}"
     try:
-        moved = look(entry.target)
+        moved = read_file(entry.target)
     except RefusedError as exc:
         return f"{entry.target}: {exc}"
     if moved is None:

@@ -1,4 +1,4 @@
-"""What to keep of each group, and of what the others are copies."""
+"""Selects which images of a group are kept, and which kept image each other one is a copy of."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from embedkit.dedup.cleanup.keep_policy import KeepPolicy
     from embedkit.dedup.results import Duplicates
 
-__all__ = ["Chooser", "Verdict", "candidate_of", "members_of"]
+__all__ = ["Decision", "KeepSelection", "candidate_of", "members_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to become of an image.
+class Decision:
+    """Whether an image is kept or removed.
 
     Attributes:
         image: Its place among the images that were found.
@@ -36,12 +36,12 @@ class Verdict:
     why: str
 
 
-class Chooser:
-    """Chooses what to keep, so that whatever goes is a copy of something that stays.
+class KeepSelection:
+    """Selects the images to keep, so that each removed image is a copy of a kept one.
 
-    The image that the policy puts first is kept. Each next one goes if it is in a pair with an
-    image that is kept, or is the same as one that is; otherwise it is kept too. So nothing goes
-    only because it is connected through others.
+    The image that the policy puts first is kept. Each next one is removed if it is in a pair with a
+    kept image, or equals one; otherwise it is kept too. So no image is removed only because it is
+    connected through others.
 
     Args:
         found: What was found.
@@ -59,7 +59,7 @@ class Chooser:
         count = int(self._evidence.alike.max(initial=-1)) + 1
         self._kept = np.full(count, -1, np.int64)
 
-    def choose(self, members: Sequence[tuple[int, Candidate]]) -> list[Verdict]:
+    def choose(self, members: Sequence[tuple[int, Candidate]]) -> list[Decision]:
         """Decides about one group.
 
         With two stores the images of ``against`` are all kept, and those of the store go where
@@ -70,19 +70,19 @@ class Chooser:
                 kept or go.
 
         Returns:
-            A verdict for each, in the policy's order.
+            A decision for each, in the policy's order.
         """
         alike = self._evidence.alike
         ranked = self.rank(members)
-        verdicts = []
+        decisions = []
         for place, (image, candidate) in enumerate(ranked):
-            verdict = self._judge(image, candidate, is_first=place == 0)
+            decision = self._decide(image, candidate, is_first=place == 0)
             may_stand = self._found.against is None or self._is_fixed[image]
-            if verdict.copy_of is None and may_stand and self._kept[alike[image]] < 0:
+            if decision.copy_of is None and may_stand and self._kept[alike[image]] < 0:
                 self._kept[alike[image]] = image
-            verdicts.append(verdict)
+            decisions.append(decision)
         self._kept[alike[[image for image, _ in ranked]]] = -1
-        return verdicts
+        return decisions
 
     def rank(self, members: Sequence[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
         """Images in the policy's order, those of ``against`` before all others."""
@@ -90,16 +90,16 @@ class Chooser:
         ranked.sort(key=lambda member: not self._is_fixed[member[0]])
         return ranked
 
-    def _judge(self, image: int, candidate: Candidate, *, is_first: bool) -> Verdict:
+    def _decide(self, image: int, candidate: Candidate, *, is_first: bool) -> Decision:
         if self._is_fixed[image]:
-            return Verdict(image, None, None, "image of the other store")
+            return Decision(image, None, None, "image of the other store")
         original = self._evidence.best(image, self._kept)
         if original is None:
             why = self._policy.describe(candidate) if is_first else "in no pair with what is kept"
-            return Verdict(image, None, None, why)
+            return Decision(image, None, None, why)
         kept, pair = original
         score = 1.0 if pair < 0 else float(self._found.pairs.score[pair])
-        return Verdict(image, kept, score, self._why(image, kept, pair))
+        return Decision(image, kept, score, self._why(image, kept, pair))
 
     def _why(self, image: int, kept: int, pair: int) -> str:
         if pair >= 0:
@@ -109,7 +109,7 @@ class Chooser:
 
 
 def candidate_of(found: Duplicates, image: int, modified: int = 0) -> Candidate:
-    """What the stores know of an image that may be kept."""
+    """The facts that the stores hold about an image that may be kept."""
     images = found.images
     return Candidate(
         images.ids[image],

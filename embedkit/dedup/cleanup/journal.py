@@ -1,4 +1,25 @@
-"""The journal of what was done to files: JSON lines that are only ever added to, each durable."""
+"""The journal of an applied plan: JSON lines, only ever appended to, each synced to disk.
+
+A line ``start`` says what is applied; each other line is the new status of one file, written before
+and after the file is changed. The status of a file goes through these states:
+
+.. code-block:: mermaid
+
+    stateDiagram-v2
+        [*] --> begun: apply, before the file is moved
+        begun --> done: moved to the target, and linked if requested
+        begun --> undone: refused, or interrupted with the file still in its place
+        begun --> undoing: undo, or recovery finds the kept file missing
+        done --> undoing: undo, before the file is moved back
+        undoing --> undone: the file is back in its place
+        undone --> begun: apply again
+        done --> purging: purge, before the target is deleted
+        purging --> purged: the target is deleted
+        purged --> [*]
+
+A kill leaves ``begun``, ``undoing`` or ``purging``: apply, undo and purge respectively, run again,
+compare the disk with the entry and complete the step.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +52,11 @@ Status = Literal["begun", "done", "undoing", "undone", "purging", "purged"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the journal is of.
+    """What is applied.
 
     Attributes:
-        action: What is done to the files that go.
-        to: The folder that they go to, absolute.
+        action: What is done to the files that are removed.
+        to: The folder that they are moved to, absolute.
         plan: The plan, as it was given.
         plan_sha256: SHA-256 (hex) of the plan.
     """
@@ -48,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file that goes.
+    """One removed file.
 
     Attributes:
         path: Where it was.
@@ -81,7 +102,7 @@ class Entry:
 
 
 class Journal:
-    """What was done, read from the file; get it from ``Journal.locked``.
+    """The run and the entries of a journal file; opened by ``Journal.locked``.
 
     Attributes:
         path: The file.
@@ -121,20 +142,21 @@ class Journal:
             journal._close()
 
     def start(self, run: Run) -> None:
-        """Begins, or goes on with, what ``run`` says.
+        """Begins or resumes a run.
 
         Raises:
-            DedupError: The journal is of something else, which isn't undone.
+            DedupError: The journal is of another run that isn't undone, or an undo or a purge was
+                interrupted.
         """
         waiting = [e for e in self.entries.values() if e.status not in {"undone", "purged"}]
         if self.run is not None and waiting:
             for name in ("action", "to", "plan_sha256"):
                 old, new = getattr(self.run, name), getattr(run, name)
                 if old != new:
-                    told = "the plan has changed" if name == "plan_sha256" else f"{old} != {new}"
+                    why = "the plan has changed" if name == "plan_sha256" else f"{old} != {new}"
                     raise DedupError(
-                        f"{self.path}: made otherwise than asked now ({told}); undo it, or give "
-                        "another --journal"
+                        f"{self.path}: was created with different settings ({why}); undo it, or "
+                        "give another journal=..."
                     )
         for entry in waiting:
             if entry.status in {"undoing", "purging"}:
@@ -154,7 +176,7 @@ class Journal:
             )
 
     def begin(self, entry: Entry) -> None:
-        """Writes down what is going to be done to a file."""
+        """Records that a file is about to be changed."""
         self._append(
             {
                 "event": "begun",
@@ -170,11 +192,11 @@ class Journal:
         )
 
     def mark(self, path: str, status: Status) -> None:
-        """Writes down how far a file is."""
+        """Records the new status of a file."""
         self._append({"event": status, "time": _now(), "path": path})
 
     def _open(self, *, create: bool, read_only: bool) -> None:
-        """Reads all lines; one that was cut off at the end by a kill is left out."""
+        """Reads all lines but an incomplete last one, which a kill may leave."""
         import fcntl  # not everywhere, where the rest of embedkit is
 
         flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND
@@ -233,7 +255,7 @@ class Journal:
         self._take(record)
 
     def _take(self, record: dict[str, Any]) -> None:
-        """Takes a line into account."""
+        """Applies a line to ``run`` and ``entries``."""
         event = record["event"]
         if event == "start":
             self.run = _run(record)

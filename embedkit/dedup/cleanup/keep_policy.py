@@ -34,7 +34,7 @@ _FEW_COLORS = {"GIF"}
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is known of an image that may be kept.
+    """Facts about an image that may be kept.
 
     Attributes:
         id: Its id.
@@ -92,9 +92,9 @@ class KeepPolicy:
             raise ValueError(f"can't keep {self.keep!r}: {', '.join(KEEPS)}")
         takes_prefer = self.keep in {"path-priority", "split-priority"}
         if self.prefer and not takes_prefer:
-            raise ValueError("--prefer goes with path-priority and split-priority only")
+            raise ValueError("prefer=... goes with path-priority and split-priority only")
         if self.keep == "path-priority" and not self.prefer:
-            raise ValueError("path-priority needs --prefer PATTERN, once or more, best first")
+            raise ValueError("path-priority needs prefer=PATTERN, once or more, best first")
 
     def rank(self, candidate: Candidate) -> tuple[Any, ...]:
         """Sorts candidates, the one to keep first."""
@@ -112,7 +112,7 @@ class KeepPolicy:
         return [re.compile(translate(pattern), re.DOTALL) for pattern in self.prefer]
 
     def _path(self, candidate: Candidate) -> int:
-        matches = (i for i, wanted in enumerate(self._patterns) if wanted.match(candidate.id))
+        matches = (i for i, pattern in enumerate(self._patterns) if pattern.match(candidate.id))
         return next(matches, len(self._patterns))
 
     def _split(self, candidate: Candidate) -> int:

@@ -1,4 +1,7 @@
-"""What is done to one file, step by step, and how it is gone on with or taken back."""
+"""The operations on one file: carry out, recover after an interruption, restore.
+
+Each records its steps in the journal, whose module draws the states of an entry.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from embedkit.dedup.cleanup.safe_move import (
     RefusedError,
-    look,
     make_folders,
     move_file,
+    read_file,
     reasons,
     remove_empty_folders,
     remove_part,
@@ -23,16 +26,16 @@ if TYPE_CHECKING:
     from embedkit.dedup.cleanup.journal import Entry, Journal
     from embedkit.dedup.cleanup.safe_move import SeenFile
 
-__all__ = ["carry_out", "is_keeper_there", "restore", "settle", "tidy"]
+__all__ = ["carry_out", "is_keeper_there", "recover", "restore", "tidy"]
 
 _LINKS = ("hardlink", "symlink")
 
 
 def carry_out(journal: Journal, entry: Entry, seen: SeenFile) -> None:
-    """Moves a file away, and puts a link in its place if that is asked.
+    """Moves a file away, and puts a link in its place if the action is to link.
 
     Args:
-        journal: Told before and after.
+        journal: Records the file before and after.
         entry: What to do.
         seen: The file as it was checked.
 
@@ -48,27 +51,27 @@ def carry_out(journal: Journal, entry: Entry, seen: SeenFile) -> None:
         if entry.action in _LINKS:
             _link_or_put_back(entry)
     except RefusedError:
-        if _is_original(entry):  # else the journal stays at begun, and a rerun settles it
+        if _is_original(entry):  # else the journal stays at begun, and a rerun recovers it
             tidy(entry)
             journal.mark(entry.path, "undone")
         raise
     journal.mark(entry.path, "done")
 
 
-def settle(journal: Journal, entry: Entry) -> bool:
-    """Brings what was interrupted to an end, forward if the file is away already.
+def recover(journal: Journal, entry: Entry) -> bool:
+    """Completes an interrupted operation: forward if the file is moved already, else back.
 
     Returns:
-        Whether it is done; otherwise nothing is, and the file is where it was.
+        Whether the file is moved; if not, it is in its place and the entry is undone.
 
     Raises:
-        RefusedError: Neither the file nor what was moved is there as it was.
+        RefusedError: Neither the file nor the moved one is there unchanged.
     """
     if _is_original(entry):
         _drop_target(entry)
         journal.mark(entry.path, "undone")
         return False
-    moved = look(entry.target)
+    moved = read_file(entry.target)
     if moved is None or moved.sha256 != entry.sha256:
         raise RefusedError(f"neither it nor {entry.target} is there as it was")
     if entry.action in _LINKS and not _is_our_link(entry):
@@ -83,7 +86,7 @@ def settle(journal: Journal, entry: Entry) -> bool:
 
 
 def restore(journal: Journal, entry: Entry) -> None:
-    """Puts a file back to where it was.
+    """Moves a file back to its place.
 
     Raises:
         RefusedError: What was moved isn't there as it was, or something else took its place.
@@ -103,7 +106,7 @@ def restore(journal: Journal, entry: Entry) -> None:
 def is_keeper_there(entry: Entry) -> bool:
     """Whether the file that was kept is there with the right bytes, and isn't the one that went."""
     try:
-        seen = look(entry.keeper)
+        seen = read_file(entry.keeper)
         moved = Path(entry.target).lstat() if os.path.lexists(entry.target) else None
     except (RefusedError, OSError):
         return False
@@ -124,7 +127,7 @@ def _is_original(entry: Entry) -> bool:
     if _is_our_link(entry):
         return False
     try:
-        seen = look(entry.path)
+        seen = read_file(entry.path)
     except RefusedError:
         return False
     return seen is not None and seen.sha256 == entry.sha256
@@ -153,7 +156,7 @@ def _drop_target(entry: Entry) -> None:
     target = Path(entry.target)
     with reasons():
         if os.path.lexists(target) and target.lstat().st_size:
-            copy = look(entry.target)
+            copy = read_file(entry.target)
             if copy is None or copy.sha256 != entry.sha256:
                 raise RefusedError(f"{target} is no copy of it")
         target.unlink(missing_ok=True)
@@ -161,7 +164,7 @@ def _drop_target(entry: Entry) -> None:
 
 
 def _put_back(entry: Entry) -> None:
-    moved = look(entry.target)
+    moved = read_file(entry.target)
     if moved is None or moved.sha256 != entry.sha256:
         raise RefusedError(f"{entry.target} isn't there as it was")
     place = Path(entry.path)

@@ -79,7 +79,7 @@ def encode_name(name: str) -> str:
 
 
 def decode_name(text: str) -> str:
-    """What ``encode_name`` wrote.
+    """Reads a name that ``encode_name`` wrote.
 
     Raises:
         ValueError: A ``%`` isn't followed by two hexadecimal digits, or a byte is zero.

@@ -1,12 +1,12 @@
-"""A plan: which image of each group is kept, and which go."""
+"""A plan: which images of each group are kept, and which are removed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from embedkit.dedup.cleanup.choose import Chooser, candidate_of, members_of
+from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.dedup.cleanup.paths import PlainFile, find_file
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from embedkit.dedup.cleanup.choose import Verdict
+    from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
     from embedkit.dedup.results import Duplicates
 
@@ -25,7 +25,7 @@ Action = Literal["keep", "remove", "none"]
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """What is to become of one image.
+    """The planned action for one image.
 
     Attributes:
         group: Number of its group, as in ``groups.parquet``.
@@ -86,9 +86,9 @@ def make_plan(
     """
     policy = KeepPolicy(keep, tuple(prefer))
     if found.against is not None and keep != "split-priority":
-        raise ValueError("between two stores only --keep split-priority: the other store's stay")
+        raise ValueError("between two stores only keep=split-priority: the other store's stay")
     if found.linkage == "pairs":
-        raise ValueError("only pairs were found, no groups; 'dedup rethreshold --linkage' groups")
+        raise ValueError("only pairs were found, no groups: rethreshold with linkage=single")
     planner = _Planner(found, policy, Path(root))
     return tuple(row for members in members_of(found) for row in planner.plan(members))
 
@@ -98,7 +98,7 @@ class _Planner:
 
     def __init__(self, found: Duplicates, policy: KeepPolicy, root: Path) -> None:
         self._found = found
-        self._chooser = Chooser(found, policy)
+        self._selection = KeepSelection(found, policy)
         self._root = root
         self._seen: dict[tuple[int, int], str] = {}
 
@@ -113,11 +113,11 @@ class _Planner:
                 files[image] = file
         candidates = self._first_names(files, problems)
         rows = []
-        for verdict in self._chooser.choose(candidates):
-            if self._is_alone(verdict):
-                problems[verdict.image] = "its copy in the other store can't be acted on"
+        for decision in self._selection.choose(candidates):
+            if self._is_alone(decision):
+                problems[decision.image] = "its copy in the other store can't be acted on"
             else:
-                rows.append(self._row(verdict, files))
+                rows.append(self._row(decision, files))
         rows.sort(key=lambda row: row.action)
         return rows + [self._none(n, problems[n]) for n in members if n in problems]
 
@@ -139,7 +139,7 @@ class _Planner:
             for image, file in files.items()
         ]
         named = []
-        for image, candidate in self._chooser.rank(candidates):
+        for image, candidate in self._selection.rank(candidates):
             file = files[image]
             if file.inode in self._seen:
                 problems[image] = f"the same file as {self._seen[file.inode]}"
@@ -148,49 +148,38 @@ class _Planner:
                 named.append((image, candidate))
         return named
 
-    def _is_alone(self, verdict: Verdict) -> bool:
+    def _is_alone(self, decision: Decision) -> bool:
         return (
             self._found.against is not None
-            and verdict.copy_of is None
-            and bool(self._found.groups.node[verdict.image] < self._found.store.rows)
+            and decision.copy_of is None
+            and bool(self._found.groups.node[decision.image] < self._found.store.rows)
         )
 
-    def _row(self, verdict: Verdict, files: Mapping[int, PlainFile]) -> PlanRow:
-        kept = "" if verdict.copy_of is None else files[verdict.copy_of].path
-        return self._describe(
-            verdict.image,
+    def _row(self, decision: Decision, files: Mapping[int, PlainFile]) -> PlanRow:
+        kept = "" if decision.copy_of is None else files[decision.copy_of].path
+        row = self._none(decision.image, decision.why)
+        return replace(
+            row,
             action="remove" if kept else "keep",
-            path=files[verdict.image].path,
+            path=files[decision.image].path,
             copy_of=kept,
-            score=verdict.score,
-            reason=verdict.why,
+            score=decision.score,
         )
 
     def _none(self, image: int, why: str) -> PlanRow:
-        return self._describe(image, action="none", path="", copy_of="", score=None, reason=why)
-
-    def _describe(
-        self,
-        image: int,
-        *,
-        action: Action,
-        path: str,
-        copy_of: str,
-        score: float | None,
-        reason: str,
-    ) -> PlanRow:
+        """The row of an image that can't be acted on."""
         images = self._found.images
         return PlanRow(
             group=int(self._found.groups.group[image]),
-            action=action,
+            action="none",
             id=images.ids[image],
-            path=path,
-            copy_of=copy_of,
+            path="",
+            copy_of="",
             content_hash=images.content_hash[image].tobytes().hex(),
             width=int(images.width[image]),
             height=int(images.height[image]),
             nbytes=int(images.nbytes[image]),
             format=images.formats[image],
-            score=score,
-            reason=reason,
+            score=None,
+            reason=why,
         )

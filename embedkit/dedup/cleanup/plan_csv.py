@@ -79,7 +79,7 @@ def write_plan(
     """
     path = Path(path)
     if (path.exists() or path.is_symlink()) and not (overwrite and path.is_file()):
-        hint = "--overwrite replaces it" if path.is_file() else "choose another output"
+        hint = "overwrite=True replaces it" if path.is_file() else "choose another output"
         raise DedupError(f"{path}: exists already; {hint}")
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

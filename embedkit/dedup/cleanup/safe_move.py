@@ -1,4 +1,4 @@
-"""Looking at files and moving them so that nothing is followed, overwritten or lost."""
+"""Reads and moves files; follows no symbolic link, overwrites nothing, loses nothing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = [
     "RefusedError",
     "SeenFile",
     "is_writable",
-    "look",
     "make_folders",
     "move_file",
     "nearest_folder",
+    "read_file",
     "reasons",
     "remove_empty_folders",
     "remove_part",
@@ -62,7 +62,7 @@ class SeenFile:
         return _identity(status) == (*self.inode, self.nbytes, self.modified)
 
 
-def look(path: str) -> SeenFile | None:
+def read_file(path: str) -> SeenFile | None:
     """Reads a file; None if there is none.
 
     Raises:
@@ -122,7 +122,7 @@ def _rename(source: str, target: str, seen: SeenFile) -> None:
             raise
         _copy(source, target, seen)
     else:
-        if not seen.is_still(target):  # another file took its name since it was looked at
+        if not seen.is_still(target):  # another file took its name since it was read
             os.link(target, source, follow_symlinks=False)
             Path(target).unlink()
             raise RefusedError("changed at the last moment; it stays")
@@ -176,7 +176,7 @@ def nearest_folder(folder: Path) -> Path:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files may be made in a folder and taken from it, as far as its rights tell."""
+    """Whether files may be created in a folder and removed from it, by its permissions."""
     return os.access(folder, os.W_OK | os.X_OK)
 
 
@@ -215,7 +215,7 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
 
 @contextmanager
 def reasons() -> Iterator[None]:
-    """Turns what the system refuses into a reason."""
+    """Turns an ``OSError`` into a ``RefusedError``."""
     try:
         yield
     except FileExistsError as exc:

@@ -45,7 +45,7 @@ class Evidence:
         self._starts = np.searchsorted(mine[order], np.arange(count + 1))
 
     def best(self, image: int, among: NDArray[np.int64]) -> tuple[int, int] | None:
-        """The image that is surest to be a copy of ``image``, of those that ``among`` names.
+        """The highest-scoring copy of ``image`` among those that ``among`` names.
 
         Args:
             image: An image.
@@ -67,33 +67,33 @@ class Evidence:
 
 
 def describe_pair(pairs: Pairs, number: int) -> str:
-    """What a pair was found by, in words."""
+    """Why a pair is one, in words."""
     if pairs.exact[number]:
         return "same bytes"
     parts = [f"cosine {pairs.cosine[number]:.3f}"]
     if pairs.hamming[number] != _UNKNOWN_HAMMING:
         parts.append(f"hash {pairs.hamming[number]} bits apart")
     if pairs.verified[number] == 1:
-        told = ", ".join(_edits(pairs.how[number])) if pairs.how else ""
-        parts.append("verified on the pixels" + (f" ({told})" if told else ""))
+        words = ", ".join(_edits(pairs.how[number])) if pairs.how else ""
+        parts.append("verified on the pixels" + (f" ({words})" if words else ""))
     elif pairs.verified[number] == 0:
         parts.append("not confirmed on the pixels")
     return ", ".join(parts)
 
 
 def _edits(how: Mapping[str, Any]) -> list[str]:
-    """How the one image was made from the other, in words; what can't be seen isn't told."""
-    told = ["mirrored"] if how.get("flip") is True else []
+    """How the one image was made from the other, in words; invisible changes are left out."""
+    words = ["mirrored"] if how.get("flip") is True else []
     crop, angle, scale = (_numbers(how.get(key)) for key in ("crop", "rotation", "scale"))
     if len(crop) == 4:
         across, down = crop[2] - crop[0], crop[3] - crop[1]
         if min(across, down) < 1 - _UNSEEN:
-            told.append(f"cropped to {across:.0%} x {down:.0%}")
+            words.append(f"cropped to {across:.0%} x {down:.0%}")
     if len(angle) == 1 and abs(angle[0]) >= 1:
-        told.append(f"turned by {angle[0]:.0f} degrees")
+        words.append(f"turned by {angle[0]:.0f} degrees")
     if len(scale) == 1 and abs(scale[0] - 1) > _UNSEEN:
-        told.append(f"scaled to {scale[0]:.0%}")
-    return told
+        words.append(f"scaled to {scale[0]:.0%}")
+    return words
 
 
 def _numbers(value: object) -> list[float]:

@@ -40,7 +40,7 @@ _SAME = 1 - 2.0**-20  # a cosine of equal embeddings, to the rounding of float32
 class Groups:
     """Images that belong together.
 
-    An image is known by its node: its row, or for the other store of ``--against`` the rows of the
+    An image is known by its node: its row, or for the other store of ``against`` the rows of the
     first store plus its row.
 
     Attributes:
@@ -53,7 +53,7 @@ class Groups:
         weakest: ``(G,)`` float32, the least score of a pair inside each group.
         found: ``(G,)`` int64, pairs of different images inside each group.
         possible: ``(G,)`` int64, how many there would be if all had been found: far more than
-            ``found`` tells of a chain. Images of equal bytes or embeddings count as one.
+            ``found`` in a chain. Images of equal bytes or embeddings count as one.
     """
 
     node: NDArray[np.int64]
@@ -72,7 +72,7 @@ def group_pairs(pairs: Pairs, linkage: Linkage = "single") -> Groups:
     """Groups the images of pairs.
 
     ``single``: whatever is connected, through others too (``weakest``, ``found`` and ``possible``
-    tell of chains). ``average``, ``complete``: clusters merge while the average, or the least, of
+    show chains). ``average``, ``complete``: clusters merge while the average, or the least, of
     the scores between them reaches the threshold; a pair that wasn't found counts as 0. ``star``:
     each image of a group is in a pair with the group's centre. ``pairs``: no groups.
 
@@ -84,7 +84,7 @@ def group_pairs(pairs: Pairs, linkage: Linkage = "single") -> Groups:
         linkage: How to group.
 
     Raises:
-        ValueError: There is no such linkage, or ``average`` or ``complete`` is asked of pairs
+        ValueError: There is no such linkage, or ``average`` or ``complete`` is requested for pairs
             between two stores, whose own images weren't compared with each other.
     """
     if linkage not in LINKAGES:
@@ -188,7 +188,7 @@ def _number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def describe_groups(pairs: Pairs, group: NDArray[np.int64]) -> Groups:
-    """Groups that are known already, with all that is told of them.
+    """Describes known groups: their scores and the pairs inside them.
 
     Args:
         pairs: What was found.

@@ -1,4 +1,8 @@
-"""Cutting a sparse graph into clusters: average and complete linkage, and stars."""
+"""Clusters of a sparse graph of scored pairs: average linkage, complete linkage, and stars.
+
+``scipy.cluster.hierarchy.linkage`` isn't used: it resolves ties, which float32 scores often have,
+in another order, so that groups would change; and it holds the distances of all pairs.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +25,20 @@ def agglomerate(
     *,
     complete: bool,
 ) -> NDArray[np.int64]:
-    """Merges the two closest clusters again and again, until none are close enough.
+    """Agglomerative clustering: merges the two most similar clusters until none are similar enough.
 
-    Two clusters are as close as the average of the scores between them, or as the least one
+    The similarity of two clusters is the mean of the scores between them, or the lowest one
     (complete linkage). A pair that isn't among ``edges`` scores 0. Ties go to the lower numbers.
-    The work grows with the edges (times their logarithm), not with ``count`` squared.
 
     Args:
         edges: ``(E, 2)`` numbers below ``count``, each pair once.
         scores: ``(E,)``, above 0.
-        count: How many there are to cluster.
-        threshold: Clusters merge at this closeness and above.
+        count: Number of nodes.
+        threshold: Clusters merge at this similarity and above.
         complete: Complete linkage instead of average.
 
     Returns:
-        ``(count,)`` cluster of each: the lowest number in it.
+        ``(count,)`` the cluster of each node: the lowest number in it.
 
     Source: the lazy-heap form of the agglomerative algorithm, Müllner, arXiv 1109.2378, section 3.
     """
@@ -49,57 +52,57 @@ def agglomerate(
         value, a, b = heapq.heappop(heap)
         if b not in clusters.links[a]:
             continue  # one of them is in another cluster by now
-        closeness = clusters.closeness(a, b)
-        if closeness < threshold:
+        similarity = clusters.similarity(a, b)
+        if similarity < threshold:
             continue
-        if closeness < -value:  # a cluster has grown since: the entry was an upper bound
-            heapq.heappush(heap, (-closeness, a, b))
+        if similarity < -value:  # a cluster has grown since: the entry was an upper bound
+            heapq.heappush(heap, (-similarity, a, b))
             continue
         for c, d in clusters.merge(a, b):
-            heapq.heappush(heap, (-clusters.closeness(c, d), min(c, d), max(c, d)))
+            heapq.heappush(heap, (-clusters.similarity(c, d), min(c, d), max(c, d)))
     return clusters.labels()
 
 
 class _Clusters:
-    """Clusters and what links them: the sum of the scores, or the least for complete linkage."""
+    """Clusters and the links between them: the sum of the scores, or the lowest (complete)."""
 
     def __init__(self, count: int, *, complete: bool) -> None:
         self.links: list[dict[int, float]] = [{} for _ in range(count)]
         self._members = [[number] for number in range(count)]
         self._complete = complete
 
-    def closeness(self, a: int, b: int) -> float:
+    def similarity(self, a: int, b: int) -> float:
         link = self.links[a][b]
         return link if self._complete else link / (len(self._members[a]) * len(self._members[b]))
 
     def merge(self, a: int, b: int) -> list[tuple[int, int]]:
-        """Puts the one with fewer links into the other; gives the links that changed."""
+        """Merges the cluster with fewer links into the other; returns the links that changed."""
         if len(self.links[a]) < len(self.links[b]):
             a, b = b, a
-        kept, gone = self.links[a], self.links[b]
-        del kept[b], gone[a]
-        for c in gone:
+        kept, absorbed = self.links[a], self.links[b]
+        del kept[b], absorbed[a]
+        for c in absorbed:
             del self.links[c][b]
-        changed = self._intersect(a, gone) if self._complete else self._add(a, gone)
-        gone.clear()
+        changed = self._intersect(a, absorbed) if self._complete else self._add(a, absorbed)
+        absorbed.clear()
         self._members[a] += self._members[b]
         self._members[b] = []
         return changed
 
-    def _add(self, a: int, gone: dict[int, float]) -> list[tuple[int, int]]:
+    def _add(self, a: int, absorbed: dict[int, float]) -> list[tuple[int, int]]:
         kept = self.links[a]
-        for c, link in gone.items():
+        for c, link in absorbed.items():
             kept[c] = self.links[c][a] = kept.get(c, 0.0) + link
-        return [(a, c) for c in gone]
+        return [(a, c) for c in absorbed]
 
-    def _intersect(self, a: int, gone: dict[int, float]) -> list[tuple[int, int]]:
+    def _intersect(self, a: int, absorbed: dict[int, float]) -> list[tuple[int, int]]:
         kept = self.links[a]
-        for c in [c for c in kept if c not in gone]:
+        for c in [c for c in kept if c not in absorbed]:
             del kept[c], self.links[c][a]
         changed = []
         for c, link in kept.items():
-            if gone[c] < link:
-                kept[c] = self.links[c][a] = gone[c]
+            if absorbed[c] < link:
+                kept[c] = self.links[c][a] = absorbed[c]
                 changed.append((a, c))
         return changed
 
@@ -113,7 +116,7 @@ class _Clusters:
 def cover_by_stars(
     edges: NDArray[np.int64], scores: NDArray[np.float32], count: int
 ) -> NDArray[np.int64]:
-    """Stars: a centre and those that are linked to it, the largest star first.
+    """Covers a graph by stars, a centre and its neighbours each, the largest star first.
 
     The next centre is the one with the most neighbours that are in no star yet, at a tie the one
     whose neighbours score higher in all, then the lower number. A neighbour of two centres goes to
@@ -134,10 +137,10 @@ def cover_by_stars(
     heap = [(*_size(links[number]), number) for number in range(count)]
     heapq.heapify(heap)
     while heap:
-        *told, number = heapq.heappop(heap)
+        *size, number = heapq.heappop(heap)
         if centre[number] >= 0:
             continue
-        if (now := _size(links[number])) != tuple(told):  # some neighbours went to other stars
+        if (now := _size(links[number])) != tuple(size):  # some neighbours went to other stars
             heapq.heappush(heap, (*now, number))
             continue
         star = [number, *links[number]]

@@ -1,1 +1,1 @@
-"""What a search leaves on disk: tables, a summary, a page."""
+"""The output of a search on disk: tables, a summary, an HTML report."""

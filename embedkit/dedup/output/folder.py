@@ -74,7 +74,7 @@ def write_duplicates(
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuses to replace what is no folder of duplicates, or without being told to.
+    """Refuses an output that is no folder of duplicates, or one that may not be overwritten.
 
     Raises:
         DedupError: It exists.
@@ -87,7 +87,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     if names and (SUMMARY not in names or not names <= _NAMES):
         raise DedupError(f"{output}: holds other files; choose another output")
     if names and not overwrite:
-        raise DedupError(f"{output}: exists already; --overwrite replaces it")
+        raise DedupError(f"{output}: exists already; overwrite=True replaces it")
 
 
 def read_duplicates(folder: str | os.PathLike[str]) -> Duplicates:

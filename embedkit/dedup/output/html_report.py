@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.cleanup.choose import Chooser, candidate_of, members_of
+from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.report import Picture
 from embedkit.report.duplicates_page import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from embedkit.dedup.cleanup.choose import Verdict
+    from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.leakage import StoreLeaks
     from embedkit.dedup.results import Duplicates
 
@@ -48,20 +48,22 @@ def write_page(
         MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
-    chooser = Chooser(found, KeepPolicy("best-quality"))
+    selection = KeepSelection(found, KeepPolicy("best-quality"))
     groups = members_of(found)
     order = np.argsort(found.groups.weakest, kind="stable").tolist()
-    shown: list[tuple[int, list[Verdict]]] = []
+    shown: list[tuple[int, list[Decision]]] = []
     figures = 0
     for number in order:
         if figures >= _MAX_FIGURES:
             break
-        verdicts = chooser.choose([(image, candidate_of(found, image)) for image in groups[number]])
-        shown.append((number, verdicts))
-        figures += min(len(verdicts), _MAX_MEMBERS)
-    members = [v.image for _, verdicts in shown for v in verdicts[:_MAX_MEMBERS]]
+        decisions = selection.choose(
+            [(image, candidate_of(found, image)) for image in groups[number]]
+        )
+        shown.append((number, decisions))
+        figures += min(len(decisions), _MAX_MEMBERS)
+    members = [v.image for _, decisions in shown for v in decisions[:_MAX_MEMBERS]]
     pictures = _pictures(found, list(dict.fromkeys(members)), root, images)
-    cards = [_card(found, number, verdicts, pictures) for number, verdicts in shown]
+    cards = [_card(found, number, decisions, pictures) for number, decisions in shown]
     page = CopyPage(
         title=f"Copies in {found.store.path}",
         facts=_facts(found),
@@ -90,35 +92,35 @@ def _pictures(
 
 
 def _card(
-    found: Duplicates, number: int, verdicts: Sequence[Verdict], pictures: dict[int, str]
+    found: Duplicates, number: int, decisions: Sequence[Decision], pictures: dict[int, str]
 ) -> CopyGroup:
     groups = found.groups
     there, possible = int(groups.found[number]), int(groups.possible[number])
-    note = f"{len(verdicts):,} images"
+    note = f"{len(decisions):,} images"
     if there < possible:
         note += f"; {there:,} of their {possible:,} pairs are copies, the others only through them"
     return CopyGroup(
         f"Group {number}",
         float(groups.weakest[number]),
         note,
-        [_figure(found, verdict, pictures) for verdict in verdicts[:_MAX_MEMBERS]],
-        max(len(verdicts) - _MAX_MEMBERS, 0),
+        [_figure(found, decision, pictures) for decision in decisions[:_MAX_MEMBERS]],
+        max(len(decisions) - _MAX_MEMBERS, 0),
     )
 
 
-def _figure(found: Duplicates, verdict: Verdict, pictures: dict[int, str]) -> CopyFigure:
-    image, images = verdict.image, found.images
+def _figure(found: Duplicates, decision: Decision, pictures: dict[int, str]) -> CopyFigure:
+    image, images = decision.image, found.images
     name = images.ids[image]
-    reason = verdict.why
-    if verdict.copy_of is not None:
-        reason += f"; copy of {images.ids[verdict.copy_of].rpartition('/')[2]}"
+    reason = decision.why
+    if decision.copy_of is not None:
+        reason += f"; copy of {images.ids[decision.copy_of].rpartition('/')[2]}"
     size = f"{images.width[image]} x {images.height[image]}, {images.nbytes[image] / 1000:,.0f} kB"
     is_other = found.groups.node[image] >= found.store.rows
     return CopyFigure(
         Picture(name, pictures.get(image, "")),
         f"{size}, {images.formats[image]}",
-        verdict.copy_of is None,
-        verdict.score,
+        decision.copy_of is None,
+        decision.score,
         reason,
         "against" if is_other else "",
     )
@@ -144,9 +146,9 @@ def _facts(found: Duplicates) -> list[tuple[str, str]]:
     return facts
 
 
-def _notes(found: Duplicates, shown: int, tried: int, wanted: int) -> Iterable[str]:
+def _notes(found: Duplicates, shown: int, tried: int, listed: int) -> Iterable[str]:
     if found.linkage == "pairs":
-        yield "Only pairs were asked for: they are in pairs.parquet."
+        yield "Only pairs were requested: they are in pairs.parquet."
         return
     yield (
         "The least sure groups come first. Marked is what 'keep best-quality' would keep: "
@@ -154,9 +156,9 @@ def _notes(found: Duplicates, shown: int, tried: int, wanted: int) -> Iterable[s
     )
     if shown < len(found.groups):
         yield f"{len(found.groups) - shown:,} more groups are not shown; groups.parquet has all."
-    if tried < wanted:
+    if tried < listed:
         yield (
-            f"Pictures stop at {_MAX_PICTURE_BYTES / 1e6:.0f} MB: {wanted - tried:,} images that "
+            f"Pictures stop at {_MAX_PICTURE_BYTES / 1e6:.0f} MB: {listed - tried:,} images that "
             "are listed have none."
         )
 

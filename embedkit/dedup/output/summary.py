@@ -38,7 +38,7 @@ _MAX_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What ``summary.json`` tells, read and checked.
+    """The contents of ``summary.json``, read and checked.
 
     Attributes:
         info: How the pairs were found.

@@ -102,18 +102,20 @@ def read_pairs(path: Path, info: PairsInfo) -> Pairs:
         for name, dtype in PAIR_DTYPES.items()
     }
     how = table["how"]
-    told = [] if how.null_count == len(how) else [_description(text) for text in how.to_pylist()]
-    pairs = Pairs(**columns, info=info, how=told)
+    descriptions = (
+        [] if how.null_count == len(how) else [_description(text) for text in how.to_pylist()]
+    )
+    pairs = Pairs(**columns, info=info, how=descriptions)
     if not (pairs.score >= np.float32(info.threshold)).all() or np.isnan(pairs.cosine).any():
         raise ValueError("a score is below the threshold, or no number")
     return pairs
 
 
 def _description(text: str | None) -> dict[str, Any]:
-    told = json.loads(text) if text else {}
-    if not isinstance(told, dict):
+    description = json.loads(text) if text else {}
+    if not isinstance(description, dict):
         raise ValueError("how is no JSON table")
-    return told
+    return description
 
 
 def write_groups(file: IO[bytes], found: Duplicates) -> None:

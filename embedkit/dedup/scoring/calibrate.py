@@ -1,4 +1,4 @@
-"""Finding out, on edited copies of the user's own images, what a score means."""
+"""Calibrates scores on edited copies of the user's own images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from embedkit.decode.exact import decode_image
-from embedkit.dedup.candidates.representatives import Side
+from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.scoring.edits import EDITS, make_copy
 from embedkit.dedup.scoring.fit import fit_calibration
+from embedkit.dedup.scoring.training_pairs import EditedCopies
 from embedkit.engines import usable_cores
 from embedkit.errors import DecodeError, EmbedkitError
 from embedkit.extraction.embed_like_store import embed_likewise
@@ -45,7 +46,7 @@ def calibrate(
     device: str = "auto",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> CalibrationReport:
-    """Makes edited copies of some images, and learns to tell them from all other images.
+    """Makes edited copies of some images, and fits models that separate them from other images.
 
     Of each image one copy of every kind of edit is made (``dedup.scoring.edits``), embedded as the
     store was, and compared with every image of the store, or with 20,000 of a larger one. Images
@@ -61,7 +62,7 @@ def calibrate(
         seed: Draws the images and the edits.
         weights: Of the backbone: ``auto``, or the file that the store was made with.
         device: That the copies are embedded on.
-        on_progress: Told what is done, how much of how much.
+        on_progress: Called with (stage, done, total).
 
     Returns:
         The calibration, and what was measured on the way.
@@ -80,22 +81,22 @@ def calibrate(
             f"originals must be at least {_FEWEST} and precision above 0 and at most 1, not "
             f"{originals} and {precision}"
         )
-    tell = on_progress or ignore_progress
+    on_progress = on_progress or ignore_progress
     with EmbeddingStore.open(store) as opened, tempfile.TemporaryDirectory() as folder:
         policy = policy_of(opened.meta)
         ids = list(opened.ids)
         with OriginalImages.of_source(images, ids, policy, hashes_of(opened)) as pixels:
             files = Path(folder) / "copies"
-            made = _make_copies(files, ids, pixels, originals, seed, tell)
+            made = _make_copies(files, ids, pixels, originals, seed, on_progress)
             copies = Path(folder) / "copies.h5"
-            tell("embedding the copies", 0, len(made))
+            on_progress("embedding the copies", 0, len(made))
             embed_likewise(opened.meta, files, copies, weights=weights, device=device)
             with EmbeddingStore.open(copies) as edited:
                 rows, kinds = zip(*(made[Path(name).name] for name in edited.ids), strict=True)
                 return fit_calibration(
-                    Side(opened), Side(edited), np.array(rows), kinds,
+                    DedupInput(opened), EditedCopies(DedupInput(edited), np.array(rows), kinds),
                     _either(files, policy, pixels), precision=precision, seed=seed,
-                    threads=usable_cores(), tell=tell,
+                    threads=usable_cores(), on_progress=on_progress,
                 )  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def _make_copies(
     pixels: OriginalImages,
     originals: int,
     seed: int,
-    tell: Callable[[str, int, int], None],
+    on_progress: Callable[[str, int, int], None],
 ) -> dict[str, tuple[int, str]]:
     """Writes the copies; gives each file's name, the row that it was made of, and the kind.
 
@@ -127,7 +128,7 @@ def _make_copies(
             (folder / name).write_bytes(make_copy(image, kind, seed + row))
             made[name] = row, kind
         used += 1
-        tell("making copies", used, min(originals, len(ids)))
+        on_progress("making copies", used, min(originals, len(ids)))
     if used < _FEWEST:
         raise EmbedkitError(f"only {used} of the store's images can be read, {_FEWEST} are needed")
     return made

@@ -1,4 +1,4 @@
-"""What turns the features of a pair into the probability that it is a copy."""
+"""A calibration: the models that turn the features of a pair into the probability of a copy."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from embedkit.store import EmbeddingStore, StoreMeta
 
 __all__ = [
-    "CHECKED_FEATURES",
     "EVEN_ODDS",
     "PRECISION",
+    "VERIFIED_FEATURES",
     "Calibration",
     "calibration_for",
     "default_calibration",
@@ -35,38 +35,41 @@ __all__ = [
     "guessed_calibration",
 ]
 
-CHECKED_FEATURES = ("plain", "inliers", "correlation", "whole")
-"""The features of a pair that was looked at: the log-odds without looking, and the evidence."""
+VERIFIED_FEATURES = ("plain", "inliers", "correlation", "whole")
+"""The features of a verified pair: the log-odds of the embedding model (under its name in files,
+``plain``), and the evidence of the pixels."""
 
 PRECISION = 0.99
-"""Of what a search finds, unless something else is asked for."""
+"""Default target precision of a search."""
 
 EVEN_ODDS = 0.5
-"""The least score that is chosen for any precision."""
+"""The lowest threshold that is chosen, whatever the precision."""
 
 _DOUBTFUL, _SURE = 0.6, 0.9  # correlations at which keypoints count for nothing, and in full
 _FORMAT = "embedkit-calibration-1"
 _FEWEST_ROWS = 100
+_MODELS = {"plain": "embedding_model", "checked": "verified_model"}  # in files, and here
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Probabilities for one backbone.
 
-    A probability needs a frequency: here one image in the store is a copy of the other one, so
-    that a pair is a copy with odds of 1 to ``rows`` before anything is known of it. For a store of
-    another size the odds are changed accordingly.
+    A probability depends on how frequent copies are. Here each image is assumed to have one copy in
+    the store, so that the prior odds of a pair are 1 to ``rows``; for a store of another size the
+    odds are changed accordingly.
 
     Attributes:
-        name: What a result says that it was scored by.
+        name: Written into results.
         backbone: The backbone's name.
-        weights_fingerprint: Of its weights.
-        pooling: Of the store that was calibrated on.
-        rows: Of that store; 0 leaves the odds alone whatever the size.
-        plain: The model without pixels.
-        checked: The model with pixels; its feature ``plain`` is what the other one gives.
-        thresholds: Precisions, ascending, and the least score that reaches each: without pixels,
-            and with pixels; 1 where none does.
+        weights_fingerprint: Fingerprint of its weights.
+        pooling: Pooling of the store that was calibrated on.
+        rows: Rows of that store; 0 uses the same prior for stores of any size.
+        embedding_model: The model of pairs that aren't verified (``plain`` in files).
+        verified_model: The model of verified pairs (``checked`` in files); one of its features is
+            the log-odds of the embedding model.
+        thresholds: Precisions, ascending, and the least score that reaches each: not verified, and
+            verified; 1 where none does.
     """
 
     name: str
@@ -74,30 +77,29 @@ class Calibration:
     weights_fingerprint: str
     pooling: Mapping[str, Any]
     rows: int
-    plain: LogisticModel
-    checked: LogisticModel
+    embedding_model: LogisticModel
+    verified_model: LogisticModel
     thresholds: tuple[tuple[float, float, float], ...]
 
     def __post_init__(self) -> None:
-        if set(self.plain.features) != {*FEATURES}:
-            raise ValueError(f"the model's features are {self.plain.features}")
-        if set(self.checked.features) != {*CHECKED_FEATURES}:
-            raise ValueError(f"the checking model's features are {self.checked.features}")
+        if set(self.embedding_model.features) != {*FEATURES}:
+            raise ValueError(f"the model's features are {self.embedding_model.features}")
+        if set(self.verified_model.features) != {*VERIFIED_FEATURES}:
+            raise ValueError(f"the checking model's features are {self.verified_model.features}")
         if not self.thresholds or list(self.thresholds) != sorted(self.thresholds):
             raise ValueError("the thresholds aren't in order")
         if self.rows < 0:
             raise ValueError(f"rows must not be negative: {self.rows}")
 
-    def threshold_for(self, precision: float, *, checked: bool) -> float:
-        """The least score of pairs of which at least this share are copies, and at least 0.5.
+    def threshold_for(self, precision: float, *, verified: bool) -> float:
+        """The score from which on at least this share of the pairs are copies, and at least 0.5.
 
-        Beside many sure copies a few unlikely ones wouldn't be noticed in the share: what is
-        likelier not a copy is none, however many others are.
+        Below 0.5 a pair is more likely no copy, even where many certain copies would keep the share
+        up.
 
         Args:
-            precision: Above 0 and at most 1; the next higher one that was measured is taken, or
-                the highest.
-            checked: Whether pixels are looked at.
+            precision: Above 0 and at most 1; the next higher measured one is taken, or the highest.
+            verified: Whether the pairs are verified on their pixels.
 
         Raises:
             ValueError: The precision is out of its range.
@@ -105,11 +107,11 @@ class Calibration:
         if not 0 < precision <= 1:
             raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
         enough = [row for row in self.thresholds if row[0] >= precision - 1e-9]
-        _, plain, looked = enough[0] if enough else self.thresholds[-1]
-        return max(looked if checked else plain, EVEN_ODDS)
+        _, unverified, with_pixels = enough[0] if enough else self.thresholds[-1]
+        return max(with_pixels if verified else unverified, EVEN_ODDS)
 
     def prior(self, rows: int) -> float:
-        """What a store of ``rows`` rows adds to the log-odds that the models give."""
+        """The prior log-odds of a store of ``rows`` rows, to be added to those of the models."""
         if self.rows == 0:
             return 0.0
         return float(np.log(max(self.rows, _FEWEST_ROWS) / max(rows, _FEWEST_ROWS)))
@@ -118,7 +120,7 @@ class Calibration:
         """Refuses a store of another backbone.
 
         Raises:
-            EmbedkitError: The embeddings were made otherwise.
+            EmbedkitError: The store has another backbone, weights or pooling.
         """
         mine = self.backbone, self.weights_fingerprint, dict(self.pooling)
         if mine != (meta.backbone, meta.weights_fingerprint, dict(meta.pooling)):
@@ -129,7 +131,7 @@ class Calibration:
             )
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
+        """Returns JSON-compatible values; ``from_config`` reads them."""
         return {
             "format": _FORMAT,
             "name": self.name,
@@ -137,14 +139,14 @@ class Calibration:
             "weights_fingerprint": self.weights_fingerprint,
             "pooling": dict(self.pooling),
             "rows": self.rows,
-            "plain": self.plain.to_config(),
-            "checked": self.checked.to_config(),
+            "plain": self.embedding_model.to_config(),
+            "checked": self.verified_model.to_config(),
             "thresholds": [list(row) for row in self.thresholds],
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """What ``to_config`` gave.
+        """Reads the result of ``to_config``.
 
         Raises:
             ValueError: It doesn't describe a calibration.
@@ -153,8 +155,8 @@ class Calibration:
         if values.pop("format", None) != _FORMAT:
             raise ValueError(f"not of the format {_FORMAT}")
         try:
-            for name in ("plain", "checked"):
-                values[name] = LogisticModel.from_config(values[name])
+            for key, name in _MODELS.items():
+                values[name] = LogisticModel.from_config(values.pop(key))
             values["thresholds"] = tuple(
                 (float(a), float(b), float(c)) for a, b, c in values["thresholds"]
             )
@@ -163,7 +165,7 @@ class Calibration:
             raise ValueError(f"not a calibration: {exc!r}") from exc
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a JSON file, which replaces another one when it is whole.
+        """Writes a JSON file atomically.
 
         Raises:
             StoreError: It can't be written.
@@ -199,7 +201,7 @@ def calibration_for(store: EmbeddingStore, given: Calibration | None = None) -> 
 
 
 def default_calibration(meta: StoreMeta) -> Calibration | None:
-    """The calibration that comes with embedkit for a store's backbone, if there is one."""
+    """The built-in calibration for a store's backbone, if there is one."""
     folder = resources.files("embedkit.dedup.scoring") / "calibrations"
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".json"):
@@ -212,25 +214,25 @@ def default_calibration(meta: StoreMeta) -> Calibration | None:
 
 
 def guessed_calibration(meta: StoreMeta) -> Calibration:
-    """A guess, named ``none``, for a backbone that there is no calibration for.
+    """A guess, named ``none``, for a backbone without a calibration.
 
-    Of images whose perceptual hashes say nothing, a cosine of 0.94 is as likely a copy's as not;
-    of images with equal hashes, one of 0.86; whatever the number of images.
+    Images whose perceptual hashes aren't informative have even odds at a cosine of 0.94, images
+    with equal hashes at 0.86, whatever the number of images.
     """
-    plain = LogisticModel(
+    embedding_model = LogisticModel(
         FEATURES, (0.92, 0.0, 0.0, 24.0), (0.02, 1.0, 1.0, 8.0), (1.0, 0.0, 0.0, -1.0), 0.0
     )
-    checked = LogisticModel(
-        CHECKED_FEATURES, (0.0, 2.3, 0.7, 0.5), (1.0, 0.3, 0.1, 0.1), (0.5, 1.0, 1.0, 1.0), 0.0
+    verified_model = LogisticModel(
+        VERIFIED_FEATURES, (0.0, 2.3, 0.7, 0.5), (1.0, 0.3, 0.1, 0.1), (0.5, 1.0, 1.0, 1.0), 0.0
     )
     return Calibration(
-        "none", meta.backbone, meta.weights_fingerprint, meta.pooling, 0, plain,
-        checked, ((1.0, 0.5, 0.5),),
+        "none", meta.backbone, meta.weights_fingerprint, meta.pooling, 0,
+        embedding_model, verified_model, ((1.0, 0.5, 0.5),),
     )  # fmt: skip
 
 
 def evidence_columns(evidence: list[Evidence]) -> dict[str, NDArray[np.float64]]:
-    """What pixels tell, as features: ``(n,)`` each."""
+    """The evidence of geometric verification as features, ``(n,)`` each."""
     inliers = np.array([one.inliers for one in evidence], np.float64)
     correlation = np.array([one.correlation for one in evidence], np.float64)
     # Another photograph of the same thing has keypoints in common, but doesn't agree all over; a

@@ -11,7 +11,7 @@ from embedkit.dedup.scoring.features import hamming_distances
 
 if TYPE_CHECKING:
     from embedkit.dedup.candidates.collect import Candidates
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.pairs import PairsInfo
 
 __all__ = ["COSINE_THRESHOLD", "score_by_cosine"]
@@ -21,7 +21,7 @@ COSINE_THRESHOLD = 0.95
 
 
 def score_by_cosine(
-    left: Side, right: Side | None, candidates: Candidates, info: PairsInfo
+    left: DedupInput, right: DedupInput | None, candidates: Candidates, info: PairsInfo
 ) -> Pairs:
     """Scores pairs by their cosines alone; equal bytes score 1.
 

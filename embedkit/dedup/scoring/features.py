@@ -1,20 +1,12 @@
-"""What tells copies from look-alikes, beside the cosine: whitening, the background, the hash.
-
-Sources: whitening: Jegou, Chum, "Negative evidences and co-occurences in image retrieval: the
-benefit of PCA and whitening" (2012); subtracting each image's similarity to a background: Douze et
-al., "The 2021 Image Similarity Dataset and Challenge" (2021), Pizzi et al., "A Self-Supervised
-Descriptor for Image Copy Detection" (2022).
-"""
+"""The features of a pair of images that a calibration turns into a probability."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import eigh
 
-from embedkit.dedup.candidates.hamming_join import is_telling
+from embedkit.dedup.candidates.hamming_join import is_informative
 from embedkit.utils.parallel import in_single_threads
 
 if TYPE_CHECKING:
@@ -22,65 +14,44 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.scoring.background import Reference
+    from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.unit_rows import UnitRows
 
-__all__ = [
-    "FEATURES",
-    "UNRELATED",
-    "WHITENED",
-    "PairFeatures",
-    "Whitening",
-    "common_with",
-    "hamming_distances",
-]
+__all__ = ["FEATURES", "PairFeatures", "feature_columns", "hamming_distances"]
 
 FEATURES = ("cosine", "whitened", "normalised", "hamming")
-"""The features of a pair: the cosine; the cosine after whitening; the cosine less what both images
-have with others; the differing bits of the perceptual hashes, at most 32, which is chance."""
+"""The features of a pair; see ``feature_columns``."""
 
-WHITENED = 256
-"""Dimensions that are left after whitening, at most."""
-
-UNRELATED = 32
-"""Differing bits of the hashes of unrelated images: a half."""
-
-_RANKS = slice(4, 20)  # of the nearest in the background; the first few may be copies themselves
-_SHRINKAGE, _SHRINKAGE_ROWS = 0.1, 30  # of the mean eigenvalue, added to each; more for few rows
+_UNRELATED_BITS = 32  # the differing bits of two unrelated 64-bit hashes: a half
 _VALUES_AT_ONCE = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Whitening:
-    """Subtracts the mean and makes all directions vary alike.
+def feature_columns(
+    cosine: NDArray[np.floating],
+    whitened: NDArray[np.floating],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    hamming: NDArray[np.uint8],
+) -> dict[str, NDArray[np.floating]]:
+    """The features of pairs, from what is known of their images; all shapes broadcast.
 
-    Attributes:
-        mean: ``(D,)``.
-        matrix: ``(D, d)``.
+    Args:
+        cosine: Of the embeddings.
+        whitened: Cosine of the whitened embeddings.
+        first: The first images' similarity to the background set.
+        second: The second images' similarity to it.
+        hamming: Differing bits of the perceptual hashes, 255 where unknown.
+
+    Returns:
+        ``cosine``; ``whitened``; ``normalised``, the cosine less the mean of both similarities to
+        the background set; ``hamming``, at most 32, which is chance.
     """
-
-    mean: NDArray[np.float64]
-    matrix: NDArray[np.float32]
-
-    @classmethod
-    def learn(cls, rows: NDArray[np.floating]) -> Self:
-        """From ``(n, D)`` rows; the eigenvalues shrunk towards their mean, as rows may be few."""
-        count, dim = rows.shape
-        kept = min(WHITENED, dim)
-        mean = rows.sum(0, np.float64) / max(count, 1)
-        apart = rows - mean
-        covariance = apart.T @ apart / max(count, 1)
-        values, vectors = eigh(covariance, subset_by_index=[dim - kept, dim - 1])
-        share = max(_SHRINKAGE, _SHRINKAGE_ROWS / max(count, 1))
-        floor = share * np.trace(covariance) / kept + 1e-12
-        matrix = vectors / np.sqrt(np.maximum(values, 0) + floor)
-        return cls(mean, matrix.astype(np.float32))
-
-    def apply(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Whitened rows of unit length."""
-        white = (rows - self.mean).astype(np.float32) @ self.matrix
-        norms = np.linalg.norm(white, axis=1, keepdims=True)
-        return np.asarray(white / np.where(norms > 0, norms, 1))
+    return {
+        "cosine": cosine,
+        "whitened": whitened,
+        "normalised": cosine - (first + second) / 2,
+        "hamming": np.minimum(hamming, _UNRELATED_BITS).astype(np.float64),
+    }
 
 
 class PairFeatures:
@@ -92,12 +63,21 @@ class PairFeatures:
         other: UnitRows,
         hashes: NDArray[np.uint64],
         other_hashes: NDArray[np.uint64],
-        reference: Reference,
+        background: Background,
     ) -> None:
+        """Takes what is compared.
+
+        Args:
+            rows: n rows.
+            other: m rows.
+            hashes: ``(n,)`` perceptual hashes.
+            other_hashes: ``(m,)`` perceptual hashes.
+            background: The background set.
+        """
         self._sides = rows, other
         self._hashes = hashes, other_hashes
-        self._reference = reference
-        self._common: dict[UnitRows, NDArray[np.float32]] = {}
+        self._background = background
+        self._similarity: dict[UnitRows, NDArray[np.float32]] = {}
 
     def columns(
         self,
@@ -105,21 +85,20 @@ class PairFeatures:
         second: NDArray[np.int64],
         view: UnitRows | None = None,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """The features of ``(P,)`` pairs of places.
+    ) -> dict[str, NDArray[np.floating]]:
+        """The features of ``(P,)`` pairs of places, ``(P,)`` float64 each.
 
         Args:
             first: Places in the rows.
             second: Places in the other rows.
             view: Embeddings of the first side's images, mirrored or turned, that are compared
                 instead of their own.
-            on_progress: Told how many of how many pairs are done.
+            on_progress: Called with (done, total) pairs.
         """
         mine, other = view or self._sides[0], self._sides[1]
         self._compare_with_background(mine, first)
         self._compare_with_background(other, second)
-        common = self._common[mine][first] + self._common[other][second]
-        distance = hamming_distances(self._hashes[0][first], self._hashes[1][second])
+        hamming = hamming_distances(self._hashes[0][first], self._hashes[1][second])
         cosine, whitened = np.empty(len(first)), np.empty(len(first))
 
         def fill(part: slice) -> None:
@@ -131,25 +110,23 @@ class PairFeatures:
         for part, _ in in_single_threads(fill, _parts(len(first), mine.dim)):
             if on_progress is not None:
                 on_progress(part.stop, len(first))
-        return {
-            "cosine": cosine,
-            "whitened": whitened,
-            "normalised": cosine - common / 2,
-            "hamming": np.minimum(distance, UNRELATED).astype(np.float64),
-        }
+        return feature_columns(
+            cosine, whitened, self._similarity[mine][first], self._similarity[other][second],
+            hamming,
+        )  # fmt: skip
 
     def _compare_with_background(self, rows: UnitRows, at: NDArray[np.int64]) -> None:
-        """Finds what some rows have in common with the background, if it isn't known."""
-        background = self._reference.background
-        common = self._common.setdefault(rows, np.full(len(rows), np.nan, np.float32))
+        """Fills in the similarity of some rows to the background set, where it isn't known yet."""
+        similarity = self._similarity.setdefault(rows, np.full(len(rows), np.nan, np.float32))
         places = np.unique(at)
-        places = places[np.isnan(common[places])]
+        places = places[np.isnan(similarity[places])]
 
         def fill(part: slice) -> None:
             found = rows.take(places[part]).astype(np.float32)
-            common[places[part]] = common_with(background, found)
+            similarity[places[part]] = self._background.similarity(found)
 
-        for _ in in_single_threads(fill, _parts(len(places), max(rows.dim, len(background)))):
+        width = max(rows.dim, len(self._background.neighbours))
+        for _ in in_single_threads(fill, _parts(len(places), width)):
             pass
 
     def _rows(
@@ -158,17 +135,7 @@ class PairFeatures:
         """Rows, and whitened rows."""
         places, inverse = np.unique(at, return_inverse=True)
         found = rows.take(places)
-        return found[inverse], self._reference.whitening.apply(found)[inverse]
-
-
-def common_with(background: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What each of ``(n, D)`` rows has in common with what is nearest to it in the background."""
-    similar = rows @ background.T
-    if similar.shape[1] > _RANKS.stop:
-        similar = np.partition(similar, -_RANKS.stop, axis=1)[:, -_RANKS.stop :]
-    similar = np.sort(similar, axis=1)[:, ::-1]
-    ranked = similar[:, _RANKS] if similar.shape[1] > _RANKS.start else similar
-    return ranked.mean(1) if ranked.shape[1] else np.zeros(len(similar), np.float32)
+        return found[inverse], self._background.whitening.apply(found)[inverse]
 
 
 def _parts(count: int, dim: int) -> Iterator[slice]:
@@ -180,5 +147,5 @@ def _parts(count: int, dim: int) -> Iterator[slice]:
 def hamming_distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Differing bits, ``(P,)``; 255 where one of the two says nothing."""
     distance: NDArray[np.uint8] = np.bitwise_count(left ^ right)
-    distance[~(is_telling(left) & is_telling(right))] = 255
+    distance[~(is_informative(left) & is_informative(right))] = 255
     return distance

@@ -1,33 +1,34 @@
-"""Fitting a calibration on edited copies of a store's images, measured on the other half."""
+"""Fits a calibration on edited copies of a store's images; measures it by cross-validation."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.dedup.scoring.background import Reference
 from embedkit.dedup.scoring.calibration import (
-    CHECKED_FEATURES,
     EVEN_ODDS,
+    VERIFIED_FEATURES,
     Calibration,
     evidence_columns,
 )
 from embedkit.dedup.scoring.features import FEATURES, PairFeatures
+from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.logistic import fit_logistic, probability
 from embedkit.dedup.scoring.training_pairs import MOST_ROWS, sample_pairs
-from embedkit.dedup.verification.batch import compare_images
+from embedkit.dedup.verification.batch import verify_pairs
 from embedkit.metrics import precision_recall, recall_at_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.scoring.logistic import LogisticModel
-    from embedkit.dedup.scoring.training_pairs import SampledPairs
+    from embedkit.dedup.scoring.training_pairs import EditedCopies, SampledPairs
     from embedkit.dedup.verification.geometric import Evidence
 
 __all__ = ["CalibrationReport", "Curve", "fit_calibration"]
@@ -37,7 +38,7 @@ _PRECISIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 # Of another image whose pixels agree so with a copy's, and with its original's: a twin of that,
 # which the user has unknowingly, and no mistake.
 _TWIN_INLIERS, _TWIN_CORRELATION, _TWIN_WHOLE = 15, 0.8, 0.75
-_Columns = dict[str, "NDArray[np.float64]"]
+_Columns = Mapping[str, "NDArray[np.floating]"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Curve:
     kinds: Mapping[str, float]
 
     def threshold_for(self, precision: float) -> float:
-        """The least score that reaches a precision, whatever it is; 1 where none does."""
+        """The least score that reaches a precision; 1 where none does."""
         enough = np.flatnonzero(self.precision >= precision)
         return float(self.thresholds[enough[-1]]) if len(enough) else 1.0
 
@@ -87,15 +88,15 @@ class CalibrationReport:
         calibration: Fitted on all.
         images: Of the store.
         copies: That were compared with them.
-        plain: Without pixels.
-        checked: With pixels.
+        embedding_curve: Of the embedding model.
+        verified_curve: Of the verified model.
     """
 
     calibration: Calibration
     images: int
     copies: int
-    plain: Curve
-    checked: Curve
+    embedding_curve: Curve
+    verified_curve: Curve
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -103,68 +104,65 @@ class CalibrationReport:
             "calibration": self.calibration.to_config(),
             "images": self.images,
             "copies": self.copies,
-            "plain": self.plain.to_config(),
-            "checked": self.checked.to_config(),
+            "plain": self.embedding_curve.to_config(),
+            "checked": self.verified_curve.to_config(),
         }
 
 
 def fit_calibration(
-    store: Side,
-    copies: Side,
-    origins: NDArray[np.int64],
-    kinds: Sequence[str],
+    store: DedupInput,
+    copies: EditedCopies,
     pixels: Callable[[str], NDArray[np.uint8]],
     *,
     precision: float,
     seed: int,
     threads: int,
-    tell: Callable[[str, int, int], None],
+    on_progress: Callable[[str, int, int], None],
 ) -> CalibrationReport:
     """Fits both models.
 
-    An image that by its pixels is the same as the original of a copy isn't counted as another one.
+    An image that by its pixels is the same as the original of a copy isn't counted as a negative.
 
     Args:
         store: The images.
-        copies: Edited copies of some of them, embedded likewise.
-        origins: ``(n,)`` the row of the store that each copy was made of.
-        kinds: n kinds of edit.
+        copies: Edited copies of some of them.
         pixels: Gives pixels by the ids of both stores.
         precision: What the thresholds are chosen for.
         seed: Draws halves and pairs.
-        threads: That look at pixels.
-        tell: Told what is done, how much of how much.
+        threads: Number of threads that verify.
+        on_progress: Called with (stage, done, total).
     """
-    pairs = sample_pairs(store, copies, origins, seed)
-    reference = Reference.learn(store.rows, store, None)
-    features = PairFeatures(copies.rows, store.rows, copies.hashes, store.hashes, reference)
+    pairs = sample_pairs(store, copies, seed)
+    background = learn_background(store.rows, store, None)
+    features = PairFeatures(
+        copies.input.rows, store.rows, copies.input.hashes, store.hashes, background
+    )
     columns = features.columns(pairs.copy, pairs.row)
-    names, others = list(copies.store.ids), list(store.store.ids)
+    names, others = list(copies.input.store.ids), list(store.store.ids)
 
-    def look(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
-        return compare_images(
+    def verify(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
+        return verify_pairs(
             list(these), pixels, threads=threads,
-            on_progress=lambda done, total: tell(what, done, total),
+            on_progress=lambda done, total: on_progress(what, done, total),
         )  # fmt: skip
 
     ends = zip(pairs.copy.tolist(), pairs.row.tolist(), strict=True)
-    evidence = look(((others[row], names[copy]) for copy, row in ends), "looking at pixels")
+    evidence = verify(((others[row], names[copy]) for copy, row in ends), "verifying pairs")
     doubtful = np.flatnonzero(
-        [not w and _agree(e) for w, e in zip(pairs.wanted, evidence, strict=True)]
+        [not w and _agree(e) for w, e in zip(pairs.target, evidence, strict=True)]
     )
-    twins = look(
+    twins = verify(
         ((others[row], others[origin]) for row, origin in
-         zip(pairs.row[doubtful], origins[pairs.copy[doubtful]], strict=True)),
-        "looking for twins",
+         zip(pairs.row[doubtful], copies.origins[pairs.copy[doubtful]], strict=True)),
+        "verifying twins",
     )  # fmt: skip
     seen = np.array([one is not None for one in evidence])
     seen[doubtful[np.array([_agree(one) for one in twins], bool)]] = False
     pairs, columns = pairs.where(seen), {name: column[seen] for name, column in columns.items()}
-    looks = evidence_columns(
+    evidence_of = evidence_columns(
         [one for one, kept in zip(evidence, seen, strict=True) if one and kept]
     )
-    fitted = _Fitted(pairs, columns, looks, origins, kinds, precision)
-    return fitted.report(store, copies, seed)
+    return _Fitted(pairs, columns, evidence_of, copies, precision).report(store, seed)
 
 
 def _agree(evidence: Evidence | None) -> bool:
@@ -181,62 +179,66 @@ class _Fitted:
 
     pairs: SampledPairs
     columns: _Columns
-    looks: _Columns
-    origins: NDArray[np.int64]
-    kinds: Sequence[str]
+    evidence: _Columns
+    copies: EditedCopies
     precision: float
 
-    def report(self, store: Side, copies: Side, seed: int) -> CalibrationReport:
+    def report(self, store: DedupInput, seed: int) -> CalibrationReport:
         curves = [self._curve(odds) for odds in self._odds_of_halves(seed)]
         meta, rows = store.store.meta, min(len(store), MOST_ROWS)
-        plain, checked = self._models(np.ones(len(self.pairs), bool))
+        embedding_model, verified_model = self._models(np.ones(len(self.pairs), bool))
         calibration = Calibration(
-            name=f"{meta.backbone}, {len(set(self.origins.tolist()))} of {rows} images",
+            name=f"{meta.backbone}, {len(set(self.copies.origins.tolist()))} of {rows} images",
             backbone=meta.backbone,
             weights_fingerprint=meta.weights_fingerprint,
             pooling=dict(meta.pooling),
             rows=rows,
-            plain=plain,
-            checked=checked,
+            embedding_model=embedding_model,
+            verified_model=verified_model,
             thresholds=tuple(
                 (one, curves[0].threshold_for(one), curves[1].threshold_for(one))
                 for one in _PRECISIONS
             ),
         )
-        return CalibrationReport(calibration, rows, len(copies), *curves)
+        return CalibrationReport(calibration, rows, len(self.copies), *curves)
 
     def _odds_of_halves(self, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-odds of all pairs without and with pixels, by models that hadn't seen the images."""
-        drawn = np.random.default_rng(seed).permutation(np.unique(self.origins))
-        first_half = np.isin(self.origins[self.pairs.copy], drawn[: len(drawn) // 2])
-        plain_odds, checked_odds = np.empty((2, len(self.pairs)))
+        """Log-odds of all pairs by both models, fitted on the other half of the images."""
+        drawn = np.random.default_rng(seed).permutation(np.unique(self.copies.origins))
+        first_half = np.isin(self.copies.origins[self.pairs.copy], drawn[: len(drawn) // 2])
+        unverified_odds, verified_odds = np.empty((2, len(self.pairs)))
         for half in (first_half, ~first_half):
-            plain, checked = self._models(half)
-            plain_odds[~half] = plain.log_odds(self.columns)[~half]
-            checked_odds[~half] = checked.log_odds({"plain": plain_odds, **self.looks})[~half]
-        return plain_odds, checked_odds
+            embedding_model, verified_model = self._models(half)
+            unverified_odds[~half] = embedding_model.log_odds(self.columns)[~half]
+            verified_odds[~half] = verified_model.log_odds(
+                {"plain": unverified_odds, **self.evidence}
+            )[~half]
+        return unverified_odds, verified_odds
 
     def _models(self, of: NDArray[np.bool_]) -> tuple[LogisticModel, LogisticModel]:
         """Both models, fitted on some of the pairs."""
-        wanted, weights = self.pairs.wanted[of], self.pairs.weight[of]
+        target, weights = self.pairs.target[of], self.pairs.weight[of]
         columns = {name: self.columns[name][of] for name in FEATURES}
-        plain = fit_logistic(columns, wanted, weights, rising=_RISING)
-        looks = {"plain": plain.log_odds(columns), **{k: v[of] for k, v in self.looks.items()}}
-        looks = {name: looks[name] for name in CHECKED_FEATURES}
-        return plain, fit_logistic(looks, wanted, weights, rising=_RISING)
+        embedding_model = fit_logistic(columns, target, weights, rising=_RISING)
+        verified = {
+            "plain": embedding_model.log_odds(columns),
+            **{k: v[of] for k, v in self.evidence.items()},
+        }
+        verified = {name: verified[name] for name in VERIFIED_FEATURES}
+        return embedding_model, fit_logistic(verified, target, weights, rising=_RISING)
 
     def _curve(self, odds: NDArray[np.float64]) -> Curve:
-        scores, wanted = probability(odds), self.pairs.wanted
+        scores, target = probability(odds), self.pairs.target
         _, threshold = recall_at_precision(
-            scores, wanted, self.precision, weights=self.pairs.weight
+            scores, target, self.precision, weights=self.pairs.weight
         )
         least = max(threshold, EVEN_ODDS)
-        kinds = np.array(self.kinds)[self.pairs.copy]
+        kinds = np.array(self.copies.kinds)[self.pairs.copy]
         return Curve(
-            *precision_recall(scores, wanted, weights=self.pairs.weight),
+            *precision_recall(scores, target, weights=self.pairs.weight),
             least,
             {
-                str(kind): float((scores[wanted & (kinds == kind)] >= least).mean())
-                for kind in dict.fromkeys(self.kinds)
+                str(kind): float((scores[target & (kinds == kind)] >= least).mean())
+                for kind in dict.fromkeys(self.copies.kinds)
             },
         )

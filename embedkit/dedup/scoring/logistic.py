@@ -1,4 +1,4 @@
-"""Logistic regression on a handful of features."""
+"""Logistic regression on a few features: the model, and its fit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from scipy.optimize import minimize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,18 +15,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LogisticModel", "fit_logistic", "probability"]
 
-_STEPS, _ENOUGH = 100, 1e-9
+_BIAS_PENALTY = 1e-6
+_CONVERGENCE = {"maxiter": 1000, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-10}
 _LARGEST = 700.0  # exp of more overflows
 
 
 def probability(odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of log-odds."""
+    """Probabilities of log-odds, of the same shape."""
     return np.asarray(1 / (1 + np.exp(-np.clip(odds, -_LARGEST, _LARGEST))))
 
 
 @dataclass(frozen=True, slots=True)
 class LogisticModel:
-    """A weighted sum of standardised features as log-odds.
+    """Log-odds as a weighted sum of standardised features.
 
     Attributes:
         features: F names.
@@ -48,7 +50,7 @@ class LogisticModel:
             raise ValueError("a logistic model needs as many finite numbers as features")
 
     def log_odds(self, columns: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
-        """Log-odds of n rows, ``(n,)``, from one ``(n,)`` column for each feature."""
+        """Log-odds of n rows, ``(n,)``, from one ``(n,)`` column per feature."""
         total = np.full(len(columns[self.features[0]]), self.bias)
         for name, mean, scale, weight in zip(
             self.features, self.mean, self.scale, self.weights, strict=True
@@ -57,7 +59,7 @@ class LogisticModel:
         return total
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
+        """Returns JSON-compatible values; ``from_config`` reads them."""
         return {
             "features": list(self.features),
             "mean": list(self.mean),
@@ -68,7 +70,7 @@ class LogisticModel:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """What ``to_config`` gave.
+        """Reads the result of ``to_config``.
 
         Raises:
             ValueError: It doesn't describe a model.
@@ -84,80 +86,45 @@ class LogisticModel:
 
 def fit_logistic(
     columns: Mapping[str, NDArray[np.floating]],
-    wanted: NDArray[np.bool_],
+    target: NDArray[np.bool_],
     sample_weight: NDArray[np.floating],
     *,
     rising: Sequence[str] = (),
     penalty: float = 1.0,
 ) -> LogisticModel:
-    """Fits by Newton's method, with a ridge on the weights of the standardised features.
+    """Fits a logistic regression by L-BFGS-B, with a ridge on the standardised features' weights.
 
     Args:
         columns: F features, ``(n,)`` each.
-        wanted: ``(n,)``.
+        target: ``(n,)`` which rows are of the positive class.
         sample_weight: ``(n,)``, above 0: how many rows each stands for.
-        rising: Features that more of can't make a row less likely: one whose weight comes out
-            below 0 is left at 0.
-        penalty: Of the squared weights, against the sum of the sample weights' log-losses.
+        rising: Features whose weight may not be negative.
+        penalty: Weight of the squared weights, against the sum of the weighted log-losses.
 
     Raises:
-        ValueError: Not both classes are there.
+        ValueError: There are rows of one class only.
     """
-    if wanted.all() or not wanted.any():
+    if target.all() or not target.any():
         raise ValueError("a logistic regression needs rows of both classes")
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
     mean, scale = values.mean(0), np.maximum(values.std(0), 1e-9)
     design = np.column_stack([(values - mean) / scale, np.ones(len(values))])
-    kept = np.ones(design.shape[1], bool)
-    while True:
-        weights = np.zeros(design.shape[1])
-        weights[kept] = _newton(design[:, kept], wanted, sample_weight, penalty)
-        falling = [n for n, name in enumerate(columns) if name in rising and weights[n] < 0]
-        if not falling:
-            break
-        kept[falling] = False
-    mean_, scale_, weights_ = (tuple(map(float, row)) for row in (mean, scale, weights[:-1]))
-    return LogisticModel(tuple(columns), mean_, scale_, weights_, float(weights[-1]))
+    ridge = np.append(np.full(len(columns), penalty), _BIAS_PENALTY)
+    total = sample_weight.sum()
 
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        odds = design @ weights
+        each = np.logaddexp(0, np.where(target, -odds, odds))
+        value = sample_weight @ each + ridge @ np.square(weights) / 2
+        gradient = design.T @ (sample_weight * (probability(odds) - target)) + ridge * weights
+        return float(value / total), gradient / total
 
-def _newton(
-    design: NDArray[np.float64],
-    wanted: NDArray[np.bool_],
-    sample_weight: NDArray[np.floating],
-    penalty: float,
-) -> NDArray[np.float64]:
-    """The weights, the last one the bias, which isn't penalised."""
-    ridge = np.full(design.shape[1], penalty)
-    ridge[-1] = 1e-6
-    weights = np.zeros(design.shape[1])
-    loss = _loss(design, wanted, sample_weight, ridge, weights)
-    for _ in range(_STEPS):
-        likely = probability(design @ weights)
-        gradient = design.T @ (sample_weight * (likely - wanted)) + ridge * weights
-        curvature = sample_weight * likely * (1 - likely)
-        hessian = (design * curvature[:, None]).T @ design + np.diag(ridge)
-        step = np.linalg.solve(hessian, gradient)
-        # Where the data are nearly separable a full step can overshoot.
-        length = 1.0
-        while length > _ENOUGH:
-            new = _loss(design, wanted, sample_weight, ridge, weights - length * step)
-            if new <= loss:
-                break
-            length /= 2
-        weights = weights - length * step
-        if loss - new < _ENOUGH * max(loss, 1):
-            break
-        loss = new
-    return weights
-
-
-def _loss(
-    design: NDArray[np.float64],
-    wanted: NDArray[np.bool_],
-    sample_weight: NDArray[np.floating],
-    ridge: NDArray[np.float64],
-    weights: NDArray[np.float64],
-) -> float:
-    odds = design @ weights
-    each = np.logaddexp(0, np.where(wanted, -odds, odds))
-    return float(sample_weight @ each + ridge @ np.square(weights) / 2)
+    bounds = [(0 if name in rising else None, None) for name in columns]
+    found = minimize(
+        loss, np.zeros(len(ridge)), jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None)],
+        options=_CONVERGENCE,
+    )  # fmt: skip
+    *weights, bias = found.x.tolist()
+    return LogisticModel(
+        tuple(columns), tuple(mean.tolist()), tuple(scale.tolist()), tuple(weights), bias
+    )

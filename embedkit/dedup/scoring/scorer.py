@@ -1,4 +1,4 @@
-"""From candidates to scored pairs."""
+"""Scores candidate pairs, and selects those that reach the threshold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedkit.dedup.scoring.calibration import evidence_columns
 from embedkit.dedup.scoring.features import FEATURES, PairFeatures, hamming_distances
 from embedkit.dedup.scoring.logistic import probability
 from embedkit.dedup.unit_rows import UnitRows
-from embedkit.dedup.verification.batch import compare_images
+from embedkit.dedup.verification.batch import verify_pairs
 from embedkit.utils.parallel import usable_cores
 
 if TYPE_CHECKING:
@@ -22,40 +22,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.collect import Candidates
-    from embedkit.dedup.candidates.representatives import Side
+    from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.pairs import PairsInfo
-    from embedkit.dedup.scoring.background import Reference
+    from embedkit.dedup.scoring.background import Background
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.dedup.verification.batch import Pixels
+    from embedkit.dedup.verification.geometric import Evidence
     from embedkit.store import EmbeddingStore
 
 __all__ = ["Scorer", "select_pairs"]
 
 _log = logging.getLogger("embedkit")
 
-_SURE = 12.0  # log-odds above which pixels can't change what a pair is taken for
+_CERTAIN = 12.0  # log-odds above which verification can't change the decision
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scores the pairs of two stores, or of one.
+    """Scores the pairs of two stores, or of one.
 
     Attributes:
         left: The store.
         right: The other one, if any.
         calibration: The models.
-        reference: What pairs are measured against, of the other store if there is one.
+        background: The background set, of the other store if there is one.
         views: Of the left store's images.
-        tell: Told what is done, how much of how much.
-        backwards: Whether ``Pairs.how`` tells how the first was made from the second instead.
+        on_progress: Called with (stage, done, total).
+        backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
     """
 
-    left: Side
-    right: Side | None
+    left: DedupInput
+    right: DedupInput | None
     calibration: Calibration
-    reference: Reference
+    background: Background
     views: Mapping[str, NDArray[np.floating]]
-    tell: Callable[[str, int, int], None]
+    on_progress: Callable[[str, int, int], None]
     backwards: bool = False
 
     def score(
@@ -70,24 +71,24 @@ class Scorer:
         Args:
             candidates: The pairs.
             info: How they were found.
-            pixels: Gives an image's pixels by its id; None doesn't look at any.
+            pixels: Gives an image's pixels by its id; None verifies no pair.
             other_pixels: The same of the other store; None takes ``pixels``.
         """
         other = self.right or self.left
         columns = self.columns(candidates)
-        odds = self.calibration.plain.log_odds(columns)
+        odds = self.calibration.embedding_model.log_odds(columns)
         best = _best(candidates, odds, len(other))
         first, second, odds = candidates.first[best], candidates.second[best], odds[best]
         cosines = columns["cosine"][best]
-        seen = np.flatnonzero(candidates.view[best])  # scored by a view, but told as they are
+        seen = np.flatnonzero(candidates.view[best])  # scored by a view, but reported as stored
         cosines[seen] = self.left.rows.cosines(first[seen], other.rows, second[seen])
         cosine = np.clip(cosines, -1, 1).astype(np.float32)
         exact = self.left.contents[first] == other.contents[second]
         verified, how = np.full(len(best), -1, np.int8), list[dict[str, Any]]()
         if pixels is not None:
-            doubtful = (odds < _SURE) & ~exact
+            doubtful = (odds < _CERTAIN) & ~exact
             readers = pixels, other_pixels or pixels
-            odds, verified, how = self._look(first, second, odds, doubtful, readers)
+            odds, verified, how = self._verify(first, second, odds, doubtful, readers)
         odds = odds + self.calibration.prior(len(other))
         score = np.where(exact, 1, probability(odds)).astype(np.float32)
         hamming = hamming_distances(self.left.hashes[first], other.hashes[second])
@@ -97,7 +98,7 @@ class Scorer:
         """The features of the candidates, ``(P,)`` each, with the view that each was found by."""
         other = self.right or self.left
         features = PairFeatures(
-            self.left.rows, other.rows, self.left.hashes, other.hashes, self.reference
+            self.left.rows, other.rows, self.left.hashes, other.hashes, self.background
         )
         views = [UnitRows(view) for view in self.views.values()]
         out = {name: np.empty(len(candidates)) for name in FEATURES}
@@ -108,13 +109,16 @@ class Scorer:
                 first, second = second, first
             seen = views[abs(view) - 1] if view else None
             columns = features.columns(
-                first, second, seen, lambda done, total: self.tell("scoring pairs", done, total)
+                first,
+                second,
+                seen,
+                lambda done, total: self.on_progress("scoring pairs", done, total),
             )
             for name, column in columns.items():
                 out[name][mine] = column
         return out
 
-    def _look(
+    def _verify(
         self,
         first: NDArray[np.int64],
         second: NDArray[np.int64],
@@ -122,61 +126,78 @@ class Scorer:
         doubtful: NDArray[np.bool_],
         readers: tuple[Pixels, Pixels],
     ) -> tuple[NDArray[np.float64], NDArray[np.int8], list[dict[str, Any]]]:
-        """The odds of those in doubt after a look, what was decided, and how they were made."""
+        """Verifies the doubtful ones of ``(P,)`` pairs on their pixels.
+
+        Returns:
+            ``(P,)`` log-odds, by the verified model where verified; ``(P,)`` as ``Pairs.verified``;
+            and P edits, empty where the pair isn't verified as a copy.
+        """
         at = np.flatnonzero(doubtful)
-        right = int(self.right is not None)  # side 0 or 1: two stores may have the same ids
-        names = [_names(self.left.store, first[at]), {}]
-        names[right] |= _names((self.right or self.left).store, second[at])
-        pairs = [((0, int(i)), (right, int(j))) for i, j in zip(first[at], second[at], strict=True)]
-        if self.backwards:
-            pairs = [(second, first) for first, second in pairs]
-        evidence = compare_images(
-            pairs, lambda image: readers[image[0]](names[image[0]][image[1]]),
-            threads=usable_cores(),
-            on_progress=lambda done, total: self.tell("looking at pixels", done, total),
-        )  # fmt: skip
-        seen = [n for n, one in enumerate(evidence) if one is not None]
+        evidence = self._evidence(first[at], second[at], readers)
+        done = at[[one is not None for one in evidence]]
         found = [one for one in evidence if one is not None]
         if len(found) < len(evidence):
             _log.warning(
-                "%s of %s pairs can't be looked at: their images can't be read, or are others by "
-                "now (if they were moved, tell where to)",
+                "%s of %s pairs can't be verified: their images can't be read or have changed "
+                "(if they were moved, give their new place)",
                 f"{len(evidence) - len(found):,}", f"{len(evidence):,}",
             )  # fmt: skip
         odds, verified = odds.copy(), np.full(len(odds), -1, np.int8)
-        odds[at[seen]] = self.calibration.checked.log_odds(
-            {"plain": odds[at[seen]], **evidence_columns(found)}
+        odds[done] = self.calibration.verified_model.log_odds(
+            {"plain": odds[done], **evidence_columns(found)}
         )
-        verified[at[seen]] = odds[at[seen]] > 0
+        verified[done] = odds[done] > 0
         how: list[dict[str, Any]] = [{} for _ in range(len(odds))]
-        for place, one in zip(at[seen].tolist(), found, strict=True):
+        for place, one in zip(done.tolist(), found, strict=True):
             how[place] = dict(one.how) if odds[place] > 0 else {}
         return odds, verified, how
+
+    def _evidence(
+        self,
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+        readers: tuple[Pixels, Pixels],
+    ) -> list[Evidence | None]:
+        """The evidence of each pair; an image is known by its store's number and its row."""
+        other = 0 if self.right is None else 1  # two stores may have the same ids
+        names = _names(self.left.store, first, 0)
+        names |= _names((self.right or self.left).store, second, other)
+        lefts = [(0, row) for row in first.tolist()]
+        rights = [(other, row) for row in second.tolist()]
+        ends = (rights, lefts) if self.backwards else (lefts, rights)
+
+        def pixels(image: tuple[int, int]) -> NDArray[np.uint8]:
+            return readers[image[0]](names[image])
+
+        return verify_pairs(
+            list(zip(*ends, strict=True)), pixels, threads=usable_cores(),
+            on_progress=lambda done, total: self.on_progress("verifying pairs", done, total),
+        )  # fmt: skip
 
 
 def select_pairs(
     found: Pairs, calibration: Calibration, threshold: float | None, precision: float
 ) -> Pairs:
-    """The pairs that score enough.
+    """Selects the pairs that reach the threshold.
 
     Args:
         found: Scored pairs.
-        calibration: What scored them.
+        calibration: The calibration that scored them.
         threshold: The least score; None takes the calibration's for ``precision``, which is one for
-            pairs that were looked at and another one for those that weren't.
-        precision: The share of the pairs that shall be copies.
+            verified pairs and another one for the others.
+        precision: Target share of the selected pairs that are copies.
     """
     least = np.full(len(found), 0.0 if threshold is None else threshold, np.float32)
     if threshold is None:
         for checked in (False, True):
             of = (found.verified >= 0) == checked
-            least[of] = calibration.threshold_for(precision, checked=checked)
+            least[of] = calibration.threshold_for(precision, verified=checked)
         least = np.maximum(least, np.float32(found.info.threshold))  # what the result states
     return found.where(found.score >= least)
 
 
 def _best(candidates: Candidates, odds: NDArray[np.float64], width: int) -> NDArray[np.int64]:
-    """Of the candidates that are the same pair, the likeliest; in order of the pairs."""
+    """The highest-scoring candidate of each pair, as ``(Q,)`` places sorted by pair."""
     keys = candidates.first * max(width, 1) + candidates.second
     order = np.lexsort((-odds, keys))
     return (
@@ -184,7 +205,14 @@ def _best(candidates: Candidates, odds: NDArray[np.float64], width: int) -> NDAr
     )
 
 
-def _names(store: EmbeddingStore, rows: NDArray[np.int64]) -> dict[int, str]:
-    """The ids of some rows, in one pass: an id alone costs as much to read as thousands."""
-    wanted = set(rows.tolist())
-    return {row: name for row, name in enumerate(store.ids) if row in wanted} if wanted else {}
+def _names(
+    store: EmbeddingStore, rows: NDArray[np.int64], number: int
+) -> dict[tuple[int, int], str]:
+    """The ids of some rows, by the store's number and row.
+
+    All ids are read in one pass: reading a single id takes as long as reading thousands.
+    """
+    some = set(rows.tolist())
+    if not some:
+        return {}
+    return {(number, row): name for row, name in enumerate(store.ids) if row in some}

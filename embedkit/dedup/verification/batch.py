@@ -1,4 +1,4 @@
-"""Looking at the images of pairs, each image read once while it is needed."""
+"""Verifies pairs of images in batches; each image is read once while it is needed."""
 
 from __future__ import annotations
 
@@ -21,29 +21,32 @@ if TYPE_CHECKING:
 
     Pixels = Callable[[str], NDArray[np.uint8]]
 
-__all__ = ["compare_images"]
+__all__ = ["verify_pairs"]
 
 _Image = TypeVar("_Image")
 
-_IMAGES_KEPT = 4096  # about 130 KiB each; what is found again costs as much as ten comparisons
+_IMAGES_KEPT = 4096  # about 130 KiB each; finding the features again costs ten comparisons
 _PAIRS_AT_ONCE = 256
 
 
-def compare_images(
+def verify_pairs(
     pairs: Sequence[tuple[_Image, _Image]],
     pixels: Callable[[_Image], NDArray[np.uint8]],
     *,
     threads: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Evidence | None]:
-    """Looks at pairs of images; None where one of the two can't be had.
+    """Verifies pairs of images.
 
     Args:
-        pairs: What stands for two images each, such as ids; those of the same image near each
-            other, as it is then read once.
-        pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by what stands for it.
-        threads: How many.
-        on_progress: Told how many of how many pairs are done.
+        pairs: Two keys of images each, such as ids; pairs of the same image should be near each
+            other, so that it is read once.
+        pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its key.
+        threads: Number of threads.
+        on_progress: Called with (done, total) pairs.
+
+    Returns:
+        The evidence of each pair; None where one of its images can't be read.
 
     Raises:
         MissingExtraError: OpenCV isn't installed.
@@ -57,11 +60,11 @@ def compare_images(
         first, second = kept[pair[0]], kept[pair[1]]
         return None if first is None or second is None else compare(first, second)
 
-    # One thread of BLAS a product: they are small, and the threads are ours.
+    # One BLAS thread per product: the products are small, and pairs run in parallel.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             part = pairs[start : start + _PAIRS_AT_ONCE]
-            _look_at(part, kept, pixels, pool)
+            _find_missing_features(part, kept, pixels, pool)
             out += pool.map(evidence, part)
             while len(kept) > _IMAGES_KEPT:
                 kept.popitem(last=False)
@@ -70,19 +73,19 @@ def compare_images(
     return out
 
 
-def _look_at(
+def _find_missing_features(
     pairs: Sequence[tuple[_Image, _Image]],
     kept: OrderedDict[_Image, LocalFeatures | None],
     pixels: Callable[[_Image], NDArray[np.uint8]],
     pool: ThreadPoolExecutor,
 ) -> None:
-    """Finds the local features of the images of some pairs that aren't kept yet."""
+    """Adds the local features of images that aren't in ``kept`` yet."""
     from embedkit.dedup.verification.sift import find_features
 
     def features(image: _Image) -> LocalFeatures | None:
         try:
             return find_features(pixels(image))
-        except EmbedkitError:  # told by the pair: it stays unchecked
+        except EmbedkitError:  # its pairs get no evidence
             return None
 
     images = list(dict.fromkeys(image for pair in pairs for image in pair))

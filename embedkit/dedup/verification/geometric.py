@@ -1,4 +1,4 @@
-"""Looking at the pixels of two images: is one made from the other, and how?
+"""Geometric verification of a pair (SIFT and RANSAC): is one image made from the other, and how?
 
 Keypoints that look alike vote for one affine map from the first image to the second (RANSAC), with
 the second image mirrored as well; then the first image is laid over the second by that map, and
@@ -39,7 +39,7 @@ _DETAIL, _NOISE = 1.0, 0.25  # levels squared: what counts as details, what does
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What two images have in common.
+    """The evidence that one image is made from the other.
 
     Attributes:
         inliers: Keypoints that agree on the map.
@@ -62,7 +62,7 @@ class Evidence:
 
 
 def compare(first: LocalFeatures, second: LocalFeatures) -> Evidence:
-    """Looks for a map that makes the second image from the first, mirrored or not."""
+    """Estimates the map that makes the second image from the first, mirrored or not."""
     whole, turned = _whole(first.gray, second.gray)
     found = _register(first, second, flip=False)
     if _strength(found) < _CLEAR:
@@ -163,7 +163,7 @@ def _overlap(
 def _agreement(
     first: NDArray[np.float32], second: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> float:
-    """What the correlation of details around a place is at least in the places that agree best."""
+    """The least local correlation of details among the places that agree best."""
     sigma = _AROUND * max(first.shape)
     one, two, both = (
         _smooth(product, sigma) for product in (first * first, second * second, first * second)
@@ -182,7 +182,7 @@ def _cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def _details(image: NDArray[np.uint8], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is neither noise nor brightness, where ``weight`` is 1."""
+    """The band-passed image where ``weight`` is 1: details without noise and brightness."""
     values = image.astype(np.float32) * weight
     side = max(image.shape)
     fine, coarse = (

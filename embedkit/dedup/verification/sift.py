@@ -1,4 +1,4 @@
-"""Local features of an image: SIFT keypoints, and those of its mirror image without a second look.
+"""Local features of an image: SIFT keypoints, and from these those of its mirror image.
 
 Source: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints" (2004); the descriptors'
 square root: Arandjelovic, Zisserman, "Three things everyone should know to improve object
@@ -34,7 +34,7 @@ _MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
 
 @dataclass(frozen=True, slots=True)
 class LocalFeatures:
-    """What verification keeps of an image.
+    """The features of an image that verification uses.
 
     Attributes:
         gray: ``(h, w)`` uint8, at most 320 pixels on the longer side.
