@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from embedkit.extraction.runner import Progress
     from embedkit.index import IndexProgress
 
-__all__ = ["ExitCode", "ProgressLine", "count_of", "plain", "print_json", "print_table", "tell"]
+__all__ = [
+    "ExitCode",
+    "ProgressLine",
+    "count_of",
+    "plain",
+    "print_json",
+    "print_message",
+    "print_table",
+]
 
 # What moves the cursor, ends a line or turns the text round: C0, DEL, C1, separators, bidi marks.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -69,7 +77,7 @@ def _is_number(text: str) -> bool:
     return text == "-" or text.replace(",", "").replace(".", "").lstrip("-").isdigit()
 
 
-def tell(message: str) -> None:
+def print_message(message: str) -> None:
     """Prints a message for people to stderr; it may have several lines, but no other controls."""
     typer.echo("\n".join(map(plain, message.split("\n"))), err=True)
 
