@@ -123,7 +123,7 @@ class StoreMismatchError(StoreError):
         differences: Mapping[str, tuple[object, object]],
         *,
         way_out: str = "repeat the first settings, write to another file, or start again with "
-        "--overwrite",
+        "overwrite=True",
     ) -> None:
         told = "; ".join(f"{key}: {old} != {new}" for key, (old, new) in differences.items())
         super().__init__(f"{path}: made otherwise than asked now ({told}); {way_out}")

@@ -56,7 +56,7 @@ def merge(
     if output.exists() and not output.is_file():
         raise StoreError(f"{output}: is a folder or a device; give the name of a file")
     if output.exists() and not overwrite:
-        raise StoreError(f"{output}: exists already; --overwrite replaces it")
+        raise StoreError(f"{output}: exists already; overwrite=True replaces it")
     paths: list[Path] = []
     for given in stores:
         with EmbeddingStore.open(given) as store:

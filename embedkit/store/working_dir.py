@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["PartialStore"]
 
 _RUN, _PLAN = "run.json", "plan.json"
-_REPLACED = "replaced"  # the folder that --overwrite replaces, until it is replaced
+_REPLACED = "replaced"  # the folder that overwriting replaces, until it is replaced
 _OWN_NAMES = re.compile(
     r"plan\.jsonl?|run\.json|manifest\.json|replaced|shard-\d+(\.unfinished)?\.h5|\..*\.tmp|plan.*\.tmp"
 )
@@ -88,7 +88,7 @@ class PartialStore:
             return None
         except (KeyError, ValueError, TypeError, RecursionError, StoreFormatError) as exc:
             raise StoreCorruptError(
-                f"{self.folder / _RUN}: can't be read ({exc}); start again with --overwrite"
+                f"{self.folder / _RUN}: can't be read ({exc}); start again with overwrite=True"
             ) from exc
 
     def finished_counts(self, number: int) -> StoreCounts | None:

@@ -144,7 +144,7 @@ def test_outputs(tmp_path, stores):
         merge([], tmp_path / "out.h5")
     output = tmp_path / "out.h5"
     output.write_text("old")
-    with pytest.raises(StoreError, match=r"exists already; --overwrite replaces it"):
+    with pytest.raises(StoreError, match=r"exists already; overwrite=True replaces it"):
         merge(stores, output)
     assert output.read_text() == "old"
     merge(stores, output, overwrite=True)
