@@ -16,7 +16,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from ._messages import to_flags
-from ._output import plain
+from ._output import plain, print_message
 
 __all__ = ["Command", "CommandError", "Group", "JsonOption", "Settings", "examples"]
 
@@ -233,18 +233,20 @@ def _apply_settings(context: Any) -> Settings:
     return settings
 
 
-class _PlainFormatter(logging.Formatter):
-    """Messages may name files, and files may have any name."""
+class _MessageHandler(logging.Handler):
+    """Prints log messages to the stderr of the moment, above a progress bar."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return plain(super().format(record))
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record; its message may name files, and files may have any name."""
+        try:
+            print_message(plain(self.format(record)))
+        except Exception:
+            self.handleError(record)
 
 
 def _set_up_logging(settings: Settings) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter("%(message)s"))
     logger = logging.getLogger("embedkit")
-    logger.handlers, logger.propagate = [handler], False
+    logger.handlers, logger.propagate = [_MessageHandler()], False
     level = logging.DEBUG if settings.verbose else logging.INFO
     logger.setLevel(logging.WARNING if settings.quiet else level)
 

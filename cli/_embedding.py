@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._output import ProgressLine, plain, print_message
+from ._output import plain, print_message
 from ._panels import BACKBONE, PERFORMANCE
+from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def open_inputs(
     """Yields a store for every input; images are embedded first, with progress."""
     from embedkit.extraction.inputs import as_stores
 
-    line = ProgressLine(quiet=context.obj.quiet)
+    line = ProgressDisplay(quiet=context.obj.quiet)
     with (
         line,
         as_stores(

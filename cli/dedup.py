@@ -11,8 +11,9 @@ import typer
 from . import dedup_calibrate, dedup_plan
 from ._command import Command, Group, JsonOption, examples
 from ._images import ImagesOption
-from ._output import ProgressLine, count_of, plain, print_json, print_table
+from ._output import count_of, plain, print_json, print_table
 from ._panels import INPUT, OUTPUT, PERFORMANCE, SEARCH
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.dedup import Calibration, Duplicates
@@ -189,7 +190,7 @@ def _find(
     from embedkit.dedup.output.folder import check_output
 
     check_output(output, overwrite=overwrite)
-    with ProgressLine(quiet=context.obj.quiet) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         found = find_duplicates(
             store,
             against=against,

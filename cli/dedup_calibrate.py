@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ._command import JsonOption
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_message, print_table
+from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ def _calibrate(
     if output is None:
         output = store.with_name(store.name.removesuffix(".h5") + ".calibration.json")
     _check_outputs(output, plot, overwrite=overwrite)
-    with ProgressLine(quiet=context.obj.quiet) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         report = calibrate(
             store,
             images,

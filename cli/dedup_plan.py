@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ._command import JsonOption
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_message
+from ._output import ExitCode, count_of, plain, print_json, print_message
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +116,7 @@ def _apply(
 
     journal = journal or Path(f"{plan}.journal")
     try:
-        with ProgressLine(quiet=context.obj.quiet) as line:
+        with ProgressDisplay(quiet=context.obj.quiet) as line:
             done = apply_plan(
                 plan,
                 action.value,
@@ -151,7 +152,7 @@ def _undo(
     """Undo every change recorded in a journal."""
     from embedkit.dedup import undo_journal
 
-    with ProgressLine(quiet=context.obj.quiet) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         done = undo_journal(journal, on_outcome=_count_on(line))
     _print_result(done, "undo", json)
     _exit(done)
@@ -168,7 +169,7 @@ def _purge(
     """Delete the trash of 'dedup apply' for good. Dry run unless --execute."""
     from embedkit.dedup import purge_journal
 
-    with ProgressLine(quiet=context.obj.quiet) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         done = purge_journal(journal, execute=execute, on_outcome=_count_on(line))
     _print_result(done, "purge", json)
     if not execute and not json:
@@ -190,7 +191,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
 }
 
 
-def _count_on(line: ProgressLine) -> Callable[[Outcome], None]:
+def _count_on(line: ProgressDisplay) -> Callable[[Outcome], None]:
     """Counts the files on the progress line."""
     numbers = count(1)
     return lambda _: line.files(next(numbers))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._command import JsonOption, examples
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_message, print_table
+from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.demo import DemoResult
@@ -41,7 +42,7 @@ def command(
     from embedkit.demo import run_demo
 
     quiet = context.obj.quiet
-    line = ProgressLine(quiet=quiet)
+    line = ProgressDisplay(quiet=quiet)
 
     def on_step(step: str) -> None:
         with line:

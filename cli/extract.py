@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from ._command import JsonOption, examples
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_message
+from ._output import ExitCode, count_of, plain, print_json, print_message
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.backbones.load_options import LoadOptions
@@ -269,7 +270,7 @@ def command(
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 
-    line = ProgressLine(quiet=context.obj.quiet)
+    line = ProgressDisplay(quiet=context.obj.quiet)
     loading: LoadOptions = {
         "weights": weights,
         "seed": seed,
@@ -361,7 +362,7 @@ class _Stopping:
         event: Set when the run is to commit what is done and return.
     """
 
-    def __init__(self, line: ProgressLine) -> None:
+    def __init__(self, line: ProgressDisplay) -> None:
         self.event = threading.Event()
         self._line = line
         self._embedding = self._interrupted = False

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._command import Command, Group, JsonOption, examples
-from ._output import ProgressLine, count_of, plain, print_json, print_message, print_table
+from ._output import count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.index import Index, IndexSpec
@@ -145,7 +146,7 @@ def build(
     if dry_run:
         _show_choice(stores, spec, json=json)
         return
-    with ProgressLine(quiet=context.obj.quiet) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         Index.build(stores, output, spec, overwrite=overwrite, on_progress=line.stage)
     with Index.open(output, check="fast") as index:
         _show_index(index, json=json)
@@ -169,7 +170,7 @@ def add(
     """Add all embeddings of stores to an index, atomically."""
     from embedkit.index import Index
 
-    with ProgressLine(quiet=context.obj.quiet) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         added = Index.add(index, stores, on_progress=line.stage)
     _show_change(index, "added", added, json=json)
 
@@ -213,7 +214,7 @@ def compact(context: typer.Context, index: _Index, json: JsonOption = False) -> 
     """Rebuild an index without its removed images, from its stores."""
     from embedkit.index import Index
 
-    with ProgressLine(quiet=context.obj.quiet) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         left_out = Index.compact(index, on_progress=line.stage)
     _show_change(index, "removed for good", left_out, json=json)
 

@@ -12,8 +12,9 @@ import typer
 from ._command import Command, Group, JsonOption, examples
 from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
-from ._output import ExitCode, ProgressLine, plain, print_json, print_message, print_table
+from ._output import ExitCode, plain, print_json, print_message, print_table
 from ._panels import INPUT, OUTPUT, PERFORMANCE
+from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def _predict(
     from embedkit.probe.metrics import digits
     from embedkit.probe.predict import predict
 
-    line = ProgressLine(quiet=context.obj.quiet)
+    line = ProgressDisplay(quiet=context.obj.quiet)
     batches = predict(
         probe,
         images,

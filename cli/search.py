@@ -11,8 +11,9 @@ import typer
 from ._command import JsonOption, examples
 from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_message, print_table
+from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
+from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def command(
     Queries are embedded with the settings of the index. Exit codes: 0 done, 1 error, 2 usage,
     3 done but some queries failed, 130 interrupted.
     """
-    line = ProgressLine(quiet=context.obj.quiet)
+    line = ProgressDisplay(quiet=context.obj.quiet)
     options: SearchOptions = {
         "threshold": threshold,
         "exclude_self": exclude_self,
@@ -180,7 +181,7 @@ def _write(
     k: int,
     options: SearchOptions,
     page: SearchPage | None,
-    line: ProgressLine,
+    line: ProgressDisplay,
     *,
     overwrite: bool,
 ) -> SearchSummary:

@@ -9,8 +9,9 @@ import typer
 
 from ._command import JsonOption, examples
 from ._embedding import WorkersOption
-from ._output import ProgressLine, count_of, plain, print_json
+from ._output import count_of, plain, print_json
 from ._panels import OUTPUT
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.analysis.selection import Selection
@@ -70,7 +71,7 @@ def command(
     from embedkit.analysis.selection import select, write_selection, write_webdataset
 
     _check_outputs(output, webdataset, overwrite=overwrite)
-    line = ProgressLine(quiet=context.obj.quiet)
+    line = ProgressDisplay(quiet=context.obj.quiet)
     with line:
         selection = select(
             stores,
