@@ -1,4 +1,4 @@
-"""The options of commands that take images beside stores, and embed these first."""
+"""The options of commands that embed images, and accept stores too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._output import ProgressLine, plain, tell
+from ._output import plain, print_message
+from ._panels import BACKBONE, PERFORMANCE
+from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -21,29 +23,64 @@ __all__ = [
     "DeviceOption",
     "EngineName",
     "EngineOption",
+    "StoreBatchOption",
+    "WeightsFileOption",
     "WeightsOption",
     "WorkersOption",
     "open_inputs",
-    "tell_failures",
+    "print_failures",
 ]
 
-_TOLD = 20  # failures
+_SHOWN = 20  # failures
 
 BackboneOption = Annotated[
-    str, typer.Option("--backbone", "-b", help="For images: a name of 'embedkit models'.")
+    str,
+    typer.Option(
+        "--backbone",
+        "-b",
+        help="For images: name from 'embedkit models', or timm:NAME.",
+        rich_help_panel=BACKBONE,
+    ),
 ]
 WeightsOption = Annotated[
-    str, typer.Option(help="For images: auto, a .safetensors or .pth file, or random.")
+    str,
+    typer.Option(
+        help="For images: auto, random, or a .safetensors or .pth file.",
+        rich_help_panel=BACKBONE,
+    ),
 ]
 EngineOption = Annotated[
-    EngineName, typer.Option(help="For images; auto: OpenVINO on a CPU, PyTorch on CUDA.")
+    EngineName,
+    typer.Option(
+        help="Inference engine for images; auto: OpenVINO on a CPU, PyTorch on CUDA.",
+        rich_help_panel=PERFORMANCE,
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="For images: auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(help="Device for images: auto, cpu, cuda or cuda:N.", rich_help_panel=PERFORMANCE),
+]
 BatchOption = Annotated[
-    int | None, typer.Option(help="For images: how many a batch; the default is the device's.")
+    int | None,
+    typer.Option(help="Images per batch [default: chosen by device].", rich_help_panel=PERFORMANCE),
+]
+StoreBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Images per batch [default: as the store was embedded, on a CPU].",
+        rich_help_panel=PERFORMANCE,
+    ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="For images: threads; the default is one a core.")
+    int | None,
+    typer.Option(help="Number of threads [default: 1 per core].", rich_help_panel=PERFORMANCE),
+]
+WeightsFileOption = Annotated[
+    str,
+    typer.Option(
+        help="Weights: auto, or the file that the stored images were embedded with.",
+        rich_help_panel=BACKBONE,
+    ),
 ]
 
 
@@ -60,10 +97,10 @@ def open_inputs(
     workers: int | None,
     keep: Path | None = None,
 ) -> Iterator[StoredInputs]:
-    """Stores of all that was given, images embedded, with progress and failures told."""
+    """Yields a store for every input; images are embedded first, with progress."""
     from embedkit.extraction.inputs import as_stores
 
-    line = ProgressLine(quiet=context.obj["quiet"])
+    line = ProgressDisplay(quiet=context.obj.quiet)
     with (
         line,
         as_stores(
@@ -82,9 +119,9 @@ def open_inputs(
         yield stored
 
 
-def tell_failures(stored: StoredInputs) -> None:
-    """Names the images that could not be embedded, on stderr."""
-    for failure in stored.failures[:_TOLD]:
-        tell(f"{plain(failure.id)}: {failure.reason}")
-    if len(stored.failures) > _TOLD:
-        tell(f"{len(stored.failures) - _TOLD:,} more failed")
+def print_failures(stored: StoredInputs) -> None:
+    """Prints the images that could not be embedded to stderr."""
+    for failure in stored.failures[:_SHOWN]:
+        print_message(f"{plain(failure.id)}: {failure.reason}")
+    if len(stored.failures) > _SHOWN:
+        print_message(f"{len(stored.failures) - _SHOWN:,} more failed")

@@ -1,4 +1,4 @@
-"""The option of commands that show images: where these lie now."""
+"""The option of commands that show thumbnails: where the images are."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from ._panels import OUTPUT
+
 __all__ = ["ImagesOption"]
 
 ImagesOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--images",
-        help="For thumbnails: the folder (or other source) where the images lie now; repeat it for "
-        "several. [default: where their ids say]",
+        help="Folder (or other source) of the images, for thumbnails; repeatable "
+        "[default: the paths in the ids].",
+        rich_help_panel=OUTPUT,
     ),
 ]

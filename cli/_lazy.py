@@ -1,4 +1,4 @@
-"""Commands whose modules are imported when they are called: the others cost no time."""
+"""Commands whose modules are imported when they are called."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Any, ClassVar
 import typer
 import typer.main
 
-from ._quick import QuickCommand, QuickGroup
+from ._command import Command, Group
 
 __all__ = ["LazyGroup"]
 
 
-class LazyGroup(QuickGroup):
+class LazyGroup(Group):
     """A group that knows its commands by name, and imports the module of the one that is called.
 
-    A command's module has the command's name, and holds a function ``command``, or a group of
-    commands, a ``typer.Typer`` named ``group``.
+    A command's module has the command's name, and holds a function ``command`` with its
+    ``EXAMPLES``, or a group of commands, a ``typer.Typer`` named ``group``.
     """
 
     summaries: ClassVar[dict[str, str]]
-    """The commands in their order, with the line that the help shows of each."""
+    """Name to summary of every command, in the order of the help."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = _Commands(self.summaries)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Returns the names of the commands, and imports none."""
+        """Returns the names of the commands without importing them."""
         del ctx
         return list(self.summaries)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Writes the commands' part of the help, and imports none."""
+        """Writes the list of commands without importing them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(self.summaries.items()))
 
 
 class _Commands(MutableMapping[str, Any]):
-    """Commands by name, each made when it is first asked for."""
+    """Commands by name, each created on first access."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._made: dict[str, Any] = dict.fromkeys(names)
@@ -69,5 +69,5 @@ def _make(name: str) -> Any:
     if hasattr(module, "group"):
         return typer.main.get_group(module.group)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(name, cls=QuickCommand)(module.command)
+    alone.command(name, cls=Command, epilog=module.EXAMPLES)(module.command)
     return typer.main.get_command(alone)

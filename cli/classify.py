@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._command import JsonOption, examples
 from ._embedding import (
     BackboneOption,
     BatchOption,
@@ -16,7 +17,7 @@ from ._embedding import (
     WeightsOption,
     WorkersOption,
     open_inputs,
-    tell_failures,
+    print_failures,
 )
 from ._output import ExitCode, count_of, plain, print_json, print_table
 
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
     from embedkit.extraction.inputs import StoredInputs
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit classify photos.h5 -o classes.csv",
+    "embedkit classify cat.jpg dog.jpg -k 3",
+)
 
 
 def command(
@@ -33,26 +39,28 @@ def command(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
-            help="A store (.h5), whose images aren't needed again; or image, folder, list, glob, "
-            "archive or URL. Several are taken.",
+            metavar="INPUT",
+            help="Store (.h5; its images are not read again), image, folder, list, glob, archive "
+            "or URL; several are allowed.",
         ),
     ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Classes an image.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="Classes per image.")] = 5,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write .csv, .jsonl or .parquet in place of a table."),
+        typer.Option("--output", "-o", help="Write a .csv, .jsonl or .parquet file, not a table."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing --output.")
+    ] = False,
     backbone: BackboneOption = "resnet50_swsl",
     weights: WeightsOption = "auto",
     engine: EngineOption = EngineName.AUTO,
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     workers: WorkersOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Tell the likeliest classes of each image, from the classifier that came with the backbone.
+    """Print the most likely classes per image, by the classifier of the backbone.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
@@ -78,7 +86,7 @@ def command(
     if json:
         failures = [{"id": one.id, "reason": one.reason} for one in stored.failures]
         print_json({"k": k, **told, "failures": failures})
-    tell_failures(stored)
+    print_failures(stored)
     if stored.failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 

@@ -1,4 +1,4 @@
-"""``embedkit dedup``: finding copies, and what is written of them."""
+"""``embedkit dedup``: find near-duplicates, and write them to a folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from . import dedup_calibrate, dedup_plan
+from ._command import Command, Group, JsonOption, examples
 from ._images import ImagesOption
-from ._output import ProgressLine, count_of, plain, print_json, print_table
-from ._quick import QuickCommand, QuickGroup
+from ._output import count_of, plain, print_json, print_table
+from ._panels import INPUT, OUTPUT, PERFORMANCE, SEARCH
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.dedup import Calibration, Duplicates
@@ -21,15 +23,19 @@ __all__ = ["NAME", "Linkage", "Mode", "group"]
 NAME = "dedup"
 
 group = typer.Typer(
-    help="Find copies of images, and decide what becomes of them.",
-    no_args_is_help=True,
+    help="Find near-duplicates, review them, remove them.",
+    epilog=examples(
+        "embedkit dedup find photos.h5 -o duplicates/",
+        "embedkit dedup plan duplicates/ -o plan.csv",
+        "embedkit dedup apply plan.csv --action move --to removed/ --execute",
+    ),
     rich_markup_mode=None,
-    cls=QuickGroup,
+    cls=Group,
 )
 
 
 class Mode(StrEnum):
-    """How embeddings are searched."""
+    """Search mode."""
 
     AUTO = "auto"
     EXACT = "exact"
@@ -47,115 +53,168 @@ class Linkage(StrEnum):
 
 
 _RootOption = Annotated[
-    Path, typer.Option(help="The folder that relative ids are below, for the thumbnails.")
+    Path,
+    typer.Option(
+        help="Folder that relative ids start from, for thumbnails.", rich_help_panel=INPUT
+    ),
 ]
-_ReportOption = Annotated[bool, typer.Option("--report/--no-report", help="Write report.html too.")]
+_ReportOption = Annotated[
+    bool,
+    typer.Option("--report/--no-report", help="Write report.html.", rich_help_panel=OUTPUT),
+]
 _OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an older folder of duplicates.")
+    bool,
+    typer.Option("--overwrite", help="Replace an existing output folder.", rich_help_panel=OUTPUT),
 ]
-_OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
-_ClassesOption = Annotated[int, typer.Option(help="Classes to list of each store that leaks.")]
+_OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+_ClassesOption = Annotated[
+    int,
+    typer.Option(
+        help="Classes to list per store that shares images with the other.", rich_help_panel=OUTPUT
+    ),
+]
 
 
-@group.command("find", cls=QuickCommand)
+@group.command(
+    "find",
+    cls=Command,
+    epilog=examples(
+        "embedkit dedup find photos.h5 -o duplicates/",
+        "embedkit dedup find photos.h5 -o duplicates/ --verify --images photos/",
+        "embedkit dedup find train.h5 --against test.h5 -o leaks/",
+    ),
+)
 def _find(
     context: typer.Context,
-    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
+    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
     output: _OutputOption,
     against: Annotated[
         Path | None,
-        typer.Option(help="Another store: find which of its images are in this one too (leaks)."),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="The least score of a pair, 0 to 1. [default: what --precision needs]"),
+        typer.Option(help="Second store: find the images that are in both (train/test leakage)."),
     ] = None,
     precision: Annotated[
-        float, typer.Option(help="The share of the pairs that shall be copies, by the calibration.")
+        float, typer.Option(help="Target precision: share of the pairs that are near-duplicates.")
     ] = 0.99,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Lowest score of a pair, 0 to 1 [default: derived from --precision]."),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check uncertain pairs on the pixels (SIFT and RANSAC)."),
+    ] = False,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder (or other source) of the images, for --verify, --flip, --rotate and "
+            "thumbnails; repeatable [default: the paths in the ids].",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    root: _RootOption = Path(),
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Weights for --flip and --rotate: auto, or a file.", rich_help_panel=INPUT
+        ),
+    ] = "auto",
     calibration: Annotated[
         str | None,
         typer.Option(
-            help="A file of 'dedup calibrate', or cosine: the score is the cosine, 0.95 or more. "
-            "[default: the built-in calibration for the backbone]"
+            help="Score calibration: a file from 'dedup calibrate', or cosine (score = cosine, "
+            "threshold 0.95) [default: the built-in calibration for the backbone].",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     mode: Annotated[
         Mode,
         typer.Option(
-            help="exact: no pair is missed; approximate: quicker, and the recall is measured; "
-            "auto: exact up to 1.4 million images."
+            help="exact: misses no pair; approximate: faster, with measured recall; auto: exact "
+            "up to 1.4 million images.",
+            rich_help_panel=SEARCH,
         ),
     ] = Mode.AUTO,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Look at the pixels of pairs in doubt.")
-    ] = False,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Find mirrored copies by embedding mirrored images.")
+        bool,
+        typer.Option("--flip", help="Find mirrored images too.", rich_help_panel=SEARCH),
     ] = False,
     rotate: Annotated[
-        bool, typer.Option("--rotate", help="Find copies turned by quarters likewise.")
-    ] = False,
-    images: Annotated[
-        list[Path] | None,
+        bool,
         typer.Option(
-            help="The folder (or other source) of the images, for --verify, --flip, --rotate and "
-            "thumbnails; repeat it for several. [default: where their ids say]"
+            "--rotate",
+            help="Find images rotated by 90, 180 or 270 degrees too.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = False,
+    candidates_per_image: Annotated[
+        float,
+        typer.Option(
+            help="Candidates to score per image, on average, besides its near-duplicates.",
+            envvar="EMBEDKIT_DEDUP_FIND_LOOKS",
+            rich_help_panel=SEARCH,
+        ),
+    ] = 30.0,
+    min_cosine: Annotated[
+        float | None,
+        typer.Option(
+            help="Lowest cosine of a candidate [default: derived from --candidates-per-image].",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     max_hamming: Annotated[
-        int, typer.Option(help="Bits in which perceptual hashes may differ; -1 leaves them out.")
-    ] = 7,
-    min_cosine: Annotated[
-        float | None,
-        typer.Option(help="Least cosine of what is scored. [default: by --looks]"),
-    ] = None,
-    looks: Annotated[
-        float, typer.Option(help="How many others each image is scored with, beside its copies.")
-    ] = 30.0,
-    weights: Annotated[
-        str, typer.Option(help="For --flip and --rotate: auto, or the file of the weights.")
-    ] = "auto",
-    device: Annotated[
-        str,
+        int,
         typer.Option(
-            help="Where embeddings are compared, and made for --flip and --rotate: auto, cpu, "
-            "cuda or cuda:N."
+            help="Largest distance of perceptual hashes (bits); -1 disables them.",
+            rich_help_panel=SEARCH,
         ),
-    ] = "auto",
+    ] = 7,
     linkage: Annotated[
         Linkage,
         typer.Option(
-            help="How pairs become groups: single joins whatever is connected; average and "
-            "complete cut chains; star: all are copies of its centre; pairs: no groups."
+            help="Grouping. single: connected pairs; average, complete: no chains; star: all match "
+            "one image; pairs: no groups.",
+            rich_help_panel=SEARCH,
         ),
     ] = Linkage.SINGLE,
-    root: _RootOption = Path(),
+    device: Annotated[
+        str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=PERFORMANCE)
+    ] = "auto",
     report: _ReportOption = True,
     classes: _ClassesOption = 20,
     overwrite: _OverwriteOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Find copies in a store or between two: tables and a report."""
+    """Find near-duplicates in a store, or between two stores."""
     from embedkit.dedup import write_duplicates
     from embedkit.dedup.api import find_duplicates
     from embedkit.dedup.output.folder import check_output
 
     check_output(output, overwrite=overwrite)
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         found = find_duplicates(
-            store, against=against, images=images or (), root=root, verify=verify, flip=flip,
-            rotate=rotate, linkage=linkage.value, weights=weights, device=device,
-            threshold=threshold, precision=precision, mode=mode.value,
-            calibration=_calibration(calibration), min_cosine=min_cosine,
-            candidates_per_image=looks,
+            store,
+            against=against,
+            images=images or (),
+            root=root,
+            verify=verify,
+            flip=flip,
+            rotate=rotate,
+            linkage=linkage.value,
+            weights=weights,
+            device=device,
+            threshold=threshold,
+            precision=precision,
+            mode=mode.value,
+            calibration=_calibration(calibration),
+            min_cosine=min_cosine,
+            candidates_per_image=candidates_per_image,
             max_hamming=None if max_hamming < 0 else max_hamming,
             on_progress=line.step,
-        )  # fmt: skip
+        )
     write_duplicates(
         found, output, overwrite=overwrite, report=report, root=root, images=images or ()
     )
-    _tell(found, output, classes, json)
+    _print_result(found, output, classes, json)
 
 
 def _calibration(text: str | None) -> Calibration | Literal["cosine"] | None:
@@ -168,25 +227,34 @@ def _calibration(text: str | None) -> Calibration | Literal["cosine"] | None:
     return Calibration.load(text)
 
 
-@group.command("rethreshold", cls=QuickCommand)
+@group.command(
+    "rethreshold",
+    cls=Command,
+    epilog=examples(
+        "embedkit dedup rethreshold duplicates/ -o stricter/ --threshold 0.999",
+        "embedkit dedup rethreshold duplicates/ -o groups/ --linkage complete",
+    ),
+)
 def _rethreshold(
-    folder: Annotated[Path, typer.Argument(help="What 'dedup find' wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder written by 'dedup find'.")],
     output: _OutputOption,
     threshold: Annotated[
         float | None,
-        typer.Option(help="The least score, not below the one of the search. [default: that one]"),
+        typer.Option(
+            help="Lowest score of a pair, not below that of the search [default: that one]."
+        ),
     ] = None,
     linkage: Annotated[
-        Linkage | None, typer.Option(help="How pairs become groups. [default: as before]")
+        Linkage | None, typer.Option(help="Grouping [default: that of the search].")
     ] = None,
     images: ImagesOption = None,
     root: _RootOption = Path(),
     report: _ReportOption = True,
     classes: _ClassesOption = 20,
     overwrite: _OverwriteOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Tighten the threshold or group otherwise; nothing is searched."""
+    """Raise the threshold or change the grouping, without a new search."""
     from embedkit.dedup import read_duplicates, rethreshold, write_duplicates
     from embedkit.dedup.output.folder import check_output
 
@@ -198,10 +266,10 @@ def _rethreshold(
     write_duplicates(
         tightened, output, overwrite=overwrite, report=report, root=root, images=images or ()
     )
-    _tell(tightened, output, classes, json)
+    _print_result(tightened, output, classes, json)
 
 
-def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
+def _print_result(found: Duplicates, output: Path, classes: int, json: bool) -> None:
     from dataclasses import asdict
 
     from embedkit.dedup.output.summary import count
@@ -214,9 +282,9 @@ def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
         return
     typer.echo(
         f"{plain(output)}: {count_of(counts['pairs'], 'pair')} "
-        f"({counts['exact_pairs']:,} of equal bytes), {count_of(counts['groups'], 'group')} of "
-        f"{count_of(counts['grouped_images'], 'image')}, {counts['surplus_images']:,} beyond one "
-        "of each"
+        f"({counts['exact_pairs']:,} identical files), {count_of(counts['groups'], 'group')} of "
+        f"{count_of(counts['grouped_images'], 'image')}, {counts['surplus_images']:,} "
+        "redundant"
     )
     typer.echo(_search_in_words(found))
     if found.leaks is None or found.against is None:
@@ -229,17 +297,17 @@ def _tell(found: Duplicates, output: Path, classes: int, json: bool) -> None:
 
 
 def _search_in_words(found: Duplicates) -> str:
-    """How the pairs were found."""
+    """Describes how the pairs were found."""
     info, looked = found.pairs.info, int((found.pairs.verified >= 0).sum())
-    words = [f"score at least {info.threshold:.4g}", f"calibration: {plain(info.calibration)}"]
+    words = [f"score >= {info.threshold:.4g}", f"calibration: {plain(info.calibration)}"]
     if info.recall is not None:
-        words.append(f"approximate: {100 * info.recall:.1f}% of near pairs found, by a sample")
+        words.append(f"approximate: recall {100 * info.recall:.1f}%, measured on a sample")
     elif info.mode == "approximate":
-        words.append("approximate: no image of the sample has near pairs to tell what is missed")
+        words.append("approximate: recall unknown, the sample has no near pairs")
     if looked:
-        words.append(f"{count_of(looked, 'pair')} of these looked at")
+        words.append(f"{count_of(looked, 'pair')} verified on the pixels")
     return "; ".join(words)
 
 
-for _name, _command in {**dedup_calibrate.COMMANDS, **dedup_plan.COMMANDS}.items():
-    group.command(_name, cls=QuickCommand)(_command)
+for _name, (_command, _lines) in {**dedup_calibrate.COMMANDS, **dedup_plan.COMMANDS}.items():
+    group.command(_name, cls=Command, epilog=examples(*_lines))(_command)

@@ -1,4 +1,4 @@
-"""``embedkit dedup calibrate`` and ``check``: what scores mean; new images against known ones."""
+"""``embedkit dedup calibrate`` and ``check``: score calibration; new images against known ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_table, tell
+from ._command import JsonOption
+from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
+from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,64 +27,85 @@ _PLOTS = (".png", ".svg", ".pdf")
 
 def _calibrate(
     context: typer.Context,
-    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
+    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
     images: Annotated[
-        list[Path], typer.Option(help="The images that it was embedded from; repeat for several.")
+        list[Path],
+        typer.Option(help="Folder (or other source) of the store's images; repeatable."),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The file to write. [default: photos.calibration.json]"
+            "--output", "-o", help="File to write [default: photos.calibration.json for photos.h5]."
         ),
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Precision and recall as a .png, .svg or .pdf file.")
-    ] = None,
     precision: Annotated[
-        float, typer.Option(help="The share of the pairs found that shall be copies.")
+        float, typer.Option(help="Target precision: share of the pairs that are near-duplicates.")
     ] = 0.99,
-    originals: Annotated[int, typer.Option(help="Images that copies are made of.")] = 150,
-    seed: Annotated[int, typer.Option(help="Draws the images and the edits.")] = 0,
-    weights: Annotated[str, typer.Option(help="auto, or the file of the weights.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Precision-recall plot to write: .png, .svg or .pdf."),
+    ] = None,
+    originals: Annotated[
+        int, typer.Option(help="Number of source images to edit.", rich_help_panel=PERFORMANCE)
+    ] = 150,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of images and edits.", rich_help_panel=PERFORMANCE)
+    ] = 0,
+    weights: Annotated[
+        str, typer.Option(help="Weights: auto, or a file.", rich_help_panel=BACKBONE)
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=PERFORMANCE)
+    ] = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --output and --plot.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace an existing --output and --plot.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Make edited copies of the store's own images, and learn which score is a copy's."""
+    """Calibrate duplicate scores on edited versions of the store's own images."""
     from embedkit.dedup.scoring.calibrate import calibrate
 
     if output is None:
         output = store.with_name(store.name.removesuffix(".h5") + ".calibration.json")
     _check_outputs(output, plot, overwrite=overwrite)
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         report = calibrate(
-            store, images, originals=originals, precision=precision, seed=seed, weights=weights,
-            device=device, on_progress=line.step,
-        )  # fmt: skip
+            store,
+            images,
+            originals=originals,
+            precision=precision,
+            seed=seed,
+            weights=weights,
+            device=device,
+            on_progress=line.step,
+        )
     report.calibration.save(output)
     if plot is not None:
         _plot(report, plot)
     if json:
         print_json({"output": str(output), **report.to_config()})
     else:
-        _tell(report, output, precision)
+        _print_report(report, output, precision)
 
 
 def _check_outputs(output: Path, plot: Path | None, *, overwrite: bool) -> None:
-    """Refuses before copies are made and embedded, which takes long."""
+    """Checks the outputs before images are edited and embedded, which takes long."""
     from embedkit.errors import EmbedkitError
 
     if plot is not None:
         if plot.suffix.lower() not in _PLOTS:
             raise EmbedkitError(f"{plot}: plots are written to {', '.join(_PLOTS)}")
-        import_module("embedkit.report.pr_curve")  # tells if matplotlib isn't there
+        import_module("embedkit.report.pr_curve")  # raises if matplotlib is missing
     for path in filter(None, (output, plot)):
         if path.is_dir():
             raise EmbedkitError(f"{path}: is a folder; choose another output")
         if path.exists() and not overwrite:
-            raise EmbedkitError(f"{path}: exists already; --overwrite replaces it")
+            raise EmbedkitError(f"{path}: exists already; overwrite=True replaces it")
         if not path.absolute().parent.is_dir():
             raise EmbedkitError(f"{path}: there is no folder {path.parent}")
 
@@ -93,13 +117,13 @@ def _plot(report: CalibrationReport, path: Path) -> None:
     curves = {
         name: (curve.thresholds, curve.precision, curve.recall) for name, curve in measured.items()
     }
-    plot_curves(path, curves, f"Copies of {count_of(report.images, 'image')}")
+    plot_curves(path, curves, f"Edits of {count_of(report.images, 'image')}")
 
 
-def _tell(report: CalibrationReport, output: Path, precision: float) -> None:
+def _print_report(report: CalibrationReport, output: Path, precision: float) -> None:
     typer.echo(
-        f"{plain(output)}: from {count_of(report.copies, 'edited copy').replace('ys', 'ies')} "
-        f"against {count_of(report.images, 'image')}"
+        f"{plain(output)}: from {count_of(report.copies, 'edit')} of source images, "
+        f"compared with {count_of(report.images, 'image')}"
     )
     both = report.embedding_curve, report.verified_curve
     rows = [
@@ -114,36 +138,50 @@ def _tell(report: CalibrationReport, output: Path, precision: float) -> None:
 
 
 def _threshold(curve: Curve) -> str:
-    return f"{curve.threshold:.4f}" if isfinite(curve.threshold) else "none reaches it"
+    return f"{curve.threshold:.4f}" if isfinite(curve.threshold) else "not reached"
 
 
 def _check(
-    known: Annotated[Path, typer.Argument(help="The index, or a store.")],
+    known: Annotated[Path, typer.Argument(help="Index, or store, of the known images.")],
     images: Annotated[list[str], typer.Argument(help="Images, folders, lists or archives.")],
-    store: Annotated[
-        list[Path] | None,
-        typer.Option(help="What the index was built of. [default: the stores that it names]"),
-    ] = None,
+    precision: Annotated[
+        float, typer.Option(help="Target precision: share of the matches that are near-duplicates.")
+    ] = 0.99,
     threshold: Annotated[
         float | None,
-        typer.Option(help="The least score, 0 to 1. [default: what --precision needs]"),
+        typer.Option(help="Lowest score of a match, 0 to 1 [default: derived from --precision]."),
     ] = None,
-    precision: Annotated[
-        float, typer.Option(help="The share of what is found that shall be copies.")
-    ] = 0.99,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check uncertain matches on the pixels (SIFT and RANSAC)."),
+    ] = False,
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="What 'dedup calibrate' wrote. [default: the one that comes for the backbone]"
+            help="File from 'dedup calibrate' [default: the built-in calibration for the backbone]."
         ),
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Look at the pixels too.")] = False,
-    root: Annotated[Path, typer.Option(help="The folder that relative ids are below.")] = Path(),
-    weights: Annotated[str, typer.Option(help="auto, or the file of the weights.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Store that the index was built from; repeatable [default: the stores that it "
+            "names].",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    root: Annotated[
+        Path,
+        typer.Option(help="Folder that relative ids start from.", rich_help_panel=INPUT),
+    ] = Path(),
+    weights: Annotated[
+        str, typer.Option(help="Weights: auto, or a file.", rich_help_panel=BACKBONE)
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=PERFORMANCE)
+    ] = "auto",
+    json: JsonOption = False,
 ) -> None:
-    """Find what new images are copies of, in an index or a store.
+    """Check new images for near-duplicates in an index or a store.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
@@ -160,29 +198,41 @@ def _check(
 
         print_json(asdict(found))
     else:
-        _tell_matches(found)
+        _print_matches(found)
     if found.failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _tell_matches(found: Checked) -> None:
+def _print_matches(found: Checked) -> None:
     rows = [
         (m.image, m.id, f"{m.score:.4f}", f"{m.cosine:.3f}", _why(m.exact, m.verified))
         for m in found.matches
     ]
     if rows:
-        print_table(("image", "is a copy of", "score", "cosine", "why"), rows)
+        print_table(("image", "duplicate of", "score", "cosine", "why"), rows)
     new = len(set(found.images) - {match.image for match in found.matches})
     typer.echo(
-        f"{new:,} of {count_of(len(found.images), 'image')} new; score at least "
+        f"{new:,} of {count_of(len(found.images), 'image')} new; score >= "
         f"{found.threshold:.4g}; calibration: {plain(found.calibration)}"
     )
     for failure in found.failures:
-        tell(f"{failure.id}: {failure.reason}")
+        print_message(f"{failure.id}: {failure.reason}")
 
 
 def _why(exact: bool, verified: bool | None) -> str:
-    return "same bytes" if exact else "seen on the pixels" if verified else "alike"
+    return "identical file" if exact else "verified on the pixels" if verified else "similar"
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"calibrate": _calibrate, "check": _check}
+COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "calibrate": (
+        _calibrate,
+        ("embedkit dedup calibrate photos.h5 --images photos/ --plot calibration.png",),
+    ),
+    "check": (
+        _check,
+        (
+            "embedkit dedup check photos.index new/",
+            "embedkit dedup check photos.h5 new.jpg --verify --json",
+        ),
+    ),
+}

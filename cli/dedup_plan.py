@@ -1,4 +1,4 @@
-"""``embedkit dedup plan``, ``apply``, ``undo`` and ``purge``: what becomes of copies."""
+"""``embedkit dedup plan``, ``apply``, ``undo`` and ``purge``: remove near-duplicates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, tell
+from ._command import JsonOption
+from ._output import ExitCode, count_of, plain, print_json, print_message
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ __all__ = ["COMMANDS", "Action", "Keep"]
 
 
 class Keep(StrEnum):
-    """Which image of a group is kept."""
+    """Policies for choosing the image to keep."""
 
     LARGEST = "largest"
     BEST_QUALITY = "best-quality"
@@ -33,7 +35,7 @@ class Keep(StrEnum):
 
 
 class Action(StrEnum):
-    """What is done with the files that go."""
+    """What to do with the files to remove."""
 
     LIST = "list"
     MOVE = "move"
@@ -43,25 +45,25 @@ class Action(StrEnum):
 
 
 def _plan(
-    folder: Annotated[Path, typer.Argument(help="What 'dedup find' wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The CSV file to write.")],
-    keep: Annotated[Keep, typer.Option(help="Which image of a group is kept.")] = Keep.BEST_QUALITY,
+    folder: Annotated[Path, typer.Argument(help="Folder written by 'dedup find'.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")],
+    keep: Annotated[Keep, typer.Option(help="Image to keep per group.")] = Keep.BEST_QUALITY,
     prefer: Annotated[
         list[str] | None,
         typer.Option(
-            help="For path-priority a pattern of paths, for split-priority the name of a folder; "
-            "repeat it, best first."
+            help="Path pattern for path-priority, folder name for split-priority; repeatable, best "
+            "first."
         ),
     ] = None,
-    root: Annotated[Path, typer.Option(help="The folder that relative ids are below.")] = Path(),
+    root: Annotated[Path, typer.Option(help="Folder that relative ids start from.")] = Path(),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing plan.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Write what to keep and what to remove, a CSV file to review.
+    """Write a plan of what to keep and remove, as a CSV file to review.
 
-    No image is touched.
+    Changes no image.
     """
     from collections import Counter
 
@@ -78,42 +80,43 @@ def _plan(
         return
     typer.echo(
         f"{plain(output)}: keep {counts['keep']:,}, remove {counts['remove']:,} "
-        f"({nbytes / 1e6:,.1f} MB), {counts['none']:,} that can't be acted on"
+        f"({nbytes / 1e6:,.1f} MB), {counts['none']:,} that can't be changed"
     )
 
 
 def _apply(
     context: typer.Context,
-    plan: Annotated[Path, typer.Argument(help="The plan, a CSV file.")],
+    plan: Annotated[Path, typer.Argument(help="Plan: a CSV file.")],
     action: Annotated[
         Action,
         typer.Option(
-            help="list: only check the files and print them; move: to --to; delete: into a trash "
-            "folder, which 'dedup purge' empties; hardlink, symlink: as delete, and a link to the "
-            "kept file in its place."
+            help="list: check the files and print them; move: to --to; delete: into a trash folder "
+            "that 'dedup purge' empties; hardlink, symlink: as delete, and link to the kept file."
         ),
     ],
     to: Annotated[
         Path | None,
-        typer.Option(help="The folder the files go to. [default: JOURNAL.trash; move needs it]"),
+        typer.Option(
+            help="Folder to move the files to [default: JOURNAL.trash; required for move]."
+        ),
     ] = None,
     journal: Annotated[
-        Path | None, typer.Option(help="What was done, for undo. [default: PLAN.journal]")
+        Path | None, typer.Option(help="Record of every change, for undo [default: PLAN.journal].")
     ] = None,
     execute: Annotated[
-        bool, typer.Option("--execute", help="Do it. Without, nothing is touched.")
+        bool, typer.Option("--execute", help="Make the changes; without it, a dry run.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Carry out a plan: a dry run unless told, journalled.
+    """Apply a plan. Dry run unless --execute; every change is journaled.
 
-    Undo takes it back. Killed at any moment, the same command goes on.
+    'dedup undo' reverts it. After an interruption, run the same command again to resume.
     """
     from embedkit.dedup import apply_plan
 
     journal = journal or Path(f"{plan}.journal")
     try:
-        with ProgressLine(quiet=context.obj["quiet"]) as line:
+        with ProgressDisplay(quiet=context.obj.quiet) as line:
             done = apply_plan(
                 plan,
                 action.value,
@@ -124,8 +127,8 @@ def _apply(
             )
     except KeyboardInterrupt:
         if execute and journal.exists():
-            tell(
-                "interrupted: the same command goes on; to take back what was done: "
+            print_message(
+                "interrupted: run the same command to resume; to undo the changes: "
                 f"embedkit dedup undo {quote(str(journal))}"
             )
         raise
@@ -135,63 +138,66 @@ def _apply(
                 typer.echo(plain(outcome.path))
         _refusals(done)
     else:
-        _tell(done, action.value, json)
+        _print_result(done, action.value, json)
         if not execute and not json:
-            typer.echo("nothing was touched: a dry run; --execute does it")
+            typer.echo("dry run, nothing was changed; pass --execute to apply")
     _exit(done)
 
 
 def _undo(
     context: typer.Context,
-    journal: Annotated[Path, typer.Argument(help="The journal of 'dedup apply'.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    journal: Annotated[Path, typer.Argument(help="Journal of 'dedup apply'.")],
+    json: JsonOption = False,
 ) -> None:
-    """Take back all that a journal tells of."""
+    """Undo every change recorded in a journal."""
     from embedkit.dedup import undo_journal
 
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         done = undo_journal(journal, on_outcome=_count_on(line))
-    _tell(done, "undo", json)
+    _print_result(done, "undo", json)
     _exit(done)
 
 
 def _purge(
     context: typer.Context,
-    journal: Annotated[Path, typer.Argument(help="The journal of 'dedup apply'.")],
+    journal: Annotated[Path, typer.Argument(help="Journal of 'dedup apply'.")],
     execute: Annotated[
-        bool, typer.Option("--execute", help="Do it. Without, nothing is touched.")
+        bool, typer.Option("--execute", help="Make the changes; without it, a dry run.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Delete what apply put into the trash: it can't be undone.
-
-    A dry run unless told.
-    """
+    """Delete the trash of 'dedup apply' for good. Dry run unless --execute."""
     from embedkit.dedup import purge_journal
 
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         done = purge_journal(journal, execute=execute, on_outcome=_count_on(line))
-    _tell(done, "purge", json)
+    _print_result(done, "purge", json)
     if not execute and not json:
-        typer.echo("nothing was touched: a dry run; --execute does it")
+        typer.echo("dry run, nothing was changed; pass --execute to apply")
     _exit(done)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "plan": _plan,
-    "apply": _apply,
-    "undo": _undo,
-    "purge": _purge,
+COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "plan": (_plan, ("embedkit dedup plan duplicates/ -o plan.csv --keep largest",)),
+    "apply": (
+        _apply,
+        (
+            "embedkit dedup apply plan.csv --action list",
+            "embedkit dedup apply plan.csv --action move --to removed/ --execute",
+        ),
+    ),
+    "undo": (_undo, ("embedkit dedup undo plan.csv.journal",)),
+    "purge": (_purge, ("embedkit dedup purge plan.csv.journal --execute",)),
 }
 
 
-def _count_on(line: ProgressLine) -> Callable[[Outcome], None]:
-    """Shows on a line how many files are through."""
+def _count_on(line: ProgressDisplay) -> Callable[[Outcome], None]:
+    """Counts the files on the progress line."""
     numbers = count(1)
     return lambda _: line.files(next(numbers))
 
 
-def _tell(done: Applied, word: str, json: bool) -> None:
+def _print_result(done: Applied, word: str, json: bool) -> None:
     if json:
         from dataclasses import asdict
 
@@ -203,7 +209,7 @@ def _tell(done: Applied, word: str, json: bool) -> None:
             }
         )
         return
-    before = f", {done.count('before'):,} done before" if done.count("before") else ""
+    before = f", {done.count('before'):,} done earlier" if done.count("before") else ""
     typer.echo(
         f"{word}: {count_of(done.count('done'), 'file')}{before}, "
         f"{done.count('refused'):,} refused ({done.nbytes / 1e6:,.1f} MB)"

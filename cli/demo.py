@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_table, tell
+from ._command import JsonOption, examples
+from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.demo import DemoResult
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit demo",
+    "embedkit demo --images photos/ -o my-demo/",
+)
 
 _SHOWN = 8
 
@@ -22,24 +29,26 @@ def command(
     context: typer.Context,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of your own images (up to 2,000; they are only read)."),
+        typer.Option(
+            help="Folder of your own images (up to 2,000; read-only) [default: sample photographs]."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
         "embedkit-demo"
     ),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Embed, search, classify and find copies among a few photographs; needs no network."""
+    """Run embedding, search, classification and deduplication on sample images, offline."""
     from embedkit.demo import run_demo
 
-    quiet = context.obj["quiet"]
-    line = ProgressLine(quiet=quiet)
+    quiet = context.obj.quiet
+    line = ProgressDisplay(quiet=quiet)
 
     def on_step(step: str) -> None:
         with line:
-            pass  # what stood there is cleared
+            pass
         if not quiet:
-            tell(step)
+            print_message(step)
 
     with line:
         result = run_demo(output, images, on_step, on_progress=line.update, on_part=line.step)
@@ -74,7 +83,7 @@ def _print_counts(result: DemoResult) -> None:
 def _print_classes(result: DemoResult) -> None:
     photos = [str(photo) for photo in result.images.photos if str(photo) in result.classes]
     photos.sort(key=lambda photo: -result.classes[photo][0][1])
-    typer.echo("\nWhat the photographs show, the surest first")
+    typer.echo("\nClasses of the photographs, highest confidence first")
     rows = []
     for photo in photos[:_SHOWN]:
         name, probability = result.classes[photo][0]
@@ -93,10 +102,10 @@ def _print_searches(result: DemoResult) -> None:
 
 def _print_copies(result: DemoResult) -> None:
     groups = result.groups
-    typer.echo(f"\nCopies: {len(groups):,} groups of {sum(map(len, groups)):,} images")
+    typer.echo(f"\nNear-duplicates: {len(groups):,} groups of {sum(map(len, groups)):,} images")
     if result.found_copies:
         rows = [(edit, f"{hit} of {made}") for edit, (hit, made) in result.found_copies.items()]
-        print_table(("edited copies", "found with their original"), rows)
+        print_table(("edits", "grouped with their source image"), rows)
 
 
 def _name(result: DemoResult, image_id: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._command import JsonOption, examples
 from ._embedding import (
     BackboneOption,
     BatchOption,
@@ -16,14 +17,20 @@ from ._embedding import (
     WeightsOption,
     WorkersOption,
     open_inputs,
-    tell_failures,
+    print_failures,
 )
 from ._output import ExitCode, count_of, plain, print_json, print_table
+from ._panels import OUTPUT
 
 if TYPE_CHECKING:
     from embedkit.analysis.classification import Evaluation
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit evaluate imagenet/val/ --store val.h5",
+    "embedkit evaluate val.h5 --worst 20",
+)
 
 
 def command(
@@ -31,29 +38,29 @@ def command(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
-            help="One store (.h5); or images, such as the folder of ImageNet's validation set.",
+            metavar="INPUT",
+            help="One store (.h5), or images, such as the folder of ImageNet's validation set.",
         ),
     ],
     store: Annotated[
         Path | None,
         typer.Option(
-            help="For images: keep their embeddings in this store, and go on where an "
-            "interrupted run was."
+            help="For images: keep the embeddings in this store, and resume an interrupted run.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="Show so many of the worst classes.")] = 0,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst classes to list.")] = 0,
     backbone: BackboneOption = "resnet50_swsl",
     weights: WeightsOption = "auto",
     engine: EngineOption = EngineName.AUTO,
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     workers: WorkersOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Compare the classifier's answers with labels: top-1 and top-5, beside what was published.
+    """Measure top-1 and top-5 accuracy against labels, beside the published figures.
 
-    An image's class is its label (synset, name or number), else its folder's or file's synset.
+    The class of an image is its label (synset, name or number), else the synset in its path.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
@@ -79,7 +86,7 @@ def command(
         print_json(_told(found))
     else:
         _print(found, worst)
-    tell_failures(stored)
+    print_failures(stored)
     if stored.failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 

@@ -8,13 +8,19 @@ from typing import Annotated
 
 import typer
 
+from ._command import JsonOption, examples
 from ._output import plain, print_json
 
-__all__ = ["Format", "command"]
+__all__ = ["EXAMPLES", "Format", "command"]
+
+EXAMPLES = examples(
+    "embedkit export photos.h5 -o photos.parquet --to parquet",
+    "embedkit export photos.h5 -o photos.lance --to lancedb",
+)
 
 
 class Format(StrEnum):
-    """What a store can be exported to."""
+    """Formats of an export."""
 
     NPY = "npy"
     PARQUET = "parquet"
@@ -24,22 +30,22 @@ class Format(StrEnum):
 
 
 def command(
-    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write.")],
+    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")],
     to: Annotated[
         Format,
         typer.Option(
-            help="parquet: one file; npy: a folder as clip-retrieval lays it out; "
-            "torch: a folder for embedkit.torch.StoreDataset; h5: one store; "
-            "lancedb: a folder, the database."
+            help="Format. parquet: one file; npy: a folder in the layout of clip-retrieval; "
+            "torch: a folder for embedkit.torch.StoreDataset; h5: one store file; "
+            "lancedb: a database folder."
         ),
     ],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what exists at the output.")
+        bool, typer.Option("--overwrite", help="Replace an existing output.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Write a store as Parquet, npy + Parquet, for PyTorch, as LanceDB, or as one HDF5 file."""
+    """Convert a store to Parquet, npy, PyTorch, LanceDB or one HDF5 file."""
     from embedkit.exporters.export import export
 
     export(store, output, to=to.value, overwrite=overwrite)

@@ -12,18 +12,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, tell
+from ._command import JsonOption, examples
+from ._output import ExitCode, count_of, plain, print_json, print_message
+from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.backbones.load_options import LoadOptions
     from embedkit.decode.policy import DecodePolicy
     from embedkit.extraction.runner import ExtractResult, Progress
 
-__all__ = ["Decode", "Dtype", "EngineName", "Pooling", "Precision", "command"]
+__all__ = ["EXAMPLES", "Decoder", "Dtype", "EngineName", "Pooling", "Precision", "command"]
+
+EXAMPLES = examples(
+    "embedkit extract photos/ -o photos.h5",
+    "embedkit extract 'shards/{000..099}.tar' -o photos.h5 --device cuda:0",
+    "embedkit extract photos.parquet -o photos.h5 --image-column image --label-column label",
+)
 
 
 class Pooling(StrEnum):
-    """How a feature map becomes a vector."""
+    """Pooling of the feature map."""
 
     AVG = "avg"
     GEM = "gem"
@@ -32,7 +41,7 @@ class Pooling(StrEnum):
 
 
 class EngineName(StrEnum):
-    """What runs the backbone."""
+    """Inference engine."""
 
     AUTO = "auto"
     OPENVINO = "openvino"
@@ -41,7 +50,7 @@ class EngineName(StrEnum):
 
 
 class Precision(StrEnum):
-    """Of the backbone's arithmetic."""
+    """Arithmetic of the backbone."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -49,15 +58,15 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
-class Decode(StrEnum):
-    """Which decoder ordinary JPEGs take."""
+class Decoder(StrEnum):
+    """Decoder of ordinary JPEGs."""
 
     FAST = "fast"
     EXACT = "exact"
 
 
 class Dtype(StrEnum):
-    """Of the stored rows."""
+    """Data type of stored embeddings."""
 
     FLOAT16 = "float16"
     FLOAT32 = "float32"
@@ -68,81 +77,157 @@ def command(
     source: Annotated[
         list[str],
         typer.Argument(
-            help="Folder, image, list (.txt), glob, tar (brace patterns too), zip, Parquet, URL, "
-            "or - for a list on stdin; several are taken in order."
+            help="Images: folder, image, list (.txt), glob, tar (brace patterns allowed), zip, "
+            "Parquet, URL, or - for a list on stdin. Several are embedded in the order given."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Store to write.")],
     backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="A name of 'embedkit models', or timm:NAME.")
+        str,
+        typer.Option("--backbone", "-b", help="Name from 'embedkit models', or timm:NAME."),
     ] = "resnet50_swsl",
-    weights: Annotated[
-        str, typer.Option(help="auto, a .safetensors or .pth file, or random.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
-    pooling: Annotated[Pooling, typer.Option(help="Feature map to vector.")] = Pooling.AVG,
-    gem_p: Annotated[float, typer.Option(help="Exponent of gem pooling.")] = 3.0,
-    layers: Annotated[
-        str, typer.Option(help="Earlier stages to pool and join, as layer3,layer4.")
-    ] = "",
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Average with the mirrored image; twice the work.")
-    ] = False,
-    input_size: Annotated[
-        int | None, typer.Option(help="Side of the image that the network sees, pixels.")
-    ] = None,
-    resize: Annotated[
-        int | None, typer.Option(help="Shorter side before the crop, pixels.")
-    ] = None,
-    interpolation: Annotated[
-        str | None, typer.Option(help="bilinear, bicubic, lanczos or nearest.")
-    ] = None,
-    crop_mode: Annotated[str | None, typer.Option(help="center or squash.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Of the stored rows.")] = Dtype.FLOAT16,
-    normalize: Annotated[
-        bool, typer.Option("--normalize", help="Store rows of unit length; the head won't apply.")
-    ] = False,
-    labels: Annotated[
-        str, typer.Option(help="auto, none, folder, or a CSV or Parquet file of labels.")
-    ] = "auto",
-    image_column: Annotated[
-        str | None, typer.Option(help="Parquet: the column that holds the images.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Parquet or a labels file: the column of labels.")
-    ] = None,
-    decode: Annotated[
-        Decode,
-        typer.Option(help="exact: Pillow to the bit; fast: twice as fast, 2 levels of 255 away."),
-    ] = Decode.FAST,
-    background: Annotated[
-        str, typer.Option(help="Colour under transparent pixels, as R,G,B or #rrggbb.")
-    ] = "255,255,255",
-    max_pixels: Annotated[
-        int, typer.Option(help="Larger images fail before they are decoded.")
-    ] = 100_000_000,
-    max_bytes: Annotated[int, typer.Option(help="Larger files fail before they are read.")] = 256
-    * 2**20,
-    engine: Annotated[
-        EngineName, typer.Option(help="auto: OpenVINO on a CPU, PyTorch on CUDA.")
-    ] = EngineName.AUTO,
     device: Annotated[
         str,
-        typer.Option(help="auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1."),
+        typer.Option(
+            help="Device: auto (all GPUs, else the CPU), cpu, cuda:N, or several: cuda:0,cuda:1."
+        ),
     ] = "auto",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the store and discard an interrupted run."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the images, print the settings and stop.")
+    ] = False,
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Labels: auto, none, folder (by folder name), or a CSV or Parquet file.",
+            rich_help_panel=INPUT,
+        ),
+    ] = "auto",
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the images in Parquet files.", rich_help_panel=INPUT),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the labels in Parquet or label files.", rich_help_panel=INPUT),
+    ] = None,
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            help="Largest image to decode (pixels); larger ones fail.", rich_help_panel=INPUT
+        ),
+    ] = 100_000_000,
+    max_bytes: Annotated[
+        int,
+        typer.Option(help="Largest file to read (bytes); larger ones fail.", rich_help_panel=INPUT),
+    ] = 256 * 2**20,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Weights: auto, random, or a .safetensors or .pth file.",
+            rich_help_panel=BACKBONE,
+        ),
+    ] = "auto",
+    seed: Annotated[
+        int, typer.Option(help="Seed of random weights.", rich_help_panel=BACKBONE)
+    ] = 0,
+    pooling: Annotated[
+        Pooling,
+        typer.Option(help="Pooling of the feature map into one vector.", rich_help_panel=BACKBONE),
+    ] = Pooling.AVG,
+    gem_p: Annotated[
+        float, typer.Option(help="Exponent of GeM pooling.", rich_help_panel=BACKBONE)
+    ] = 3.0,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="Earlier stages to pool and concatenate, such as layer3,layer4.",
+            rich_help_panel=BACKBONE,
+        ),
+    ] = "",
+    flip: Annotated[
+        bool,
+        typer.Option(
+            "--flip",
+            help="Average the embeddings of each image and its mirror image (takes twice as long).",
+            rich_help_panel=BACKBONE,
+        ),
+    ] = False,
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the network's input (pixels) [default: the backbone's].",
+            rich_help_panel=PREPROCESSING,
+        ),
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            help="Shorter side before cropping (pixels) [default: the backbone's].",
+            rich_help_panel=PREPROCESSING,
+        ),
+    ] = None,
+    interpolation: Annotated[
+        str | None,
+        typer.Option(
+            help="Interpolation: bilinear, bicubic, lanczos or nearest [default: the backbone's].",
+            rich_help_panel=PREPROCESSING,
+        ),
+    ] = None,
+    crop_mode: Annotated[
+        str | None,
+        typer.Option(
+            help="Crop: center or squash [default: the backbone's].",
+            rich_help_panel=PREPROCESSING,
+        ),
+    ] = None,
+    decoder: Annotated[
+        Decoder,
+        typer.Option(
+            help="JPEG decoder: exact equals Pillow bit for bit; fast takes half the time and "
+            "differs by up to 2 of 255 levels.",
+            rich_help_panel=PREPROCESSING,
+        ),
+    ] = Decoder.FAST,
+    background: Annotated[
+        str,
+        typer.Option(
+            help="Color behind transparent pixels: R,G,B or #rrggbb.",
+            rich_help_panel=PREPROCESSING,
+        ),
+    ] = "255,255,255",
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="Inference engine; auto: OpenVINO on a CPU, PyTorch on CUDA.",
+            rich_help_panel=PERFORMANCE,
+        ),
+    ] = EngineName.AUTO,
     precision: Annotated[
         Precision,
         typer.Option(
-            help="auto: bf16 where the device has it and a trial on your images shows that it is "
-            "faithful, else fp32. int8: OpenVINO only, less exact."
+            help="Arithmetic; auto: bf16 where the device supports it and a trial on your images "
+            "confirms its accuracy, else fp32. int8: OpenVINO only, less accurate.",
+            rich_help_panel=PERFORMANCE,
         ),
     ] = Precision.AUTO,
     batch_size: Annotated[
-        str, typer.Option(help="Images a batch; auto goes by the device.")
+        str,
+        typer.Option(
+            help="Images per batch; auto chooses by device.",
+            metavar="INTEGER",
+            rich_help_panel=PERFORMANCE,
+        ),
     ] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(help="Number of decoding threads or processes [default: 1 per core]."),
+        typer.Option(
+            help="Number of decoding threads or processes [default: 1 per core].",
+            rich_help_panel=PERFORMANCE,
+        ),
     ] = None,
     processes: Annotated[
         bool | None,
@@ -150,30 +235,42 @@ def command(
             "--processes/--threads",
             help="Decode in processes or in threads [default: processes for a GPU, more than 4 "
             "cores and 10,000 images].",
+            rich_help_panel=PERFORMANCE,
         ),
     ] = None,
+    dtype: Annotated[
+        Dtype, typer.Option(help="Data type of stored embeddings.", rich_help_panel=OUTPUT)
+    ] = Dtype.FLOAT16,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize",
+            help="Store embeddings of unit length (classification becomes unavailable).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     sharded: Annotated[
-        bool, typer.Option("--sharded", help="Keep a folder of shards, not one file.")
+        bool,
+        typer.Option(
+            "--sharded",
+            help="Write a folder of shards instead of one file.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     shard_rows: Annotated[
-        int | None, typer.Option(help="Images a shard; the default is 16384.")
+        int | None,
+        typer.Option(help="Images per shard [default: 16384].", rich_help_panel=OUTPUT),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the store; forget an interrupted run.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List and load, say what would be done, stop.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Embed every image of a source into an HDF5 store; go on where an earlier run stopped.
+    """Embed images into a store; resumes an interrupted run.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 
-    line = ProgressLine(quiet=context.obj["quiet"])
+    line = ProgressDisplay(quiet=context.obj.quiet)
     loading: LoadOptions = {
         "weights": weights,
         "seed": seed,
@@ -193,7 +290,7 @@ def command(
         "batch_size": _batch_size(batch_size),
         "dtype": dtype.value,
         "normalize": normalize,
-        "decoder": decode.value,
+        "decoder": decoder.value,
         "policy": _policy(background, max_pixels, max_bytes),
         "labels": labels,
         "image_column": image_column,
@@ -232,7 +329,7 @@ def _batch_size(text: str) -> int | None:
     try:
         return int(text)
     except ValueError as exc:
-        raise typer.BadParameter(f"--batch-size: a number or auto, not {text!r}") from exc
+        raise typer.BadParameter(f"--batch-size: expected a number or auto, got {text!r}") from exc
 
 
 def _policy(background: str, max_pixels: int, max_bytes: int) -> DecodePolicy:
@@ -244,7 +341,9 @@ def _policy(background: str, max_pixels: int, max_bytes: int) -> DecodePolicy:
     try:
         red, green, blue, *_ = ImageColor.getrgb(text)
     except ValueError as exc:
-        raise typer.BadParameter(f"--background: R,G,B or #rrggbb, not {background!r}") from exc
+        raise typer.BadParameter(
+            f"--background: expected R,G,B or #rrggbb, got {background!r}"
+        ) from exc
     return DecodePolicy((red, green, blue), max_pixels, max_bytes)
 
 
@@ -263,7 +362,7 @@ class _Stopping:
         event: Set when the run is to commit what is done and return.
     """
 
-    def __init__(self, line: ProgressLine) -> None:
+    def __init__(self, line: ProgressDisplay) -> None:
         self.event = threading.Event()
         self._line = line
         self._embedding = self._interrupted = False
@@ -315,14 +414,16 @@ def _report(result: ExtractResult, *, json: bool) -> None:
             f"{result.failed:,} failed + {result.skipped:,} skipped ({_effort(result)})"
         )
     if not result.complete:
-        tell(
+        print_message(
             f"interrupted after {result.found:,} images, all kept; run the same command again "
-            "to go on"
+            "to resume"
         )
         raise typer.Exit(ExitCode.INTERRUPTED)
     if result.failed:
         images = count_of(result.failed, "image")
-        tell(f"{images} failed: 'embedkit info --failures {result.path}' tells why")
+        print_message(
+            f"{images} failed: run 'embedkit info --failures {result.path}' for the reasons"
+        )
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._output import ProgressLine, count_of, plain, print_json, print_table, tell
-from ._quick import QuickCommand, QuickGroup
+from ._command import Command, Group, JsonOption, examples
+from ._output import count_of, plain, print_json, print_message, print_table
+from ._panels import OUTPUT, PERFORMANCE, SEARCH
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.index import Index, IndexSpec
@@ -19,10 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["Metric", "add", "build", "compact", "evaluate", "group", "remove"]
 
 group = typer.Typer(
-    help="Build indexes for search, change them, and show what they find and cost.",
-    no_args_is_help=True,
+    help="Build, measure and update an index for search.",
+    epilog=examples(
+        "embedkit index build photos.h5 -o photos.index",
+        "embedkit index add photos.index more.h5",
+    ),
     rich_markup_mode=None,
-    cls=QuickGroup,
+    cls=Group,
 )
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -30,66 +35,100 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 class Metric(StrEnum):
-    """How closeness is measured."""
+    """Similarity metric."""
 
     COSINE = "cosine"
     IP = "ip"
     L2 = "l2"
 
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Index = Annotated[Path, typer.Argument(help="The index: a folder.")]
+_Index = Annotated[Path, typer.Argument(help="Index: a folder.")]
 
 
-@group.command("build", cls=QuickCommand)
+@group.command(
+    "build",
+    cls=Command,
+    epilog=examples(
+        "embedkit index build photos.h5 -o photos.index",
+        "embedkit index build photos.h5 -o photos.index --memory 2GB --recall 0.98",
+        "embedkit index build photos.h5 -o photos.index --dry-run",
+    ),
+)
 def build(
     context: typer.Context,
     stores: Annotated[
         list[Path], typer.Argument(help="Stores of one backbone: files or folders of shards.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The index: a folder to make.")],
-    factory: Annotated[
-        str, typer.Option(help="auto, or any faiss factory string, as IVF1024,PQ64x4fs.")
-    ] = "auto",
-    metric: Annotated[
-        Metric, typer.Option(help="cosine, ip (inner product) or l2; higher scores are closer.")
-    ] = Metric.COSINE,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Index to write: a folder.")],
     memory: Annotated[
-        str, typer.Option(help="Most memory that searching may take, as 2GB or 500MB; or any.")
+        str,
+        typer.Option(
+            help="Memory for searching, at most, such as 2GB or 500MB; or any.", metavar="SIZE"
+        ),
     ] = "any",
     recall: Annotated[
-        float, typer.Option(help="Wanted share of the ten nearest images that are found.")
+        float, typer.Option(help="Target recall@10: share of the ten nearest images found.")
     ] = 0.95,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the index and discard an interrupted build."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the chosen index and its cost, then stop.")
+    ] = False,
+    factory: Annotated[
+        str,
+        typer.Option(
+            help="Index type: auto, or a FAISS factory string such as IVF1024,PQ64x4fs.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "auto",
+    metric: Annotated[
+        Metric,
+        typer.Option(
+            help="Similarity; ip is the inner product. Higher scores are closer.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = Metric.COSINE,
     latency: Annotated[
-        float | None, typer.Option(help="Milliseconds that one query may take.")
+        float | None,
+        typer.Option(help="Time per query, at most (milliseconds).", rich_help_panel=SEARCH),
     ] = None,
     whiten: Annotated[
-        int | None, typer.Option(help="PCA-whitening to so many dimensions, learned from a sample.")
+        int | None,
+        typer.Option(
+            help="Dimensions of PCA whitening, learned from a sample [default: no whitening].",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     rerank: Annotated[
         bool | None,
         typer.Option(
             "--rerank/--no-rerank",
-            help="Compare the best candidates anew with the stores' rows, or never need the "
-            "stores; the default does so where the index keeps only codes.",
+            help="Rerank candidates with the stores' embeddings [default: if the index keeps "
+            "only codes].",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     on_disk: Annotated[
-        bool, typer.Option("--on-disk", help="Keep the inverted lists on disk, memory-mapped.")
+        bool,
+        typer.Option(
+            "--on-disk",
+            help="Keep the inverted lists on disk, memory-mapped.",
+            rich_help_panel=PERFORMANCE,
+        ),
     ] = False,
     train_rows: Annotated[
-        int | None, typer.Option(help="Rows to train on; the default goes by the index.")
+        int | None,
+        typer.Option(
+            help="Embeddings to train on [default: chosen by index type].",
+            rich_help_panel=PERFORMANCE,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an index; forget an interrupted build.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be built and what it takes, stop.")
-    ] = False,
-    json: _Json = False,
+    seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=PERFORMANCE)] = 0,
+    json: JsonOption = False,
 ) -> None:
-    """Build an index of all rows of stores, tuned and measured; go on where a run was killed."""
+    """Build an index of stores, tuned and measured; resumes an interrupted build."""
     from embedkit.index import Index, IndexSpec
 
     spec = IndexSpec(
@@ -107,72 +146,106 @@ def build(
     if dry_run:
         _show_choice(stores, spec, json=json)
         return
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         Index.build(stores, output, spec, overwrite=overwrite, on_progress=line.stage)
     with Index.open(output, check="fast") as index:
         _show_index(index, json=json)
 
 
-@group.command("add", cls=QuickCommand)
+@group.command(
+    "add",
+    cls=Command,
+    epilog=examples(
+        "embedkit index add photos.index more.h5",
+    ),
+)
 def add(
     context: typer.Context,
     index: _Index,
-    stores: Annotated[list[Path], typer.Argument(help="Stores, embedded as the index was.")],
-    json: _Json = False,
+    stores: Annotated[
+        list[Path], typer.Argument(help="Stores with the embedding settings of the index.")
+    ],
+    json: JsonOption = False,
 ) -> None:
-    """Add all rows of stores to an index; searches see all of them or none."""
+    """Add all embeddings of stores to an index, atomically."""
     from embedkit.index import Index
 
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         added = Index.add(index, stores, on_progress=line.stage)
     _show_change(index, "added", added, json=json)
 
 
-@group.command("remove", cls=QuickCommand)
+@group.command(
+    "remove",
+    cls=Command,
+    epilog=examples(
+        "embedkit index remove photos.index photos/cat.jpg",
+        "embedkit index remove photos.index --from ids.txt",
+    ),
+)
 def remove(
     index: _Index,
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of images, as searches print them.")
+        list[str] | None, typer.Argument(help="Ids of images, as printed by searches.")
     ] = None,
     ids_from: Annotated[
         Path | None,
-        typer.Option("--from", help="A file of ids, one a line (or each ended by a NUL byte)."),
+        typer.Option("--from", help="File of ids, one per line (or separated by NUL bytes)."),
     ] = None,
-    json: _Json = False,
+    json: JsonOption = False,
 ) -> None:
-    """Remove images from an index by their ids; 'compact' then frees their memory."""
+    """Remove images from an index by id; 'compact' frees the memory."""
     from embedkit.index import Index
 
-    wanted = [*(ids or []), *(_read_ids(ids_from) if ids_from else [])]
-    if not wanted:
-        raise typer.BadParameter("no ids: give some, or --from a file")
-    _show_change(index, "removed", Index.remove(index, wanted), json=json)
+    requested = [*(ids or []), *(_read_ids(ids_from) if ids_from else [])]
+    if not requested:
+        raise typer.BadParameter("no ids: pass ids, or a file with --from")
+    _show_change(index, "removed", Index.remove(index, requested), json=json)
 
 
-@group.command("compact", cls=QuickCommand)
-def compact(context: typer.Context, index: _Index, json: _Json = False) -> None:
-    """Make an index anew without what was removed, from its stores and with its training."""
+@group.command(
+    "compact",
+    cls=Command,
+    epilog=examples(
+        "embedkit index compact photos.index",
+    ),
+)
+def compact(context: typer.Context, index: _Index, json: JsonOption = False) -> None:
+    """Rebuild an index without its removed images, from its stores."""
     from embedkit.index import Index
 
-    with ProgressLine(quiet=context.obj["quiet"]) as line:
+    with ProgressDisplay(quiet=context.obj.quiet) as line:
         left_out = Index.compact(index, on_progress=line.stage)
-    _show_change(index, "left out for good", left_out, json=json)
+    _show_change(index, "removed for good", left_out, json=json)
 
 
-@group.command("eval", cls=QuickCommand)
+@group.command(
+    "eval",
+    cls=Command,
+    epilog=examples(
+        "embedkit index eval photos.index --plot recall.png",
+        "embedkit index eval photos.index --queries other.h5 --limit 1000",
+    ),
+)
 def evaluate(
     index: _Index,
     queries: Annotated[
         Path | None,
-        typer.Option(help="A store of other images: measure the index's setting with its rows."),
+        typer.Option(help="Store of other images to measure the current setting with."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows of --queries, drawn at random.")] = 500,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Embeddings of --queries to use, at most; a random sample.")
+    ] = 500,
     plot: Annotated[
-        Path | None, typer.Option(help="Write a plot of recall against time: .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(
+            help="Plot of recall against time to write: .png, .svg or .pdf.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    json: _Json = False,
+    json: JsonOption = False,
 ) -> None:
-    """Show what each setting of an index finds and costs, as measured when it was built."""
+    """Show recall and time of each setting of an index, as measured when it was built."""
     from embedkit.index import Index
 
     with Index.open(index, check="fast" if queries is None else "full") as opened:
@@ -188,7 +261,7 @@ def evaluate(
             typer.echo(
                 f"{fresh['queries']:,} rows of {plain(queries)}: recall@1 "
                 f"{fresh['recall_at_1']:.3f}, recall@10 {fresh['recall_at_10']:.3f}, "
-                f"{fresh['ms']:.3f} ms a query"
+                f"{fresh['ms']:.3f} ms per query"
             )
 
 
@@ -197,7 +270,9 @@ def _size(text: str) -> int | None:
         return None
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise typer.BadParameter(f"--memory: a size as 2GB or 500MiB, or any, not {text!r}")
+        raise typer.BadParameter(
+            f"--memory: expected a size such as 2GB or 500MiB, or any, got {text!r}"
+        )
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
 
@@ -221,7 +296,7 @@ def _show_choice(stores: list[Path], spec: IndexSpec, *, json: bool) -> None:
     for name, value in (
         ("factory", choice.factory),
         ("why", choice.reason),
-        ("reranked", "with the stores' rows" if choice.rerank else "no"),
+        ("reranked", "with the stores' embeddings" if choice.rerank else "no"),
         ("lists", "on disk" if choice.on_disk else "in memory"),
         ("to search", f"{choice.nbytes / 1e6:,.0f} MB"),
         ("to build", f"{choice.build_bytes / 1e6:,.0f} MB"),
@@ -237,13 +312,13 @@ def _show_index(index: Index, *, json: bool) -> None:
     measured = ""
     if point is not None:
         setting = f" ({point.params})" if str(point.params) != "k_factor=1" else ""
-        measured = f", recall@10 {point.recall_at_10:.3f} in {point.ms:.2f} ms a query{setting}"
+        measured = f", recall@10 {point.recall_at_10:.3f} in {point.ms:.2f} ms per query{setting}"
     typer.echo(
         f"{plain(index.path)}: {count_of(len(index), 'embedding')}, {index.factory}, "
-        f"{index.manifest.bytes_per_vector:,.0f} bytes a vector{measured}"
+        f"{index.manifest.bytes_per_vector:,.0f} bytes per vector{measured}"
     )
     if point is not None and point.recall_at_10 < index.manifest.spec.recall:
-        tell(f"the wanted recall of {index.manifest.spec.recall} isn't reached")
+        print_message(f"the target recall of {index.manifest.spec.recall} is not reached")
 
 
 def _show_change(index: Path, done: str, count: int, *, json: bool) -> None:
@@ -279,10 +354,10 @@ def _print_frontier(index: Index) -> None:
     manifest = index.manifest
     typer.echo(
         f"{plain(index.path)}: {count_of(len(index), 'embedding')}, {index.factory}, "
-        f"{index.metric}, {manifest.bytes_per_vector:,.0f} bytes a vector"
+        f"{index.metric}, {manifest.bytes_per_vector:,.0f} bytes per vector"
     )
     if not manifest.frontier:
-        typer.echo("nothing was measured: too few rows to hold some out, or of format 1")
+        typer.echo("not measured: too few embeddings to hold some out, or format 1")
         return
     rows = [
         (
@@ -291,11 +366,13 @@ def _print_frontier(index: Index) -> None:
             f"{point.recall_at_10:.3f}",
             f"{point.ms:.3f}",
             "" if point.batch_ms is None else f"{point.batch_ms:.3f}",
-            "taken" if point == index.chosen else "",
+            "chosen" if point == index.chosen else "",
         )
         for point in manifest.frontier
     ]
-    print_table(("setting", "recall@1", "recall@10", "ms alone", "ms in a batch", ""), rows)
+    print_table(
+        ("setting", "recall@1", "recall@10", "ms, single query", "ms, in a batch", ""), rows
+    )
 
 
 def _measured(index: Index, queries: Path, limit: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._command import JsonOption, examples
 from ._output import count_of, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,19 +17,25 @@ if TYPE_CHECKING:
 
     from embedkit.store import EmbeddingStore
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit info photos.h5",
+    "embedkit info photos.h5 --failures",
+    "embedkit info photos.h5 --json",
+)
 
 _NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
 
 
 def command(
-    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
+    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
     failures: Annotated[
-        bool, typer.Option("--failures", help="List every failed image, not only the reasons.")
+        bool, typer.Option("--failures", help="List every failed image, not only the counts.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Tell what a store is, how it was made, its size, and what failed and why."""
+    """Describe a store: settings, size, and what failed and why."""
     from embedkit.store import EmbeddingStore
 
     with EmbeddingStore.open(store) as opened:

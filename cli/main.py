@@ -1,17 +1,17 @@
-"""The entry point: the commands, what they share, and what an error looks like."""
+"""The entry point: the list of commands, and how errors are printed."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar
 
 import typer
 
+from ._command import CommandError, examples
 from ._lazy import LazyGroup
 from ._output import ExitCode, plain
+from ._renamed import current_name
 
 __all__ = ["app", "run"]
 
@@ -22,22 +22,22 @@ class _ReaderGoneError(Exception):
 
 class _Embedkit(LazyGroup):
     summaries: ClassVar = {
-        "models": "List the backbones: size, accuracy, licence.",
-        "extract": "Embed images into a store; go on where it stopped.",
-        "info": "Tell what a store is, and what failed and why.",
+        "models": "List the backbones: size, accuracy and licence.",
+        "extract": "Embed images into a store; resumes an interrupted run.",
+        "info": "Describe a store, and list what failed and why.",
         "verify": "Check every byte and count of stores.",
         "merge": "Merge stores of one backbone into one file.",
-        "export": "Write a store as Parquet, npy, LanceDB, or for PyTorch.",
-        "index": "Build, measure and change an index for search.",
-        "search": "Find the images that are nearest to each query.",
-        "dedup": "Find copies of images, and decide what becomes of them.",
-        "classify": "Tell the likeliest ImageNet classes of each image.",
-        "evaluate": "Compare the classes with labels: top-1 and top-5.",
-        "select": "List the best images of each class.",
-        "probe": "Measure how well embeddings tell classes apart.",
-        "plot": "Draw a store as a map, as HTML or PNG.",
+        "export": "Convert a store to Parquet, npy, LanceDB or PyTorch.",
+        "index": "Build, measure and update an index for search.",
+        "search": "Find the nearest images of an index for each query.",
+        "dedup": "Find near-duplicates, review them, remove them.",
+        "classify": "Print the most likely ImageNet classes per image.",
+        "evaluate": "Measure top-1 and top-5 accuracy against labels.",
+        "select": "List the highest-confidence images per class.",
+        "probe": "Train and evaluate kNN and linear probes.",
+        "plot": "Draw a store as a 2-D map, as HTML or PNG.",
         "outliers": "Find off-topic images and doubtful labels.",
-        "demo": "Embed, search, classify, find copies: a first look.",
+        "demo": "Run embedding, search and deduplication on sample images.",
     }
 
     def invoke(self, ctx: Any) -> Any:
@@ -52,19 +52,21 @@ class _Embedkit(LazyGroup):
 
 app = typer.Typer(
     name="embedkit",
-    help="Embeddings of images: extract, store, check, search, deduplicate.",
-    no_args_is_help=True,
+    help="Embed images, then search, deduplicate and analyse the embeddings.",
+    epilog=examples(
+        "embedkit extract photos/ -o photos.h5",
+        "embedkit index build photos.h5 -o photos.index",
+        "embedkit search photos.index query.jpg",
+        "embedkit dedup find photos.h5 -o duplicates/",
+    ),
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EMBEDKIT"},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "EMBEDKIT",
+        "token_normalize_func": current_name,
+    },
 )
-
-
-class _PlainFormatter(logging.Formatter):
-    """Messages may name files, and files may have any name."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return plain(super().format(record))
 
 
 def _show_version(wanted: bool) -> None:
@@ -76,36 +78,15 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback(cls=_Embedkit)
-def _common(
-    context: typer.Context,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only warnings and errors, no progress.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell every step.")] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML file of defaults: a table a command, keys as the options' names.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     del version
-    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter("%(message)s"))
-    logger = logging.getLogger("embedkit")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(level)
-    context.obj = {"quiet": quiet}
-    if config is not None:
-        from ._defaults import read_defaults
-
-        context.default_map = read_defaults(config, cast(LazyGroup, context.command).commands)
 
 
 def run() -> None:
@@ -115,12 +96,12 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="embedkit")
         sys.stdout.flush()
     except typer.TyperException as exc:
-        typer.echo(f"embedkit: {plain(exc.format_message())} (--help tells more)", err=True)
+        typer.echo(f"embedkit: {plain(exc.format_message())} (see --help)", err=True)
         code = exc.exit_code
-    except (EmbedkitError, ValueError) as exc:
+    except (CommandError, EmbedkitError, ValueError) as exc:
         typer.echo(f"embedkit: error: {plain(' '.join(str(exc).split()))}", err=True)
         code = ExitCode.ERROR
     except (KeyboardInterrupt, typer.Abort):

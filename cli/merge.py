@@ -7,20 +7,25 @@ from typing import Annotated
 
 import typer
 
+from ._command import JsonOption, examples
 from ._output import count_of, plain, print_json
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit merge part1.h5 part2.h5 -o photos.h5",
+)
 
 
 def command(
     stores: Annotated[list[Path], typer.Argument(help="Stores: files or folders of shards.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The one file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Store file to write.")],
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Merge stores of one backbone into one file; what was embedded otherwise is refused."""
+    """Merge stores into one file; all must have the same embedding settings."""
     from embedkit.store import EmbeddingStore, merge
 
     merge(stores, output, overwrite=overwrite)

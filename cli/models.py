@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ._command import JsonOption, examples
 from ._output import print_json, print_table
 
 if TYPE_CHECKING:
     from embedkit.backbones import BackboneSpec
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit models",
+    "embedkit models --json",
+)
 
 _HEADER = (
     "name",
@@ -28,8 +34,8 @@ _HEADER = (
 )
 
 
-def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the backbones: size, accuracy, licence, and whether the weights are here."""
+def command(json: JsonOption = False) -> None:
+    """List the backbones: size, accuracy, licence, and whether the weights are on disk."""
     from embedkit.backbones import BACKBONES, weights_on_disk
 
     found = {spec.name: weights_on_disk(spec) for spec in BACKBONES.values()}
@@ -41,12 +47,12 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
         if spec.warning:
             typer.echo(f"\n{spec.name}: {spec.warning}")
     typer.echo(
-        "\nCC-BY-NC-4.0 weights are not for commercial use. 'timm:NAME' takes any other timm model."
+        "\nCC-BY-NC-4.0 weights are not for commercial use. 'timm:NAME' selects another timm model."
     )
 
 
 def _row(spec: BackboneSpec, path: object) -> tuple[object, ...]:
-    weights = "here" if path else "made up" if spec.source == "none" else "to fetch"
+    weights = "on disk" if path else "random" if spec.source == "none" else "to download"
     return (
         spec.name + (" (!)" if spec.warning else ""),
         spec.supervision.split(":")[0],

@@ -7,44 +7,60 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._command import JsonOption, examples
 from ._images import ImagesOption
 from ._output import count_of, plain, print_json, print_table
+from ._panels import OUTPUT, SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.analysis.outliers import Outlier, Outliers
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit outliers photos.h5 --html outliers.html",
+    "embedkit outliers photos.h5 -o outliers.csv --min-deviations 4",
+)
 
 
 def command(
-    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
-    k: Annotated[
-        int, typer.Option("-k", min=1, help="Neighbours that each image is held to.")
-    ] = 10,
-    top: Annotated[int, typer.Option(min=1, help="List at most so many of each kind.")] = 50,
-    min_deviations: Annotated[
-        float, typer.Option(help="Off-topic: how isolated, in robust standard deviations.")
-    ] = 3.0,
-    index: Annotated[
-        Path | None,
-        typer.Option(help="Ask an index of these images: not exact, but quick for large stores."),
-    ] = None,
+    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write .csv, .jsonl or .parquet in place of a table."),
+        typer.Option("--output", "-o", help="Write a .csv, .jsonl or .parquet file, not a table."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with thumbnails in place of a table.")
+        Path | None, typer.Option(help="Write an HTML page with thumbnails, not a table.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Images to list per kind, at most.")] = 50,
+    min_deviations: Annotated[
+        float,
+        typer.Option(
+            help="Isolation of an off-topic image, at least (robust standard deviations)."
+        ),
+    ] = 3.0,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbors to compare each image with.")] = 10,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="Index of the same images: faster for large stores, but approximate.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     images: ImagesOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --output and --html.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace an existing --output and --html.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Find off-topic images, and labels that an image's neighbours contradict."""
+    """Find off-topic images, and labels that contradict the nearest neighbors."""
     from embedkit.analysis.outliers import find_outliers, write_outliers, write_outliers_page
 
     _check_outputs(output, html, overwrite=overwrite)
@@ -73,11 +89,11 @@ def _check_outputs(output: Path | None, html: Path | None, *, overwrite: bool) -
         check_suffix(output, "outliers")
     for path in filter(None, (output, html)):
         if path.exists() and not overwrite:
-            raise StoreError(f"{path}: exists already; --overwrite replaces it")
+            raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def _print_json(found: Outliers) -> None:
-    def told(some: Sequence[Outlier]) -> list[dict[str, object]]:
+    def rows_of(some: Sequence[Outlier]) -> list[dict[str, object]]:
         keys = ("id", "row", "score", "label", "suggested")
         return [{key: getattr(one, key) for key in keys} for one in some]
 
@@ -87,15 +103,15 @@ def _print_json(found: Outliers) -> None:
             "images": found.images,
             "k": found.k,
             "recall": found.recall,
-            "off_topic": told(found.off_topic),
-            "labels": told(found.labels),
+            "off_topic": rows_of(found.off_topic),
+            "labels": rows_of(found.labels),
         }
     )
 
 
 def _print(found: Outliers) -> None:
     if found.recall is not None:
-        typer.echo(f"the index finds {found.recall:.1%} of the neighbours")
+        typer.echo(f"the index finds {found.recall:.1%} of the neighbors")
     typer.echo(f"off-topic: {len(found.off_topic):,} of {count_of(found.images, 'image')}")
     if found.off_topic:
         rows = [(f"{one.score:.2f}", one.label or None, one.id) for one in found.off_topic]

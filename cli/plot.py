@@ -9,14 +9,21 @@ from typing import Annotated
 
 import typer
 
+from ._command import JsonOption, examples
 from ._images import ImagesOption
 from ._output import count_of, plain, print_json
+from ._panels import OUTPUT
 
-__all__ = ["Color", "Method", "command"]
+__all__ = ["EXAMPLES", "Color", "Method", "command"]
+
+EXAMPLES = examples(
+    "embedkit plot photos.h5 -o map.html",
+    "embedkit plot photos.h5 -o map.png --method pca --sample 5000",
+)
 
 
 class Method(StrEnum):
-    """How embeddings are placed in the plane."""
+    """Projection to two dimensions."""
 
     AUTO = "auto"
     UMAP = "umap"
@@ -24,7 +31,7 @@ class Method(StrEnum):
 
 
 class Color(StrEnum):
-    """What the points are coloured by."""
+    """Colors of the points."""
 
     AUTO = "auto"
     LABEL = "label"
@@ -33,28 +40,31 @@ class Color(StrEnum):
 
 
 def command(
-    store: Annotated[Path, typer.Argument(help="The store: a file or a folder of shards.")],
+    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The map: .html to move about in, or .png.")
+        Path, typer.Option("--output", "-o", help="Map to write: interactive .html, or .png.")
     ],
     method: Annotated[
-        Method, typer.Option(help="auto: UMAP if it is installed, else PCA.")
+        Method, typer.Option(help="Projection; auto: UMAP if it is installed, else PCA.")
     ] = Method.AUTO,
     color: Annotated[
-        Color, typer.Option(help="auto: by label if there are labels, else by likeliest class.")
+        Color, typer.Option(help="Colors; auto: by label if there are labels, else by class.")
     ] = Color.AUTO,
     sample: Annotated[
-        int, typer.Option(min=1, help="Draw at most so many images, chosen at random.")
+        int, typer.Option(min=1, help="Images to draw, at most; a random sample of the store.")
     ] = 20_000,
     pictures: Annotated[
-        int, typer.Option(min=0, help="HTML: at most so many thumbnails, of images at random.")
+        int, typer.Option(min=0, help="Thumbnails in the HTML page, at most.")
     ] = 2_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     images: ImagesOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an existing --output.", rich_help_panel=OUTPUT),
+    ] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Draw a store as a map on which images that resemble each other lie near to each other."""
+    """Draw a store as a 2-D map: similar images lie close together."""
     from embedkit.analysis.embedding_map import plot
 
     done = plot(

@@ -1,4 +1,4 @@
-"""``embedkit probe``: how well stored embeddings tell classes, labels or numbers apart."""
+"""``embedkit probe``: kNN and linear probes on stored embeddings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ._command import Command, Group, JsonOption, examples
+from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
-from ._output import ExitCode, ProgressLine, plain, print_json, print_table, tell
-from ._quick import QuickCommand
+from ._output import ExitCode, plain, print_json, print_message, print_table
+from ._panels import INPUT, OUTPUT, PERFORMANCE
+from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -23,61 +26,105 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "group"]
 
+_SPLIT = "Split"
+
 group = typer.Typer(
-    help="Measure how well embeddings tell classes apart, and use what was learnt.",
-    no_args_is_help=True,
+    help="Train and evaluate kNN and linear probes.",
+    epilog=examples(
+        "embedkit probe linear photos.h5 -o probe/",
+        "embedkit probe predict probe/ new/",
+    ),
     rich_markup_mode=None,
+    cls=Group,
 )
 
-_TOLD = 20  # failures
+_SHOWN = 20  # failures
 
 
 class Task(StrEnum):
-    """What the labels are."""
+    """Kind of labels."""
 
     CLASSES = "classes"
     MULTILABEL = "multilabel"
     REGRESSION = "regression"
 
 
-_Train = Annotated[Path, typer.Argument(help="The store that trains, with labels.")]
+_Train = Annotated[Path, typer.Argument(help="Training store, with labels.")]
 _Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The folder to write: the probe and its report."),
+    typer.Option("--output", "-o", help="Folder to write: the probe and its report."),
 ]
-_Test = Annotated[Path | None, typer.Option(help="The store that tests.")]
+_Test = Annotated[
+    Path | None, typer.Option(help="Test store [default: split of the training store].")
+]
 _Split = Annotated[
     float | None,
-    typer.Option(help="Or: the share of each class that tests. [default: 0.2]", metavar="SHARE"),
+    typer.Option(help="Share of each class to test on, without --test [default: 0.2]."),
 ]
+_Task = Annotated[Task, typer.Option(help="Kind of labels; multiple labels are separated by |.")]
 _Shots = Annotated[
     str,
-    typer.Option(help="Or: so many images of each class train, the others test: 1,2,5,10."),
+    typer.Option(
+        help="Training images per class, such as 1,2,5,10; the other images are tested.",
+        metavar="LIST",
+        rich_help_panel=_SPLIT,
+    ),
 ]
-_Trials = Annotated[int, typer.Option(min=1, help="Draws of each number of shots.")]
-_Seed = Annotated[int, typer.Option(min=0, help="Of every choice by chance.")]
-_Task = Annotated[
-    Task, typer.Option(help="What the labels are; several labels have | between them.")
+_Trials = Annotated[
+    int,
+    typer.Option(min=1, help="Random draws per number of shots.", rich_help_panel=_SPLIT),
+]
+_Seed = Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=_SPLIT)]
+_Leaks = Annotated[
+    bool,
+    typer.Option(
+        "--leaks/--no-leaks",
+        help="Check for near-duplicates across the split first.",
+        rich_help_panel=_SPLIT,
+    ),
 ]
 _Labels = Annotated[
-    str | None, typer.Option(help="A CSV or Parquet file of labels, not the store's own.")
+    str | None,
+    typer.Option(
+        help="CSV or Parquet file of labels [default: the store's labels].",
+        rich_help_panel=INPUT,
+    ),
 ]
-_LabelColumn = Annotated[str | None, typer.Option(help="Its column of labels.")]
+_LabelColumn = Annotated[
+    str | None, typer.Option(help="Column of the labels in --labels.", rich_help_panel=INPUT)
+]
 _Normalize = Annotated[
-    bool, typer.Option("--normalize/--raw", help="Features of unit length, or as stored.")
+    bool,
+    typer.Option(
+        "--normalize/--raw",
+        help="Scale embeddings to unit length, or use them as stored.",
+        rich_help_panel=INPUT,
+    ),
 ]
-_Leaks = Annotated[
-    bool, typer.Option("--leaks/--no-leaks", help="Look for copies across the split first.")
+_Device = Annotated[
+    str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=PERFORMANCE)
 ]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 _Memory = Annotated[
-    float, typer.Option(min=0, help="GiB for keeping training features; else they are streamed.")
+    float,
+    typer.Option(
+        min=0,
+        help="Memory for training embeddings (GiB); more are streamed from disk.",
+        rich_help_panel=PERFORMANCE,
+    ),
 ]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an older probe.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an existing probe.", rich_help_panel=OUTPUT)
+]
 
 
-@group.command("knn", cls=QuickCommand)
+@group.command(
+    "knn",
+    cls=Command,
+    epilog=examples(
+        "embedkit probe knn photos.h5 -o knn/",
+        "embedkit probe knn train.h5 --test test.h5",
+    ),
+)
 def _knn(
     train: _Train,
     output: _Output = None,
@@ -94,9 +141,9 @@ def _knn(
     device: _Device = "auto",
     images: ImagesOption = None,
     overwrite: _Overwrite = False,
-    json: _Json = False,
+    json: JsonOption = False,
 ) -> None:
-    """Weighted votes of the nearest 5 to 200 training images; nothing is learnt."""
+    """Classify by weighted votes of the nearest training images; no training."""
     options: ProbeOptions = {
         "test": test,
         "split": split,
@@ -113,7 +160,14 @@ def _knn(
     _run("knn", train, options, output, images or (), overwrite=overwrite, json=json)
 
 
-@group.command("linear", cls=QuickCommand)
+@group.command(
+    "linear",
+    cls=Command,
+    epilog=examples(
+        "embedkit probe linear photos.h5 -o probe/",
+        "embedkit probe linear train.h5 --test test.h5 --shots 1,2,5,10",
+    ),
+)
 def _linear(
     train: _Train,
     output: _Output = None,
@@ -131,16 +185,23 @@ def _linear(
     memory: _Memory = 2.0,
     c: Annotated[
         float | None,
-        typer.Option("--c", help="Take this C (for a large store), and try no others."),
+        typer.Option(
+            "--c",
+            help="Inverse regularization strength C [default: the best of 45].",
+            rich_help_panel=PERFORMANCE,
+        ),
     ] = None,
     max_iterations: Annotated[
-        int, typer.Option(min=1, help="The most L-BFGS iterations of each fit.")
+        int,
+        typer.Option(
+            min=1, help="L-BFGS iterations per fit, at most.", rich_help_panel=PERFORMANCE
+        ),
     ] = 1000,
     images: ImagesOption = None,
     overwrite: _Overwrite = False,
-    json: _Json = False,
+    json: JsonOption = False,
 ) -> None:
-    """Logistic (or ridge) regression; C is chosen among 45 on held-out training images."""
+    """Train a logistic (or ridge) regression; C is chosen on held-out training images."""
     options: ProbeOptions = {
         "test": test,
         "split": split,
@@ -161,36 +222,45 @@ def _linear(
     _run("linear", train, options, output, images or (), overwrite=overwrite, json=json)
 
 
-@group.command("predict", cls=QuickCommand)
+@group.command(
+    "predict",
+    cls=Command,
+    epilog=examples(
+        "embedkit probe predict probe/ new/",
+        "embedkit probe predict probe/ new.h5 -k 1 --json",
+    ),
+)
 def _predict(
     context: typer.Context,
-    probe: Annotated[Path, typer.Argument(help="The probe: a folder.")],
+    probe: Annotated[Path, typer.Argument(help="Probe: a folder.")],
     images: Annotated[
         list[str],
-        typer.Argument(help="Store (.h5), image, folder, list, glob, archive or URL."),
+        typer.Argument(
+            help="Store (.h5), image, folder, list, glob, archive or URL; several are allowed."
+        ),
     ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Classes or labels an image.")] = 5,
-    weights: Annotated[
-        str, typer.Option(help="auto, or the file that the probe's images were embedded with.")
-    ] = "auto",
+    k: Annotated[int, typer.Option("-k", min=1, help="Classes or labels per image.")] = 5,
+    weights: WeightsFileOption = "auto",
     engine: Annotated[
-        EngineName, typer.Option(help="auto: OpenVINO on a CPU, PyTorch on CUDA.")
+        EngineName,
+        typer.Option(
+            help="Inference engine; auto: OpenVINO on a CPU, PyTorch on CUDA.",
+            rich_help_panel=PERFORMANCE,
+        ),
     ] = EngineName.AUTO,
     device: _Device = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images a batch; the default is the store's own on a CPU.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads; the default is one a core.")] = None,
-    json: _Json = False,
+    batch_size: StoreBatchOption = None,
+    workers: WorkersOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Predict classes, labels or numbers of new images, embedded as the probe's were.
+    """Predict classes, labels or numbers of new images with a trained probe.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
     from embedkit.probe.metrics import digits
     from embedkit.probe.predict import predict
 
-    line = ProgressLine(quiet=context.obj["quiet"])
+    line = ProgressDisplay(quiet=context.obj.quiet)
     batches = predict(
         probe,
         images,
@@ -202,7 +272,7 @@ def _predict(
         workers=workers,
         on_download=line.download,
     )
-    told: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     failures: list[ImageFailure] = []
     with line:
         for batch in batches:
@@ -213,17 +283,17 @@ def _predict(
                 ]
                 if json:
                     predictions = [{"name": name, "score": score} for name, score in said]
-                    told.append({"id": one, "predictions": predictions})
+                    rows.append({"id": one, "predictions": predictions})
                 else:
                     shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
                     typer.echo(f"{plain(one)}: {shown}")
     if json:
         lost = [{"id": f.id, "reason": f.reason} for f in failures]
-        print_json({"probe": str(probe), "predictions": told, "failures": lost})
-    for failure in failures[:_TOLD]:
-        tell(f"{plain(failure.id)}: {failure.reason}")
-    if len(failures) > _TOLD:
-        tell(f"{len(failures) - _TOLD:,} more failed")
+        print_json({"probe": str(probe), "predictions": rows, "failures": lost})
+    for failure in failures[:_SHOWN]:
+        print_message(f"{plain(failure.id)}: {failure.reason}")
+    if len(failures) > _SHOWN:
+        print_message(f"{len(failures) - _SHOWN:,} more failed")
     if failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -231,7 +301,7 @@ def _predict(
 def _bytes(gib: float) -> int:
     count = gib * 2**30
     if not math.isfinite(count):
-        raise typer.BadParameter(f"--memory {gib}: too much")
+        raise typer.BadParameter(f"--memory {gib}: too large")
     return int(count)
 
 
@@ -239,7 +309,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part]
     except ValueError:
-        raise typer.BadParameter(f"--shots {text}: give numbers, as 1,2,5") from None
+        raise typer.BadParameter(f"--shots {text}: expected numbers such as 1,2,5") from None
 
 
 def _run(
@@ -265,7 +335,7 @@ def _run(
         return
     _show(result)
     if output is not None:
-        typer.echo(f"{plain(output)}: written (report.html is to look at)")
+        typer.echo(f"{plain(output)}: written (open report.html in a browser)")
 
 
 def _show(result: ProbeResult) -> None:
@@ -278,7 +348,7 @@ def _show(result: ProbeResult) -> None:
             (one["shots"], one["measure"], f"{one['mean']:.4f}", f"{one['std']:.4f}", one["trials"])
             for one in shots
         ]
-        print_table(("shots", "figure", "mean", "std", "trials"), rows)
+        print_table(("shots", "metric", "mean", "std", "trials"), rows)
         return
     chosen = ", ".join(f"{name} = {value:g}" for name, value in last.chosen.items())
     typer.echo(f"{last.training_images:,} train, {last.test_images:,} test; {chosen}")
@@ -286,7 +356,7 @@ def _show(result: ProbeResult) -> None:
         (name, _figure(one.value), _figure(one.low), _figure(one.high), one.interval)
         for name, one in last.measures.items()
     ]
-    print_table(("figure", "value", "from", "to", "95% interval"), rows_of_figures)
+    print_table(("metric", "value", "from", "to", "95% interval"), rows_of_figures)
     if last.by_k:
         names = list(last.measures)
         by_k = [
@@ -297,5 +367,5 @@ def _show(result: ProbeResult) -> None:
 
 
 def _figure(value: float) -> str | None:
-    """A figure for a table; None where the images don't tell it."""
+    """A number for a table; None if undefined."""
     return None if math.isnan(value) else f"{value:.4f}"

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._command import JsonOption, examples
+from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
-from ._output import ExitCode, ProgressLine, count_of, plain, print_json, print_table, tell
+from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
+from ._panels import OUTPUT, PERFORMANCE, SEARCH
+from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -19,76 +23,92 @@ if TYPE_CHECKING:
     from embedkit.retrieval import SearchOptions, SearchPage, SearchSummary
     from embedkit.types import ImageFailure, SearchResult
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit search photos.index query.jpg -k 5",
+    "embedkit search photos.index queries.h5 -o neighbors.parquet",
+    "embedkit search photos.index id:photos/cat.jpg --exclude-self --html neighbors.html",
+)
 
 _TOLD = 20  # failures
 
 
 def command(
     context: typer.Context,
-    index: Annotated[Path, typer.Argument(help="The index: a folder.")],
+    index: Annotated[Path, typer.Argument(help="Index: a folder.")],
     query: Annotated[
         list[str],
         typer.Argument(
-            help="Image, folder, list, glob, archive or URL; a store (.h5), whose rows are the "
-            "queries; id:ID, an image of the index; or - for paths on stdin. Several are taken."
+            help="Image, folder, list, glob, archive or URL; a store (.h5), each row a query; "
+            "id:ID, an image of the index; or - for paths on stdin. Several are allowed."
         ),
     ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours a query.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbors per query.")] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write a .csv, .jsonl or .parquet file, not a table."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with thumbnails, not a table.")
+    ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Least score; higher is closer.", metavar="SCORE")
+        float | None, typer.Option(help="Lowest score to return; higher is closer.")
     ] = None,
     exclude_self: Annotated[
         bool,
         typer.Option(
             "--exclude-self",
-            help="Leave out the query's own id, and (with the store) images of the same bytes.",
+            help="Exclude the query's own id and, if the store is available, identical files.",
         ),
     ] = False,
     filter: Annotated[  # noqa: A002
         list[str] | None,
         typer.Option(
             "--filter",
-            help="Only neighbours with label=cat, path=*/cats/*, format=PNG (or !=), "
-            "width>=300, height, nbytes (= != < <= > >=); all of several.",
+            help="Return only neighbors with label=cat, path=*/cats/*, format=PNG (or !=), "
+            "width>=300, height, nbytes (= != < <= > >=); repeatable, all must hold.",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     store: Annotated[
         list[str] | None,
         typer.Option(
-            help="What the index was built of, for filters and ids; else photos.h5 beside "
-            "photos.index."
+            help="Store that the index was built from, for filters and ids; repeatable "
+            "[default: photos.h5 beside photos.index].",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write .csv, .jsonl or .parquet in place of a table."),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write a page with thumbnails in place of a table.")
-    ] = None,
+    weights: WeightsFileOption = "auto",
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="Inference engine; auto: OpenVINO on a CPU, PyTorch on CUDA.",
+            rich_help_panel=PERFORMANCE,
+        ),
+    ] = EngineName.AUTO,
+    device: Annotated[
+        str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=PERFORMANCE)
+    ] = "auto",
+    batch_size: StoreBatchOption = None,
+    workers: WorkersOption = None,
     images: ImagesOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --output and --html.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace an existing --output and --html.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    weights: Annotated[
-        str, typer.Option(help="auto, or the file that the index's images were embedded with.")
-    ] = "auto",
-    engine: Annotated[
-        EngineName, typer.Option(help="auto: OpenVINO on a CPU, PyTorch on CUDA.")
-    ] = EngineName.AUTO,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images a batch; the default is the index's own on a CPU.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads; the default is one a core.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Find the images of an index that are nearest to each query, embedded as the index was.
+    """Find the nearest images of an index for each query.
 
-    Exit codes: 0 done, 1 error, 2 usage, 3 done but some queries failed, 130 interrupted.
+    Queries are embedded with the settings of the index. Exit codes: 0 done, 1 error, 2 usage,
+    3 done but some queries failed, 130 interrupted.
     """
-    line = ProgressLine(quiet=context.obj["quiet"])
+    line = ProgressDisplay(quiet=context.obj.quiet)
     options: SearchOptions = {
         "threshold": threshold,
         "exclude_self": exclude_self,
@@ -126,16 +146,16 @@ def _begin_page(index: Index, html: Path, images: Sequence[Path], *, overwrite: 
     from embedkit.retrieval import SearchPage
 
     if html.exists() and not overwrite:
-        raise EmbedkitError(f"{html}: exists already; --overwrite replaces it")
+        raise EmbedkitError(f"{html}: exists already; overwrite=True replaces it")
     if not html.absolute().parent.is_dir():
         raise EmbedkitError(f"{html}: there is no folder {html.parent}")
     return SearchPage(index, images)
 
 
 def _facts(k: int, options: SearchOptions) -> list[tuple[str, str]]:
-    facts = [("Neighbours a query", f"{k:,}"), *(("Filter", one) for one in options["filters"])]
+    facts = [("Neighbors per query", f"{k:,}"), *(("Filter", one) for one in options["filters"])]
     if options["threshold"] is not None:
-        facts.append(("Least score", f"{options['threshold']:g}"))
+        facts.append(("Lowest score", f"{options['threshold']:g}"))
     return facts
 
 
@@ -161,7 +181,7 @@ def _write(
     k: int,
     options: SearchOptions,
     page: SearchPage | None,
-    line: ProgressLine,
+    line: ProgressDisplay,
     *,
     overwrite: bool,
 ) -> SearchSummary:
@@ -220,7 +240,7 @@ class _Shown:
             return
         before = f", {summary.resumed:,} of them before" if summary.resumed else ""
         typer.echo(
-            f"{plain(summary.path)}: {count_of(summary.neighbors, 'neighbour')} of "
+            f"{plain(summary.path)}: {count_of(summary.neighbors, 'neighbor')} of "
             f"{summary.queries:,} queries{before}"
         )
 
@@ -234,11 +254,11 @@ class _Shown:
         elif self.page is not None:
             typer.echo(f"{plain(self.page)}: written (open it in a browser)")
         if len(self.failures) > _TOLD:
-            tell(f"{len(self.failures) - _TOLD:,} more failed")
+            print_message(f"{len(self.failures) - _TOLD:,} more failed")
 
     def _take_failures(self, failures: Sequence[ImageFailure]) -> None:
         for failure in failures[: max(_TOLD - len(self.failures), 0)]:
-            tell(f"{plain(failure.id)}: {failure.reason}")
+            print_message(f"{plain(failure.id)}: {failure.reason}")
         self.failures += failures
 
     def _print(self, query: str, near: list[dict[str, Any]]) -> None:
@@ -249,4 +269,4 @@ class _Shown:
         if rows:
             print_table(("rank", "score", "id"), rows)
         else:
-            typer.echo("nothing found")
+            typer.echo("no neighbors")

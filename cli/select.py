@@ -7,53 +7,71 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._output import ProgressLine, count_of, plain, print_json
+from ._command import JsonOption, examples
+from ._embedding import WorkersOption
+from ._output import count_of, plain, print_json
+from ._panels import OUTPUT
+from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.analysis.selection import Selection
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit select photos.h5 --per-class 100 -o selection.csv",
+    "embedkit select part1.h5 part2.h5 --per-class 10 --classes @classes.txt -o selection.csv",
+)
 
 
 def command(
     context: typer.Context,
     stores: Annotated[
-        list[Path], typer.Argument(metavar="STORE...", help="Stores (.h5) of one backbone.")
+        list[Path], typer.Argument(metavar="STORE", help="Stores (.h5) of one backbone.")
     ],
-    per_class: Annotated[int, typer.Option(min=1, metavar="K", help="Images a class, at most.")],
+    per_class: Annotated[int, typer.Option(min=1, help="Images per class, at most.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The list: .csv, .jsonl or .parquet.")
-    ] = None,
-    webdataset: Annotated[
-        Path | None,
-        typer.Option(help="The list as JSON lines: tar shards, and the samples to take of each."),
+        Path | None, typer.Option("--output", "-o", help="List to write: .csv, .jsonl or .parquet.")
     ] = None,
     classes: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this class: synset, name or number; or @FILE, one a line. Repeat it."
+            help="Class to select: synset, name or number, or @FILE with one per line; repeatable "
+            "[default: all]."
         ),
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option(help="Least probability of the class.", metavar="S")
+        float | None, typer.Option(help="Lowest probability of the class.")
     ] = None,
     max_classes: Annotated[
-        int, typer.Option(min=1, metavar="P", help="An image serves its P likeliest classes.")
+        int, typer.Option(min=1, help="Classes per image, at most: its most likely ones.")
     ] = 10,
-    workers: Annotated[int | None, typer.Option(help="Threads; the default is one a core.")] = None,
+    workers: WorkersOption = None,
+    webdataset: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the list as JSON lines: tar shards, and the samples to take from each.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --output and --webdataset.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace an existing --output and --webdataset.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """List the images that the stored classifier is surest of, the same number for each class.
+    """List the highest-confidence images per class.
 
-    Scores all images from their embeddings, in memory that doesn't grow with their number.
+    Scores all images from their embeddings, in constant memory.
     """
     from embedkit.analysis.selection import select, write_selection, write_webdataset
 
     _check_outputs(output, webdataset, overwrite=overwrite)
-    line = ProgressLine(quiet=context.obj["quiet"])
+    line = ProgressDisplay(quiet=context.obj.quiet)
     with line:
         selection = select(
             stores,
@@ -73,17 +91,17 @@ def command(
         names = {"output": output, "webdataset": webdataset}
         print_json({**told, **{key: path and str(path) for key, path in names.items()}})
         return
-    full = f"{told['full']:,} of {told['classes']:,} classes have all {per_class:,}"
+    full = f"{told['full']:,} of {told['classes']:,} classes reached {per_class:,}"
     typer.echo(
-        f"{count_of(told['lines'], 'place')} filled by {count_of(told['images'], 'image')} of "
-        f"{told['scanned']:,}; {full}"
+        f"{count_of(told['lines'], 'selection')} from {told['images']:,} of "
+        f"{count_of(told['scanned'], 'image')}; {full}"
     )
     for path in filter(None, (output, webdataset)):
         typer.echo(f"{plain(path)}: written")
 
 
 def _check_outputs(output: Path | None, webdataset: Path | None, *, overwrite: bool) -> None:
-    """Refuses before the images are scored, which may take long."""
+    """Checks the outputs before the images are scored, which takes long."""
     from embedkit.errors import StoreError
     from embedkit.utils.table_writers import check_suffix
 
@@ -93,7 +111,7 @@ def _check_outputs(output: Path | None, webdataset: Path | None, *, overwrite: b
         check_suffix(output, "selections")
     for path in filter(None, (output, webdataset)):
         if path.exists() and not overwrite:
-            raise StoreError(f"{path}: exists already; --overwrite replaces it")
+            raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def _expand(classes: list[str]) -> list[str]:

@@ -7,16 +7,22 @@ from typing import Annotated
 
 import typer
 
+from ._command import JsonOption, examples
 from ._output import ExitCode, plain, print_json
 
-__all__ = ["command"]
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit verify photos.h5",
+    "embedkit verify *.h5 --json",
+)
 
 
 def command(
     stores: Annotated[list[Path], typer.Argument(help="Stores: files or folders of shards.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Check every byte, checksum and count of stores; exit 1 and name what is damaged."""
+    """Check every byte, checksum and count of stores; exit code 1 if any is damaged."""
     from embedkit.store import verify
 
     found = {str(path): verify(path) for path in stores}
@@ -24,7 +30,7 @@ def command(
         print_json([{"store": path, "problems": lines} for path, lines in found.items()])
     else:
         for path, lines in found.items():
-            for line in lines or [f"{path}: all is well"]:
+            for line in lines or [f"{path}: no problems found"]:
                 typer.echo(plain(line))
     if any(found.values()):
         raise typer.Exit(ExitCode.ERROR)

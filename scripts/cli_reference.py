@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands' own help: ``python scripts/cli_reference.py``."""
+"""Writes docs/cli.md from the commands' help: ``python scripts/cli_reference.py``."""
 
 import os
 from collections.abc import Iterator
@@ -12,11 +12,14 @@ from embedkit_cli.main import app
 TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
 HEAD = """# Command line
 
-Made from `embedkit COMMAND --help` by `python scripts/cli_reference.py`.
+Generated from `embedkit COMMAND --help` by `python scripts/cli_reference.py`.
 
-Results go to standard output, everything else to standard error. Every option can also be given
-as an environment variable, `EMBEDKIT_<COMMAND>_<OPTION>` (`EMBEDKIT_EXTRACT_BACKBONE`), or in a
-TOML file that `--config` (or `EMBEDKIT_CONFIG`) names, with a table a command:
+Results go to standard output, everything else to standard error. `--quiet`, `--verbose`, `--json`
+and `--config` work before and after the command.
+
+Every option can also be set by an environment variable, `EMBEDKIT_<COMMAND>_<OPTION>` (such as
+`EMBEDKIT_EXTRACT_BACKBONE`), or in a TOML file given by `--config` (or `EMBEDKIT_CONFIG`), with one
+table per command:
 
 ```toml
 [extract]

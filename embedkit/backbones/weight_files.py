@@ -135,7 +135,7 @@ def _fetch(
     raise WeightsError(
         f"{spec.name}: no weights on this machine and none could be downloaded "
         f"({'; '.join(reasons)}): bring {wanted or 'a weights file'} into {folder}, "
-        "or pass --weights FILE"
+        "or pass weights=FILE"
     )
 
 

@@ -68,7 +68,7 @@ class Fidelity:
 GATE = Fidelity(
     images=32, cosine_min=0.995, cosine_1pct=0.998, cosine_median=0.9995, same_neighbor=0.99
 )
-"""What ``--precision auto`` asks of bf16. Scores that differ by 0.0005 don't change a ranking that
+"""What ``precision="auto"`` asks of bf16. Scores that differ by 0.0005 don't change a ranking that
 means anything; a trained EfficientNet-Lite0 (0.9974 min, 0.9994 median in bf16) doesn't pass."""
 
 

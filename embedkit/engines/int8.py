@@ -51,7 +51,7 @@ def _import_nncf() -> Any:
     try:
         import nncf
     except ImportError as exc:
-        raise MissingExtraError("nncf", "int8", "--precision int8") from exc
+        raise MissingExtraError("nncf", "int8", 'precision="int8"') from exc
     finally:
         logging.setLoggerClass(loggers)
         if told is None:

@@ -147,7 +147,7 @@ def _convert(backbone: Backbone, batch_size: int) -> Any:
     except Exception as exc:  # the exporter's and the converter's errors have no common base
         reason = " ".join(str(exc).split())[:200]
         raise BackboneError(
-            f"{backbone.spec.name}: OpenVINO can't run it ({reason}); use --engine torch"
+            f'{backbone.spec.name}: OpenVINO can\'t run it ({reason}); use engine="torch"'
         ) from exc
     model.reshape([batch_size, 3, size, size])
     steps = ov.preprocess.PrePostProcessor(model)

@@ -81,8 +81,8 @@ def choose_engine(
         precision = "fp32"
     if precision == "bf16" and name == "openvino" and not _has_bf16(name, device):
         raise ValueError(
-            "this CPU doesn't compute in bf16 (it needs AVX512-BF16 or AMX): use --precision fp32, "
-            "or --engine torch, which emulates it slowly"
+            "this CPU doesn't compute in bf16 (it needs AVX512-BF16 or AMX): use "
+            'precision="fp32", or engine="torch", which emulates it slowly'
         )
     return EngineChoice(name, devices, precision, batch_size)
 
@@ -115,9 +115,9 @@ def _name(engine: EngineName, device: str) -> _Chosen:
 
 def _require_int8(name: str) -> None:
     if name != "openvino":
-        raise ValueError("int8 is for --engine openvino on the cpu only")
+        raise ValueError('int8 needs engine="openvino" and a CPU')
     if find_spec("nncf") is None:
-        raise MissingExtraError("nncf", "int8", "--precision int8")
+        raise MissingExtraError("nncf", "int8", 'precision="int8"')
 
 
 def _has_bf16(name: str, device: str) -> bool:

@@ -144,7 +144,7 @@ def _fitting(name: str, device: str) -> Iterator[None]:
         reason = str(exc).partition(".")[0]
         raise BackboneError(
             f"{name}: the memory of {device} can't hold it and one image ({reason}); free some, or "
-            "choose another --device"
+            'choose another device, such as device="cpu"'
         ) from exc
 
 

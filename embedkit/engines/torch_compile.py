@@ -55,5 +55,5 @@ def compiling(name: str) -> Iterator[None]:
         raise
     except Exception as exc:  # Dynamo's, inductor's, Triton's and the compiler's have no one base
         reason = " ".join(str(exc).split())[:200]
-        raise BackboneError(f"{name}: can't be compiled ({reason}); use --engine torch") from exc
+        raise BackboneError(f'{name}: can\'t be compiled ({reason}); use engine="torch"') from exc
     _log.info("compiled %s in %.0f s", name, time.monotonic() - began)

@@ -106,7 +106,7 @@ def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: boo
         kind = "is a file" if output.is_file() else "is neither a file nor a folder"
         raise StoreError(f"{output}: {kind}, and no export; choose another output")
     if output.exists() and not overwrite:
-        raise StoreError(f"{output}: exists already; --overwrite replaces it")
+        raise StoreError(f"{output}: exists already; overwrite=True replaces it")
     if output.is_dir() and not {p.name for p in output.iterdir()} <= _FOLDERS.get(to, set()):
         raise StoreError(f"{output}: is a folder, but no export; remove it first")
 

@@ -114,5 +114,5 @@ class BatchProcessor:
 
     def _why_not_finite(self, embedding: NDArray[np.float32]) -> str:
         if np.isfinite(embedding).all():
-            return f"embedding too large for {self.dtype}: use --dtype float32"
+            return f'embedding too large for {self.dtype}: use dtype="float32"'
         return "embedding is not finite"

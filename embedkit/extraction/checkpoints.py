@@ -134,7 +134,7 @@ class Checkpoints:
         if not 0 <= done <= rows or (whole and done < rows):
             raise StoreCorruptError(
                 f"{self._partial.folder}: shard {number} holds {done} of the plan's {rows} images; "
-                "start again with --overwrite"
+                "start again with overwrite=True"
             )
 
     def _builder(self, number: int) -> ShardBuilder:

@@ -126,7 +126,7 @@ def prepare(
 
 
 def _refuse_own_source(output: Path, sources: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuses an output that is one of the sources, which --overwrite would destroy."""
+    """Refuses an output that is one of the sources, which overwriting would destroy."""
     for source in sources:
         if output.exists() and Path(source).exists() and output.samefile(source):
             raise StoreError(f"{output}: is one of the sources; choose another output")

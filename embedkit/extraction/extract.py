@@ -276,7 +276,7 @@ def _finished_before(job: Job, *, sharded: bool) -> tuple[ExtractResult, str]:
             listed = plan.count + plan.sidecars
             raise StoreError(
                 f"{job.output}: exists, and its source or its labels have changed since "
-                f"({store.counts.found} files then, {listed} now); --overwrite makes it anew, or "
+                f"({store.counts.found} files then, {listed} now); overwrite=True replaces it, or "
                 "extract the new images into another file and merge"
             )
         counts = store.counts

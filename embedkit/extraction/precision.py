@@ -117,7 +117,7 @@ def _open(
     if precision == "int8" and (probe is None or not len(probe)):
         raise BackboneError(
             f"{backbone.spec.name}: int8 needs images to calibrate with, and none of those that "
-            "were tried can be decoded; use --precision fp32"
+            'were tried can be decoded; use precision="fp32"'
         )
     return open_engine(
         backbone,

@@ -144,7 +144,7 @@ def _columns(path: str, names: Iterable[str], wanted: str) -> tuple[str, str]:
     if wanted not in columns or not images:
         raise SourceError(
             f"{path}: no column {wanted!r} beside one of images; the columns are "
-            f"{', '.join(columns)} (--label-column)"
+            f"{', '.join(columns)} (label_column=NAME)"
         )
     return images[0], wanted
 

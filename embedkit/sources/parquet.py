@@ -108,7 +108,7 @@ class ParquetSource(Source):
         if self.label_column is not None and self.label_column not in schema.names:
             raise SourceError(
                 f"{self.path}: no column {self.label_column!r} for labels; the columns are "
-                f"{', '.join(schema.names)} (--label-column)"
+                f"{', '.join(schema.names)} (label_column=NAME)"
             )
         return self.label_column or (_LABEL if _LABEL in schema.names and image != _LABEL else None)
 
@@ -147,14 +147,14 @@ def _image_column(schema: Any, wanted: str | None, path: str) -> str:
         if wanted not in found:
             raise SourceError(
                 f"{path}: no column {wanted!r} of images; the columns are {columns} "
-                "(--image-column)"
+                "(image_column=NAME)"
             )
         return wanted
     preferred = [name for name in _PREFERRED if name in found]
     if preferred or len(found) == 1:
         return (preferred or found)[0]
     told = "several columns may hold the images" if found else "no column holds images"
-    raise SourceError(f"{path}: {told}; the columns are {columns}; name one with --image-column")
+    raise SourceError(f"{path}: {told}; the columns are {columns}; name one with image_column=NAME")
 
 
 def _class_names(schema: Any, label: str | None) -> list[str]:

@@ -132,9 +132,11 @@ class Plan:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as exc:
-            raise SourceError(f"{folder / _HEADER}: damaged; start again with --overwrite") from exc
+            raise SourceError(
+                f"{folder / _HEADER}: damaged; start again with overwrite=True"
+            ) from exc
         if digest != plan.digest:
-            raise SourceError(f"{folder / _LINES}: damaged; start again with --overwrite")
+            raise SourceError(f"{folder / _LINES}: damaged; start again with overwrite=True")
         return plan
 
     def rows(self, number: int) -> int:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["PartialStore"]
 
 _RUN, _PLAN = "run.json", "plan.json"
-_REPLACED = "replaced"  # the folder that `overwrite` replaces, until it is replaced
+_REPLACED = "replaced"  # the folder that overwriting replaces, until it is replaced
 _OWN_NAMES = re.compile(
     r"plan\.jsonl?|run\.json|manifest\.json|replaced|shard-\d+(\.unfinished)?\.h5|\..*\.tmp|plan.*\.tmp"
 )

@@ -88,7 +88,7 @@ def test_an_interrupted_apply_says_how_to_go_on(embedkit, dups, tmp_path, monkey
     with monkeypatch.context() as patched:
         patched.setattr(applying, "carry_out", interrupted)
         ended = embedkit(*command)
-    assert (ended.code, "the same command goes on" in ended.err) == (130, True)
+    assert (ended.code, "run the same command to resume" in ended.err) == (130, True)
     assert f"embedkit dedup undo '{plan}.journal'" in ended.err
     assert {path.name for path in (tmp_path / "images").iterdir()} < before
     assert embedkit(*command).code == 0
@@ -136,10 +136,10 @@ def test_config_of_a_command_in_a_group(embedkit, dups, tmp_path):
     assert planned('[dedup.plan]\nkeep = "oldest"\n').code == 0
     assert "oldest: " in (tmp_path / "p.csv").read_text()
     for text, told in (
-        ('[dedup.plan]\nkep = "oldest"\n', "[dedup.plan] has no option kep"),
-        ("[dedup.plann]\n", "[dedup.plann] is no command"),
-        ("[dedup]\nplan = 1\n", "[dedup.plan] is no command"),
-        ("dedup = 1\n", "[dedup] is no command"),
+        ('[dedup.plan]\nkep = "oldest"\n', "[dedup.plan] unknown option kep"),
+        ("[dedup.plann]\n", "[dedup.plann] is not an embedkit command"),
+        ("[dedup]\nplan = 1\n", "[dedup.plan] is not an embedkit command"),
+        ("dedup = 1\n", "[dedup] is not an embedkit command"),
     ):
         ended = planned(text)
         assert (ended.code, told in ended.err) == (2, True), ended.err

@@ -30,7 +30,7 @@ def test_failures_that_differ_in_numbers_are_one_group(embedkit, photos, tmp_pat
     limit = min(sizes) - 1
     assert len(set(sizes)) > 1
     assert embedkit("extract", folder, "-o", store, "-b", "tiny", "--max-bytes", limit).code == 3
-    group = "N bytes, over the limit of N (--max-bytes)"
+    group = "N bytes, over the limit of N (max_bytes)"
     told = embedkit("info", store, "--json").json
     assert told["failures_by_reason"] == {group: 8, "empty file (0 bytes)": 1}
     assert {failure["nbytes"] for failure in told["failures"]} == {0, *sizes}

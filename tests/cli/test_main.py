@@ -49,3 +49,11 @@ def test_escape_sequences_of_names_stay_out_of_errors(embedkit):
     assert ended.code == 1
     assert "\x1b" not in ended.err
     assert len(ended.err.strip().splitlines()) == 1
+
+
+def test_python_m_embedkit_is_the_command_line(embedkit):
+    command = [sys.executable, "-m", "embedkit", "models"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, embedkit("models").out)
+    alone = subprocess.run(command[:3], capture_output=True, text=True, check=False)
+    assert (alone.returncode, alone.stdout.split()[:2]) == (2, ["Usage:", "embedkit"])

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from embedkit_cli._output import count_of, plain, print_json, print_table, tell
+from embedkit_cli._output import count_of, plain, print_json, print_message, print_table
 
 NASTY = "a\x1b]0;owned\x07\n\r\x9b2J\u202eb.jpg"
 SHOWN = r"a\x1b]0;owned\x07\n\r\x9b2J\u202eb.jpg"
@@ -15,7 +15,7 @@ def test_control_characters_are_escaped(capsys):
     assert plain(NASTY) == SHOWN
     assert plain("photos/ü 日本.jpg") == "photos/ü 日本.jpg"
     print_table(("name",), [(NASTY,)])
-    tell(f"one\n{NASTY}".replace("\n\r", "\r"))
+    print_message(f"one\n{NASTY}".replace("\n\r", "\r"))
     printed = capsys.readouterr()
     assert printed.out == f"name\n{SHOWN}\n"
     assert printed.err == "one\n" + SHOWN.replace(r"\n", "") + "\n"

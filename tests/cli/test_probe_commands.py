@@ -42,7 +42,7 @@ def test_probe_is_trained_and_asked(embedkit, labelled, tmp_path, kind):
 def test_shots_and_tables(embedkit, labelled):
     done = embedkit("probe", "knn", labelled, "--shots", "1,2", "--trials", 2, "--no-leaks")
     assert done.code == 0, done.err
-    assert done.out.splitlines()[0].split() == ["shots", "figure", "mean", "std", "trials"]
+    assert done.out.splitlines()[0].split() == ["shots", "metric", "mean", "std", "trials"]
     assert embedkit("probe", "knn", labelled).out.startswith("8 train, 2 test; k = ")
     wrong = embedkit("probe", "knn", labelled, "--shots", "1;2")
     assert (wrong.code, "--shots 1;2" in wrong.err) == (2, True)

@@ -57,7 +57,7 @@ def test_ids_filters_and_threshold(embedkit, index, photos):
     assert len(told["queries"][0]["neighbors"]) == 2
     none = embedkit("search", index, f"id:{name}", "--filter", "width>320")
     assert (none.code, table(none.out)) == (0, [])
-    assert "nothing found" in none.out
+    assert "no neighbors" in none.out
 
 
 def test_the_store_by_name(embedkit, index, store, photos):
@@ -87,7 +87,7 @@ def test_bad_queries_are_told_and_the_code_is_3(embedkit, index, photos, tmp_pat
 def test_files(embedkit, index, store, photos, tmp_path, suffix):
     output = tmp_path / f"out.{suffix}"
     ended = embedkit("search", index, photos, "-k", 3, "-o", output)
-    assert ended.out == f"{output}: 24 neighbours of 8 queries\n"
+    assert ended.out == f"{output}: 24 neighbors of 8 queries\n"
     if suffix == "csv":
         with output.open() as file:
             ids = [row["query_id"] for row in csv.DictReader(file)]
@@ -110,7 +110,7 @@ def test_page(embedkit, index, photos, tmp_path):
     assert "written (open it in a browser)" in ended.out
     page = html.read_text()
     assert page.count("<img ") == 24
-    assert "Neighbours a query" in page
+    assert "Neighbors per query" in page
     assert len(output.read_text().splitlines()) == 17
     again = embedkit("search", index, photos, "--html", html)
     assert again.code == 1

@@ -11,7 +11,7 @@ def test_list_and_summary(embedkit, store, tmp_path):
     found = select(store, 2)
     with output.open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(found.rows)
-    assert ended.out.splitlines()[0].startswith(f"{len(found.rows)} places filled by ")
+    assert ended.out.splitlines()[0].startswith(f"{len(found.rows)} selections from ")
     assert embedkit("select", store, "--per-class", 2, "-o", output).code == 1
     told = embedkit("select", store, "--per-class", 2, "-o", output, "--overwrite", "--json").json
     assert [one["images"] for one in told["counts"]] == found.counts.tolist()

@@ -1,7 +1,7 @@
 def test_all_is_well(embedkit, store):
     ended = embedkit("verify", store)
     assert (ended.code, ended.err) == (0, "")
-    assert "all is well" in ended.out
+    assert "no problems found" in ended.out
 
 
 def test_damage_is_named(embedkit, store):

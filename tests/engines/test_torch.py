@@ -255,7 +255,7 @@ def test_a_missing_compiler_is_told(tiny, monkeypatch):
 
     monkeypatch.setattr("torch.compile", broken)
     for count in (0, 2):
-        with pytest.raises(BackboneError, match=r"tiny.*no working C\+\+ comp.*--engine torch"):
+        with pytest.raises(BackboneError, match=r"tiny.*no working C\+\+ comp.*engine=.torch"):
             TorchEngine(tiny, compiled=True, in_flight=count)
 
 

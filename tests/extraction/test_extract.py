@@ -370,7 +370,7 @@ def test_what_isn_t_finite_fails(tiny, tmp_path, monkeypatch, dtype, normalize):
     overflows = dtype == "float16" and not normalize
     with EmbeddingStore.open(output) as store:
         failed = [(failure.id[-9:-4], failure.reason) for failure in store.failures()]
-        large = "embedding too large for float16: use --dtype float32"
+        large = 'embedding too large for float16: use dtype="float32"'
         assert failed == [
             ("_0001", "embedding is not finite"),
             ("0001a", "empty file (0 bytes)"),

@@ -116,7 +116,7 @@ def test_damage_is_found(exported, tmp_path):
 
 
 def test_an_export_is_replaced_only_when_asked(store, exported):
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         export(store, exported, to="torch")
     (exported / "mine.txt").write_text("")
     with pytest.raises(StoreError, match="no export"):

@@ -169,7 +169,7 @@ def test_the_limit_comes_before_the_read(photos: Path) -> None:
     with ImageReader(max_bytes=99) as reader:
         with pytest.raises(DecodeError) as caught:
             reader.read(record)
-        assert caught.value.reason == "100 bytes, over the limit of 99 (--max-bytes)"
+        assert caught.value.reason == "100 bytes, over the limit of 99 (max_bytes)"
         assert caught.value.nbytes == 100
         assert reader.peek(record, 3) == b"xxx"
     with ImageReader(max_bytes=100) as reader:

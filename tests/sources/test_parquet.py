@@ -97,7 +97,7 @@ def test_the_column_of_images_is_found(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no column 'nope' of images; .*thumb \(binary\)"):
         scan(path, image_column="nope")
     path = write(tmp_path / "b.parquet", {"mask": data, "thumb": data})
-    with pytest.raises(SourceError, match=r"several columns.*mask \(binary\).*--image-column"):
+    with pytest.raises(SourceError, match=r"several columns.*mask \(binary\).*image_column=NAME"):
         scan(path)
     path = write(tmp_path / "c.parquet", {"text": ["x"]})
     with pytest.raises(SourceError, match="no column holds images"):

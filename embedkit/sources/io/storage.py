@@ -44,7 +44,7 @@ class TooLargeError(OSError):
     """
 
     def __init__(self, nbytes: int, limit: int) -> None:
-        message = f"{nbytes} bytes, over the limit of {limit} (--max-bytes)"
+        message = f"{nbytes} bytes, over the limit of {limit} (max_bytes)"
         super().__init__(errno.EFBIG, message)
         self.nbytes = nbytes
 
@@ -147,7 +147,7 @@ def read_whole(path: str, limit: int) -> bytes:
     if local is None:
         data = remote.read_range(path, 0, limit + 1)
         if len(data) > limit:
-            message = f"more than {limit} bytes, over the limit (--max-bytes)"
+            message = f"more than {limit} bytes, over the limit (max_bytes)"
             raise OSError(errno.EFBIG, message)
         return data
     descriptor = open_local(local)

@@ -1,0 +1,6 @@
+"""``python -m embedkit``: the command line."""
+
+from embedkit_cli.main import run
+
+if __name__ == "__main__":
+    run()
