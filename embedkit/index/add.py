@@ -111,7 +111,7 @@ class Addition:
         parts, lists = [self._partial.path(_PART)], self._partial.path(_LISTS)
         merge_on_disk(index, parts, lists, self._reader.index())
         self._partial.move(_LISTS, writer.path("lists"))
-        writer.take_up("lists")
+        writer.add_existing("lists")
         name_lists(index, writer.path("lists").name)
         return index
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.index.brute_force import recall_at
-from embedkit.index.faiss_types import SearchParams, breadths, is_exact, layers
+from embedkit.index.faiss_types import SearchParams, is_exact, layers, search_grid
 from embedkit.index.manifest import OperatingPoint
-from embedkit.index.score_cache import ExactScores
+from embedkit.index.score_cache import ScoreCache
 from embedkit.index.timing import TIMED, TUNED_K, Clock, milliseconds
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _ENOUGH = 0.999  # recall from which a wider search isn't worth measuring
 
 def needs_tuning(index: faiss.Index, *, rerank: bool) -> bool:
     """Whether there is anything to choose, or to measure, beside an exact result."""
-    return rerank or not is_exact(index) or len(breadths(index)) > 1
+    return rerank or not is_exact(index) or len(search_grid(index)) > 1
 
 
 def measure_frontier(
@@ -55,8 +55,8 @@ def measure_frontier(
         The settings that no other one beats in both recall@10 and time, the fastest first.
     """
     points: list[OperatingPoint] = []
-    widths = breadths(searcher.index)
-    scores = ExactScores(judge, searcher.space.project(queries))
+    widths = search_grid(searcher.index)
+    scores = ScoreCache(judge, searcher.space.project(queries))
     clock = Clock(searcher, queries)
     last = -1.0
     for number, width in enumerate(widths):
@@ -98,7 +98,7 @@ def choose_point(
 
 def _measure_width(
     searcher: Searcher,
-    exact: ExactScores,
+    exact: ScoreCache,
     clock: Clock,
     true: NDArray[np.float32],
     width: SearchParams,

@@ -1,4 +1,4 @@
-"""Brute force: the true nearest rows of some queries, streamed; and recall against them."""
+"""Brute-force search: exact neighbours and scores of queries, and recall against them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,32 @@ from embedkit.index.faiss_types import faiss_metric
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from embedkit.index.spec import Metric
     from embedkit.index.store_rows import RowOrder, StoreRows
     from embedkit.index.vector_space import Space
 
-__all__ = ["recall_at", "true_scores"]
+__all__ = ["knn", "recall_at", "true_scores"]
 
 _BLOCK_BYTES = 32 * 2**20
 _TIE = 1e-5  # scores closer than this are equal, as those of exact copies
+
+
+def knn(
+    vectors: NDArray[np.float32], rows: NDArray[np.float32], k: int, metric: Metric
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k nearest rows of each query, by comparing it with every row.
+
+    Args:
+        vectors: ``(Q, d)`` queries in the space.
+        rows: ``(n, d)`` rows in the space.
+        k: At most n.
+        metric: The space's metric.
+
+    Returns:
+        ``(Q, k)`` int64 row numbers, best first, and ``(Q, k)`` float32 scores, higher is closer.
+    """
+    measured, nearest = faiss.knn(vectors, rows, k, faiss_metric(metric))
+    return nearest, -measured if metric == "l2" else measured
 
 
 def true_scores(
@@ -49,14 +68,14 @@ def true_scores(
     step = max(k, _BLOCK_BYTES // (4 * rows.dim))
     for start in range(0, stop, step):
         last = min(start + step, stop)
-        wanted = order.span(start, last)
+        numbers = order.span(start, last)
         if removed is not None:
-            wanted = wanted[~removed[start:last]]
-        if not len(wanted):
+            numbers = numbers[~removed[start:last]]
+        if not len(numbers):
             continue
-        block = space.project(rows.read(wanted))
-        scores, _ = faiss.knn(vectors, block, min(k, len(block)), faiss_metric(space.metric))
-        both = np.concatenate([best, -scores if space.metric == "l2" else scores], axis=1)
+        block = space.project(rows.read(numbers))
+        _, scores = knn(vectors, block, min(k, len(block)), space.metric)
+        both = np.concatenate([best, scores], axis=1)
         best = -np.sort(-both, axis=1)[:, :k]
     return best
 
@@ -71,9 +90,9 @@ def recall_at(k: int, found: NDArray[np.float32], true: NDArray[np.float32]) -> 
         found: ``(Q, >= k)`` exact scores of what was found, best first.
         true: ``(Q, >= k)`` scores of the nearest, best first.
     """
-    wanted = min(k, int(np.isfinite(true).sum(axis=1).min(initial=k)))
-    if not wanted or not len(true):
+    count = min(k, int(np.isfinite(true).sum(axis=1).min(initial=k)))
+    if not count or not len(true):
         return 1.0
-    least = true[:, wanted - 1 : wanted]
-    enough = found[:, :wanted] >= least - _TIE * np.maximum(np.abs(least), 1)
+    least = true[:, count - 1 : count]
+    enough = found[:, :count] >= least - _TIE * np.maximum(np.abs(least), 1)
     return float(enough.mean())

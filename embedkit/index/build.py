@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexFileError, StoreError
 from embedkit.index.build_plan import make_plan
-from embedkit.index.build_steps import Making
+from embedkit.index.build_steps import IndexBuild
 from embedkit.index.file_io import HashingFile, new_folder, refuse_existing, writing_errors
 from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedkit.index.progress import IndexProgress
     from embedkit.index.spec import IndexSpec
 
-__all__ = ["build_index", "forgetting_failures", "take_up"]
+__all__ = ["begin_or_resume", "build_index", "discarding_failures"]
 
 
 def build_index(
@@ -43,9 +43,9 @@ def build_index(
     refuse_existing(output, overwrite=overwrite)
     with StoreRows.open(stores) as rows, PartialIndex.locked(output) as partial:
         plan = make_plan(spec, rows, output)
-        take_up(partial, plan, overwrite=overwrite)
-        with forgetting_failures(partial):
-            made = Making(partial, plan, rows, Reporter(on_progress)).run()
+        begin_or_resume(partial, plan, overwrite=overwrite)
+        with discarding_failures(partial):
+            made = IndexBuild(partial, plan, rows, Reporter(on_progress)).run()
         with new_folder(output) as folder:
             manifest = made.write(ContentWriter(folder))
             with HashingFile(folder / MANIFEST) as file:
@@ -54,7 +54,7 @@ def build_index(
     return output
 
 
-def take_up(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:
+def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:
     """Begins to work by a plan, or goes on where a run with the same plan was interrupted.
 
     Raises:
@@ -75,7 +75,7 @@ def take_up(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def forgetting_failures(partial: PartialIndex) -> Iterator[None]:
+def discarding_failures(partial: PartialIndex) -> Iterator[None]:
     """Keeps what is done if the disk is full, but not if going on would lead to the same end."""
     try:
         with writing_errors(partial.output):

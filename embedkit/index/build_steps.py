@@ -1,4 +1,4 @@
-"""The steps of making an index: train, add in parts, tune, write; each is kept once it is done."""
+"""The steps of an index build: train, add in parts, tune, write; each is saved when it is done."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from embedkit.index.faiss_io import write_faiss
 from embedkit.index.faiss_types import (
     SearchParams,
     adds_at_once,
-    breadths,
     can_rename,
     is_mergeable,
     make_index,
+    search_grid,
     set_params,
 )
 from embedkit.index.generation import copy_into
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from embedkit.index.store_rows import StoreRows
     from embedkit.index.working_dir import PartialIndex
 
-__all__ = ["Making", "write_ids"]
+__all__ = ["IndexBuild", "write_ids"]
 
 _TRAINED, _TUNED, _WHITENING = "trained.faiss", "tuned.json", "whitening.f4"
 _ORDER, _HELD = "order.i8", "held.faiss"
-_FACTORS, _STRAIGHT = "factors.f4", "factors-straight.f4"
+_FACTORS, _REORDERED = "factors.f4", "factors-straight.f4"
 _TUNING_LISTS, _LISTS = "lists-tuning.bin", "lists-final.bin"
 _K = 10
 _WHITENING_ROWS = 32768
@@ -67,11 +67,11 @@ _WORTH_MOVING = 1.5  # times the sample
 _ROUNDS = 2
 
 
-class Making:
-    """One index in the making, by its plan, in its working folder.
+class IndexBuild:
+    """The build of one index by its plan, in its working folder.
 
     Attributes:
-        plan: What is to be done.
+        plan: What to build.
         index: The faiss index; after ``run`` with all rows.
     """
 
@@ -87,8 +87,8 @@ class Making:
         self._at_once = adds_at_once(self.index)
         self._points: tuple[OperatingPoint, ...] = ()
 
-    def run(self) -> Making:
-        """Does all that isn't done yet.
+    def run(self) -> IndexBuild:
+        """Does the steps that aren't done yet.
 
         Raises:
             StoreError: A store can't be read, or holds values that aren't finite.
@@ -120,24 +120,28 @@ class Making:
         """
         if self.plan.on_disk:
             self._partial.move(_LISTS, writer.path("lists"))
-            writer.take_up("lists")
+            writer.add_existing("lists")
             name_lists(self.index, writer.path("lists").name)
-        factors = self._straighten()
-        set_params(self.index, breadths(self.index)[0])  # so that the file doesn't depend on timing
+        factors = self._reorder_ids()
+        set_params(
+            self.index, search_grid(self.index)[0]
+        )  # so that the file doesn't depend on timing
         writer.write("index", lambda write: write_faiss(self.index, write))
         writer.write("ids", self._write_ids)
-        for role, name, wanted in (
+        for role, name, is_needed in (
             ("trained", _TRAINED, True),
             ("rows", _ORDER, not self._order.is_plain),
             ("factors", factors, self.plan.rerank and self._space.num_factors > 0),
             ("whitening", _WHITENING, self._space.whitening is not None),
         ):
-            if wanted:
+            if is_needed:
                 writer.write(role, partial(copy_into, self._path(name)))
         return self._manifest(writer, before)
 
-    def _straighten(self) -> str:
-        """Makes rows be positions where vectors can be renamed; held-out rows needn't be last.
+    def _reorder_ids(self) -> str:
+        """Changes the ids of vectors to their row numbers, if the index can rename them.
+
+        Held-out rows must be last only during the build.
 
         Returns:
             The file of the factors.
@@ -150,11 +154,11 @@ class Making:
         rename_vectors(self.index, order)
         if width := self._space.num_factors:
             before = np.fromfile(self._path(_FACTORS), "<f4").reshape(-1, width)
-            straight = np.empty_like(before)
-            straight[order] = before
-            self._partial.keep(_STRAIGHT, straight.tobytes())  # a rerun needs the others
+            reordered = np.empty_like(before)
+            reordered[order] = before
+            self._partial.keep(_REORDERED, reordered.tobytes())  # a rerun needs the others
         self._order = RowOrder(self.plan.count)
-        return _STRAIGHT
+        return _REORDERED
 
     def _manifest(self, writer: ContentWriter, before: IndexManifest | None) -> IndexManifest:
         plan, spec = self.plan, self.plan.spec
@@ -180,7 +184,7 @@ class Making:
     def _params(self) -> SearchParams:
         if self._points:
             return choose_point(self._points, self.plan.spec.recall, self.plan.spec.latency).params
-        widest = breadths(self.index)[-1]
+        widest = search_grid(self.index)[-1]
         factor = _UNTUNED_FACTOR if self.plan.rerank else 1
         return SearchParams(widest.nprobe, widest.ef_search, factor)
 
@@ -281,8 +285,8 @@ class Making:
     def _tune(self) -> None:
         if not self._path(_TUNED).exists():
             points = self._measured()
-            told = [point.to_config() for point in points]
-            self._partial.keep(_TUNED, json.dumps(told).encode())
+            configs = [point.to_config() for point in points]
+            self._partial.keep(_TUNED, json.dumps(configs).encode())
         points = json.loads(self._path(_TUNED).read_bytes())
         self._points = tuple(OperatingPoint.from_config(point) for point in points)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SearchParams",
     "adds_at_once",
-    "breadths",
     "can_rename",
     "complete",
     "faiss_errors",
@@ -34,6 +33,7 @@ __all__ = [
     "make_index",
     "num_bytes",
     "reserve",
+    "search_grid",
     "set_params",
     "transformed",
 ]
@@ -219,7 +219,7 @@ def _reserve(vector: Any, size: int) -> None:
     vector.resize(before)
 
 
-def breadths(index: faiss.Index) -> list[SearchParams]:
+def search_grid(index: faiss.Index) -> list[SearchParams]:
     """The search parameters worth trying, from the cheapest; one if nothing can be chosen."""
     ivf = ivf_of(index)
     if ivf is not None:

@@ -73,7 +73,7 @@ class ContentWriter:
             produce(file.write)
         self.files[role] = FileEntry(path.name, file.sha256, file.nbytes)
 
-    def take_up(self, role: str) -> None:
+    def add_existing(self, role: str) -> None:
         """Takes up a file that was brought to its place otherwise, durably."""
         path = self.path(role)
         with path.open("r+b") as file:

@@ -287,14 +287,14 @@ class Index:
         queries = self._checked(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        gone = None if passing is None else self._gone(np.asarray(passing, np.bool_))
-        wanted = min(k, len(self) if gone is None else int((~gone).sum()))
+        excluded = None if passing is None else self._excluded(np.asarray(passing, np.bool_))
+        count = min(k, len(self) if excluded is None else int((~excluded).sum()))
         scores = np.full((len(queries), k), np.nan, np.float32)
-        if wanted == 0 or len(queries) == 0:
+        if count == 0 or len(queries) == 0:
             return Neighbors(((),) * len(queries), scores)
         with faiss_errors(self.path):
-            positions, measured = self._searcher.search(queries, wanted, gone)
-        scores[:, :wanted] = np.where(positions < 0, np.nan, measured)
+            positions, measured = self._searcher.search(queries, count, excluded)
+        scores[:, :count] = np.where(positions < 0, np.nan, measured)
         return Neighbors(self._ids.names(positions), scores)
 
     def unknown(self, ids: Iterable[str]) -> set[str]:
@@ -332,7 +332,7 @@ class Index:
         stores = self.manifest.stores
         return sum(entry.rows for entry in stores) if stores else self.manifest.count
 
-    def _gone(self, passing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _excluded(self, passing: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which positions can't be found."""
         if passing.shape != (rows := self._num_rows(),):
             raise ValueError(f"passing must be ({rows},), not {passing.shape}")

@@ -42,16 +42,16 @@ def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searc
     expected = (manifest.count, manifest.count, space.dim, manifest.removed)
     if counts != expected or not (manifest.on_disk or ids_are_within(index, manifest.count)):
         raise IndexCorruptError(f"{reader.folder}: vectors, ids and manifest don't fit together")
-    gone = None
+    excluded = None
     if manifest.removed:
-        gone = np.zeros(manifest.count, np.bool_)
-        gone[removed] = True
+        excluded = np.zeros(manifest.count, np.bool_)
+        excluded[removed] = True
     reranker = None
     if manifest.rerank:
         factors = reader.factors(space)
         rows = StoreRows.reopen(manifest.stores, reader.folder)
         reranker = Reranker(space, rows, order, factors)
-    return Searcher(index, space, manifest.params, reranker, gone)
+    return Searcher(index, space, manifest.params, reranker, excluded)
 
 
 def refuse_other_queries(path: Path, metric: Metric, mine: StoreMeta, other: StoreMeta) -> None:

@@ -1,4 +1,4 @@
-"""Exact scores of candidates, from the stores' own rows, memory-mapped."""
+"""Exact scores of candidates, from the memory-mapped rows of the stores."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reranker"]
 
-_ROOM_BYTES = 2 * 2**20  # stays in a cache between being gathered and being compared
-_ROOM_QUERIES = 16
+_BUFFER_BYTES = 2 * 2**20  # fits a cache between gathering and comparing
+_BUFFER_QUERIES = 16
 
 
 class Reranker:
@@ -30,7 +30,7 @@ class Reranker:
         rows: The stores' rows.
         order: Which row lies at which position.
         factors: ``(N, num_factors)`` float32 of the positions, ``Space.factors``.
-        is_direct: Whether distances to rows, as they are stored, are the scores but for the sign.
+        is_direct: Whether scores are the negative distances to the rows as stored.
     """
 
     def __init__(
@@ -85,49 +85,49 @@ class Reranker:
         """Inner products (or squared distances) of queries with their rows, ``(Q, k)``."""
         count, k = positions.shape
         rows = self.order.at(positions)
-        room, out = self._room(k), np.empty((count, k), np.float32)
-        for start in range(0, count, room.size):
-            part = slice(start, min(start + room.size, count))
+        buffer, out = self._buffer(k), np.empty((count, k), np.float32)
+        for start in range(0, count, buffer.size):
+            part = slice(start, min(start + buffer.size, count))
             source, places = (None, rows[part]) if mapped else self._read(rows[part])
-            for chosen, block in zip(places, room.blocks, strict=False):
+            for chosen, block in zip(places, buffer.blocks, strict=False):
                 if source is None:
                     self.rows.take(chosen, block)
                 else:
                     np.take(source, chosen, axis=0, out=block, mode="clip")
-            room.measure(queries[part], out[part])
+            buffer.measure(queries[part], out[part])
         return out
 
     def _read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
         """Each row once, in the files' order, and where each of ``rows`` is among them."""
-        wanted, places = np.unique(rows, return_inverse=True)
-        return self.rows.read(wanted), places.reshape(rows.shape)
+        unique, places = np.unique(rows, return_inverse=True)
+        return self.rows.read(unique), places.reshape(rows.shape)
 
-    def _room(self, k: int) -> _Room:
-        """The calling thread's own, as fresh memory has to be cleared; that for the last ``k``."""
-        room: _Room | None = getattr(self._own, "room", None)
-        if room is None or room.k != k:
+    def _buffer(self, k: int) -> GatherBuffer:
+        """The calling thread's buffer; a new one is allocated only if ``k`` changes."""
+        buffer: GatherBuffer | None = getattr(self._own, "buffer", None)
+        if buffer is None or buffer.k != k:
             metric = faiss_metric("l2" if self.is_direct else "ip")
-            room = self._own.room = _Room(k, self.rows.dim, self.rows.dtype, metric)
-        return room
+            buffer = self._own.buffer = GatherBuffer(k, self.rows.dim, self.rows.dtype, metric)
+        return buffer
 
 
-class _Room:
-    """Room for the candidates of some queries, as they are stored, and faiss to compare them.
+class GatherBuffer:
+    """A buffer for the stored rows of the candidates of some queries, which faiss compares.
 
-    The candidates of a query are an inverted list that it alone looks at. So one call compares all
-    queries with theirs, without the interpreter, and converts float16 while it multiplies, which
-    takes a tenth of converting before.
+    The candidates of each query form one inverted list of an IVF index, and each query scans only
+    its own list. So one call of faiss compares all queries with their candidates, and converts
+    float16 while it multiplies, which takes a tenth of the time of converting before.
 
     Attributes:
-        k: Candidates a query.
-        size: How many queries.
-        blocks: ``(k, D)`` for each query.
+        k: Candidates per query.
+        size: Number of queries.
+        blocks: ``(k, D)`` array for each query, to be filled with its candidates.
     """
 
     def __init__(self, k: int, dim: int, dtype: np.dtype[np.floating], metric: int) -> None:
         nbytes = k * dim * dtype.itemsize
-        self.k, self.size = k, min(max(_ROOM_BYTES // nbytes, 1), _ROOM_QUERIES)
-        self._coarse = faiss.IndexFlat(dim, metric)  # never asked
+        self.k, self.size = k, min(max(_BUFFER_BYTES // nbytes, 1), _BUFFER_QUERIES)
+        self._coarse = faiss.IndexFlat(dim, metric)  # unused, as lists are preassigned
         if dtype == np.float16:
             half = faiss.ScalarQuantizer.QT_fp16
             self._index = faiss.IndexIVFScalarQuantizer(

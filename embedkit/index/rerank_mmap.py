@@ -1,7 +1,7 @@
-"""Candidates compared in place: faiss reads the store's memory-mapped rows itself.
+"""Exact scores of candidates without copies: faiss reads the store's memory-mapped rows itself.
 
-For an index whose positions are the rows of one file. Nothing is copied, and one call finds the
-candidates of all queries and compares them, on all cores.
+Applies to an index whose positions are the rows of one file. One call of faiss finds the candidates
+of all queries and scores them, on all cores.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from embedkit.index.faiss_types import faiss_metric
+from embedkit.index.faiss_views import view_memory
 from embedkit.index.inverted_lists import is_on_disk
 
 if TYPE_CHECKING:
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 
     from embedkit.index.rerank import Reranker
 
-__all__ = ["InPlace"]
+__all__ = ["MmapRerank"]
 
 
-class InPlace:
-    """An index and the mapped rows, searched as one."""
+class MmapRerank:
+    """An index and the memory-mapped rows that its candidates are scored with, searched as one."""
 
     def __init__(self, index: faiss.Index, reranker: Reranker, rows: NDArray[np.floating]) -> None:
-        """Makes a search in place; ``of`` says where that can be.
+        """Combines an index and mapped rows; ``of`` checks whether they fit.
 
         Args:
-            index: What finds candidates; its ids are checked, as faiss checks none.
-            reranker: What they would otherwise be compared by.
+            index: Finds the candidates; its ids must be checked before, because faiss checks none.
+            reranker: Turns what faiss measures into scores.
             rows: ``(N, D)`` float16 or float32, mapped; position n is row n.
         """
         self._reranker, self._rows = reranker, rows
@@ -41,15 +42,15 @@ class InPlace:
         else:
             self._stored = faiss.IndexFlat(rows.shape[1], metric)
         self._stored.ntotal = len(rows)
-        _show(self._stored.codes, rows)
+        view_memory(self._stored.codes, rows)
         self._refined = faiss.IndexRefine(index, self._stored)
         self._refined.k_factor = 1.0
 
     @classmethod
-    def of(cls, index: faiss.Index, reranker: Reranker) -> InPlace | None:
-        """A search in place, or None where rows and positions aren't the same, or whitened.
+    def of(cls, index: faiss.Index, reranker: Reranker) -> MmapRerank | None:
+        """Returns None if rows and positions differ, or the space is whitened.
 
-        Lists on disk are too long for their ids to be checked.
+        Nor does it apply to lists on disk, which are too long for their ids to be checked.
         """
         stores = reranker.rows.stores
         if len(stores) != 1 or len(stores[0].shards) != 1 or not reranker.order.is_plain:
@@ -67,7 +68,7 @@ class InPlace:
 
         Args:
             vectors: ``(Q, D)`` queries in the space.
-            count: Candidates a query.
+            count: Candidates per query.
 
         Returns:
             ``(Q, count)`` positions, -1 for none, and float32 scores, minus infinity there.
@@ -76,11 +77,3 @@ class InPlace:
         measured[positions < 0] = 0  # where there is none, faiss gives the largest number
         _, shift = self._reranker.space.pull_back(vectors)
         return positions, self._reranker.scaled(measured, shift, vectors, positions)
-
-
-def _show(codes: faiss.MaybeOwnedVectorUInt8, memory: NDArray[np.generic]) -> None:
-    """Makes a vector of faiss be a view of memory, which has to outlive it."""
-    memory = memory.reshape(-1).view(np.uint8)
-    codes.is_owned = False
-    codes.view_data = codes.c_ptr = faiss.swig_ptr(memory)
-    codes.view_size = codes.c_size = memory.size

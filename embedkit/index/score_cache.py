@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from embedkit.index.rerank import Reranker
     from embedkit.index.searcher import Searcher
 
-__all__ = ["ExactScores"]
+__all__ = ["ScoreCache"]
 
 
-class ExactScores:
+class ScoreCache:
     """The exact scores of candidates: each is read and compared once, whatever finds it again."""
 
     def __init__(self, judge: Reranker, vectors: NDArray[np.float32]) -> None:

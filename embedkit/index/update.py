@@ -14,9 +14,9 @@ import numpy as np
 
 from embedkit.errors import IndexFileError
 from embedkit.index.add import Addition
-from embedkit.index.build import forgetting_failures, take_up
+from embedkit.index.build import begin_or_resume, discarding_failures
 from embedkit.index.build_plan import Plan, store_entries
-from embedkit.index.build_steps import Making
+from embedkit.index.build_steps import IndexBuild
 from embedkit.index.file_io import writing_errors
 from embedkit.index.generation import ContentReader, ContentWriter, change_generation, tidy
 from embedkit.index.id_table import IdTable
@@ -128,7 +128,7 @@ def _positions_of(
 
 def _remade(
     partial: PartialIndex, reader: ContentReader, rows: StoreRows, reporter: Reporter
-) -> Making:
+) -> IndexBuild:
     """The index made again of what is left, with the training that it has."""
     manifest = reader.manifest
     left = np.setdiff1d(np.arange(manifest.count), reader.removed(), assume_unique=True)
@@ -142,7 +142,7 @@ def _remade(
         0,
         manifest.generation + 1,
     )
-    take_up(partial, plan, overwrite=partial.is_other(plan.to_config()))
+    begin_or_resume(partial, plan, overwrite=partial.is_other(plan.to_config()))
     order = np.asarray(reader.order().at(left), "<i8")
     for name, content in (
         ("order.i8", order.tobytes()),
@@ -151,5 +151,5 @@ def _remade(
     ):
         if content is not None:
             partial.keep(name, content)
-    with forgetting_failures(partial):
-        return Making(partial, plan, rows, reporter).run()
+    with discarding_failures(partial):
+        return IndexBuild(partial, plan, rows, reporter).run()

@@ -14,7 +14,7 @@ from vectors import all_scores, clustered
 
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index import Index, IndexSpec
-from embedkit.index.build_steps import Making
+from embedkit.index.build_steps import IndexBuild
 from embedkit.index.faiss_types import SearchParams
 from embedkit.index.inverted_lists import rename_vectors
 
@@ -27,8 +27,8 @@ ROWS, DIM = 2000, 32
 NAMES = [f"{row}.jpg" for row in range(ROWS)]
 
 
-def is_in_place(index: Index) -> bool:
-    return index._searcher._in_place is not None
+def is_mmap_rerank(index: Index) -> bool:
+    return index._searcher._mmap_rerank is not None
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
@@ -44,8 +44,8 @@ def test_finds_the_same_as_when_rows_are_copied(tmp_path: Path, dtype: str, metr
     spec = IndexSpec(factory="IVF16,PQ16x4fs", metric=metric)
     one = Index.open(Index.build(whole, tmp_path / "one.index", spec))
     two = Index.open(Index.build(parts, tmp_path / "two.index", spec))
-    assert is_in_place(one)
-    assert not is_in_place(two)
+    assert is_mmap_rerank(one)
+    assert not is_mmap_rerank(two)
     two._searcher.set_params(one.manifest.params)  # timing may have chosen another
     queries = clustered(100, DIM, seed=1)
     expected = all_scores(queries, rows, metric)
@@ -98,7 +98,7 @@ def test_rows_that_are_left_out_are_never_found(tmp_path: Path, gone: int) -> No
     index = Index.open(
         Index.build(store, tmp_path / "one.index", IndexSpec(factory="IVF16,PQ16x4fs"))
     )
-    assert is_in_place(index)
+    assert is_mmap_rerank(index)
     index._searcher.set_params(SearchParams(nprobe=16, k_factor=8))
     passing = np.ones(ROWS, np.bool_)
     passing[np.random.default_rng(0).choice(ROWS, gone, replace=False)] = False
@@ -121,15 +121,15 @@ def test_a_build_that_fails_while_writing_goes_on(
     rows *= np.random.default_rng(2).uniform(0.5, 2, (ROWS, 1)).astype(np.float16)
     store = write_store(tmp_path / "whole.h5", rows, ids=NAMES)
     spec = IndexSpec(factory="IVF16,SQ8")  # whose parts are kept
-    write_ids = Making._write_ids
+    write_ids = IndexBuild._write_ids
 
-    def no_room(self: Making, write: object) -> None:
+    def no_room(self: IndexBuild, write: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Making, "_write_ids", no_room)
+    monkeypatch.setattr(IndexBuild, "_write_ids", no_room)
     with pytest.raises(IndexFileError, match="No space left"):
         Index.build(store, tmp_path / "one.index", spec)
-    monkeypatch.setattr(Making, "_write_ids", write_ids)
+    monkeypatch.setattr(IndexBuild, "_write_ids", write_ids)
     index = Index.open(Index.build(store, tmp_path / "one.index", spec))
     queries = clustered(50, DIM, seed=1)
     expected = all_scores(queries, rows, "cosine")
