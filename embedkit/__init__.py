@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from embedkit.analysis.selection.select import select
     from embedkit.backbones.backbone import load_backbone
     from embedkit.backbones.registry import BACKBONES
+    from embedkit.decode.exact import decode_image
     from embedkit.decode.policy import DecodePolicy
     from embedkit.decode.preprocessing import Preprocessing
     from embedkit.dedup.api import find_duplicates
@@ -116,6 +117,7 @@ __all__ = [
     "check_duplicates",
     "classify",
     "classify_to_file",
+    "decode_image",
     "evaluate",
     "export",
     "extract",
@@ -166,6 +168,7 @@ _HOMES = {
     "check_duplicates": "embedkit.dedup.check",
     "classify": "embedkit.analysis.classification.classify",
     "classify_to_file": "embedkit.analysis.classification.results_file",
+    "decode_image": "embedkit.decode.exact",
     "evaluate": "embedkit.analysis.classification.evaluate",
     "export": "embedkit.exporters.export",
     "extract": "embedkit.extraction.extract",

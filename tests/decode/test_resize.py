@@ -166,10 +166,10 @@ SWITCH = """
 import sys
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
-from embedkit.decode import resample
-resample._NUMPY_PIXELS = 4 * 40 * 30
+from embedkit.decode import resize
+resize._NUMPY_PIXELS = 4 * 40 * 30
 pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-with resample.Scaler(8) as scale, ThreadPoolExecutor(2) as pool:
+with resize.Scaler(8) as scale, ThreadPoolExecutor(2) as pool:
     first = scale(pixels, (17, 13), "bicubic")
     assert "torch" not in sys.modules
     found = list(pool.map(lambda _: scale(pixels, (17, 13), "bicubic"), range(8)))

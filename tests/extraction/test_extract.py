@@ -422,7 +422,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from embedkit.backbones import load_backbone
-from embedkit.extraction import extract
+from embedkit import extract
 
 source, folder = sys.argv[1:]
 backbone = load_backbone("tiny", weights="random")

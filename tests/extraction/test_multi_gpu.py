@@ -100,7 +100,7 @@ def test_a_failing_process_costs_nothing(photos, whole, tmp_path, monkeypatch):
 
 RUN = """
 import sys
-from embedkit.extraction import extract
+from embedkit import extract
 print("begun", flush=True)
 def tell(progress):
     print(progress.done, flush=True)
