@@ -45,7 +45,7 @@ HOMES = {
     "filelock": {"backbones", "index", "utils"},
     "fsspec": {"sources"},
     "pyarrow": {"dedup", "exporters", "sources", "utils"},
-    "scipy": {"dedup", "probe"},
+    "scipy": {"dedup"},
     "threadpoolctl": {"analysis", "dedup", "utils"},
     "jinja2": {"report"},
     "markupsafe": {"report"},

@@ -1,4 +1,4 @@
-"""How far the making of an index is."""
+"""Progress of an index build."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Stage = Literal["train", "add", "tune", "write"]
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """How far the making of an index is.
+    """Progress of an index build.
 
     Attributes:
         stage: ``train``, ``add``, ``tune`` or ``write``.
         done: What is done of the stage: rows, or settings that were measured.
         total: All there is to do in it.
-        seconds: Since the stage began.
+        seconds: Seconds since the stage began.
     """
 
     stage: Stage
@@ -32,7 +32,7 @@ class IndexProgress:
 
 
 class Reporter:
-    """Calls back with the progress, if anyone wants to know."""
+    """Calls a progress callback, if there is one."""
 
     def __init__(self, on_progress: Callable[[IndexProgress], None] | None) -> None:
         self._call = on_progress
@@ -40,7 +40,7 @@ class Reporter:
         self._began = 0.0
 
     def tell(self, stage: Stage, done: int, total: int) -> None:
-        """Says how far a stage is; a new stage's time begins now."""
+        """Reports the progress of a stage; the time of a new stage starts now."""
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._began = stage, now

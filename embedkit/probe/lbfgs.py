@@ -1,41 +1,44 @@
-"""Minimises a smooth convex function of one tensor, on any device, by SciPy's L-BFGS-B."""
+"""Limited-memory BFGS for a smooth convex function of one tensor, on any device."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-import scipy.optimize
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
+    import torch
 
     Function = Callable[[torch.Tensor], tuple[float, torch.Tensor]]
 
 __all__ = ["Minimum", "minimize"]
 
 _HISTORY = 10
-_MAX_LINE_SEARCH = 20
-_ITERATIONS_REACHED = 1  # SciPy's status of a run that was stopped by its limits
+_ARMIJO, _CURVATURE = 1e-4, 0.9
+_MOST_STEPS = 20  # of one line search
 
 
 class Minimum(NamedTuple):
-    """The end of a minimisation.
+    """Where a minimisation ended.
 
     Attributes:
-        point: The best point, of the start's shape.
+        point: The best point.
         value: The function there.
-        evaluations: Number of evaluations of the function.
-        converged: False if ``max_iterations`` was reached.
+        evaluations: How often the function was asked.
+        converged: False if it was stopped by ``max_iterations``.
     """
 
     point: torch.Tensor
     value: float
     evaluations: int
     converged: bool
+
+
+class _Point(NamedTuple):
+    at: torch.Tensor
+    value: float
+    gradient: torch.Tensor
 
 
 def minimize(
@@ -46,69 +49,69 @@ def minimize(
     max_iterations: int,
     gain: float = float("inf"),
 ) -> Minimum:
-    """Minimises a convex function whose Hessian should be near the identity.
+    """Minimises a convex function whose Hessian is near the identity, at best.
 
     Args:
-        function: Returns the value and the gradient at a point.
-        start: The first point, float64.
-        tolerance: Ends when half the squared gradient, which is the distance to the minimum if the
-            Hessian is the identity, is at most this share of the value and of ``gain``.
-        max_iterations: Maximum number of iterations.
-        gain: An estimate of the decrease from the start to the minimum, if known.
+        function: Gives the value and the gradient at a point.
+        start: Where to begin; float64 keeps the sums of small steps.
+        tolerance: Ends when half the squared gradient, which for an identity as the Hessian is
+            the distance to the minimum, is at most this share of the value and of ``gain``.
+        max_iterations: The most steps.
+        gain: About how much there is to be gained in all, if that is known.
+
+    Source: Nocedal and Wright 2006, "Numerical optimization", algorithms 7.4 and 7.5; the line
+    search by bisection is that of Lewis and Overton 2013, algorithm 2.6.
     """
-    flat = _FlatFunction(function, start)
-    limit = 2 * tolerance
-
-    def stop_if_converged(intermediate_result: scipy.optimize.OptimizeResult) -> None:
-        value, gradient = flat(intermediate_result.x)
-        if float(gradient @ gradient) <= limit * min(abs(value), gain):
-            raise StopIteration
-
-    first = start.cpu().numpy().ravel()
-    try:
-        stop_if_converged(scipy.optimize.OptimizeResult(x=first))
-    except StopIteration:
-        return Minimum(start, flat(first)[0], flat.evaluations, True)
-    found = scipy.optimize.minimize(
-        flat,
-        first,
-        method="L-BFGS-B",
-        jac=True,
-        callback=stop_if_converged,
-        options={
-            "maxcor": _HISTORY,
-            "maxiter": max_iterations,
-            "maxfun": _MAX_LINE_SEARCH * max_iterations,
-            "maxls": _MAX_LINE_SEARCH,
-            "ftol": 0.0,
-            "gtol": 0.0,
-        },
-    )
-    converged = found.status != _ITERATIONS_REACHED
-    return Minimum(flat.to_tensor(found.x), float(found.fun), flat.evaluations, converged)
+    here = _Point(start, *function(start))
+    evaluations = 1
+    history: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=_HISTORY)
+    for _ in range(max_iterations):
+        if 0.5 * float(here.gradient.square().sum()) <= tolerance * min(abs(here.value), gain):
+            return Minimum(here.at, here.value, evaluations, True)
+        direction = _direction(here.gradient, history)
+        following, asked = _search(function, here, direction)
+        evaluations += asked
+        if following is None:  # no better point within the arithmetic's precision
+            return Minimum(here.at, here.value, evaluations, True)
+        step, change = following.at - here.at, following.gradient - here.gradient
+        curvature = float((step * change).sum())
+        if curvature > 0:
+            history.append((step, change, curvature))
+        here = following
+    return Minimum(here.at, here.value, evaluations, False)
 
 
-class _FlatFunction:
-    """A function of a tensor as one of a flat array; its last result is kept.
+def _direction(
+    gradient: torch.Tensor, history: deque[tuple[torch.Tensor, torch.Tensor, float]]
+) -> torch.Tensor:
+    """Minus the approximate inverse Hessian times the gradient, by the two-loop recursion."""
+    found = -gradient
+    shares = []
+    for step, change, curvature in reversed(history):
+        share = float((step * found).sum()) / curvature
+        found = found - share * change
+        shares.append(share)
+    if history:
+        _, change, curvature = history[-1]
+        found = found * (curvature / float(change.square().sum()))
+    for (step, change, curvature), share in zip(history, reversed(shares), strict=True):
+        found = found + (share - float((change * found).sum()) / curvature) * step
+    return found
 
-    Attributes:
-        evaluations: Number of evaluations of the function.
-    """
 
-    def __init__(self, function: Function, start: torch.Tensor) -> None:
-        self.evaluations = 0
-        self._function, self._start = function, start
-        self._point: NDArray[np.float64] | None = None
-        self._result = (0.0, np.empty(0))
-
-    def __call__(self, point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Returns the value and the gradient at a point, each ``(n,)`` float64."""
-        if self._point is None or not np.array_equal(self._point, point):
-            value, gradient = self._function(self.to_tensor(point))
-            self._point, self._result = point.copy(), (value, gradient.cpu().numpy().ravel())
-            self.evaluations += 1
-        return self._result
-
-    def to_tensor(self, point: NDArray[np.float64]) -> torch.Tensor:
-        """A copy of a flat point, with the shape and device of the start."""
-        return torch.from_numpy(point.copy()).to(self._start.device).view_as(self._start)
+def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[_Point | None, int]:
+    """A point along the direction that meets the weak Wolfe conditions, and what it cost."""
+    slope = float((here.gradient * direction).sum())
+    low, high, length = 0.0, float("inf"), 1.0
+    best: _Point | None = None
+    for asked in range(1, _MOST_STEPS + 1):
+        at = here.at + length * direction
+        there = _Point(at, *function(at))
+        if there.value > here.value + _ARMIJO * length * slope:
+            high = length
+        elif float((there.gradient * direction).sum()) < _CURVATURE * slope:
+            low, best = length, there
+        else:
+            return there, asked
+        length = (low + high) / 2 if high < float("inf") else 2 * low
+    return best, _MOST_STEPS

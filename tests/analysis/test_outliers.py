@@ -35,8 +35,8 @@ def clusters(count=30, seed=0):
 @pytest.mark.parametrize("k", [1, 4, 9, 60])
 @pytest.mark.parametrize("tied", [False, True])
 def test_neighbours_are_those_of_a_sort(tmp_path, monkeypatch, asking, others, k, tied):
-    monkeypatch.setattr(neighbors_module, "_ASKING", asking)
-    monkeypatch.setattr(neighbors_module, "_OTHERS", others)
+    monkeypatch.setattr(neighbors_module, "_QUERY_ROWS", asking)
+    monkeypatch.setattr(neighbors_module, "_OTHER_ROWS", others)
     rng = np.random.default_rng(1)
     # Rows of 1 and -1 have cosines of quarters: exact, and many are equal.
     rows = rng.choice([-1.0, 1.0], (50, 4)) if tied else rng.standard_normal((50, 6)) * 3

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["nearest_others", "unit_block"]
 
-_ASKING, _OTHERS = 8192, 2048  # rows a block; their cosines are 64 MiB
+_QUERY_ROWS, _OTHER_ROWS = 8192, 2048  # rows a block; their cosines are 64 MiB
 
 
 def nearest_others(
-    store: EmbeddingStore, k: int, asked: NDArray[np.int64] | None = None
+    store: EmbeddingStore, k: int, queries: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k nearest other images of each image by cosine, best first.
 
@@ -29,7 +29,7 @@ def nearest_others(
     Args:
         store: N embeddings; they need not be normalised.
         k: How many; no more than N - 1 are found.
-        asked: ``(n,)`` the rows whose neighbours are looked for, ascending; None is all N.
+        queries: ``(n,)`` query rows, ascending; None takes all N.
 
     Returns:
         ``(n, k)`` row numbers and cosines. Of equal cosines the lower row comes first.
@@ -38,14 +38,14 @@ def nearest_others(
         StoreError: A row isn't finite.
     """
     count = len(store)
-    asked = np.arange(count) if asked is None else asked
+    queries = np.arange(count) if queries is None else queries
     k = max(min(k, count - 1), 0)
-    rows, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
-    for start in range(0, len(asked) if k else 0, _ASKING):
-        mine = asked[start : start + _ASKING]
+    rows, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries) if k else 0, _QUERY_ROWS):
+        mine = queries[start : start + _QUERY_ROWS]
         left, best = unit_block(store, mine), _Best(len(mine), k)
-        for first in range(0, count, _OTHERS):
-            others = np.arange(first, min(first + _OTHERS, count))
+        for first in range(0, count, _OTHER_ROWS):
+            others = np.arange(first, min(first + _OTHER_ROWS, count))
             cosines = left @ unit_block(store, others).T
             # An image is no neighbour of itself.
             own = np.arange(*np.searchsorted(mine, (first, first + len(others))).tolist())
