@@ -77,15 +77,15 @@ def command(
         workers=workers,
     ) as stored:
         if output is not None:
-            told = _write(stored, output, k, overwrite=overwrite, json=json)
+            result = _write(stored, output, k, overwrite=overwrite, json=json)
         elif json:
-            told = {"images": list(_images(stored, k))}
+            result = {"images": list(_images(stored, k))}
         else:
-            told = {}
+            result = {}
             _print(stored, k)
     if json:
         failures = [{"id": one.id, "reason": one.reason} for one in stored.failures]
-        print_json({"k": k, **told, "failures": failures})
+        print_json({"k": k, **result, "failures": failures})
     print_failures(stored)
     if stored.failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
@@ -98,7 +98,7 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 
     check_suffix(output, "classes")
     if output.exists() and not overwrite:
-        raise StoreError(f"{output}: exists already; --overwrite replaces it")
+        raise StoreError(f"{output}: exists already; overwrite=True replaces it")
 
 
 def _write(

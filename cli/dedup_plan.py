@@ -75,8 +75,8 @@ def _plan(
     counts = Counter(row.action for row in rows)
     nbytes = sum(row.nbytes for row in rows if row.action == "remove")
     if json:
-        told = {name: counts[name] for name in ("keep", "remove", "none")}
-        print_json({"plan": str(output), **told, "remove_bytes": nbytes})
+        result = {name: counts[name] for name in ("keep", "remove", "none")}
+        print_json({"plan": str(output), **result, "remove_bytes": nbytes})
         return
     typer.echo(
         f"{plain(output)}: keep {counts['keep']:,}, remove {counts['remove']:,} "

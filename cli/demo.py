@@ -64,7 +64,7 @@ def _print_summary(result: DemoResult) -> None:
     _print_counts(result)
     _print_classes(result)
     _print_searches(result)
-    _print_copies(result)
+    _print_duplicates(result)
     typer.echo(f"\nReport: {plain(result.report)} (open it in a browser)")
 
 
@@ -100,7 +100,7 @@ def _print_searches(result: DemoResult) -> None:
         typer.echo(f"{_name(result, query)}: {near}")
 
 
-def _print_copies(result: DemoResult) -> None:
+def _print_duplicates(result: DemoResult) -> None:
     groups = result.groups
     typer.echo(f"\nNear-duplicates: {len(groups):,} groups of {sum(map(len, groups)):,} images")
     if result.found_copies:

@@ -83,7 +83,7 @@ def command(
             )
         found = evaluate(stored.stores[0])
     if json:
-        print_json(_told(found))
+        print_json(_as_json(found))
     else:
         _print(found, worst)
     print_failures(stored)
@@ -118,7 +118,7 @@ def _print(found: Evaluation, worst: int) -> None:
         )
 
 
-def _told(found: Evaluation) -> dict[str, Any]:
+def _as_json(found: Evaluation) -> dict[str, Any]:
     from embedkit.analysis.classification.published_accuracy import published_accuracies
 
     return {

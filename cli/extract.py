@@ -434,10 +434,10 @@ def _effort(result: ExtractResult) -> str:
     return f"{result.seconds:.1f} s, {result.images_per_second:.1f} images/s{before}"
 
 
-def _show_preview(told: dict[str, Any], *, json: bool) -> None:
+def _show_preview(info: dict[str, Any], *, json: bool) -> None:
     if json:
-        print_json(told)
+        print_json(info)
         return
-    for name, value in told.items():
+    for name, value in info.items():
         shown = f"{value:,}" if type(value) is int else plain(value)
         typer.echo(f"{name.replace('_', ' ') + ':':15}{shown}")

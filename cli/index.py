@@ -253,8 +253,8 @@ def evaluate(
         if plot is not None:
             _plot(opened, plot)
         if json:
-            told = _as_dict(opened)
-            print_json(told if fresh is None else {**told, "fresh": fresh})
+            info = _as_dict(opened)
+            print_json(info if fresh is None else {**info, "fresh": fresh})
             return
         _print_frontier(opened)
         if fresh is not None:

@@ -39,17 +39,17 @@ def command(
     from embedkit.store import EmbeddingStore
 
     with EmbeddingStore.open(store) as opened:
-        told = _describe(opened)
+        info = _describe(opened)
     if json:
-        print_json(told)
+        print_json(info)
         return
-    _print_facts(told)
-    if told["failed"]:
-        typer.echo(f"\n{count_of(told['failed'], 'image')} failed")
+    _print_facts(info)
+    if info["failed"]:
+        typer.echo(f"\n{count_of(info['failed'], 'image')} failed")
     if failures:
-        print_table(("image", "bytes", "reason"), [tuple(row.values()) for row in told["failures"]])
-    elif told["failures"]:
-        counted = sorted(told["failures_by_reason"].items(), key=lambda item: (-item[1], item[0]))
+        print_table(("image", "bytes", "reason"), [tuple(row.values()) for row in info["failures"]])
+    elif info["failures"]:
+        counted = sorted(info["failures_by_reason"].items(), key=lambda item: (-item[1], item[0]))
         print_table(("images", "reason"), [(count, reason) for reason, count in counted])
 
 
@@ -87,32 +87,32 @@ def _by_reason(reasons: Iterable[str]) -> dict[str, int]:
     }
 
 
-def _print_facts(told: dict[str, Any]) -> None:
-    head = "none" if told["classes"] is None else f"{told['classes']:,} classes"
-    if told["classes"] is not None and not told["head_applies"]:
+def _print_facts(info: dict[str, Any]) -> None:
+    head = "none" if info["classes"] is None else f"{info['classes']:,} classes"
+    if info["classes"] is not None and not info["head_applies"]:
         head += " (doesn't fit these embeddings)"
-    engine = told["engine"]
-    labels = "none" if told["labels"] is None else f"{told['labels']:,} different"
-    files = count_of(told["shards"], "file")
+    engine = info["engine"]
+    labels = "none" if info["labels"] is None else f"{info['labels']:,} different"
+    files = count_of(info["shards"], "file")
     lines = {
-        "store": f"{told['path']} ({files}, {told['bytes'] / 1e6:.1f} MB)",
-        "embeddings": f"{told['rows']:,} x {told['feature_dim']} {told['dtype']}"
-        + (", unit length" if told["normalized"] else ""),
-        "images": f"{told['found']:,} found = {told['embedded']:,} embedded"
-        f" + {told['failed']:,} failed + {told['skipped']:,} skipped",
-        "backbone": f"{told['backbone']} ({told['weights']})",
-        "fingerprint": told["weights_fingerprint"],
-        "licence": told["licence"],
-        "preprocessing": _settings(told["preprocessing"]),
-        "pooling": _settings(told["pooling"]),
-        "decoding": _settings(told["decode"]),
+        "store": f"{info['path']} ({files}, {info['bytes'] / 1e6:.1f} MB)",
+        "embeddings": f"{info['rows']:,} x {info['feature_dim']} {info['dtype']}"
+        + (", unit length" if info["normalized"] else ""),
+        "images": f"{info['found']:,} found = {info['embedded']:,} embedded"
+        f" + {info['failed']:,} failed + {info['skipped']:,} skipped",
+        "backbone": f"{info['backbone']} ({info['weights']})",
+        "fingerprint": info["weights_fingerprint"],
+        "licence": info["licence"],
+        "preprocessing": _settings(info["preprocessing"]),
+        "pooling": _settings(info["pooling"]),
+        "decoding": _settings(info["decode"]),
         "engine": _settings({k: v for k, v in engine.items() if k != "fidelity"}),
         **({"fidelity": _settings(engine["fidelity"])} if "fidelity" in engine else {}),
         "head": head,
         "labels": labels,
-        "source": ", ".join(told["source"]),
-        "plan": told["plan_hash"],
-        "made by": f"embedkit {told['embedkit_version']}",
+        "source": ", ".join(info["source"]),
+        "plan": info["plan_hash"],
+        "made by": f"embedkit {info['embedkit_version']}",
     }
     for name, text in lines.items():
         typer.echo(f"{name + ':':15}{plain(text)}")

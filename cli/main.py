@@ -69,8 +69,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from embedkit._version import __version__
 
         typer.echo(f"embedkit {__version__}")

@@ -34,5 +34,5 @@ def command(
     if json:
         print_json({"store": str(output), "embedded": counts.embedded, "failed": counts.failed})
     else:
-        told = f"{count_of(counts.embedded, 'embedding')} of {count_of(len(stores), 'store')}"
-        typer.echo(f"{plain(output)}: {told}")
+        text = f"{count_of(counts.embedded, 'embedding')} of {count_of(len(stores), 'store')}"
+        typer.echo(f"{plain(output)}: {text}")

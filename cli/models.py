@@ -74,5 +74,5 @@ def _accuracy(top1: float | None, top5: float | None, digits: int) -> str | None
 
 
 def _describe(spec: BackboneSpec, path: object) -> dict[str, Any]:
-    told = dataclasses.asdict(spec)
-    return {**told, "weights_path": None if path is None else str(path)}
+    info = dataclasses.asdict(spec)
+    return {**info, "weights_path": None if path is None else str(path)}

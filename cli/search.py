@@ -31,7 +31,7 @@ EXAMPLES = examples(
     "embedkit search photos.index id:photos/cat.jpg --exclude-self --html neighbors.html",
 )
 
-_TOLD = 20  # failures
+_SHOWN = 20  # failures
 
 
 def command(
@@ -208,7 +208,7 @@ class _Shown:
     """
 
     def __init__(self, index: str, k: int, *, json: bool, table: bool) -> None:
-        self._told: dict[str, Any] = {"index": index, "k": k}
+        self._result: dict[str, Any] = {"index": index, "k": k}
         self._json, self._table, self._first = json, table, True
         self._queries: list[dict[str, Any]] = []
         self.page: str | None = None
@@ -234,9 +234,9 @@ class _Shown:
         """Takes what was written to a file."""
         self._take_failures(summary.failures)
         if self._json:
-            told = asdict(summary)
-            del told["failures"]
-            self._told |= told
+            fields = asdict(summary)
+            del fields["failures"]
+            self._result |= fields
             return
         before = f", {summary.resumed:,} of them before" if summary.resumed else ""
         typer.echo(
@@ -247,17 +247,17 @@ class _Shown:
     def end(self) -> None:
         """Shows what is shown at the end."""
         if self._json:
-            if "queries" not in self._told:
-                self._told["queries"] = self._queries
+            if "queries" not in self._result:
+                self._result["queries"] = self._queries
             failures = [{"id": f.id, "reason": f.reason} for f in self.failures]
-            print_json({**self._told, "html": self.page, "failures": failures})
+            print_json({**self._result, "html": self.page, "failures": failures})
         elif self.page is not None:
             typer.echo(f"{plain(self.page)}: written (open it in a browser)")
-        if len(self.failures) > _TOLD:
-            print_message(f"{len(self.failures) - _TOLD:,} more failed")
+        if len(self.failures) > _SHOWN:
+            print_message(f"{len(self.failures) - _SHOWN:,} more failed")
 
     def _take_failures(self, failures: Sequence[ImageFailure]) -> None:
-        for failure in failures[: max(_TOLD - len(self.failures), 0)]:
+        for failure in failures[: max(_SHOWN - len(self.failures), 0)]:
             print_message(f"{plain(failure.id)}: {failure.reason}")
         self.failures += failures
 

@@ -86,15 +86,15 @@ def command(
         write_selection(selection, output, overwrite=overwrite)
     if webdataset is not None:
         write_webdataset(selection, webdataset, overwrite=overwrite)
-    told = _told(selection, per_class)
+    summary = _as_json(selection, per_class)
     if json:
         names = {"output": output, "webdataset": webdataset}
-        print_json({**told, **{key: path and str(path) for key, path in names.items()}})
+        print_json({**summary, **{key: path and str(path) for key, path in names.items()}})
         return
-    full = f"{told['full']:,} of {told['classes']:,} classes reached {per_class:,}"
+    full = f"{summary['full']:,} of {summary['classes']:,} classes reached {per_class:,}"
     typer.echo(
-        f"{count_of(told['lines'], 'selection')} from {told['images']:,} of "
-        f"{count_of(told['scanned'], 'image')}; {full}"
+        f"{count_of(summary['lines'], 'selection')} from {summary['images']:,} of "
+        f"{count_of(summary['scanned'], 'image')}; {full}"
     )
     for path in filter(None, (output, webdataset)):
         typer.echo(f"{plain(path)}: written")
@@ -129,7 +129,7 @@ def _expand(classes: list[str]) -> list[str]:
     return out
 
 
-def _told(selection: Selection, per_class: int) -> dict[str, Any]:
+def _as_json(selection: Selection, per_class: int) -> dict[str, Any]:
     counts = selection.counts.tolist()
     return {
         "scanned": selection.scanned,
