@@ -1,6 +1,8 @@
 """Data flows one way: who may import whom, read from the code, not from a run."""
 
 import ast
+import importlib.machinery
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +99,18 @@ def test_every_third_party_library_has_a_home():
     known = {*HOMES, *sys.stdlib_module_names, "embedkit", "embedkit_cli", "numpy", "__future__"}
     for path in MODULES:
         assert {name.split(".")[0] for name in imports(path)} <= known, path
+
+
+def test_the_picture_of_the_architecture_is_current():
+    loader = importlib.machinery.SourceFileLoader(
+        "architecture", str(ROOT / "scripts/architecture")
+    )
+    spec = importlib.util.spec_from_loader("architecture", loader)
+    script = importlib.util.module_from_spec(spec)
+    loader.exec_module(script)
+    assert script.page() == (ROOT / "docs" / "architecture.md").read_text("utf-8"), (
+        "run scripts/architecture"
+    )
 
 
 def test_cli_imports_itself_relatively_and_nothing_heavy_at_the_top():
