@@ -207,7 +207,7 @@ def test_choices():
         ({"device": "cuda:0,"}, "no device ''"),
         ({"batch_size": 0}, "batch size"),
         ({"engine": "openvino", "device": "cuda"}, "openvino runs on the cpu"),
-        ({"engine": "torch", "device": "cpu", "precision": "int8"}, "int8 is for"),
+        ({"engine": "torch", "device": "cpu", "precision": "int8"}, "int8 needs engine"),
     ],
 )
 def test_wrong_choices(wrong, reason):
