@@ -1,4 +1,4 @@
-"""Stores in other formats: Parquet, npy as clip-retrieval has it, PyTorch, LanceDB, one HDF5."""
+"""Stores in other formats: Parquet, npy as clip-retrieval has it, LanceDB, one HDF5."""
 
 from __future__ import annotations
 
@@ -10,15 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from embedkit.errors import MissingExtraError, StoreError
-from embedkit.exporters.torch_format import (
-    DATASET_FILE,
-    EMBEDDINGS_FILE,
-    IDS_FILE,
-    LABELS_FILE,
-    write_ids,
-    write_labels,
-    write_torch_description,
-)
 from embedkit.store import EmbeddingStore, merge
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.reader import refuse_damage
@@ -35,17 +26,18 @@ _ROW_GROUP = 16384  # rows
 _TABLE = "images"  # in LanceDB
 _FOLDERS = {
     "npy": {"img_emb", "metadata"},
-    "torch": {DATASET_FILE, EMBEDDINGS_FILE, LABELS_FILE, IDS_FILE},
     "lancedb": {f"{_TABLE}.lance"},
 }
 """What lies in the folders that are written."""
+_NEEDLESS = {"torch": "embedkit.torch.StoreDataset reads the store itself"}
+"""Formats that may be asked for, and what makes each one needless."""
 
 
 def export(
     store: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    to: Literal["npy", "parquet", "torch", "h5", "lancedb"],
+    to: Literal["npy", "parquet", "h5", "lancedb"],
     overwrite: bool = False,
 ) -> Path:
     """Writes a store in another format, streaming.
@@ -54,14 +46,13 @@ def export(
     ``/images`` and ``embedding``, a fixed-size list of D float32. ``npy`` is a folder as
     clip-retrieval lays it out: ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and
     ``metadata/metadata_0.parquet`` (the same rows, ``image_path`` in the place of ``id``).
-    ``torch`` is a folder for ``embedkit.torch.StoreDataset``: ``embeddings.npy`` (``(N, D)``, the
-    store's dtype), ``labels.npy`` (class numbers), ``ids.bin`` and ``dataset.json``.
     ``h5`` is the store itself as one file. ``lancedb`` is a LanceDB database, a folder, with a
     table ``images`` of the columns of ``parquet``; the embedding's column is named ``vector``.
+    PyTorch needs no export: ``embedkit.torch.StoreDataset`` reads the store.
 
     Args:
         store: A file or folder of shards.
-        output: The file, or for ``npy``, ``torch`` and ``lancedb`` the folder, to write.
+        output: The file, or for ``npy`` and ``lancedb`` the folder, to write.
         to: The format.
         overwrite: Whether something that exists is replaced.
 
@@ -78,7 +69,8 @@ def export(
     """
     output = Path(output)
     if to not in {*_FOLDERS, "parquet", "h5"}:
-        raise ValueError(f"can't export to {to!r}: npy, parquet, torch, h5 or lancedb")
+        reason = _NEEDLESS.get(to, "npy, parquet, h5 or lancedb")
+        raise ValueError(f"can't export to {to!r}: {reason}")
     with EmbeddingStore.open(store) as opened:
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
@@ -156,12 +148,6 @@ def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
         raise StoreError(f"{folder}: can't be written: {told}") from exc
 
 
-def _write_torch_folder(store: EmbeddingStore, folder: Path) -> None:
-    _write_npy(store, folder / EMBEDDINGS_FILE)
-    write_ids(store, folder / IDS_FILE)
-    write_torch_description(store, folder, write_labels(store, folder / LABELS_FILE))
-
-
 def _write_npy(store: EmbeddingStore, output: Path) -> None:
     """Writes the rows as a file, not as a memory map, which a full disk would end with SIGBUS."""
     header = {
@@ -231,7 +217,6 @@ def _import_pyarrow() -> tuple[Any, Any]:
 
 _WRITERS = {
     "npy": _write_npy_folder,
-    "torch": _write_torch_folder,
     "lancedb": _write_lancedb,
 }
 """How each folder is filled."""
