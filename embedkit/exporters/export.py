@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embedkit.errors import MissingExtraError, StoreError
 from embedkit.store import EmbeddingStore, merge
@@ -64,7 +66,7 @@ def export(
     Raises:
         StoreCorruptError: The store is damaged.
         StoreError: ``output`` exists or can't be written, or the store can't be read.
-        MissingExtraError: pyarrow or lancedb isn't installed.
+        MissingExtraError: lancedb isn't installed.
         ValueError: There is no such format.
     """
     output = Path(output)
@@ -129,16 +131,15 @@ def _write_npy_folder(store: EmbeddingStore, folder: Path) -> None:
 
 
 def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
-    pa, _ = _import_pyarrow()
     try:
         import lancedb
     except ImportError as exc:
         raise MissingExtraError("lancedb", "lancedb", "exporting to LanceDB") from exc
-    schema = _schema(pa, store, "id", "vector")
+    schema = _schema(store, "id", "vector")
     batches = (
         batch
         for block in in_blocks(store.blocks(), _ROW_GROUP)
-        for batch in _table(pa, schema, block, "id", "vector").to_batches()
+        for batch in _table(schema, block, "id", "vector").to_batches()
     )
     try:
         data = batches if len(store) else None  # it takes no iterator without a batch
@@ -164,14 +165,13 @@ def _write_npy(store: EmbeddingStore, output: Path) -> None:
 def _write_parquet(
     store: EmbeddingStore, output: Path, *, id_column: str, embeddings: str | None
 ) -> None:
-    pa, pq = _import_pyarrow()
-    schema = _schema(pa, store, id_column, embeddings)
+    schema = _schema(store, id_column, embeddings)
     with atomic_file(output) as file, pq.ParquetWriter(file, schema) as writer:
         for block in in_blocks(store.blocks(), _ROW_GROUP):
-            writer.write_table(_table(pa, schema, block, id_column, embeddings))
+            writer.write_table(_table(schema, block, id_column, embeddings))
 
 
-def _schema(pa: Any, store: EmbeddingStore, id_column: str, embeddings: str | None) -> Any:
+def _schema(store: EmbeddingStore, id_column: str, embeddings: str | None) -> Any:
     fields = [pa.field(id_column, pa.string())]
     if store.has_labels:
         fields.append(pa.field("label", pa.string()))
@@ -183,7 +183,7 @@ def _schema(pa: Any, store: EmbeddingStore, id_column: str, embeddings: str | No
     return pa.schema(fields, metadata={"embedkit": json.dumps(store.meta.to_config())})
 
 
-def _table(pa: Any, schema: Any, block: RowBlock, id_column: str, embeddings: str | None) -> Any:
+def _table(schema: Any, block: RowBlock, id_column: str, embeddings: str | None) -> Any:
     columns: dict[str, Any] = {id_column: [_text(name) for name in block.ids]}
     columns["label"] = [_text(label) or None for label in block.labels] or [None] * len(block)
     columns |= {name: block.images[name] for name in ("width", "height", "nbytes", "phash")}
@@ -194,25 +194,16 @@ def _table(pa: Any, schema: Any, block: RowBlock, id_column: str, embeddings: st
         columns[embeddings] = pa.FixedSizeListArray.from_arrays(
             pa.array(values), block.embeddings.shape[1]
         )
-    return pa.table([_array(pa, columns[f.name], f.type) for f in schema], schema=schema)
+    return pa.table([_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
-def _array(pa: Any, values: Any, kind: Any) -> Any:
+def _array(values: Any, kind: Any) -> Any:
     return values if isinstance(values, pa.Array) else pa.array(values, kind)
 
 
 def _text(value: bytes) -> str:
     """Parquet strings are UTF-8: other bytes are shown as backslash escapes."""
     return value.decode("utf-8", "backslashreplace")
-
-
-def _import_pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as exc:
-        raise MissingExtraError("pyarrow", "parquet", "exporting Parquet") from exc
-    return pa, pq
 
 
 _WRITERS = {
