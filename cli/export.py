@@ -24,9 +24,18 @@ class Format(StrEnum):
 
     NPY = "npy"
     PARQUET = "parquet"
-    TORCH = "torch"
     H5 = "h5"
     LANCEDB = "lancedb"
+
+
+def _format(text: str) -> Format:
+    if text == "torch":
+        raise typer.BadParameter("embedkit.torch.StoreDataset reads the store itself")
+    try:
+        return Format(text)
+    except ValueError:
+        known = ", ".join(Format)
+        raise typer.BadParameter(f"{text!r} is not one of {known}") from None
 
 
 def command(
@@ -35,9 +44,9 @@ def command(
     to: Annotated[
         Format,
         typer.Option(
+            parser=_format,
             help="Format. parquet: one file; npy: a folder in the layout of clip-retrieval; "
-            "torch: a folder for embedkit.torch.StoreDataset; h5: one store file; "
-            "lancedb: a database folder."
+            "h5: one store file; lancedb: a database folder.",
         ),
     ],
     overwrite: Annotated[
@@ -45,7 +54,7 @@ def command(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Convert a store to Parquet, npy, PyTorch, LanceDB or one HDF5 file."""
+    """Convert a store to Parquet, npy, LanceDB or one HDF5 file."""
     from embedkit.exporters.export import export
 
     export(store, output, to=to.value, overwrite=overwrite)

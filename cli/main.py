@@ -27,7 +27,7 @@ class _Embedkit(LazyGroup):
         "info": "Describe a store, and list what failed and why.",
         "verify": "Check every byte and count of stores.",
         "merge": "Merge stores of one backbone into one file.",
-        "export": "Convert a store to Parquet, npy, LanceDB or PyTorch.",
+        "export": "Convert a store to Parquet, npy, LanceDB or one HDF5 file.",
         "index": "Build, measure and update an index for search.",
         "search": "Find the nearest images of an index for each query.",
         "dedup": "Find near-duplicates, review them, remove them.",

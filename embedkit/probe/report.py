@@ -67,11 +67,10 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
 
     Raises:
         StoreError: It exists, and isn't to be replaced or is no probe.
-        MissingExtraError: jinja2 or matplotlib isn't installed.
+        MissingExtraError: matplotlib isn't installed.
     """
-    for package in ("jinja2", "matplotlib"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "probe", "a probe's report")
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "probe", "a probe's report")
     path = Path(folder)
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path}: there is no folder {path.parent}")
@@ -104,7 +103,7 @@ def write_probe(
 
     Raises:
         StoreError: It can't be written, or exists.
-        MissingExtraError: jinja2 or matplotlib isn't installed.
+        MissingExtraError: matplotlib isn't installed.
     """
     check_folder(folder, overwrite=overwrite)
     path = Path(folder)

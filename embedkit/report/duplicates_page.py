@@ -107,7 +107,6 @@ def write_copies(path: Path, page: CopyPage) -> Path:
         ``path``.
 
     Raises:
-        MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
     return write_page(path, environment().get_template("duplicates.html").render(page=page))

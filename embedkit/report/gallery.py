@@ -48,7 +48,6 @@ def write_gallery(path: Path, gallery: Gallery) -> Path:
         ``path``.
 
     Raises:
-        MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
     return write_page(path, environment().get_template("gallery.html").render(gallery=gallery))

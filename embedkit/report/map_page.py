@@ -67,7 +67,6 @@ def write_map(path: Path, page: MapPage) -> Path:
         ``path``.
 
     Raises:
-        MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
     script = files("embedkit.report").joinpath("templates/map.js").read_text("utf-8")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedkit.errors import EmbedkitError, MissingExtraError
+import jinja2
+
+from embedkit.errors import EmbedkitError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from jinja2 import Environment
 
 __all__ = ["environment", "printable", "write_page"]
 
@@ -30,16 +30,8 @@ def write_page(path: Path, text: str) -> Path:
     return path
 
 
-def environment() -> Environment:
-    """The templates, with autoescape on.
-
-    Raises:
-        MissingExtraError: jinja2 isn't installed.
-    """
-    try:
-        import jinja2
-    except ImportError as exc:
-        raise MissingExtraError("jinja2", "report", "an HTML report") from exc
+def environment() -> jinja2.Environment:
+    """The templates, with autoescape on."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("embedkit.report"),
         autoescape=True,

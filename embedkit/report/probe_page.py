@@ -88,7 +88,6 @@ def write_probe_page(path: Path, page: ProbePage) -> Path:
     """Writes the report as one HTML file that loads nothing from anywhere.
 
     Raises:
-        MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
     return write_page(path, environment().get_template("probe.html").render(page=page))

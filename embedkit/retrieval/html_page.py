@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from embedkit.errors import MissingExtraError
 from embedkit.extraction.source_images import policy_of
 from embedkit.report import Gallery, Picture, SearchExample, write_gallery
 from embedkit.report.thumbnails import thumbnails as make_thumbnails
@@ -36,14 +34,9 @@ class SearchPage:
         index: What is searched.
         images: The sources that its images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
-
-    Raises:
-        MissingExtraError: jinja2 isn't installed.
     """
 
     def __init__(self, index: Index, images: Sequence[str | os.PathLike[str]] = ()) -> None:
-        if find_spec("jinja2") is None:  # before the search, which may take long
-            raise MissingExtraError("jinja2", "report", "an HTML report")
         self._index, self._images = index, images
         self._shown: list[tuple[str, list[tuple[str, float]]]] = []
         self._failures: list[ImageFailure] = []

@@ -12,11 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from embedkit.errors import StoreCorruptError, StoreMismatchError
 from embedkit.retrieval.results_schema import COLUMNS, neighbor_columns
 from embedkit.utils.atomic_write import atomic_file, commit_bytes
 from embedkit.utils.locks import LOCK, lock_folder
-from embedkit.utils.table_writers import ParquetTable, import_pyarrow
+from embedkit.utils.table_writers import ParquetTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,7 +89,6 @@ class Graph:
 
     def finished_before(self) -> int | None:
         """The lines of ``output`` if an earlier run of the same made it; else None."""
-        pa, pq = import_pyarrow()
         try:
             metadata = pq.read_metadata(self.output)
         except (OSError, pa.ArrowException):
@@ -195,12 +197,11 @@ def _rows(queries: Sequence[StoreQueries], start: int, stop: int) -> Iterator[Qu
 
 
 def _pieces(path: Path) -> Iterator[Any]:
-    """The rows of a part, a row group at a time, their checksums looked at."""
-    pa, pq = import_pyarrow()
+    """The rows of a part in record batches, their checksums looked at."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for number in range(file.num_row_groups):
-                yield file.read_row_group(number)
+                yield from file.read_row_group(number).to_batches()
     except (OSError, pa.ArrowException) as exc:
         told = " ".join(str(exc).split())
         raise StoreCorruptError(

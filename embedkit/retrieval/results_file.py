@@ -80,7 +80,6 @@ def search_to_file(
         StoreError: ``output`` exists or can't be written, or a store can't be read.
         StoreMismatchError: An interrupted run had other arguments.
         StoreLockedError: Another process is writing ``output``.
-        MissingExtraError: The output is Parquet, and pyarrow isn't installed.
         EmbedkitError: As ``search``.
         ValueError: An argument is out of its range.
     """

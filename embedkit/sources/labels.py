@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from embedkit.errors import SourceError
 from embedkit.sources.base import Source
 from embedkit.sources.io import storage
-from embedkit.sources.parquet import import_pyarrow, label_text
+from embedkit.sources.parquet import label_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -123,7 +123,6 @@ def read_labels(path: str, label_column: str | None = None) -> dict[str, str]:
     Raises:
         SourceError: It can't be read, lacks the column, or gives one image two labels; or a column
             holds no texts, numbers or lists of them.
-        MissingExtraError: pyarrow isn't installed, for Parquet.
     """
     wanted = label_column or _LABEL_COLUMN
     reader = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
@@ -161,7 +160,8 @@ def _csv_rows(path: str, wanted: str) -> Iterator[tuple[str, str]]:
 
 
 def _parquet_rows(path: str, wanted: str) -> Iterator[tuple[str, str]]:
-    _, pq = import_pyarrow()
+    import pyarrow.parquet as pq
+
     with storage.open_random(path) as raw, pq.ParquetFile(raw) as table:
         image, label = _columns(path, table.schema_arrow.names, wanted)
         for batch in table.iter_batches(columns=[image, label]):
@@ -173,7 +173,8 @@ def _parquet_rows(path: str, wanted: str) -> Iterator[tuple[str, str]]:
 
 def _refuse_nested(kind: Any, where: str) -> None:
     """Refuses an Arrow type whose values are neither texts or numbers nor lists of them."""
-    pa, _ = import_pyarrow()
+    import pyarrow as pa
+
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     is_list = is_list or pa.types.is_fixed_size_list(kind)
     if pa.types.is_nested(kind.value_type if is_list else kind):

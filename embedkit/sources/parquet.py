@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import MissingExtraError, SourceError
+from embedkit.errors import SourceError
 from embedkit.sources.base import Source
 from embedkit.sources.io import storage
 from embedkit.sources.naming import UniqueNames
@@ -15,7 +15,7 @@ from embedkit.types import ImageRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["LABEL_SEPARATOR", "ParquetSource", "import_pyarrow", "label_text", "record_key"]
+__all__ = ["LABEL_SEPARATOR", "ParquetSource", "label_text", "record_key"]
 
 _PREFERRED = (
     *("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"),
@@ -25,20 +25,6 @@ _LABEL = "label"
 _ROWS = 8192
 LABEL_SEPARATOR = "|"
 """Between several labels of an image."""
-
-
-def import_pyarrow() -> tuple[Any, Any]:
-    """Import ``pyarrow`` and ``pyarrow.parquet``.
-
-    Raises:
-        MissingExtraError: pyarrow isn't installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as exc:
-        raise MissingExtraError("pyarrow", "parquet", "reading Parquet files") from exc
-    return pa, pq
 
 
 def record_key(column: str, group: int, row: int) -> str:
@@ -74,7 +60,9 @@ class ParquetSource(Source):
 
     def scan(self) -> Iterator[ImageRecord]:
         """List the rows in order; only the columns of paths and labels are read."""
-        pa, pq = import_pyarrow()
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         count, told = 0, "can't be read"
         try:
             with storage.open_random(self.path) as raw, pq.ParquetFile(raw) as table:

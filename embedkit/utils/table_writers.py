@@ -10,8 +10,6 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from embedkit.errors import MissingExtraError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -25,7 +23,6 @@ __all__ = [
     "ParquetTable",
     "Table",
     "check_suffix",
-    "import_pyarrow",
     "open_table",
 ]
 
@@ -80,7 +77,10 @@ class Table(ABC):
 
 
 class CsvTable(Table):
-    """CSV with a header line, UTF-8."""
+    """CSV with a header line, UTF-8.
+
+    pyarrow's writer would quote every text, and write 1.0 as 1 and 1e-05 as 0.00001.
+    """
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         super().__init__(columns)
@@ -126,9 +126,6 @@ class ParquetTable(Table):
         file: Where it goes.
         columns: The columns.
         metadata: What the file says of itself.
-
-    Raises:
-        MissingExtraError: pyarrow isn't installed.
     """
 
     def __init__(
@@ -137,10 +134,13 @@ class ParquetTable(Table):
         columns: Sequence[Column],
         metadata: Mapping[str, str] | None = None,
     ) -> None:
+        import pyarrow as pa  # not at the top, as the other formats don't need it
+        import pyarrow.parquet as pq
+
         super().__init__(columns)
-        self._pa, pq = import_pyarrow()
-        fields = [(column.name, getattr(self._pa, column.kind)()) for column in columns]
-        self._schema = self._pa.schema(fields, metadata=metadata)
+        self._pa = pa
+        fields = [(column.name, getattr(pa, column.kind)()) for column in columns]
+        self._schema = pa.schema(fields, metadata=metadata)
         self._writer = pq.ParquetWriter(file, self._schema, write_page_checksum=True)
         self._waiting: list[Any] = []
         self._held = 0
@@ -151,13 +151,13 @@ class ParquetTable(Table):
             self._pa.array([*map(_text, some)] if column.kind == "string" else some, field.type)
             for column, field, some in zip(self.columns, self._schema, values, strict=True)
         ]
-        self.add(self._pa.table(arrays, schema=self._schema))
+        self.add(self._pa.record_batch(arrays, schema=self._schema))
 
-    def add(self, table: Any) -> None:
-        """Adds rows that are an Arrow table of the same columns already."""
-        self._waiting.append(table.replace_schema_metadata(self._schema.metadata))
-        self._held += len(table)
-        self.rows += len(table)
+    def add(self, batch: Any) -> None:
+        """Adds rows that are an Arrow record batch of the same columns already."""
+        self._waiting.append(batch)
+        self._held += len(batch)
+        self.rows += len(batch)
         if self._held >= _ROW_GROUP:
             self._flush()
 
@@ -168,7 +168,7 @@ class ParquetTable(Table):
 
     def _flush(self) -> None:
         if self._held:
-            table = self._pa.concat_tables(self._waiting)
+            table = self._pa.Table.from_batches(self._waiting, self._schema)
             self._writer.write_table(table, row_group_size=len(table))
         self._waiting, self._held = [], 0
 
@@ -189,33 +189,16 @@ def check_suffix(path: Path, what: str) -> str:
 
     Raises:
         ValueError: It is none that is known.
-        MissingExtraError: pyarrow is needed and isn't installed.
     """
     suffix = path.suffix.lower()
     if suffix not in _TABLES:
         raise ValueError(f"{path}: {what} are written to {', '.join(_TABLES)}")
-    if suffix == ".parquet":
-        import_pyarrow()
     return suffix
 
 
 def open_table(suffix: str, file: IO[bytes], columns: Sequence[Column]) -> Table:
     """Begins a table of the format that a suffix names."""
     return _TABLES[suffix](file, columns)  # type: ignore[call-arg, arg-type]
-
-
-def import_pyarrow() -> tuple[Any, Any]:
-    """``pyarrow`` and ``pyarrow.parquet``.
-
-    Raises:
-        MissingExtraError: They aren't installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as exc:
-        raise MissingExtraError("pyarrow", "parquet", "a Parquet table") from exc
-    return pa, pq
 
 
 def _rows(columns: Sequence[Column], values: Columns) -> Iterator[tuple[Any, ...]]:

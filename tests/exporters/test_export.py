@@ -146,6 +146,8 @@ def test_no_place_to_write(store, tmp_path, to):
 def test_unknown_format(store, tmp_path):
     with pytest.raises(ValueError, match="can't export to 'csv'"):
         export(store, tmp_path / "out", to="csv")
+    with pytest.raises(ValueError, match=r"'torch': .*StoreDataset reads the store itself"):
+        export(store, tmp_path / "out", to="torch")
 
 
 @pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import builtins
 import io
 import re
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ import pytest
 from html_page import HOSTILE, Page
 from PIL import Image
 
-from embedkit.errors import EmbedkitError, MissingExtraError
+from embedkit.errors import EmbedkitError
 from embedkit.report import (
     ClassifiedPicture,
     Gallery,
@@ -110,19 +109,6 @@ def test_thumbnails_are_small_jpegs(mode: str, size: tuple[int, int]) -> None:
         assert image.format == "JPEG"
         assert max(image.size) <= 160
         assert max(image.size) == min(160, max(size))
-
-
-def test_missing_jinja2_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: object) -> object:
-        if name == "jinja2":
-            raise ImportError(name)
-        return real(name, *args)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=r"pip install 'embedkit\[report\]'"):
-        write_gallery(tmp_path / "report.html", Gallery("x", []))
 
 
 def test_no_folder_to_write_in(tmp_path: Path) -> None:

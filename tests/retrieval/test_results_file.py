@@ -19,7 +19,6 @@ from stores import write_store
 
 import embedkit
 from embedkit.errors import (
-    MissingExtraError,
     StoreCorruptError,
     StoreError,
     StoreLockedError,
@@ -165,12 +164,6 @@ def test_a_full_disk_leaves_nothing(world, tmp_path, monkeypatch):
             with pytest.raises(StoreError, match="No space left"):
                 search_to_file(world / "a.index", world / "q.h5", tmp_path / f"out.{suffix}")
         assert not (tmp_path / f"out.{suffix}").exists()
-
-
-def test_parquet_without_pyarrow_names_the_command(world, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"embedkit\[parquet\]"):
-        search_to_file(world / "a.index", world / "q.h5", tmp_path / "out.parquet")
 
 
 # Resume

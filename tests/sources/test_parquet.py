@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,9 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from contract import check_source
 
-from embedkit.errors import DecodeError, MissingExtraError, SourceError
+from embedkit.errors import DecodeError, SourceError
 from embedkit.sources import ImageReader, open_source
-from embedkit.sources.parquet import ParquetSource
 from embedkit.sources.readers import parquet as parquet_reader
 
 if TYPE_CHECKING:
@@ -155,9 +153,3 @@ def test_large_row_groups_pass_through_a_window(
     data = [rng.randbytes(1000) for _ in range(200)]
     path = write(tmp_path / "a.parquet", {"image": pa.array(data, pa.binary())}, group=200)
     check_source(open_source(path), {f"{path}#{i}": one for i, one in enumerate(data)})
-
-
-def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'embedkit\[parquet\]'"):
-        list(ParquetSource(str(tmp_path / "a.parquet")).scan())

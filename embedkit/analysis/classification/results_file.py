@@ -55,7 +55,6 @@ def classify_to_file(
     Raises:
         StoreError: ``output`` exists or can't be written, or a store can't be read or has no head
             that applies.
-        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
         ValueError: ``output`` has another suffix, or ``k < 1``.
     """
     path = Path(output)

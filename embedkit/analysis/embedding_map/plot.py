@@ -85,7 +85,7 @@ def plot(
     Raises:
         StoreError: ``output`` exists or can't be written, the store can't be read, or has not what
             to colour by, or an embedding isn't finite.
-        MissingExtraError: umap-learn, jinja2 or matplotlib is needed and isn't installed.
+        MissingExtraError: umap-learn or matplotlib is needed and isn't installed.
         ValueError: A number is out of its range, or ``output`` has another suffix.
     """
     path = Path(output)

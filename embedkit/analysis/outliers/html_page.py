@@ -37,7 +37,6 @@ def write_outliers_page(
         ``path``.
 
     Raises:
-        MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
     both = (*found.off_topic, *found.labels)

@@ -44,7 +44,6 @@ def write_outliers(
 
     Raises:
         StoreError: ``output`` exists or can't be written.
-        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
         ValueError: ``output`` has another suffix.
     """
     path = Path(output)

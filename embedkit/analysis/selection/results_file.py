@@ -74,7 +74,6 @@ def write_selection(
 
     Raises:
         StoreError: ``output`` exists or can't be written, or a store can't be read.
-        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
         ValueError: ``output`` has another suffix.
     """
     path = Path(output)

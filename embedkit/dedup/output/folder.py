@@ -52,7 +52,6 @@ def write_duplicates(
     Raises:
         DedupError: ``output`` exists, or can't be written.
         StoreError: A file can't be written.
-        MissingExtraError: jinja2 isn't installed, which the report needs.
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)

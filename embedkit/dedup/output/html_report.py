@@ -45,7 +45,6 @@ def write_page(
             ids are taken for paths.
 
     Raises:
-        MissingExtraError: jinja2 isn't installed.
         EmbedkitError: The file can't be written.
     """
     selection = KeepSelection(found, KeepPolicy("best-quality"))

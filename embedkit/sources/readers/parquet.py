@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from embedkit.sources.io import storage
-from embedkit.sources.parquet import import_pyarrow
 from embedkit.sources.readers.file import KindReader, decode_errors
 from embedkit.sources.readers.handle_cache import HandleCache
 from embedkit.sources.readers.stream_window import ForwardWindow
@@ -33,8 +32,9 @@ class ParquetReader(KindReader):
     """
 
     def __init__(self, max_bytes: int) -> None:
+        import pyarrow as pa
+
         super().__init__(max_bytes)
-        pa, _ = import_pyarrow()
         self._errors: tuple[type[Exception], ...] = (pa.ArrowException, IndexError)
         self._groups: HandleCache[_Group, ForwardWindow[Any]] = HandleCache(
             _open_group, ForwardWindow.close, _MAX_GROUPS
@@ -82,7 +82,8 @@ def _open_group(key: _Group) -> ForwardWindow[Any]:
 
 def _values(path: str, column: str, group: int) -> Generator[Any, None, None]:
     """Yield the column of one row group in arrays of a few rows."""
-    _, pq = import_pyarrow()
+    import pyarrow.parquet as pq
+
     # Each row group has a file of its own: pyarrow's reader is not for several threads.
     with storage.open_random(path) as raw, pq.ParquetFile(raw) as table:
         for batch in table.iter_batches(_ROWS, row_groups=[group], columns=[column]):
