@@ -76,8 +76,8 @@ class OpenVinoEngine(Engine):
 
     def to_config(self) -> dict[str, Any]:
         """What a store records of the engine; of int8 also a hash of the images it is made by."""
-        told = super().to_config()
-        return told if self._calibration is None else {**told, "calibration": self._calibration}
+        config = super().to_config()
+        return config if self._calibration is None else {**config, "calibration": self._calibration}
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = getattr(self._requests, "request", None)

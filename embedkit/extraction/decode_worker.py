@@ -37,8 +37,8 @@ def main() -> None:
         answers.write("ready\n")
         answers.flush()
         for line in commands:
-            slot, start, told = json.loads(line)
-            records = [record_from_json(one) for one in told]
+            slot, start, encoded = json.loads(line)
+            records = [record_from_json(one) for one in encoded]
             outcomes = load_images(reader, load, records, shared[slot, start:])
             answers.write(json.dumps([outcome_to_json(one) for one in outcomes]) + "\n")
             answers.flush()

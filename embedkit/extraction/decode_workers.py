@@ -212,8 +212,8 @@ class _Worker:
         if not answer:
             raise _CrashedError(self._ending())
         return [
-            outcome_from_json(record.id, told)
-            for record, told in zip(records, json.loads(answer), strict=True)
+            outcome_from_json(record.id, encoded)
+            for record, encoded in zip(records, json.loads(answer), strict=True)
         ]
 
     def end(self) -> None:

@@ -90,8 +90,8 @@ def preview(
     with open_engine(
         job.backbone, engine=engine, device=choice.device, batch_size=choice.batch_size
     ) as ready:
-        asked = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
-        runs = f"{choice.name} on {ready.device}, {asked}, batches of {ready.batch_size}"
+        precision_note = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
+        runs = f"{choice.name} on {ready.device}, {precision_note}, batches of {ready.batch_size}"
     found = sidecars = 0
     for record in job.scan():
         found += 1

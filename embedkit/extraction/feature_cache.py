@@ -75,18 +75,18 @@ def _hash(file: Path) -> bytes:
         raise SourceError(f"{file}: can't be read: {exc.strerror or exc}") from exc
 
 
-def _find(folder: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
+def _find(folder: Path, requested: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
     """The features of those images that are there, by their hashes."""
     found: dict[bytes, NDArray[np.float32]] = {}
     for path in sorted(folder.glob("*.h5")):
         try:
-            found |= _read(path, wanted - found.keys())
+            found |= _read(path, requested - found.keys())
         except (StoreCorruptError, StoreFormatError) as exc:
             _log.warning("%s; left aside, what it held is embedded anew (delete it)", exc)
     return found
 
 
-def _read(path: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
+def _read(path: Path, requested: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
     """The features of those images that a store holds, by their hashes.
 
     Raises:
@@ -94,7 +94,7 @@ def _read(path: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
     """
     with EmbeddingStore.open(path) as store:
         hashes = [one.tobytes() for one in store.images("content_hash")]
-        rows = [row for row, key in enumerate(hashes) if key in wanted]
+        rows = [row for row, key in enumerate(hashes) if key in requested]
         if not rows:
             return {}
         _check(path)
@@ -104,10 +104,10 @@ def _read(path: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
 
 def _check(path: Path) -> None:
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError as exc:
         raise StoreError(f"{path}: can't be read: {exc.strerror or exc}") from exc
-    problem = _problem(path, told.st_mtime_ns, told.st_size)
+    problem = _problem(path, status.st_mtime_ns, status.st_size)
     if problem:
         raise StoreCorruptError(problem)
 

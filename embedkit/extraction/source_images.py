@@ -119,18 +119,18 @@ class OriginalImages:
             SourceError: The source can't be listed, has none of the images, or has several folders
                 that could be theirs.
         """
-        wanted = list(ids)
-        there = {record.id: record for record in open_source(source, labels="none").scan()}
-        found = {name: there[name] for name in wanted if name in there}
-        found = found or _moved(wanted, there, hashes or {})
+        requested = list(ids)
+        available = {record.id: record for record in open_source(source, labels="none").scan()}
+        found = {name: available[name] for name in requested if name in available}
+        found = found or _moved(requested, available, hashes or {})
         if not found:
             sources = [source] if isinstance(source, str | os.PathLike) else list(source)
             raise SourceError(
                 f"{', '.join(map(str, sources))}: has none of the store's images, whose ids "
-                f"are like {wanted[0] if wanted else 'nothing'}"
+                f"are like {requested[0] if requested else 'nothing'}"
             )
         names = {record.id: name for name, record in found.items()}
-        in_order = {names[place]: record for place, record in there.items() if place in names}
+        in_order = {names[place]: record for place, record in available.items() if place in names}
         return cls(in_order, policy, hashes)
 
     def __enter__(self) -> Self:
@@ -178,7 +178,7 @@ class OriginalImages:
 
 
 def _moved(
-    wanted: Sequence[str], there: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]
+    requested: Sequence[str], available: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]
 ) -> dict[str, ImageRecord]:
     """The records of ids whose folder has another place or name by now.
 
@@ -186,21 +186,21 @@ def _moved(
         SourceError: Two folders could be theirs.
     """
     by_name = defaultdict(list)
-    for other in there:
+    for other in available:
         by_name[other.rpartition("/")[2]].append(other)
     votes: Counter[tuple[str, str]] = Counter()
-    for name in wanted[:: max(len(wanted) // _TRIED_IDS, 1)]:
+    for name in requested[:: max(len(requested) // _TRIED_IDS, 1)]:
         namesakes = by_name[name.rpartition("/")[2]]
         votes.update(_folders(name, other) for other in namesakes[:_TRIED_NAMESAKES])
     folders = [folders for folders, _ in votes.most_common(_TRIED_FOLDERS)]
-    found = {folders: _replaced(wanted, there, *folders) for folders in folders}
+    found = {folders: _replaced(requested, available, *folders) for folders in folders}
     right = {f: _right(found[f], hashes) if len(found) > 1 else 0 for f in folders}
     ranks = {f: (-right[f], -len(found[f]), len(f[0])) for f in folders}
     folders.sort(key=ranks.__getitem__)
     if len(folders) > 1 and ranks[folders[0]] == ranks[folders[1]]:
         raise SourceError(
             f"{folders[0][1]} and {folders[1][1]} could both be where the store's images, such as "
-            f"{wanted[0]}, are now: give only the right folder, or give it its old name"
+            f"{requested[0]}, are now: give only the right folder, or give it its old name"
         )
     return found[folders[0]] if folders else {}
 
@@ -227,8 +227,8 @@ def _folders(name: str, other: str) -> tuple[str, str]:
 
 
 def _replaced(
-    wanted: Iterable[str], there: Mapping[str, ImageRecord], old: str, new: str
+    requested: Iterable[str], available: Mapping[str, ImageRecord], old: str, new: str
 ) -> dict[str, ImageRecord]:
     """The records of ids that begin with ``old``, where that is ``new`` by now."""
-    named = ((name, new + name[len(old) :]) for name in wanted if name.startswith(old))
-    return {name: there[now] for name, now in named if now in there}
+    named = ((name, new + name[len(old) :]) for name in requested if name.startswith(old))
+    return {name: available[now] for name, now in named if now in available}

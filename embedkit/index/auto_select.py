@@ -130,7 +130,7 @@ def num_lists(count: int) -> int:
     return int(2 ** min(max(round(math.log2(4 * math.sqrt(max(count, 1)))), 4), 16))
 
 
-def divisor_near(dim: int, wanted: int) -> int:
+def divisor_near(dim: int, target: int) -> int:
     """The divisor of ``dim`` that is nearest to ``wanted``, by their ratio."""
     divisors = [n for n in range(1, dim + 1) if dim % n == 0]
-    return min(divisors, key=lambda n: abs(math.log(n / max(wanted, 1))))
+    return min(divisors, key=lambda n: abs(math.log(n / max(target, 1))))

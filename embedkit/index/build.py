@@ -60,18 +60,18 @@ def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> No
     Raises:
         IndexFileError: There is a run with another plan, and it isn't to be overwritten.
     """
-    wanted = json.loads(json.dumps(plan.to_config()))
+    config = json.loads(json.dumps(plan.to_config()))
     begun = partial.plan()
-    if begun == wanted and not overwrite:
+    if begun == config and not overwrite:
         return
     if begun is not None and partial.is_begun and not overwrite:
-        differing = sorted(key for key in wanted if wanted[key] != begun.get(key))
+        differing = sorted(key for key in config if config[key] != begun.get(key))
         raise IndexFileError(
             f"{partial.folder}: holds the beginning of another index ({', '.join(differing)} "
             "differ); repeat the first settings, or start again with overwrite=True"
         )
     partial.clear()
-    partial.begin(wanted)
+    partial.begin(config)
 
 
 @contextmanager

@@ -66,8 +66,8 @@ class SearchParams:
         return cls(config.get("nprobe"), config.get("ef_search"), config.get("k_factor", 1))
 
     def __str__(self) -> str:
-        told = ((key, value) for key, value in asdict(self).items() if value is not None)
-        return " ".join(f"{key}={value}" for key, value in told)
+        settings = ((key, value) for key, value in asdict(self).items() if value is not None)
+        return " ".join(f"{key}={value}" for key, value in settings)
 
 
 @contextmanager
@@ -78,8 +78,8 @@ def faiss_errors(path: Path) -> Iterator[None]:
     except MemoryError as exc:
         raise IndexFileError(f"{path}: not enough memory for the index") from exc
     except RuntimeError as exc:
-        told = " ".join(str(exc).split())
-        raise IndexCorruptError(f"{path}: faiss says: {told}") from exc
+        reason = " ".join(str(exc).split())
+        raise IndexCorruptError(f"{path}: faiss says: {reason}") from exc
 
 
 def faiss_metric(metric: Metric) -> int:

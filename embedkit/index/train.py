@@ -67,8 +67,8 @@ def sample_rows(
     """
     chosen = sample_positions(stop, count, seed)
     # Read in the files' order, then mixed again: learning from a part takes the first rows.
-    wanted, back = np.unique(order.at(chosen), return_inverse=True)
-    return rows.read(wanted)[back]
+    distinct, back = np.unique(order.at(chosen), return_inverse=True)
+    return rows.read(distinct)[back]
 
 
 def sample_positions(stop: int, count: int, seed: int) -> NDArray[np.int64]:

@@ -112,13 +112,13 @@ def _positions_of(
     reader: ContentReader, ids: Iterable[str], removed: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Where some ids are, but for what was removed; each must be there."""
-    wanted = set(ids)
+    requested = set(ids)
     table = IdTable(reader.array("ids", "u1"))
-    found, unknown = table.positions(wanted)
+    found, unknown = table.positions(requested)
     left = np.setdiff1d(found, removed)
     if len(left) < len(found):  # of an id whose rows are all removed nothing is left
         names = table.names(left[:, None])
-        unknown = wanted - {name for row in names for name in row}
+        unknown = requested - {name for row in names for name in row}
     if unknown:
         first = min(unknown)
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""

@@ -67,11 +67,11 @@ def nearest(
         The test rows in order, 1,024 at a time.
     """
     for start, block in queries.blocks(_QUERIES):
-        wanted = _padded(block).to(device)
+        padded = _padded(block).to(device)
         best = torch.empty((len(block), 0), device=device)
         rows = torch.empty((len(block), 0), dtype=torch.int64, device=device)
         for first, part in training.blocks(_TRAINING):
-            cosines = (wanted @ _padded(part).to(device).T)[: len(block), : len(part)]
+            cosines = (padded @ _padded(part).to(device).T)[: len(block), : len(part)]
             if own is not None:
                 _forget(cosines, own[start : start + len(block)] - first)
             numbers = torch.arange(first, first + len(part), device=device).expand_as(cosines)

@@ -69,8 +69,8 @@ def minimize(
         if 0.5 * float(here.gradient.square().sum()) <= tolerance * min(abs(here.value), gain):
             return Minimum(here.at, here.value, evaluations, True)
         direction = _direction(here.gradient, history)
-        following, asked = _search(function, here, direction)
-        evaluations += asked
+        following, calls = _search(function, here, direction)
+        evaluations += calls
         if following is None:  # no better point within the arithmetic's precision
             return Minimum(here.at, here.value, evaluations, True)
         step, change = following.at - here.at, following.gradient - here.gradient
@@ -104,7 +104,7 @@ def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[
     slope = float((here.gradient * direction).sum())
     low, high, length = 0.0, float("inf"), 1.0
     best: _Point | None = None
-    for asked in range(1, _MOST_STEPS + 1):
+    for calls in range(1, _MOST_STEPS + 1):
         at = here.at + length * direction
         there = _Point(at, *function(at))
         if there.value > here.value + _ARMIJO * length * slope:
@@ -112,6 +112,6 @@ def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[
         elif float((there.gradient * direction).sum()) < _CURVATURE * slope:
             low, best = length, there
         else:
-            return there, asked
+            return there, calls
         length = (low + high) / 2 if high < float("inf") else 2 * low
     return best, _MOST_STEPS

@@ -55,9 +55,10 @@ _FILES = {
 }
 _SIDE = 128  # pixels
 _NOTES = {
-    "classes": "The classes that are told worst, and their images that were taken for others; "
-    "the surest mistakes first.",
-    "multilabel": "The labels that are told worst, and the surest images without them.",
+    "classes": "The classes with the lowest accuracy, and their misclassified images; "
+    "the most confident mistakes first.",
+    "multilabel": "The labels with the lowest average precision, and the highest-scoring images "
+    "without them.",
     "regression": "The largest errors.",
 }
 
@@ -123,8 +124,8 @@ def write_probe(
 
 
 def to_json(result: ProbeResult) -> dict[str, Any]:
-    """Every figure of a result, as JSON can hold it: None for one that the images don't tell."""
-    told = {
+    """Every figure of a result, as JSON; None where the images don't determine it."""
+    document = {
         "kind": result.probe.kind,
         "task": result.probe.task,
         "train": result.train,
@@ -138,7 +139,7 @@ def to_json(result: ProbeResult) -> dict[str, Any]:
         "shots": summarize_shots(result),
         "runs": [asdict(run) for run in result.runs],
     }
-    return dict(finite(told))
+    return dict(finite(document))
 
 
 def summarize_shots(result: ProbeResult) -> list[dict[str, Any]]:
@@ -148,10 +149,10 @@ def summarize_shots(result: ProbeResult) -> list[dict[str, Any]]:
         runs = [run for run in result.runs if run.shots == shots]
         for name in runs[0].measures:
             values = [run.measures[name].value for run in runs]
-            spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
             mean = float(np.mean(values))
-            told = {"shots": shots, "measure": name, "mean": mean, "std": spread}
-            rows.append({**told, "trials": len(runs)})
+            row = {"shots": shots, "measure": name, "mean": mean, "std": std}
+            rows.append({**row, "trials": len(runs)})
     return rows
 
 

@@ -117,10 +117,10 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
     number = {name: place for place, name in enumerate(names)}
     unknown = [name for name in test.names if name not in number]
     if unknown:
-        told = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")
+        examples = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")
         raise EmbedkitError(
             f"labels of test images that aren't among the {len(names)} of the training images: "
-            f"{told} ({len(unknown)} in all)"
+            f"{examples} ({len(unknown)} in all)"
         )
     places = np.array([number[name] for name in test.names], np.int64)
     if test.task == "classes":

@@ -36,8 +36,8 @@ def find_originals(ids: Iterable[str], root: Path) -> Iterator[tuple[str, ImageR
             yield name, ImageRecord(id=name, path=_below(root, name))
         else:
             members[archive].add(name)
-    for archive, wanted in members.items():
-        yield from _find_members(archive, wanted, root)
+    for archive, names in members.items():
+        yield from _find_members(archive, names, root)
 
 
 def archive_of(image_id: str, root: Path) -> str | None:
@@ -59,9 +59,9 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _find_members(archive: str, wanted: set[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
+def _find_members(archive: str, names: set[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
     prefix = _below(root, archive)
-    left = {prefix + name[len(archive) :]: name for name in wanted}
+    left = {prefix + name[len(archive) :]: name for name in names}
     try:
         for record in open_source(prefix, labels="none").scan():
             if record.id in left:

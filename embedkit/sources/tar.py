@@ -60,8 +60,8 @@ class _StrictInfo(tarfile.TarInfo):
             # The one proper end. The class isn't in the module's public names.
             if type(exc).__name__ == "EOFHeaderError":
                 raise
-            told = storage.reason_of(exc)
-            raise _HeaderDamageError("no end mark" if told == "empty header" else told) from exc
+            reason = storage.reason_of(exc)
+            raise _HeaderDamageError("no end mark" if reason == "empty header" else reason) from exc
 
 
 class _LeanTar(tarfile.TarFile):
@@ -91,17 +91,17 @@ class _Listing:
 
     def members(self) -> Iterator[Member]:
         """Yield the members that are whole, and note the damage that ends the pass."""
-        count, told = 0, "can't be read"
+        count, reason = 0, "can't be read"
         try:
             self._compression = compression_of(self.path)
             with closing(self._open()) as stream:
-                told = "damaged after 0 members"
+                reason = "damaged after 0 members"
                 for member in self._whole_members(stream):
                     count += 1
-                    told = f"damaged after {count} members"
+                    reason = f"damaged after {count} members"
                     yield from self._known(member)
         except (OSError, ValueError, tarfile.TarError, *COMPRESSION_ERRORS) as exc:
-            self.problem = f"tar archive {told}: {storage.reason_of(exc)}"
+            self.problem = f"tar archive {reason}: {storage.reason_of(exc)}"
 
     def _open(self) -> IO[bytes]:
         if self._compression is None:

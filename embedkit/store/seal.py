@@ -62,15 +62,15 @@ def check_seal(file: IO[bytes]) -> SealCheck:
     """Reads the whole file, and compares it with its seal."""
     file.seek(0)
     found = file.read(SEAL_BYTES)
-    told = _REST.search(found)
-    if told is None:
+    match = _REST.search(found)
+    if match is None:
         return SealCheck(is_there=False)
-    start, nbytes = int(told[3]), int(told[2])
+    start, nbytes = int(match[3]), int(match[2])
     whole, rest = _digests(file, start, nbytes)
     return SealCheck(
         is_there=True,
         is_whole=found == _block(whole, rest, start, nbytes),
-        is_readable=told[1].decode("ascii") == rest,
+        is_readable=match[1].decode("ascii") == rest,
     )
 
 

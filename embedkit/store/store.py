@@ -211,16 +211,16 @@ class EmbeddingStore:
             KeyError: The id isn't in the store.
         """
         try:
-            wanted = image_id.encode("utf-8", "surrogateescape")
+            encoded = image_id.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             raise KeyError(image_id) from None
         hashes, rows = self._hashed_ids()
-        key = _hash_id(wanted)
+        key = _hash_id(encoded)
         for at in range(int(np.searchsorted(hashes, key)), len(hashes)):
             if hashes[at] != key:
                 break
             shard, row = self.locate(int(rows[at]))
-            if self.shard(shard).ids(row, row + 1)[0] == wanted:
+            if self.shard(shard).ids(row, row + 1)[0] == encoded:
                 return int(rows[at])
         raise KeyError(image_id)
 

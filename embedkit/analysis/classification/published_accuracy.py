@@ -25,9 +25,12 @@ def published_accuracies(meta: StoreMeta) -> dict[str, tuple[float, float]]:
     spec = BACKBONES.get(meta.backbone)
     if spec is None or meta.weights.startswith("random"):
         return {}
-    told = {"paper": (spec.paper_top1, spec.paper_top5), "timm": (spec.timm_top1, spec.timm_top5)}
+    published = {
+        "paper": (spec.paper_top1, spec.paper_top5),
+        "timm": (spec.timm_top1, spec.timm_top5),
+    }
     return {
         name: (top1, top5)
-        for name, (top1, top5) in told.items()
+        for name, (top1, top5) in published.items()
         if top1 is not None and top5 is not None
     }

@@ -87,7 +87,7 @@ def _follow(
     on_progress: Callable[[int, dict[str, Any]], None],
 ) -> tuple[int, str] | None:
     """Until all have ended; the first failure, as place and reason, if there was one."""
-    running, told = set(range(len(processes))), set[int]()
+    running, reported = set(range(len(processes))), set[int]()
     failed: tuple[int, str] | None = None
     stopping = False
     while running:
@@ -101,12 +101,12 @@ def _follow(
             continue
         if message is None:
             running.remove(place)
-            if place not in told:
+            if place not in reported:
                 failed = failed or (place, f"it ended with {processes[place].wait()}")
         elif "progress" in message:
             on_progress(place, message["progress"])
         else:
-            told.add(place)
+            reported.add(place)
             if message["error"] is not None:
                 failed = failed or (place, message["error"])
     return failed

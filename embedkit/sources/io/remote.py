@@ -231,8 +231,8 @@ def _http_read(filesystem: Any, url: str, start: int, stop: int) -> bytes:
 async def _http_get(filesystem: Any, url: str, start: int, stop: int) -> bytes:
     """Ask for a range; of a server that sends the whole file, take only what was asked for."""
     options = dict(filesystem.kwargs)
-    wanted = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
-    options["headers"] = {**options.get("headers", {}), **wanted}
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
+    options["headers"] = {**options.get("headers", {}), **headers}
     session = await filesystem.set_session()
     async with session.get(filesystem.encode_url(url), **options) as response:
         if response.status == 416:
