@@ -1,4 +1,4 @@
-"""The plain data that the stages hand to each other."""
+"""Plain data types that the stages of the pipeline exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoded bytes to an upright 8-bit sRGB image, or a `DecodeError` that says why not.
+"""Decodes bytes to an upright 8-bit sRGB image, or raises `DecodeError` with the reason.
 
 The policy is in docs/decoding.md. Safe to call from many threads: nothing global in Pillow is
 changed, and none of its global settings (``MAX_IMAGE_PIXELS``, ``LOAD_TRUNCATED_IMAGES``) decides

@@ -1,4 +1,4 @@
-"""From encoded bytes to what the backbone sees, and the facts that are kept of an image."""
+"""Turns encoded bytes into backbone input, and collects the stored facts of each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is accepted, and what a decoded image is."""
+"""The decoding policy: limits of accepted images, and the background for transparency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a backbone runs: one engine a file, one base class."""
+"""Engines that run a backbone (PyTorch, OpenVINO), with one base class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine is: uint8 images in, float32 embeddings out, from any thread."""
+"""The engine interface: uint8 images in, float32 embeddings out, callable from any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How faithful embeddings of a faster precision are to those of fp32, and what is enough."""
+"""Measures how closely embeddings in a faster precision agree with fp32, and the pass threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A converted network in int8, by NNCF's post-training quantization."""
+"""Quantizes an OpenVINO network to int8 with NNCF post-training quantization."""
 
 from __future__ import annotations
 

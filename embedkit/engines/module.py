@@ -1,4 +1,4 @@
-"""What is computed for a batch: from uint8 pixels on the device to float32 features there."""
+"""The PyTorch module of an engine: uint8 pixels to float32 features, on the device."""
 
 from __future__ import annotations
 

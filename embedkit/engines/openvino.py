@@ -1,4 +1,4 @@
-"""The backbone in OpenVINO, on the CPU: a stream of one thread for each core."""
+"""OpenVINO engine: runs the backbone on the CPU, one single-threaded stream per core."""
 
 from __future__ import annotations
 

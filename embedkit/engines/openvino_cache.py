@@ -1,4 +1,4 @@
-"""Converted networks kept on disk, so that only the first run pays for the conversion."""
+"""Caches converted OpenVINO networks on disk, so that only the first run converts."""
 
 from __future__ import annotations
 

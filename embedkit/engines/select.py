@@ -1,4 +1,4 @@
-"""Which engine runs a backbone, where, and in which precision: before anything is loaded."""
+"""Chooses engine, devices, precision and batch size before anything is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backbone in PyTorch, on a CPU or a CUDA device."""
+"""PyTorch engine: runs the backbone on a CPU or a CUDA device."""
 
 from __future__ import annotations
 

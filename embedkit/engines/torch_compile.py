@@ -1,4 +1,4 @@
-"""A step compiled by PyTorch's inductor."""
+"""Compiles the forward pass with torch.compile (inductor)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings of a store's images mirrored and turned, to find mirrored and turned copies by."""
+"""Embeds flipped and rotated versions of a store's images, to find flipped near-duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shards of a run over a plan: what is finished, what is in the making, when it is saved."""
+"""Tracks the shards of a run, finished and unfinished, and saves them periodically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an extraction is to do: the source, the backbone, and what the store will say of them."""
+"""An extraction's settings: the source, the backbone and the metadata of the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One decoding process, run as a module: its settings and its work come on stdin."""
+"""Decoding worker process; run as a module, reads its settings and images from stdin."""
 
 from __future__ import annotations
 

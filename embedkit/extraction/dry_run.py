@@ -1,4 +1,4 @@
-"""What an extraction would do, without doing it."""
+"""Previews an extraction: counts files, loads the backbone, estimates size; writes nothing."""
 
 from __future__ import annotations
 

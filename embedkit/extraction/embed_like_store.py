@@ -1,4 +1,4 @@
-"""Embedding images as those of a store were embedded."""
+"""Embeds new images with the backbone and settings of an existing store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a source of images to a store of embeddings: plan, resume, loop, commit."""
+"""Embeds the images of a source into a store: freeze the plan, resume, embed, commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of image files, kept in stores by the SHA-256 of the images' bytes."""
+"""Caches features of image files in stores, keyed by the SHA-256 of each file's bytes."""
 
 from __future__ import annotations
 

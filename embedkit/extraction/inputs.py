@@ -1,4 +1,4 @@
-"""What a command takes: stores as they are, and images, which are embedded into one."""
+"""Turns mixed inputs (stores and images) into stores; images are embedded first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From image records to the backbone's input: read, decode, scale, crop and hash."""
+"""Loads image records as backbone input: reads, decodes, resizes, crops and hashes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine of a run, in the precision asked for, tried on some of the images themselves."""
+"""Opens the engine of a run in the requested precision and measures its fidelity to fp32."""
 
 from __future__ import annotations
 

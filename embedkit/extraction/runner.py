@@ -1,4 +1,4 @@
-"""The loop from a frozen plan to finished shards: overlap, checkpoints, progress, stopping."""
+"""Runs a frozen plan in one process: embeds the batches, saves shards, reports progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files and pixels of a store's images, by their ids."""
+"""Reads the files and pixels of a store's images, by their ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adding the rows of new stores to an index that is there."""
+"""Adds the rows of new stores to an existing index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adding rows to a trained index, in parts that a kill can't take back.
+"""Adds rows to a trained index in parts, so that an interrupted build resumes.
 
 Inverted lists can be joined, so each part is an index of its own rows, of bounded size; their union
 may be larger than memory. Everything else (graphs, fast-scan codes) grows as one, and a part is the

@@ -1,4 +1,4 @@
-"""Choosing an index from the number of rows, their length, and what it may cost."""
+"""Chooses an index from the number of rows, their dimension and the limits."""
 
 from __future__ import annotations
 

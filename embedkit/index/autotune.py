@@ -1,4 +1,4 @@
-"""Tuning: what each setting of a search finds and costs, measured on held-out queries."""
+"""Tuning: measures recall and time of search settings on held-out queries."""
 
 from __future__ import annotations
 

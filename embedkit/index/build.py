@@ -1,4 +1,4 @@
-"""Building an index from stores, and taking up a build that was interrupted."""
+"""Builds an index from stores, and resumes an interrupted build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the building of an index is to do, frozen when it begins."""
+"""The plan of an index build, frozen when the build begins."""
 
 from __future__ import annotations
 

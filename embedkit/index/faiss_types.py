@@ -1,4 +1,4 @@
-"""The families of faiss indexes: what an index is made of, how large it is, what tunes it."""
+"""Families of faiss indexes: structure, size, and search parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of an index: they appear whole or not at all, and are what was written."""
+"""Files of an index: written atomically, and verified by hash."""
 
 from __future__ import annotations
 

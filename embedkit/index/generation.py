@@ -1,4 +1,4 @@
-"""The files in an index's folder: a generation of them is written, read, and changed to."""
+"""Writes and reads the files in an index's folder; each change writes a new generation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GPU does while an index is built: the search among centroids, in k-means and adding.
+"""Runs the centroid search of index training and adding on GPUs.
 
 Both are most of the work, and both are a search in a flat index; so that alone is put on the GPU,
 in float16, spread over all that there are, and the index itself stays in the CPU's format.

@@ -1,4 +1,4 @@
-"""The ids of an index, by position: one after the other in a file, each ended by a NUL byte."""
+"""The ids of an index by position: a file of NUL-terminated strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index that users open. docs/formats.md describes the folder that it is."""
+"""``Index``: the index that users open. docs/formats.md describes its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inverted lists: parts of them joined, in memory or in a file that is mapped."""
+"""Joins inverted lists of several parts, in memory or in a memory-mapped file."""
 
 from __future__ import annotations
 

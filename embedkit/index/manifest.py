@@ -1,4 +1,4 @@
-"""What an index says of itself: ``manifest.json``, sealed with its own hash."""
+"""The manifest of an index: ``manifest.json``, with its own hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What opening an index makes of its files, and whether queries are of its kind."""
+"""Builds the searcher from the files of an index, and rejects incompatible queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads faiss takes."""
+"""Sets the number of threads that faiss uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact scores of what searches find while they are tuned."""
+"""Caches exact scores of candidates while the search is tuned."""
 
 from __future__ import annotations
 

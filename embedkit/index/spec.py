@@ -1,4 +1,4 @@
-"""What an index is asked to be: ``IndexSpec``."""
+"""``IndexSpec``: the settings of an index to build."""
 
 from __future__ import annotations
 

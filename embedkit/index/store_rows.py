@@ -1,4 +1,4 @@
-"""The rows of one store or several of the same kind of embedding, as one run of rows."""
+"""The rows of one or more compatible stores as one sequence."""
 
 from __future__ import annotations
 

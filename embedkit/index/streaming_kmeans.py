@@ -1,4 +1,4 @@
-"""Better centroids than a sample in memory gives: rounds of k-means on streamed rows."""
+"""Refines centroids by k-means on rows that are streamed from disk."""
 
 from __future__ import annotations
 

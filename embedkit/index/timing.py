@@ -1,4 +1,4 @@
-"""How long searches take."""
+"""Measures search times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: a random sample of the rows, and what an index learns from it."""
+"""Trains an index on a random sample of the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nearest training images of each test image, and their votes."""
+"""k-NN classification: the nearest training images of each test image, and their votes."""
 
 from __future__ import annotations
 

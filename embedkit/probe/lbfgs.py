@@ -1,4 +1,4 @@
-"""Limited-memory BFGS for a smooth convex function of one tensor, on any device."""
+"""L-BFGS minimisation of a smooth convex function of one tensor, on any device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good predictions are, and within which bounds that is known."""
+"""Metrics of predictions, with confidence intervals."""
 
 from __future__ import annotations
 

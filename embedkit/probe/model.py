@@ -1,4 +1,4 @@
-"""A trained probe: what it says of embeddings, and of which embeddings it may be asked."""
+"""A trained probe: predicts from embeddings, and rejects embeddings with other settings."""
 
 from __future__ import annotations
 

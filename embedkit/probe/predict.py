@@ -1,4 +1,4 @@
-"""Asking a saved probe about images and stores that it hasn't seen."""
+"""Applies a saved probe to new images and stores."""
 
 from __future__ import annotations
 

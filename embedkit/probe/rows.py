@@ -1,4 +1,4 @@
-"""Rows as a probe takes them: float32, of unit length or as stored, a block at a time."""
+"""Embeddings as a probe reads them: float32, normalised or as stored, in blocks of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probing a store: its labels read, split, checked for leaks; a probe trained and examined."""
+"""Runs a probe on a store: read labels, split, check for leakage, train, evaluate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes on disk: ``probe.json`` says what they are, ``probe.safetensors`` holds the numbers."""
+"""Saves and loads probes: ``probe.json`` (settings) and ``probe.safetensors`` (weights)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images train and which test: by a keyed hash of their ids, class by class.
+"""Splits images into train and test by a keyed hash of their ids, stratified by class.
 
 So a split depends on the ids and the seed alone, not on the order of the rows nor on the machine.
 """

@@ -1,4 +1,4 @@
-"""What a probe learns: a class, several labels or a number for each image of a store."""
+"""Training targets of a probe: a class, several labels or a number per image."""
 
 from __future__ import annotations
 

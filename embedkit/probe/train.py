@@ -1,4 +1,4 @@
-"""Training a probe on one split, and what it says of the test images."""
+"""Trains a probe on one split and predicts its test images."""
 
 from __future__ import annotations
 

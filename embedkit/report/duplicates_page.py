@@ -1,4 +1,4 @@
-"""The page of copies that were found: groups as rows of thumbnails, leaks as tables."""
+"""HTML page of near-duplicates: groups as rows of thumbnails, leakage as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing a gallery, and the thumbnails for it."""
+"""Writes an HTML gallery with its thumbnails."""
 
 from __future__ import annotations
 

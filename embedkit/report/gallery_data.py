@@ -1,4 +1,4 @@
-"""What a gallery shows, as plain data."""
+"""Plain data of a gallery."""
 
 from __future__ import annotations
 

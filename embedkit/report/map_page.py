@@ -1,4 +1,4 @@
-"""A map as a page: points on a canvas, the image under the pointer, nothing loaded."""
+"""An interactive map as HTML: points on a canvas, with thumbnails; loads no other file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all pages share: the templates' environment, safe text, a file that appears whole."""
+"""What all pages share: template environment, escaping, atomic writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thumbnails of images that are known by their ids, where these can still be read."""
+"""Makes thumbnails of a store's images by id, as far as they can still be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as a page to look at: each query with its neighbours, as thumbnails."""
+"""Search results as an HTML page: each query with its neighbours, as thumbnails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searching an index with images, stores and ids: what is asked, opened; the results, streamed."""
+"""Opens an index and its queries (images, stores, ids), and streams the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of images is, and several sources as one."""
+"""The base class of image sources, and the concatenation of several sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brace patterns of WebDataset and of shells: ``data-{000..123}.tar``, ``{train,val}.zip``."""
+"""Expands brace patterns of WebDataset and shells: ``data-{000..123}.tar``, ``{train,val}.zip``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of paths and URLs, in a file or on standard input."""
+"""Lists of paths and URLs as a source, from a file or standard input."""
 
 from __future__ import annotations
 

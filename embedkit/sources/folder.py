@@ -1,4 +1,4 @@
-"""Folders on this machine, walked to their depths in the order of the names' bytes."""
+"""Lists local folders recursively, in the byte order of the names."""
 
 from __future__ import annotations
 

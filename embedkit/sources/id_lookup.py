@@ -1,4 +1,4 @@
-"""From ids back to the images, where these are still reachable."""
+"""Finds the images of a store by their ids, as far as they still exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the user names to the source that lists it."""
+"""Opens a source from a path, URL, pattern or list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet files that hold images, such as Hugging Face datasets; the scan reads no image."""
+"""Lists the images of Parquet files, such as Hugging Face datasets, without reading them."""
 
 from __future__ import annotations
 

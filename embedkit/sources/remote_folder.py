@@ -1,4 +1,4 @@
-"""Folders behind URLs: buckets, other fsspec storage, and the index pages of web servers."""
+"""Folders behind URLs: buckets, other fsspec storage, and index pages of web servers."""
 
 from __future__ import annotations
 

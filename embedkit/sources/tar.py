@@ -1,4 +1,4 @@
-"""Tar archives and WebDataset shards, listed without extracting anything."""
+"""Lists the images of tar archives and WebDataset shards, without extracting anything."""
 
 from __future__ import annotations
 

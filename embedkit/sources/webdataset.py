@@ -1,4 +1,4 @@
-"""WebDataset's samples: members of a tar that share a key belong together.
+"""WebDataset samples: members of a tar file that share a key belong together.
 
 Source: https://github.com/webdataset/webdataset, ``webdataset/tariterators.py``: the key is the
 path up to the first dot of the file's name.

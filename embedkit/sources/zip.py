@@ -1,4 +1,4 @@
-"""Zip archives, listed from their directory; nothing is extracted."""
+"""Lists the images of zip archives from their directory, without extracting anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views of a store that read from disk as they are asked: its rows as an array, its ids."""
+"""Lazy views of a store: embeddings as an array and ids as a sequence, read on access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging stores of one kind of embedding into one file, a block of rows at a time."""
+"""Merges stores with the same settings into one file, one block of rows at a time."""
 
 from __future__ import annotations
 

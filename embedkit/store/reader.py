@@ -1,4 +1,4 @@
-"""Reading one shard: a single HDF5 file, checked before it is believed."""
+"""Reads one shard, a single HDF5 file, after checking its hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an HDF5 file is a shard: its attributes, and that every dataset is plain and whole."""
+"""Checks that an HDF5 file is a shard: its attributes and the layout of its datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collecting the rows of one shard, in memory, in the plan's order."""
+"""Collects the rows of one shard in memory, in the order of the plan."""
 
 from __future__ import annotations
 

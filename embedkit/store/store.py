@@ -1,4 +1,4 @@
-"""The store that users open: one shard file, or a folder of shards with a manifest."""
+"""``EmbeddingStore``: one shard file, or a folder of shards with a manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking every bit of a store."""
+"""Verifies every checksum of a store."""
 
 from __future__ import annotations
 

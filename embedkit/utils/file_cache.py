@@ -1,4 +1,4 @@
-"""Files kept in embedkit's cache under a key, believed only with the hashes written beside them."""
+"""Files in embedkit's cache, by key; a file is used only if its stored hash matches."""
 
 from __future__ import annotations
 

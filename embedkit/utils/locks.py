@@ -1,4 +1,4 @@
-"""One writer at a time for the working folder of an output."""
+"""Locks the working folder of an output, so that only one process writes it."""
 
 from __future__ import annotations
 

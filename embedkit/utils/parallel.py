@@ -1,4 +1,4 @@
-"""Work in several threads, its results in the order of the work; how many cores there are."""
+"""Runs work in threads and yields the results in order; counts the usable cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What search and deduplication ask of vectors: finite values and unit length."""
+"""Checks of vectors (finite values) and L2 normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The likeliest classes of the images of a store, without their pixels."""
+"""Predicts the top classes of stored images with the stored classifier."""
 
 from __future__ import annotations
 

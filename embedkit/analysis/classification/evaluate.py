@@ -1,4 +1,4 @@
-"""How often the stored classifier is right."""
+"""Measures the accuracy of the stored classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored classifier applied to stored rows."""
+"""Applies the stored classifier to stored rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accuracies that others published for the weights of a store."""
+"""Published accuracies of a store's weights."""
 
 from __future__ import annotations
 

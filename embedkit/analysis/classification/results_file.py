@@ -1,4 +1,4 @@
-"""Classes in a file: one line an image and class, best first."""
+"""Writes predicted classes to a file: one line per image and class, best first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plotting a store: which images, where, in which colour, into which file."""
+"""Plots the 2-D map of a store: coordinates, colours, output file."""
 
 from __future__ import annotations
 

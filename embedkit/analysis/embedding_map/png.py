@@ -1,4 +1,4 @@
-"""A map as a PNG."""
+"""Writes a map as a PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From embeddings to the plane."""
+"""Projects embeddings to two dimensions (PCA or UMAP)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each image's nearest others, exact, block by block."""
+"""Each image's exact nearest neighbours, computed block by block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outliers as a gallery: each beside its nearest images."""
+"""Outliers as an HTML gallery: each beside its nearest images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each image's nearest others by an index: most of them, in a fraction of the time."""
+"""Each image's nearest neighbours from an index: approximate, but much faster."""
 
 from __future__ import annotations
 

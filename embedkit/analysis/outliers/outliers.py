@@ -1,4 +1,4 @@
-"""Finding images that are far from all others, and labels that the neighbours contradict."""
+"""Finds images far from all others, and labels that the nearest neighbours contradict."""
 
 from __future__ import annotations
 

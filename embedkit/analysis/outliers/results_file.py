@@ -1,4 +1,4 @@
-"""Outliers as a table in a file."""
+"""Writes outliers as a table: CSV, JSON lines or Parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From rows to candidates: softmax, each image's likeliest classes, the classes' thresholds."""
+"""Turns logits into candidates: softmax, top classes per image, threshold per class."""
 
 from __future__ import annotations
 

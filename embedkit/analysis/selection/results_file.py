@@ -1,4 +1,4 @@
-"""Selections as lists: tables, and WebDataset shards with the samples to take of each."""
+"""Writes selections: tables, and file lists for WebDataset shards."""
 
 from __future__ import annotations
 

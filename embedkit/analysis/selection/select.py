@@ -1,4 +1,4 @@
-"""Selecting the best images of each class, streaming over stores."""
+"""Selects the best images per class, streaming over stores."""
 
 from __future__ import annotations
 

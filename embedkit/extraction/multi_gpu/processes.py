@@ -1,4 +1,4 @@
-"""Processes that take a task as JSON on stdin, and tell of it in lines of JSON on stdout."""
+"""Worker processes: JSON task on stdin, JSON lines with progress and results on stdout."""
 
 from __future__ import annotations
 

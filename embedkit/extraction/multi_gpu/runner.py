@@ -1,4 +1,4 @@
-"""A run over a frozen plan on several devices."""
+"""Runs a frozen plan on several devices, one worker process per device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process of a multi-GPU run does, in a form that travels as JSON."""
+"""The task of one worker process of a multi-GPU run, serialized as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process of a multi-GPU run, run as a module: its task comes on stdin."""
+"""Worker process of a multi-GPU run; run as a module, reads its task as JSON from stdin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes and listings of URLs, through fsspec; errors come as ``OSError``, after retries."""
+"""Reads and lists URLs through fsspec; retries, and raises ``OSError`` for every failure."""
 
 from __future__ import annotations
 

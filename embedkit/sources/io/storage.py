@@ -1,4 +1,4 @@
-"""Bytes of local files and of URLs behind one set of functions.
+"""Reads bytes from local files and URLs with the same functions.
 
 Local paths go straight to the operating system; URLs go to fsspec in :mod:`.remote`. Whatever
 fails comes as an ``OSError`` whose ``strerror`` is a reason in one line.

@@ -1,4 +1,4 @@
-"""Compressed streams: which compression a file has, and its content read forward."""
+"""Detects the compression of a file and reads its content sequentially."""
 
 from __future__ import annotations
 

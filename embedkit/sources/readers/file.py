@@ -1,4 +1,4 @@
-"""Reading images that are whole files or URLs, and what all readers have in common."""
+"""Reads images that are whole files or URLs; the base class of all readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of any record, whatever kind of file holds them."""
+"""Reads the encoded bytes of any image record, from any kind of file."""
 
 from __future__ import annotations
 
