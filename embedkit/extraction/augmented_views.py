@@ -37,8 +37,8 @@ def view_names(*, flip: bool, rotate: bool) -> tuple[str, ...]:
     """The views by which copies of a kind are found.
 
     Args:
-        flip: Mirrored copies.
-        rotate: Copies turned by a quarter, a half, three quarters.
+        flip: Mirrored views.
+        rotate: Views rotated by 90, 180 and 270 degrees.
     """
     return tuple(_turns(flip=flip, rotate=rotate))
 
@@ -54,25 +54,25 @@ def embed_views(
     device: str = "auto",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, NDArray[np.floating]]:
-    """Embeds every image of a store anew, mirrored and turned after it was scaled and cropped.
+    """Embeds flipped and rotated views of every image of a store, made after resize and crop.
 
     Args:
         store: The store, open.
-        encoded: Gives an image's file by its id. Where a `DecodeError` comes instead, the image's
-            views are rows of zeros, which are like nothing.
-        folder: Where the embeddings are kept, ``2 * N * D`` bytes for each view.
+        encoded: Returns an image's encoded bytes by id. If it raises `DecodeError`, the views of
+            this image are rows of zeros, whose cosine with everything is 0.
+        folder: Folder for the embeddings, ``2 * N * D`` bytes per view.
         flip: See ``view_names``.
         rotate: See ``view_names``.
-        weights: Of the backbone: ``auto``, or the file that the store was made with.
-        device: That the views are embedded on.
-        on_progress: Told what is done, how much of how much.
+        weights: Weights of the backbone: ``auto``, or the file that the store was embedded with.
+        device: Device to embed on.
+        on_progress: Called with (stage, done, total).
 
     Returns:
-        By name, ``(N, D)`` float16, on disk.
+        View name to ``(N, D)`` float16 memory map.
 
     Raises:
         BackboneError: The backbone or its weights can't be had.
-        StoreMismatchError: The weights here aren't those of the store.
+        StoreMismatchError: The weights differ from those of the store.
     """
     tell, meta = on_progress or ignore_progress, store.meta
     turns = _turns(flip=flip, rotate=rotate)

@@ -55,10 +55,10 @@ class Checkpoints:
     """
 
     def __init__(self, run: FrozenRun, shards: Sequence[int]) -> None:
-        """Takes up what earlier runs left.
+        """Loads the shards of earlier runs.
 
         Raises:
-            StoreError: That was damaged since.
+            StoreError: A saved shard is damaged.
         """
         self.shards = shards
         self._partial, self._plan, self._meta, self._head = (
@@ -72,7 +72,7 @@ class Checkpoints:
         self._finished: set[int] = set()
         self.counts = StoreCounts(0, 0, 0)
         for number in shards:
-            self._take_up(number)
+            self._resume_shard(number)
         self.resumed = self.images_done
         self._saved = time.monotonic()
 
@@ -103,14 +103,14 @@ class Checkpoints:
             self.save()
 
     def save(self) -> None:
-        """Saves the shards in the making."""
+        """Saves the unfinished shards."""
         for number, builder in self._builders.items():
             if self.done(number):
                 content = builder.content(self._head, with_labels=self._plan.has_labels)
                 self._partial.commit_unfinished(number, content)
         self._saved = time.monotonic()
 
-    def _take_up(self, number: int) -> None:
+    def _resume_shard(self, number: int) -> None:
         counts = self._partial.finished_counts(number)
         if counts is not None:
             self._check(number, counts.found - self._sidecars(number), whole=True)

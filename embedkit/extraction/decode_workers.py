@@ -1,8 +1,8 @@
-"""Reading and decoding in worker processes, for a GPU that one interpreter can't feed.
+"""Reads and decodes images in worker processes, to keep a GPU busy.
 
-Threads of one process share the interpreter's lock: with 16 cores they decode about as fast as six
-alone. Each worker is a process of one thread that decodes into memory which it shares with this
-one. A worker that crashes on an image costs that image and nothing else.
+Threads of one process share the interpreter lock (GIL): on 16 cores they decode about as fast
+as on six. Each worker is a single-threaded process that decodes into memory shared with this
+process. If an image crashes a worker, only that image fails.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ def open_decode_workers(
     workers: int | None = None,
     processes: bool | None = None,
 ) -> DecodeWorkers | None:
-    """Starts processes where they pay; None where threads should decode.
+    """Starts decoding processes if they are worthwhile; returns None if threads should decode.
 
     Args:
         load: How to decode.
         choice: What runs the backbone. On a CPU it takes most of the time of all cores.
-        images: How many there are to decode.
+        images: Number of images to decode.
         workers: Processes; None is one per core.
-        processes: Whether to; None: on a GPU, with many cores and images.
+        processes: Whether to use processes; None: only on a GPU, with many cores and images.
 
     Raises:
-        ValueError: Processes are asked for on a system that can't share memory with them.
+        ValueError: Processes are requested on a system without ``memfd_create``.
     """
-    can = hasattr(os, "memfd_create")  # Linux: memory without a name, gone with its processes
+    can = hasattr(os, "memfd_create")  # Linux: anonymous memory, freed with its processes
     if processes and not can:
         raise ValueError("processes=True: decoding in processes works on Linux only")
     count = workers or usable_cores()

@@ -38,7 +38,7 @@ def backbone_of(
     Raises:
         BackboneError: The backbone or its weights can't be had.
         StoreFormatError: The store has a setting that this version doesn't know.
-        StoreMismatchError: The weights here are others.
+        StoreMismatchError: The weights differ from those of the store.
     """
     kind, _, seed = meta.weights.partition(":")
     try:
@@ -89,10 +89,10 @@ def embed_likewise(
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
 ) -> ExtractResult:
-    """Embeds images into a new store, as another one was embedded.
+    """Embeds images into a new store, with the settings of another store.
 
     Args:
-        meta: Of the other store.
+        meta: Metadata of the other store.
         source: The images.
         output: The store to write.
         weights: ``auto``, or the file that the other store was embedded with.
@@ -101,7 +101,7 @@ def embed_likewise(
     Raises:
         SourceError: The source can't be listed, or holds no image.
         BackboneError: The backbone or its weights can't be had.
-        StoreMismatchError: The weights here are others.
+        StoreMismatchError: The weights differ from those of the store.
     """
     return extract(
         source, output, backbone=backbone_of(meta, weights), device=device, labels="none",

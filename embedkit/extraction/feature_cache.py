@@ -76,18 +76,18 @@ def _hash(file: Path) -> bytes:
 
 
 def _find(folder: Path, requested: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
-    """The features of those images that are there, by their hashes."""
+    """The cached features of these images, by their hashes."""
     found: dict[bytes, NDArray[np.float32]] = {}
     for path in sorted(folder.glob("*.h5")):
         try:
             found |= _read(path, requested - found.keys())
         except (StoreCorruptError, StoreFormatError) as exc:
-            _log.warning("%s; left aside, what it held is embedded anew (delete it)", exc)
+            _log.warning("%s; left aside, its images are embedded again (delete the file)", exc)
     return found
 
 
 def _read(path: Path, requested: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
-    """The features of those images that a store holds, by their hashes.
+    """The features that a store has of these images, by their hashes.
 
     Raises:
         StoreError: It can't be read; StoreCorruptError and StoreFormatError: it is damaged.
@@ -114,7 +114,7 @@ def _check(path: Path) -> None:
 
 @lru_cache(1024)
 def _problem(path: Path, changed: int, size: int) -> str:
-    """The first problem of a store, or none; looked for once, unless the file changes."""
+    """The first problem of a store, or an empty string; verified once per file version."""
     del changed, size
     return next(iter(verify(path)), "")
 

@@ -24,11 +24,11 @@ __all__ = ["StoredInputs", "as_stores"]
 
 @dataclass(frozen=True, slots=True)
 class StoredInputs:
-    """Stores of all that was given.
+    """Stores for all inputs.
 
     Attributes:
-        stores: In the order of what was given; those of images go when the block ends.
-        failures: Images that were given and could not be embedded.
+        stores: In the order of the inputs; temporary ones are deleted when the block ends.
+        failures: Input images that could not be embedded.
     """
 
     stores: tuple[Path, ...]
@@ -42,19 +42,19 @@ def as_stores(
     keep: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Iterator[StoredInputs]:
-    """Embeds what isn't in a store yet.
+    """Opens stores as they are, and embeds images into new stores.
 
     Args:
         inputs: Stores, and whatever ``extract`` takes.
-        keep: Where the images' store goes, and stays; an interrupted run is gone on with there.
-            None embeds into temporary files.
+        keep: Path of the store to write and keep for the images; an interrupted run is resumed
+            there. None embeds into temporary files.
         **settings: ``extract``'s, for the images.
 
     Raises:
         SourceError: A source can't be listed, or holds no image.
         BackboneError: The backbone or its weights can't be had.
-        StoreError: ``keep`` can't be written, or was made otherwise.
-        ValueError: Nothing was given, or ``keep`` and more than one run of images.
+        StoreError: ``keep`` can't be written, or has other settings.
+        ValueError: Nothing was given, or ``keep`` and more than one group of images.
     """
     names = [os.fsdecode(one) for one in inputs]
     if not names:

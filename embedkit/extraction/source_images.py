@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OriginalImages", "hashes_of", "policy_of"]
 
-# What is looked at to find out where images were moved to.
+# How many candidates are compared to find where images were moved to.
 _TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS, _TRIED_IMAGES = 64, 10_000, 16, 8
 
 
@@ -58,10 +58,10 @@ class OriginalImages:
     """Reads and decodes images by id, in many threads; use it as a context manager.
 
     Args:
-        records: Where each id's image lies.
+        records: Id to image record.
         policy: Decoding limits and background; None is the default policy.
-        hashes: SHA-256 of each id's encoded image, see ``hashes_of``; an image of other bytes isn't
-            it, whatever its name. None doesn't look.
+        hashes: SHA-256 of each id's encoded image, see ``hashes_of``; an image with
+            another hash is rejected. None skips the check.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class OriginalImages:
         policy: DecodePolicy | None = None,
         hashes: Mapping[str, bytes] | None = None,
     ) -> Self:
-        """Takes each id for the path that it was.
+        """Reads the images from their original paths, which the ids contain.
 
         Args:
-            ids: Of a store, each once.
+            ids: Ids of a store, without duplicates.
             root: The folder that relative ids are below.
             policy: As the class's.
             hashes: As the class's.
@@ -102,22 +102,21 @@ class OriginalImages:
         policy: DecodePolicy | None = None,
         hashes: Mapping[str, bytes] | None = None,
     ) -> Self:
-        """Looks the ids up in a source, be it where it was or elsewhere by now.
+        """Finds the images in a source, which may have been moved or renamed.
 
-        If none of its images has one of the ids as they are, a folder that ids begin with is taken
-        to be another one now: the one whose images, as far as looked at, are those that were
-        embedded, of equals the one that finds most, and of these the one that leaves most of their
-        paths alike.
+        If no image of the source has one of the ids, the leading folder of the ids is replaced by
+        another one: the folder with the most images whose hashes match (of a small sample), then
+        the one where most ids are found, then the one with the longest common path.
 
         Args:
-            source: What ``extract`` was given, or where that lies now; or several.
-            ids: Of a store, each once.
+            source: The source that ``extract`` was given, or its new location; or several sources.
+            ids: Ids of a store, without duplicates.
             policy: As the class's.
             hashes: As the class's.
 
         Raises:
-            SourceError: The source can't be listed, has none of the images, or has several folders
-                that could be theirs.
+            SourceError: The source can't be listed, has none of the images, or several of its
+                folders match equally well.
         """
         requested = list(ids)
         available = {record.id: record for record in open_source(source, labels="none").scan()}
@@ -143,14 +142,14 @@ class OriginalImages:
         return image_id in self._records
 
     def __iter__(self) -> Iterator[str]:
-        """The ids, members of an archive in its own order, in which they are read fastest."""
+        """The ids; members of an archive in archive order, which is the fastest to read."""
         return iter(self._records)
 
     def read(self, image_id: str) -> bytes:
         """The encoded image.
 
         Raises:
-            DecodeError: It isn't in the source, can't be read, or is another one.
+            DecodeError: It isn't in the source, can't be read, or has another hash.
         """
         record = self._records.get(image_id)
         if record is None:
@@ -180,10 +179,10 @@ class OriginalImages:
 def _moved(
     requested: Sequence[str], available: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]
 ) -> dict[str, ImageRecord]:
-    """The records of ids whose folder has another place or name by now.
+    """The records of ids whose folder was moved or renamed.
 
     Raises:
-        SourceError: Two folders could be theirs.
+        SourceError: Two folders match equally well.
     """
     by_name = defaultdict(list)
     for other in available:
@@ -206,7 +205,7 @@ def _moved(
 
 
 def _right(found: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]) -> int:
-    """How many of the first few images that were found are those that were embedded."""
+    """How many of the first few images found have the hash of the embedded image."""
     right = 0
     with ImageReader(max_bytes=DecodePolicy().max_bytes) as reader:
         for name in [name for name in found if name in hashes][:_TRIED_IMAGES]:
@@ -218,7 +217,7 @@ def _right(found: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]) -> int
 
 
 def _folders(name: str, other: str) -> tuple[str, str]:
-    """What two paths begin with, folders as a whole, before what they have in common."""
+    """The leading folders of two paths, without their common tail."""
     mine, theirs = name.split("/"), other.split("/")
     pairs = zip(reversed(mine), reversed(theirs), strict=False)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -229,6 +228,6 @@ def _folders(name: str, other: str) -> tuple[str, str]:
 def _replaced(
     requested: Iterable[str], available: Mapping[str, ImageRecord], old: str, new: str
 ) -> dict[str, ImageRecord]:
-    """The records of ids that begin with ``old``, where that is ``new`` by now."""
+    """The records of ids that begin with ``old``, after replacing it with ``new``."""
     named = ((name, new + name[len(old) :]) for name in requested if name.startswith(old))
     return {name: available[now] for name, now in named if now in available}

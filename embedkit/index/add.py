@@ -46,7 +46,7 @@ class Addition:
             partial: The working folder.
             reader: The index as it is.
             rows: The rows to add.
-            reporter: Is told how far it is.
+            reporter: Reports progress.
         """
         self._partial, self._reader, self._rows = partial, reader, rows
         self._reporter = reporter
@@ -59,7 +59,7 @@ class Addition:
 
         Raises:
             IndexFileError: A store is in the index already.
-            StoreMismatchError: The stores were embedded otherwise than the index.
+            StoreMismatchError: The stores have other embedding settings than the index.
             StoreError: A row isn't finite, or can't be read.
         """
         before = self._reader.manifest

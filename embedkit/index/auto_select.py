@@ -26,15 +26,15 @@ _GRAPH_ROWS = 20_000_000  # above, building a graph takes days
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What will be built.
+    """The chosen index.
 
     Attributes:
         factory: The faiss factory string.
-        rerank: Whether candidates are compared anew with the stores' rows.
+        rerank: Whether candidates are reranked with the stores' rows.
         on_disk: Whether the inverted lists stay on disk.
         nbytes: Memory that searching will take, without the ids.
         build_bytes: Memory that building will take.
-        reason: Why, in a few words.
+        reason: The reason, in a few words.
     """
 
     factory: str
@@ -49,12 +49,12 @@ def choose(spec: IndexSpec, count: int, rows_dim: int) -> Choice:
     """Chooses an index.
 
     Args:
-        spec: What is asked for.
+        spec: The requested settings.
         count: N rows.
         rows_dim: D of the stored rows.
 
     Raises:
-        ValueError: What is asked for can't be had, as within the memory that is given.
+        ValueError: The settings can't be met, for example within the memory limit.
     """
     dim = spec.whiten or rows_dim
     if dim > rows_dim:
@@ -115,7 +115,7 @@ def _candidates(spec: IndexSpec, count: int, dim: int) -> Iterator[tuple[str, st
 
 
 def _self_contained(lists: str, count: int, dim: int) -> Iterator[tuple[str, str]]:
-    """Indexes whose own scores are good, for when the store isn't to be asked."""
+    """Indexes whose own scores are good, for use without reranking from the store."""
     if count <= _GRAPH_ROWS:
         yield "HNSW32", "exact scores without the store"
     yield f"{lists},SQfp16", "nearly exact scores without the store"
@@ -131,6 +131,6 @@ def num_lists(count: int) -> int:
 
 
 def divisor_near(dim: int, target: int) -> int:
-    """The divisor of ``dim`` that is nearest to ``wanted``, by their ratio."""
+    """The divisor of ``dim`` that is nearest to ``target``, by their ratio."""
     divisors = [n for n in range(1, dim + 1) if dim % n == 0]
     return min(divisors, key=lambda n: abs(math.log(n / max(target, 1))))

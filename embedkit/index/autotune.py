@@ -42,7 +42,7 @@ def measure_frontier(
     true: NDArray[np.float32],
     on_point: Callable[[int, int], None],
 ) -> list[OperatingPoint]:
-    """Measures settings from narrow to wide, until recall is as good as it gets.
+    """Measures settings from the smallest to the largest search width, until recall saturates.
 
     Args:
         searcher: What searches; its setting changes.
@@ -82,12 +82,12 @@ def exact_point(searcher: Searcher, rows: StoreRows) -> list[OperatingPoint]:
 def choose_point(
     points: Sequence[OperatingPoint], recall: float, latency: float | None
 ) -> OperatingPoint:
-    """The fastest setting that is sure of the wanted recall, or the one that comes nearest to it.
+    """The fastest setting that reaches the target recall, or else the one nearest to it.
 
     Args:
         points: What was measured; at least one.
-        recall: The wanted recall@10.
-        latency: Milliseconds a query may take, if that is bounded; the recall goes first.
+        recall: Target recall@10.
+        latency: Maximum milliseconds per query, if limited; recall takes precedence.
     """
     for least in (recall + _DOUBT, recall):
         if good := [point for point in points if point.recall_at_10 >= least]:
@@ -123,7 +123,7 @@ def _measure_width(
 
 
 def _factors(searcher: Searcher) -> list[int]:
-    """Candidates a wanted neighbour, up to an eighth of all rows."""
+    """Candidates per requested neighbour, up to an eighth of all rows."""
     most = searcher.index.ntotal // (8 * TUNED_K)
     return [factor for factor in _FACTORS if factor <= max(most, 1)]
 

@@ -37,7 +37,7 @@ def build_index(
     overwrite: bool,
     on_progress: Callable[[IndexProgress], None] | None = None,
 ) -> Path:
-    """Builds an index; ``Index.build`` tells what of."""
+    """Builds an index; see ``Index.build``."""
     output = Path(output)
     respect_cores()
     refuse_existing(output, overwrite=overwrite)
@@ -55,10 +55,10 @@ def build_index(
 
 
 def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:
-    """Begins to work by a plan, or goes on where a run with the same plan was interrupted.
+    """Begins a run with a plan, or resumes an interrupted run with the same plan.
 
     Raises:
-        IndexFileError: There is a run with another plan, and it isn't to be overwritten.
+        IndexFileError: There is an interrupted run with another plan, and ``overwrite`` isn't set.
     """
     config = json.loads(json.dumps(plan.to_config()))
     begun = partial.plan()
@@ -76,7 +76,7 @@ def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> No
 
 @contextmanager
 def discarding_failures(partial: PartialIndex) -> Iterator[None]:
-    """Keeps what is done if the disk is full, but not if going on would lead to the same end."""
+    """Keeps finished work if the disk is full, but discards it if resuming would fail again."""
     try:
         with writing_errors(partial.output):
             yield

@@ -232,7 +232,7 @@ class IndexBuild:
             ) from exc
 
     def _move_centroids(self, sampled: int) -> int:
-        """Goes on training on more rows than fit into memory, where the sample was small.
+        """Continues training on more rows than fit into memory, if the sample was small.
 
         Returns:
             How many rows the inverted lists were trained on.

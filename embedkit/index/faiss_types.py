@@ -49,7 +49,7 @@ class SearchParams:
     Attributes:
         nprobe: Inverted lists that are scanned, where there are such.
         ef_search: Nodes of the graph that are kept in view, where there is one.
-        k_factor: Candidates a wanted neighbour, where candidates are compared anew.
+        k_factor: Candidates per requested neighbour, if candidates are reranked.
     """
 
     nprobe: int | None = None
@@ -200,7 +200,7 @@ def _link_bytes(graph: faiss.IndexHNSW) -> float:
 
 
 def reserve(index: faiss.Index, count: int) -> None:
-    """Takes the memory for ``count`` vectors at once: growing would take up to twice as much."""
+    """Takes the memory for ``count`` vectors at once: growing would need up to twice as much."""
     for layer in layers(index):
         if isinstance(layer, faiss.IndexFlatCodes):
             _reserve(layer.codes, count * layer.code_size)
@@ -213,7 +213,7 @@ def reserve(index: faiss.Index, count: int) -> None:
 
 
 def _reserve(vector: Any, size: int) -> None:
-    """A vector that shrinks keeps its memory, which is all that can be asked of it from here."""
+    """A vector that shrinks keeps its memory, which is all that the bindings offer."""
     before = vector.size()
     vector.resize(max(size, before))
     vector.resize(before)

@@ -74,7 +74,7 @@ class ContentWriter:
         self.files[role] = FileEntry(path.name, file.sha256, file.nbytes)
 
     def add_existing(self, role: str) -> None:
-        """Takes up a file that was brought to its place otherwise, durably."""
+        """Registers a file that was already written to its place, and syncs it to disk."""
         path = self.path(role)
         with path.open("r+b") as file:
             os.fsync(file.fileno())

@@ -1,7 +1,7 @@
 """Runs the centroid search of index training and adding on GPUs.
 
-Both are most of the work, and both are a search in a flat index; so that alone is put on the GPU,
-in float16, spread over all that there are, and the index itself stays in the CPU's format.
+Both k-means and adding spend most of their time on a search in a flat index of centroids. Only
+that search runs on the GPUs, in float16; the index itself stays on the CPU.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def adding_to(
 
     Args:
         index: A trained index.
-        wanted: Whether to use GPUs; None if there is one.
+        wanted: Whether to use GPUs; None uses them if there are any.
     """
     ivf = ivf_of(index)
     wanted = num_gpus() > 0 if wanted is None else wanted

@@ -24,7 +24,7 @@ __all__ = ["make_searcher", "refuse_other_queries"]
 
 
 def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searcher:
-    """What searches an index; its reranker's rows are open.
+    """Makes the searcher of an index, with its reranker.
 
     Args:
         reader: The index's files.
@@ -55,7 +55,7 @@ def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searc
 
 
 def refuse_other_queries(path: Path, metric: Metric, mine: StoreMeta, other: StoreMeta) -> None:
-    """Refuses queries that were embedded otherwise than an index.
+    """Rejects queries with other embedding settings than the index.
 
     Args:
         path: The index.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RowOrder", "StoreRows"]
 
-_DENSE = 8  # ids are read together where at least one in so many is wanted
+_DENSE = 8  # ids are read as a block if at least one in this many is needed
 
 
 class RowOrder:

@@ -49,7 +49,7 @@ class Clock:
         return replace(point, ms=round(milliseconds(self._searcher, self._queries), 4))
 
     def together(self, settings: Sequence[SearchParams]) -> list[float]:
-        """Milliseconds a query of many that are asked at once.
+        """Milliseconds per query in a batch of many.
 
         Args:
             settings: Of one width; the fewest and the most candidates are timed, and between them

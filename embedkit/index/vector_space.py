@@ -1,4 +1,4 @@
-"""The space in which an index compares: metric and whitening, decided here and nowhere else.
+"""The space in which an index compares: metric and whitening.
 
 A row x becomes a vector of the space: for the cosine x / |x|; whitened, W (x - m); for the cosine
 again of unit length. faiss sees vectors of the space, as queries and as rows. Scores are inner

@@ -1,7 +1,6 @@
-"""An index in the making: ``photos.index.partial/``, with its lock and all that is done so far.
+"""The working folder of an index build, ``photos.index.partial/``: its lock and finished steps.
 
-Every file in it appears whole or not at all, so that whatever kills the process, the next run goes
-on from there.
+Every file is written atomically, so the next run resumes after a kill at any point.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class PartialIndex:
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is work to go on with."""
+        """Whether there is an interrupted build to resume."""
         return (self.folder / _PLAN).exists() and (
             (self.folder / _TRAINED).exists() or bool(self.parts())
         )

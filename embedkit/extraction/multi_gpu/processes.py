@@ -86,7 +86,7 @@ def _follow(
     stop: threading.Event | None,
     on_progress: Callable[[int, dict[str, Any]], None],
 ) -> tuple[int, str] | None:
-    """Until all have ended; the first failure, as place and reason, if there was one."""
+    """Waits for all processes; returns the first failure as (place, reason), if any."""
     running, reported = set(range(len(processes))), set[int]()
     failed: tuple[int, str] | None = None
     stopping = False
@@ -126,5 +126,5 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         assert stream is not None
         try:
             stream.close()
-        except BrokenPipeError:  # what it was told after its end
+        except BrokenPipeError:  # a message was sent after the process ended
             continue

@@ -79,7 +79,7 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
 def _main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent asks for an orderly end
-    logging.getLogger("embedkit").setLevel(logging.ERROR)  # the parent has told all this
+    logging.getLogger("embedkit").setLevel(logging.ERROR)  # the parent has logged all this
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing else is to get among the messages
     commands = os.fdopen(os.dup(0), "rb", buffering=0)  # a buffer's lock could be held at the end
@@ -102,7 +102,7 @@ def _main() -> None:
 
 
 def _obey(commands: FileIO, stop: threading.Event) -> None:
-    """Stops in good order when asked, and at once when the parent has gone."""
+    """Stops orderly on request, and at once when the parent has exited."""
     while commands.readline():
         stop.set()
     os._exit(1)
