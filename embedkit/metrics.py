@@ -31,7 +31,7 @@ def precision_recall(
     """Precision and recall at every threshold of the scores.
 
     Args:
-        scores: ``(n,)``, higher means likelier; equal scores share one threshold.
+        scores: ``(n,)``, higher means more probable; equal scores share one threshold.
         is_positive: ``(n,)`` bool.
         positives: Total number of positives, if some have no score; None counts those given.
         weights: ``(n,)`` number of pairs that each score stands for; None means 1 each.
@@ -106,7 +106,7 @@ def recall_at_precision(
     Args:
         scores: As ``precision_recall``'s.
         is_positive: As ``precision_recall``'s.
-        precision: The least precision, above 0 and at most 1.
+        precision: Minimum precision, above 0 and at most 1.
         positives: As ``precision_recall``'s.
         weights: As ``precision_recall``'s.
 

@@ -58,7 +58,7 @@ class SplitBatch:
         batch_size: B.
 
     Attributes:
-        part: Images a part; B at first.
+        part: Images per part; B at first.
     """
 
     def __init__(self, step: Callable[[torch.Tensor], torch.Tensor], batch_size: int) -> None:

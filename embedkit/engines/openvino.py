@@ -30,8 +30,8 @@ __all__ = ["OpenVinoEngine"]
 class OpenVinoEngine(Engine):
     """Runs a backbone with OpenVINO in fp32, bf16 or int8.
 
-    As many streams as cores, one thread each: callers in as many threads keep all cores busy, and
-    a result never depends on how many they are.
+    There are as many single-threaded streams as cores. As many calling threads keep all cores busy,
+    and results don't depend on the number of threads.
     """
 
     name = "openvino"
@@ -49,9 +49,9 @@ class OpenVinoEngine(Engine):
 
         Args:
             backbone: What to run.
-            batch_size: Images a batch.
+            batch_size: Images per batch.
             precision: ``fp32``, ``bf16`` (on a CPU that has it) or ``int8``.
-            calibration: For int8: ``(n, S, S, 3) uint8`` images by which it is quantized.
+            calibration: For int8: ``(n, S, S, 3) uint8`` calibration images.
 
         Raises:
             BackboneError: OpenVINO can't run it.

@@ -54,7 +54,7 @@ class TorchEngine(Engine):
         """Copies the backbone to the device and warms it up there.
 
         Args:
-            backbone: What to run.
+            backbone: The backbone.
             device: ``cpu``, ``cuda``, ``cuda:1``.
             batch_size: B.
             precision: ``fp32`` (TF32 is never used for it) or ``bf16``.
@@ -150,7 +150,7 @@ def _fitting(name: str, device: str) -> Iterator[None]:
 
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """One thread a caller, and on CUDA the same kernels, in full fp32, in every run."""
+    """One thread per caller, and on CUDA the same kernels, in full fp32, in every run."""
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(1)  # the callers, who also decode, are as many as the cores
     torch.set_float32_matmul_precision("highest")

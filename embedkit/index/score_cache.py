@@ -16,7 +16,7 @@ __all__ = ["ScoreCache"]
 
 
 class ScoreCache:
-    """The exact scores of candidates: each is read and compared once, whatever finds it again."""
+    """The exact scores of candidates: each pair is computed only once."""
 
     def __init__(self, judge: Reranker, vectors: NDArray[np.float32]) -> None:
         self._judge, self._vectors = judge, vectors

@@ -52,7 +52,7 @@ def nearest(
 ) -> Iterator[Nearest]:
     """Finds the k training rows of highest inner product, exactly; of equal ones the first rows.
 
-    Copies of a row get the same inner product, whatever is asked beside it.
+    Identical rows get identical inner products, whatever else is in the batch.
 
     Memory is one block of each side, ``(1024 + 16384) * D * 4`` bytes, and 64 MiB of similarities.
 

@@ -25,7 +25,7 @@ class Minimum(NamedTuple):
     Attributes:
         point: The best point.
         value: The function there.
-        evaluations: How often the function was asked.
+        evaluations: Number of function evaluations.
         converged: False if it was stopped by ``max_iterations``.
     """
 
@@ -56,7 +56,7 @@ def minimize(
         start: Where to begin; float64 keeps the sums of small steps.
         tolerance: Ends when half the squared gradient, which for an identity as the Hessian is
             the distance to the minimum, is at most this share of the value and of ``gain``.
-        max_iterations: The most steps.
+        max_iterations: Maximum number of steps.
         gain: About how much there is to be gained in all, if that is known.
 
     Source: Nocedal and Wright 2006, "Numerical optimization", algorithms 7.4 and 7.5; the line
@@ -100,7 +100,7 @@ def _direction(
 
 
 def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[_Point | None, int]:
-    """A point along the direction that meets the weak Wolfe conditions, and what it cost."""
+    """A point along the direction that meets the weak Wolfe conditions; number of evaluations."""
     slope = float((here.gradient * direction).sum())
     low, high, length = 0.0, float("inf"), 1.0
     best: _Point | None = None

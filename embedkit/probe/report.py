@@ -1,11 +1,11 @@
-"""A probe's folder: the probe, the figures as JSON and as a page, the confusion matrix.
+"""Writes a probe's folder: the probe, its metrics as JSON and HTML, the confusion matrix.
 
 ::
 
     probe/
       probe.json, probe.safetensors   the probe: `embedkit probe predict` takes the folder
-      report.json                     every figure, with its interval; the hashes of the splits
-      report.html                     the same to look at, with the worst classes' mistakes
+      report.json                     every metric, with its interval; the hashes of the splits
+      report.html                     the same as a page, with the worst classes' mistakes
       confusion.json, confusion.png   where each image has one class
 """
 

@@ -25,7 +25,7 @@ def scaled(vectors: NDArray[np.floating], *, normalize: bool) -> NDArray[np.floa
 
 
 class Rows:
-    """n rows of embeddings, which are read anew each time they are asked for.
+    """n rows of embeddings, read from disk on each access.
 
     Args:
         embeddings: ``(N, D)`` float16 or float32 array, memory map or view of a store.

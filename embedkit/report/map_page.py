@@ -24,7 +24,7 @@ GROUP_COLORS = (
     "#9c755f", "#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#17becf",
     "#8c564b", "#bcbd22", "#1f4e79", "#c2185b",
 )  # fmt: skip
-"""Colours of the most frequent groups; all of them can be told from both page colours."""
+"""Colours of the most frequent groups; each is distinct from both page colours."""
 
 OTHER_COLOR = "#9aa0a6"
 

@@ -36,7 +36,7 @@ def thumbnails(
 ) -> dict[str, str]:
     """Id to thumbnail, for those images that can still be found.
 
-    A page is as good as what it can show: if ``images`` can't be read or has none of the ids, a
+    A page must not fail for lack of images: if ``images`` can't be read or has none of the ids, a
     warning is logged, and there are no thumbnails.
 
     Args:

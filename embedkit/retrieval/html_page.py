@@ -68,7 +68,7 @@ class SearchPage:
 
         Args:
             path: The file; it is replaced when the new one is whole.
-            facts: Names and values of what was asked, shown at the top.
+            facts: Settings of the search, name to value, shown at the top.
 
         Raises:
             EmbedkitError: The file can't be written.

@@ -18,12 +18,12 @@ __all__ = ["archive_of", "find_originals"]
 
 
 def find_originals(ids: Iterable[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
-    """Where the images of some ids lie: files by their path, members by listing their archive.
+    """Finds the records of ids: files by path, archive members by listing the archive.
 
-    What isn't found in its archive is left out; whether a file is there, its reader finds out.
+    Missing members are left out; files aren't checked for existence.
 
     Args:
-        ids: Of a store, each once.
+        ids: Ids of a store, without duplicates.
         root: The folder that relative ids are below.
 
     Returns:
@@ -68,5 +68,5 @@ def _find_members(archive: str, names: set[str], root: Path) -> Iterator[tuple[s
                 yield left.pop(record.id), record
             if not left:
                 return
-    except EmbedkitError:  # it is gone or damaged; a page is as good as what it can show
+    except EmbedkitError:  # missing or damaged: the page shows the other images
         return

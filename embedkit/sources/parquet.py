@@ -56,7 +56,7 @@ class ParquetSource(Source):
         path: A path or URL.
         image_column: The column's name; None finds it.
         label_column: The column of labels; None takes ``label`` where there is one.
-        with_labels: Whether labels are wanted at all.
+        with_labels: Whether to read labels.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class CachedFiles:
         return cls(folder, hashlib.sha256(text.encode()).hexdigest()[:32], suffixes)
 
     def find(self) -> Path | None:
-        """Their path without suffix if they are there and whole; a damaged one is told."""
+        """Their path without suffix if they exist and are intact; logs a damaged one."""
         stem = self.folder / self.key
         try:
             hashes = json.loads(_member(stem, "json").read_bytes())

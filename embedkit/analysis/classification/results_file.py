@@ -41,21 +41,21 @@ def classify_to_file(
 
     The columns are ``id``, ``rank`` (from 1), ``class`` (its number), ``class_id`` (the ImageNet
     synset, empty where there is none), ``class_name`` and ``probability``. The file appears when
-    it is whole.
+    it is complete.
 
     Args:
         stores: Stores with a head.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
-        k: How many classes to give for each image.
+        k: Classes per image.
         overwrite: Replace a file that exists.
 
     Returns:
-        How many images were classified.
+        Number of classified images.
 
     Raises:
         StoreError: ``output`` exists or can't be written, or a store can't be read or has no head
             that applies.
-        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
+        MissingExtraError: ``output`` is Parquet, and pyarrow isn't installed.
         ValueError: ``output`` has another suffix, or ``k < 1``.
     """
     path = Path(output)

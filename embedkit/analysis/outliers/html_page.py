@@ -63,7 +63,7 @@ def write_outliers_page(
         facts=[
             ("Store", f"{found.path}, {found.images:,} images"),
             ("Backbone", found.meta.backbone),
-            ("Neighbours asked", _asked(found)),
+            ("Neighbours per image", _neighbors_text(found)),
             ("Found", f"{len(found.off_topic)} off-topic, {len(found.labels)} doubtful labels"),
         ],
         shelves=[shelf for shelf in shelves if shelf.rows],
@@ -71,7 +71,7 @@ def write_outliers_page(
     return write_gallery(path, gallery)
 
 
-def _asked(found: Outliers) -> str:
+def _neighbors_text(found: Outliers) -> str:
     if found.recall is None:
         return f"{found.k}"
     return f"{found.k}, by an index that finds {found.recall:.1%} of them"

@@ -32,7 +32,7 @@ COLUMNS = (
 def write_outliers(
     found: Outliers, output: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Writes outliers as CSV, JSON lines or Parquet: a line an image and kind, the worst first.
+    """Writes outliers as CSV, JSON lines or Parquet: one line per image and kind, worst first.
 
     Args:
         found: Of ``find_outliers``.
@@ -44,7 +44,7 @@ def write_outliers(
 
     Raises:
         StoreError: ``output`` exists or can't be written.
-        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
+        MissingExtraError: ``output`` is Parquet, and pyarrow isn't installed.
         ValueError: ``output`` has another suffix.
     """
     path = Path(output)

@@ -27,7 +27,7 @@ def candidates(
     columns: NDArray[np.int64] | None,
     most: int,
 ) -> Candidates:
-    """What may be among the best: above its class's threshold, and one of its image's classes.
+    """Candidates: scores above the class threshold and among the image's top classes.
 
     Args:
         logits: ``(n, C)`` without the bias; overwritten.

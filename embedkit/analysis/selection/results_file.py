@@ -59,7 +59,7 @@ class _Lines(NamedTuple):
 def write_selection(
     selection: Selection, output: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Writes a selection as CSV, JSON lines or Parquet: one line an image and class.
+    """Writes a selection as CSV, JSON lines or Parquet: one line per image and class.
 
     The lines are in the order of the stores' rows, and for one image in that of the classes, so
     that ids are read once, in bounded memory. ``rank`` says how good an image is for its class.
@@ -74,7 +74,7 @@ def write_selection(
 
     Raises:
         StoreError: ``output`` exists or can't be written, or a store can't be read.
-        MissingExtraError: Parquet is asked for, and pyarrow isn't installed.
+        MissingExtraError: ``output`` is Parquet, and pyarrow isn't installed.
         ValueError: ``output`` has another suffix.
     """
     path = Path(output)
@@ -103,10 +103,10 @@ def write_selection(
 def write_webdataset(
     selection: Selection, output: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Writes which samples to take of which tar shard, as JSON lines.
+    """Writes the selected samples per tar shard, as JSON lines.
 
     A line is ``{"url": "shards/000.tar", "samples": {"0001": [[7, 0.93]]}}``: the shard, and by
-    each sample's key the classes that it serves with their scores.
+    each sample's key the classes it is selected for, with scores.
 
     Args:
         selection: Of ``select``, from stores of tar shards.

@@ -92,7 +92,7 @@ def _retry(action: Callable[[], T]) -> T:
     for delay in (*_DELAYS, None):
         try:
             return action()
-        # Each backend has errors of its own, some of no common base, so all are taken and told.
+        # Each backend has its own exception types without a common base, so all are converted.
         except Exception as exc:
             if isinstance(exc, (EmbedkitError, FileNotFoundError, PermissionError)):
                 raise
@@ -229,7 +229,7 @@ def _http_read(filesystem: Any, url: str, start: int, stop: int) -> bytes:
 
 
 async def _http_get(filesystem: Any, url: str, start: int, stop: int) -> bytes:
-    """Ask for a range; of a server that sends the whole file, take only what was asked for."""
+    """Request a byte range; if the server sends the whole file, keep only the range."""
     options = dict(filesystem.kwargs)
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
     options["headers"] = {**options.get("headers", {}), **headers}

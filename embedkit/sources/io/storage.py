@@ -85,7 +85,7 @@ def file_type(path: str) -> Literal["file", "folder", "other"] | None:
     """Tell what lies at a path or URL; None for nothing.
 
     Raises:
-        OSError: It can't be told (no permission, no connection).
+        OSError: It can't be determined (no permission, no connection).
         MissingExtraError: The URL's backend isn't installed.
     """
     local = local_path(path)
