@@ -140,9 +140,9 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22
     (1927).
     """
-    share, spread = hits / count, _Z * _Z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    share, z2_n = hits / count, _Z * _Z / count
+    middle = (share + z2_n / 2) / (1 + z2_n)
+    half = _Z * sqrt(share * (1 - share) / count + z2_n / (4 * count)) / (1 + z2_n)
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 

@@ -54,7 +54,7 @@ class DemoResult:
         extraction: Counts and rate.
         backbone: The backbone's name.
         licence: Licence of the backbone's weights.
-        classes: Id to the likeliest class names and probabilities, best first.
+        classes: Id to the most probable class names and probabilities, best first.
         searches: Query id to the ids and cosines of its neighbours, itself left out.
         duplicates: The copies that were found.
         failures: The images that could not be embedded, one of them on purpose.

@@ -57,7 +57,7 @@ class CudaCompute:
             What launches it on the current stream, always on the same memory.
 
         Raises:
-            OutOfMemoryError: The step doesn't fit beside what is there.
+            OutOfMemoryError: The step doesn't fit into the free memory.
         """
 
         def launch() -> None:
@@ -101,7 +101,7 @@ class CudaCompute:
 
 
 class CudaSlot(BatchSlot):
-    """A slot with a stream for its copies; callers wait asleep, other threads go on.
+    """A slot with a stream for its copies; waiting callers don't block other threads.
 
     Args:
         batch: ``(B, S, S, 3)``.

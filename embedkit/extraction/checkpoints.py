@@ -33,7 +33,7 @@ class FrozenRun:
         partial: The working folder, where the shards go.
         plan: The images, cut into shards.
         meta: How the rows are made.
-        head: The classifier that is stored beside them.
+        head: The classifier to store with them.
     """
 
     partial: PartialStore

@@ -44,7 +44,7 @@ def cached_features(
 
     Args:
         files: n image files.
-        folder: Of stores, all made with the same ``options``; made if need be.
+        folder: Folder of stores with the same ``options``; created if missing.
         options: Keyword arguments of ``extract``.
 
     Returns:
@@ -137,7 +137,7 @@ def _extract(files: Sequence[Path], folder: Path, options: Mapping[str, Any]) ->
                 raise DecodeError(failure.id, failure.reason, nbytes=failure.nbytes)
             if not len(store):
                 raise SourceError(f"{files[0]}: no image")
-        # Copied under another name first: what ends in .h5 there is whole.
+        # Copied under another name first, so that every .h5 file there is complete.
         target = folder / f"{secrets.token_hex(8)}.part"
         try:
             target.write_bytes(made.read_bytes())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILD_BYTES", "Choice", "choose", "divisor_near", "num_lists"]
 
 BUILD_BYTES = 512 * 2**20
-"""Memory that building takes beside the index: the process, the sample, buffers."""
+"""Memory of a build besides the index: the process, the sample, buffers."""
 
 _FLAT_MS = 10.0  # an exact search may take so long if nothing is said
 _SCAN_BYTES_PER_MS = 8e6  # what one query reads of memory in a millisecond
@@ -60,7 +60,7 @@ def choose(spec: IndexSpec, count: int, rows_dim: int) -> Choice:
     if dim > rows_dim:
         raise ValueError(f"can't whiten rows of {rows_dim} values to {dim}")
     if spec.factory != "auto":
-        return _described(spec, spec.factory, "as asked", count, dim)
+        return _described(spec, spec.factory, "as requested", count, dim)
     if _is_flat_enough(spec, count, dim):
         return _described(spec, "Flat", "comparing with every row is fast enough", count, dim)
     candidates = list(_candidates(spec, count, dim))

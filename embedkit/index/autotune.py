@@ -31,7 +31,7 @@ _ENOUGH = 0.999  # recall from which a wider search isn't worth measuring
 
 
 def needs_tuning(index: faiss.Index, *, rerank: bool) -> bool:
-    """Whether there is anything to choose, or to measure, beside an exact result."""
+    """Whether there are search parameters to tune (an exact index has none)."""
     return rerank or not is_exact(index) or len(search_grid(index)) > 1
 
 

@@ -116,7 +116,7 @@ def writing_errors(path: Path) -> Iterator[None]:
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Refuses a place that is taken; ``overwrite`` allows an index or an empty folder there.
+    """Rejects an existing output; ``overwrite`` allows an index or an empty folder there.
 
     Raises:
         IndexFileError: It is taken.
@@ -132,7 +132,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside ``output`` that takes its name, durably, if the block ends without error.
+    """A folder next to ``output``, renamed to it durably if the block ends without error.
 
     Raises:
         IndexFileError: It can't be written; no trace of it stays.

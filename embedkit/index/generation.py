@@ -43,7 +43,7 @@ _COPY_BYTES = 4 * 2**20
 
 
 class ContentWriter:
-    """Writes the files of one generation, beside those of the one before.
+    """Writes the files of one generation, next to those of the previous one.
 
     Attributes:
         folder: The index's folder.
@@ -90,10 +90,10 @@ def copy_into(source: Path, write: Callable[[bytes], int]) -> None:
 
 
 def change_generation(folder: Path, manifest: IndexManifest) -> None:
-    """Makes an index be what ``manifest`` says, at once, and removes what it doesn't name.
+    """Switches an index atomically to ``manifest``, and removes files that it doesn't name.
 
     Raises:
-        IndexFileError: The manifest can't be written; the index stays what it was.
+        IndexFileError: The manifest can't be written; the index is unchanged.
     """
     try:
         commit_bytes(folder / MANIFEST, manifest.to_json())
@@ -103,7 +103,7 @@ def change_generation(folder: Path, manifest: IndexManifest) -> None:
 
 
 def tidy(folder: Path, manifest: IndexManifest) -> None:
-    """Removes the files of other generations, such as a kill leaves."""
+    """Removes the files of other generations, such as those that a killed process left."""
     kept = {entry.name for entry in manifest.files.values()}
     for stem, suffix in _NAMES.values():
         for path in [folder / f"{stem}{suffix}", *folder.glob(f"{stem}-*{suffix}")]:
@@ -112,11 +112,11 @@ def tidy(folder: Path, manifest: IndexManifest) -> None:
 
 
 class ContentReader:
-    """Reads the files of an index, each checked before it is believed.
+    """Reads the files of an index, each verified before use.
 
     Attributes:
         folder: The index's folder.
-        manifest: What it says of itself.
+        manifest: Its manifest.
     """
 
     def __init__(self, folder: Path, manifest: IndexManifest, check: Check = "full") -> None:

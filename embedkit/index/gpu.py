@@ -44,8 +44,8 @@ def adding_to(
 ) -> Iterator[Callable[[NDArray[np.float32], NDArray[np.int64]], None]]:
     """Gives what adds vectors to a trained index; inverted lists are chosen on the GPU.
 
-    The vectors are encoded on the CPU, by its own centroids: an index that encodes what is left of
-    a vector beside its centroid asks for each centroid singly, which takes a GPU 80 us each.
+    The vectors are encoded on the CPU, by its own centroids: an index that encodes residuals
+    reads each centroid singly, which takes a GPU 80 us each.
 
     Args:
         index: A trained index.

@@ -49,7 +49,7 @@ class PartialIndex:
     @classmethod
     @contextmanager
     def locked(cls, output: Path) -> Iterator[PartialIndex]:
-        """The working folder of ``output``, made if need be, for one writer at a time.
+        """The working folder of ``output``, created if missing, and locked for one writer.
 
         Raises:
             IndexFileError: Another process is writing the same index, or the folder can't be made.
@@ -101,7 +101,7 @@ class PartialIndex:
         return self.folder / name
 
     def commit(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
-        """Writes a file, durably; after a crash it is whole or what it was before.
+        """Writes a file, durably; after a crash it is the new file or the old one.
 
         Raises:
             IndexFileError: It can't be written.
@@ -132,7 +132,7 @@ class PartialIndex:
 
     def clear(self) -> None:
         """Removes what a run wrote, and nothing else."""
-        (self.folder / _PLAN).unlink(missing_ok=True)  # first, lest half a run stays
+        (self.folder / _PLAN).unlink(missing_ok=True)  # first, so that no partial run remains
         for path in self.folder.iterdir():
             if _OWN.fullmatch(path.name):
                 path.unlink()

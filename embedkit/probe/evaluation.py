@@ -125,7 +125,9 @@ class Predictions:
             without = np.flatnonzero(truth[:, label] == 0)
             wrong = without[np.argsort(-scores[without, label], kind="stable")][:_EXAMPLES]
             images = tuple((int(row), f"not so, but {scores[row, label]:.2f}") for row in wrong)
-            note = f"average precision {precisions[label]:.3f}; the surest images without it"
+            note = (
+                f"average precision {precisions[label]:.3f}; the highest-scoring images without it"
+            )
             found.append(Mistakes(self._targets.names[label], note, images))
         return tuple(found)
 

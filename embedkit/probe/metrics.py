@@ -30,14 +30,14 @@ _RESAMPLES, _RESAMPLES_OF_RANKINGS = 1000, 200
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure with its 95% confidence interval.
+    """A metric with its 95% confidence interval.
 
     Attributes:
-        value: The figure; shares are from 0 to 1. NaN where the images don't tell it, as R2 where
-            all have the same number.
+        value: The metric; shares are from 0 to 1. NaN where it is undefined, such as R2 when
+            all targets are equal.
         low: The interval's lower end.
         high: Its upper end.
-        interval: How it was found: ``Wilson`` or ``bootstrap``.
+        interval: The method: ``Wilson`` or ``bootstrap``.
     """
 
     value: float
@@ -148,9 +148,9 @@ def r_squared(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> f
     """
     if truth.min() == truth.max():  # their mean may differ from them by a rounding error
         return float("nan")
-    spread = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
-    missed = float(np.square(truth - predicted).sum(dtype=np.float64))
-    return 1 - missed / spread if spread > 0 else float("nan")
+    total = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
+    residual = float(np.square(truth - predicted).sum(dtype=np.float64))
+    return 1 - residual / total if total > 0 else float("nan")
 
 
 def digits(number: float) -> str:

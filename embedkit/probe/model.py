@@ -75,7 +75,7 @@ class Probe(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """What is saved beside the settings."""
+        """The arrays to save with the settings."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def write_probe(
     images: Sequence[str | os.PathLike[str]] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Writes a probe and its report into a folder, which appears when it is whole.
+    """Writes a probe and its report into a folder, which appears when it is complete.
 
     Args:
         result: What ``run_probe`` found.

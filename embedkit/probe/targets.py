@@ -26,10 +26,10 @@ _LARGEST = 1e100  # of a number: the squares of a store's images can be added up
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is known of n rows of a store.
+    """Targets of n rows of a store.
 
     Attributes:
-        task: ``classes`` (one a row), ``multilabel`` (any number) or ``regression``.
+        task: ``classes`` (one per row), ``multilabel`` (any number) or ``regression``.
         names: The C classes, sorted; the name of the number for a regression.
         rows: ``(n,)`` int64 rows of the store, ascending; rows without a label are left out.
         ids: n ids.
@@ -49,7 +49,7 @@ class Targets:
 
     @property
     def strata(self) -> NDArray[np.int64]:
-        """``(n,)`` what a split is to keep in proportion: the classes, where there are any."""
+        """``(n,)`` strata of a split: the classes, if there are any."""
         if self.task == "classes":
             return np.asarray(self.values, np.int64)
         return np.zeros(len(self), np.int64)
@@ -68,7 +68,7 @@ def read_targets(
     label_column: str | None = None,
     trains: bool = True,
 ) -> Targets:
-    """Reads what a probe is to learn of a store.
+    """Reads the targets of a store.
 
     Args:
         store: The store.

@@ -100,7 +100,7 @@ def write_copies(path: Path, page: CopyPage) -> Path:
     """Writes the page as one HTML file that loads nothing from anywhere.
 
     Args:
-        path: The file; it is replaced when the new one is whole.
+        path: The file; an existing one is replaced atomically.
         page: What it shows. Names may be any text: they are escaped.
 
     Returns:

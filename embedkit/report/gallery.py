@@ -38,10 +38,10 @@ def thumbnail(image: Image.Image, side: int) -> str:
 
 
 def write_gallery(path: Path, gallery: Gallery) -> Path:
-    """Writes a gallery as one HTML file that loads nothing from anywhere.
+    """Writes a gallery as one HTML file that loads no other file.
 
     Args:
-        path: The file; it is replaced when the new one is whole.
+        path: The file; an existing one is replaced atomically.
         gallery: What it shows. Names may be any text: they are escaped.
 
     Returns:

@@ -43,7 +43,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedPicture:
-    """An image and its likeliest classes.
+    """An image and its most probable classes.
 
     Attributes:
         picture: The image.
@@ -73,7 +73,7 @@ class GroupMember:
 
     Attributes:
         picture: The image.
-        score: The probability that it is a copy of the surest other one of the group.
+        score: The highest probability of being a near-duplicate of another image in the group.
         nearest: That one's name.
         reason: What the two were found by.
     """

@@ -55,12 +55,12 @@ class MapPage:
 
 
 def write_map(path: Path, page: MapPage) -> Path:
-    """Writes a map as one HTML file that loads nothing from anywhere.
+    """Writes a map as one HTML file that loads no other file.
 
     Its only script is its own: the page's policy names that by its hash.
 
     Args:
-        path: The file; it is replaced when the new one is whole.
+        path: The file; an existing one is replaced atomically.
         page: What it shows. Names may be any text: they are escaped.
 
     Returns:

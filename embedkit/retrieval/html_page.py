@@ -67,7 +67,7 @@ class SearchPage:
         """Writes the page; thumbnails come from the images' own files, where they still are.
 
         Args:
-            path: The file; it is replaced when the new one is whole.
+            path: The file; an existing one is replaced atomically.
             facts: Settings of the search, name to value, shown at the top.
 
         Raises:

@@ -67,7 +67,7 @@ class Graph:
     @classmethod
     @contextmanager
     def locked(cls, output: Path, config: Mapping[str, Any]) -> Iterator[Graph]:
-        """The file in the making, for one writer at a time.
+        """Locks the working folder of the output for one writer.
 
         Raises:
             StoreLockedError: Another process is writing it.

@@ -36,13 +36,13 @@ class _Folder:
 
 
 class FolderSource(Source):
-    """Every regular file below a folder; hidden ones are passed over.
+    """Every regular file below a folder; hidden ones are skipped.
 
     Symbolic links to folders outside the root are followed, once each; those to folders inside it
     are not, as these are listed under their real names.
 
     Args:
-        root: The folder's path, as the ids shall begin.
+        root: The folder's path, with which the ids begin.
     """
 
     def __init__(self, root: str) -> None:

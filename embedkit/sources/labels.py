@@ -142,9 +142,9 @@ def _columns(path: str, names: Iterable[str], label_column: str) -> tuple[str, s
     columns = list(names)
     images = [name for name in (*_ID_COLUMNS, *columns) if name in columns and name != label_column]
     if label_column not in columns or not images:
+        missing = "of images" if label_column in columns else repr(label_column)
         raise SourceError(
-            f"{path}: no column {label_column!r} beside one of images; the columns are "
-            f"{', '.join(columns)} (label_column=NAME)"
+            f"{path}: no column {missing}; the columns are {', '.join(columns)} (label_column=NAME)"
         )
     return images[0], label_column
 

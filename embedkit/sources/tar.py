@@ -46,7 +46,7 @@ class TarSource(Source):
 
 
 class _HeaderDamageError(tarfile.ReadError):
-    """A header can't be read; the data before it is whole."""
+    """A header can't be read; the data before it is complete."""
 
 
 class _StrictInfo(tarfile.TarInfo):
@@ -65,7 +65,7 @@ class _StrictInfo(tarfile.TarInfo):
 
 
 class _LeanTar(tarfile.TarFile):
-    """Forgets each member once it is given out: ``TarFile`` would keep them all in memory."""
+    """Drops each member once it is yielded: ``TarFile`` would keep them all in memory."""
 
     tarinfo = _StrictInfo
     members: list[tarfile.TarInfo]
@@ -90,7 +90,7 @@ class _Listing:
         self._compression: str | None = None
 
     def members(self) -> Iterator[Member]:
-        """Yield the members that are whole, and note the damage that ends the pass."""
+        """Yield the complete members, and record the damage that ends the pass."""
         count, reason = 0, "can't be read"
         try:
             self._compression = compression_of(self.path)
@@ -109,7 +109,7 @@ class _Listing:
         return cast(IO[bytes], ForwardFile(decompress(self.path, self._compression)))
 
     def _whole_members(self, stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
-        """Yield each member once the next header, or the end, proves that its data is whole."""
+        """Yield each member once the next header, or the end, proves that its data is complete."""
         with _LeanTar(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
             info = tar.next()
             while info is not None:
@@ -126,7 +126,7 @@ class _Listing:
                 info = following
 
     def _known(self, member: tuple[tarfile.TarInfo, str | None]) -> Iterator[Member]:
-        """Make the record of a member, unless it is one to pass over."""
+        """Make the record of a member, unless it is to be ignored."""
         info, text = member
         problem = _problem(info)
         if is_hidden(info.name) or not (info.isreg() or problem):

@@ -150,7 +150,7 @@ class PartialStore:
         self._take_name()
 
     def _take_name(self) -> None:
-        """Renames a folder that is whole to ``output``, with the lock that is held in it."""
+        """Renames a complete folder to ``output``, including the lock file that is held."""
         if self.output.exists():
             self._set_aside()
         self.folder.replace(self.output)
@@ -168,14 +168,14 @@ class PartialStore:
         self.output.replace(self.folder / _REPLACED)
 
     def discard(self) -> None:
-        """Removes the folder; the plan first, lest half a run stays."""
+        """Removes the folder; the plan first, so that no partial run remains."""
         self.clear()
         (self.folder / LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
             self.folder.rmdir()
 
     def clear(self) -> None:
-        """Removes what a run wrote, and nothing else; stays the folder's owner."""
+        """Removes the files of a run, and nothing else; keeps the lock."""
         (self.folder / _PLAN).unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if _OWN_NAMES.fullmatch(path.name):
@@ -196,7 +196,7 @@ class PartialStore:
         return self.folder / f"shard-{number:06d}.unfinished.h5"
 
     def _tidy(self) -> None:
-        """Ends what a kill left between the last steps of an earlier run."""
+        """Completes the last steps of a run that was killed during them."""
         if (self.folder / MANIFEST).exists():
             (self.folder / MANIFEST).unlink()  # all shards are there: the run soon ends again
         if (self.output / MANIFEST).exists():

@@ -23,7 +23,7 @@ class CachedFiles:
     """A few files that belong together: ``KEY.SUFFIX`` each, and their hashes in ``KEY.json``.
 
     Attributes:
-        folder: Of the cache; made if need be.
+        folder: The cache folder; created if missing.
         key: Decides what is in the files.
         suffixes: Of the files, without the dot.
     """
@@ -61,7 +61,7 @@ class CachedFiles:
             write: Writes them all; takes their path without suffix.
 
         Returns:
-            False, with a word in the log, where the folder can't be written.
+            False if the folder can't be written, which is logged.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def write_outliers_page(
 
     Args:
         found: Of ``find_outliers``.
-        path: The file; it is replaced when the new one is whole.
+        path: The file; an existing one is replaced atomically.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
 
@@ -54,7 +54,7 @@ def write_outliers_page(
         ),
         Shelf(
             "Likely label errors",
-            "Labels that the nearest images contradict, the surest first.",
+            "Labels that the nearest images contradict, the most contradicted first.",
             _rows(found.labels, pictures),
         ),
     ]

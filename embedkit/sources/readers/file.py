@@ -23,7 +23,7 @@ def decode_errors(record: ImageRecord, *errors: type[Exception]) -> Iterator[Non
 
     Args:
         record: The image.
-        errors: What its kind of archive raises, beside ``OSError``, ``ValueError`` and
+        errors: Exceptions of this kind of archive, besides ``OSError``, ``ValueError`` and
             ``SourceError`` (a URL of an unknown scheme).
 
     Raises:
