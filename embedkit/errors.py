@@ -147,7 +147,7 @@ class IndexFileError(EmbedkitError):
 
 
 class IndexMismatchError(IndexFileError):
-    """The queries were embedded otherwise than the index."""
+    """The queries have other embedding settings than the index."""
 
 
 class IndexCorruptError(IndexFileError):

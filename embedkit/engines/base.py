@@ -53,7 +53,7 @@ class Engine(ABC):
         """Memory for one batch, ``(B, input_size, input_size, 3) uint8``, to be used again.
 
         It is memory that the device reads fastest, uninitialised. One thread fills it and
-        calls ``embed``; when that returns, it may fill it anew.
+        calls ``embed``; when that returns, it may refill it.
         """
         return np.empty((self.batch_size, self.input_size, self.input_size, 3), np.uint8)
 

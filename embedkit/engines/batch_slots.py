@@ -88,7 +88,7 @@ class CpuSlot(BatchSlot):
     Args:
         batch: ``(B, S, S, 3)``.
         feature_dim: D.
-        step: What is computed; it runs once here.
+        step: The computation; it runs once here.
     """
 
     def __init__(self, batch: tuple[int, ...], feature_dim: int, step: SplitBatch) -> None:
@@ -135,7 +135,7 @@ class BatchSlots:
 def open_slots(
     make: Callable[[], Sequence[BatchSlot]], step: SplitBatch, give_back: Callable[[], None]
 ) -> BatchSlots:
-    """Open the slots, with batches in so many parts that they fit into the device's memory.
+    """Open the slots; batches are split into parts that fit into the device's memory.
 
     All memory that a batch needs is taken here.
 

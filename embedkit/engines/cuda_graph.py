@@ -33,7 +33,7 @@ class CudaCompute:
 
     Args:
         device: A CUDA device.
-        step: What is computed.
+        step: The computation.
         graph: Whether to capture it; if not, its kernels are launched one by one.
 
     Attributes:

@@ -23,7 +23,7 @@ class BackboneModule(nn.Module):
     Args:
         backbone: It is copied, its batch normalisations folded.
         device: Where to compute.
-        dtype: Of the weights and maps; pixels are normalised in float32, features end there.
+        dtype: Data type of weights and feature maps; pixels and features are float32.
     """
 
     scale: torch.Tensor

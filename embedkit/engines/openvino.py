@@ -75,7 +75,7 @@ class OpenVinoEngine(Engine):
         _fill_tables(self._compiled.create_infer_request())
 
     def to_config(self) -> dict[str, Any]:
-        """What a store records of the engine; of int8 also a hash of the images it is made by."""
+        """The engine's description for a store; for int8 with a hash of the calibration images."""
         config = super().to_config()
         return config if self._calibration is None else {**config, "calibration": self._calibration}
 
@@ -124,7 +124,7 @@ def _network(backbone: Backbone, batch_size: int, calibration: NDArray[np.uint8]
 
 
 def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
-    """All that decides the converted network, the code that makes it included."""
+    """All settings that determine the converted network, including a hash of the code."""
     mine = Path(__file__)
     return {
         **backbone.to_config(),

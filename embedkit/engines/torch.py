@@ -91,7 +91,7 @@ class TorchEngine(Engine):
             _log.warning("batches of %d are computed in parts of %d", batch_size, self.part)
 
     def new_buffer(self) -> NDArray[np.uint8]:
-        """Memory for one batch; pinned, so that CUDA copies from it by itself."""
+        """Memory for one batch; pinned, so that CUDA copies from it asynchronously."""
         if self._device.type == "cpu":
             return super().new_buffer()
         pinned: NDArray[np.uint8] = torch.empty(
@@ -108,7 +108,7 @@ class TorchEngine(Engine):
         self._give_back()
 
     def to_config(self) -> dict[str, Any]:
-        """What a store records of the engine: the base's, and how a batch is computed."""
+        """The engine's description for a store, including how a batch is computed."""
         return {**super().to_config(), "compiled": self.compiled, "part": self.part}
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ _Turn = tuple[int, bool]  # quarters counter-clockwise, as numpy.rot90 counts, a
 
 
 def view_names(*, flip: bool, rotate: bool) -> tuple[str, ...]:
-    """The views by which copies of a kind are found.
+    """The names of the views for flipped and rotated near-duplicates.
 
     Args:
         flip: Mirrored views.
@@ -71,10 +71,10 @@ def embed_views(
         View name to ``(N, D)`` float16 memory map.
 
     Raises:
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: The weights differ from those of the store.
     """
-    tell, meta = on_progress or ignore_progress, store.meta
+    report, meta = on_progress or ignore_progress, store.meta
     turns = _turns(flip=flip, rotate=rotate)
     shape = len(store), meta.feature_dim
     views = {name: open_memmap(folder / f"{name}.npy", "w+", np.float16, shape) for name in turns}
@@ -93,7 +93,7 @@ def embed_views(
         for batch, (kept, found) in stack.enter_context(closing(embedded)):
             for name, view in views.items():
                 view[kept] = found[name]
-            tell("embedding mirrored and turned", batch[-1][0] + 1, len(store))
+            report("embedding mirrored and turned", batch[-1][0] + 1, len(store))
     return dict(views)
 
 

@@ -27,7 +27,7 @@ _SAVE_SECONDS = 10.0  # the most work that a kill can cost
 
 @dataclass(frozen=True, slots=True)
 class FrozenRun:
-    """What a run embeds and how, as frozen on disk: the same whoever works on it, and when.
+    """A frozen run: plan, metadata and head, identical for all processes and resumes.
 
     Attributes:
         partial: The working folder, where the shards go.
@@ -49,7 +49,7 @@ class Checkpoints:
 
     Attributes:
         shards: The numbers of the shards that are collected, in order.
-        counts: Of all that is done of these, by earlier runs too.
+        counts: Counts of these shards, including earlier runs.
         total: Images of these shards.
         resumed: Images that earlier runs had done.
     """

@@ -102,7 +102,7 @@ def prepare(
 
     Raises:
         SourceError: The source can't be opened.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         ValueError: An option is out of its range.
     """
     dtype, decoder = options.get("dtype", "float16"), options.get("decoder", "fast")
@@ -174,6 +174,6 @@ def _describe(
 
 
 def _source_name(source: str | os.PathLike[str]) -> str:
-    """A source as it was given, without the slash that a shell adds to folders."""
+    """The source as given, without a trailing slash."""
     name = os.fspath(source)
     return name if "://" in name else name.rstrip("/") or "/"

@@ -226,7 +226,7 @@ class _Worker:
 
     def _send(self, message: object) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, which its silence tells
+        with suppress(BrokenPipeError):  # the process has ended; the missing answer shows it
             self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
             self._process.stdin.flush()
 

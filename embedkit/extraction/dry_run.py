@@ -80,7 +80,7 @@ def preview(
 
     Raises:
         SourceError: The source can't be listed.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         ValueError: An option is out of its range.
     """
     choice = choose_engine(engine, device, precision, batch_size)

@@ -36,7 +36,7 @@ def backbone_of(
         on_download: Called with file name, bytes downloaded, total bytes.
 
     Raises:
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         StoreFormatError: The store has a setting that this version doesn't know.
         StoreMismatchError: The weights differ from those of the store.
     """
@@ -100,7 +100,7 @@ def embed_likewise(
 
     Raises:
         SourceError: The source can't be listed, or holds no image.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: The weights differ from those of the store.
     """
     return extract(

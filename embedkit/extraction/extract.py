@@ -114,7 +114,7 @@ def extract(
 
     Raises:
         SourceError: The source can't be listed, or holds no image.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: An interrupted run, or the finished store, has other settings.
         StoreLockedError: Another process is writing this store.
         WorkerError: A worker process of a multi-GPU run failed; finished work is kept.

@@ -54,7 +54,7 @@ def cached_features(
         DecodeError: An image can't be read, decoded or embedded.
         SourceError: A file can't be read.
         StoreError: A store can't be written.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
     """
     keys = [_hash(file) for file in files]
     found = _find(folder, set(keys))

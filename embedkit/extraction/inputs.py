@@ -52,7 +52,7 @@ def as_stores(
 
     Raises:
         SourceError: A source can't be listed, or holds no image.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         StoreError: ``keep`` can't be written, or has other settings.
         ValueError: Nothing was given, or ``keep`` and more than one group of images.
     """

@@ -58,7 +58,7 @@ class ExtractResult:
         failed: Images that could not be embedded; the store names each with its reason.
         skipped: Files that aren't images.
         resumed: Images that an earlier run had already done.
-        seconds: Of this run's loop.
+        seconds: Duration of this run's loop, in seconds.
         images_per_second: This run's rate.
     """
 

@@ -126,7 +126,7 @@ def _self_contained(lists: str, count: int, dim: int) -> Iterator[tuple[str, str
 
 
 def num_lists(count: int) -> int:
-    """How many inverted lists suit so many rows: the power of two near four times the root."""
+    """Number of inverted lists for ``count`` rows: the power of two near 4 * sqrt(count)."""
     return int(2 ** min(max(round(math.log2(4 * math.sqrt(max(count, 1)))), 4), 16))
 
 

@@ -85,7 +85,7 @@ def choose_point(
     """The fastest setting that reaches the target recall, or else the one nearest to it.
 
     Args:
-        points: What was measured; at least one.
+        points: Measured settings; at least one.
         recall: Target recall@10.
         latency: Maximum milliseconds per query, if limited; recall takes precedence.
     """

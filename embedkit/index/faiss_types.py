@@ -39,12 +39,12 @@ __all__ = [
 ]
 
 _WIDEST = 4096  # lists, or nodes of a graph, that are looked at for one query
-_BLOCK_VECTORS = 32  # fast-scan codes lie in blocks of so many
+_BLOCK_VECTORS = 32  # block size of fast-scan codes
 
 
 @dataclass(frozen=True, slots=True)
 class SearchParams:
-    """What a search may cost.
+    """Search parameters.
 
     Attributes:
         nprobe: Inverted lists that are scanned, where there are such.
@@ -237,7 +237,7 @@ def _doubling(first: int, last: int) -> Iterator[int]:
 
 
 def set_params(index: faiss.Index, params: SearchParams) -> None:
-    """Sets what a search may cost; candidates are compared anew by faiss only in its own refine."""
+    """Sets the search parameters; faiss reranks candidates only in its own refine index."""
     for layer in layers(index):
         if isinstance(layer, faiss.IndexRefine):
             layer.k_factor = params.k_factor

@@ -81,7 +81,7 @@ def checked_file(folder: Path, entry: FileEntry) -> Iterator[BufferedReader]:
 
 
 def check_size(folder: Path, entry: FileEntry) -> None:
-    """Checks only that a file is there and as long as it was written.
+    """Checks only that a file exists and has the recorded size.
 
     Raises:
         IndexCorruptError: It isn't.

@@ -65,7 +65,7 @@ class ContentWriter:
         """Writes a file.
 
         Args:
-            role: What it is for.
+            role: The role of the file.
             produce: Called with the function that takes the bytes.
         """
         path = self.path(role)
@@ -123,10 +123,10 @@ class ContentReader:
         self.folder, self.manifest, self._check = folder, manifest, check
 
     def checked(self, role: str) -> Path:
-        """The path of a file that is as it was written.
+        """The path of a verified file.
 
         Raises:
-            IndexCorruptError: It isn't there, or isn't as it was written.
+            IndexCorruptError: It is missing or damaged.
         """
         entry = self._entry(role)
         if self._check == "full":

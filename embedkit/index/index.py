@@ -303,7 +303,7 @@ class Index:
         return self._ids.positions(ids)[1]
 
     def open_stores(self) -> tuple[EmbeddingStore, ...]:
-        """Opens the stores that the index was made of; the caller closes them.
+        """Opens the stores that the index was built from; the caller closes them.
 
         Raises:
             IndexFileError: A store is missing.

@@ -60,7 +60,7 @@ def merge_on_disk(
 ) -> None:
     """Joins inverted lists in a file, which ``index`` then maps; memory stays what it was.
 
-    faiss's own joining tells of itself on standard output.
+    faiss's own merge function prints to standard output, so it isn't used.
 
     Args:
         index: Trained and empty.

@@ -51,7 +51,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoreEntry:
-    """A store that an index was made of.
+    """A store that an index was built from.
 
     Attributes:
         path: Where it was, absolute.
@@ -109,7 +109,7 @@ class IndexManifest:
         dim: D, the length of queries.
         count: Rows that were indexed, those removed since among them.
         meta: ``StoreMeta.to_config()`` of the (first) store.
-        files: What a file is for (``index``, ``ids``, …) to the file.
+        files: Role (``index``, ``ids``, …) to file.
         embedkit_version: The version that built the index.
         spec: The requested settings.
         stores: The stores it was built from; empty for format 1.
@@ -153,7 +153,7 @@ class IndexManifest:
 
         Raises:
             IndexFileError: There is none, or one of another format.
-            IndexCorruptError: It isn't as it was written.
+            IndexCorruptError: It is damaged.
         """
         content = _read_json(path)
         if content.get("format") != FORMAT_NAME:

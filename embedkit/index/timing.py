@@ -35,7 +35,7 @@ class Clock:
     """Times searches.
 
     Many queries at once aren't timed as a whole, since each brings pages of the store into memory:
-    finding candidates is, and comparing them anew is taken to cost each the same.
+    finding candidates is, and reranking them is assumed to cost each the same.
     """
 
     def __init__(self, searcher: Searcher, queries: NDArray[np.floating]) -> None:

@@ -83,7 +83,7 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
     Args:
         index: Not yet trained.
         vectors: ``(n, dim)`` a sample, in the index's space.
-        seed: Of k-means.
+        seed: Seed of k-means.
 
     Raises:
         RuntimeError: There are too few rows for the index.

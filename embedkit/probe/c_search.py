@@ -37,7 +37,7 @@ class Swept(NamedTuple):
 
     Attributes:
         c: The C.
-        score: Top-1, mAP or R2; NaN where the held-out images don't tell it.
+        score: Top-1, mAP or R2; NaN where the held-out images leave it undefined.
         loss: Mean log loss, or mean squared error: decides between equal scores.
     """
 
@@ -82,7 +82,7 @@ def fit_linear(
             out. If it is all of them, C is 1.
         cs: The values to try, ascending: each fit begins where the one before ended. A single one
             is taken as it is.
-        max_iterations: Of each fit.
+        max_iterations: Maximum iterations per fit.
     """
     known = torch.from_numpy(np.ascontiguousarray(targets.values)).to(features.axes.device)
     make = RidgeProblem if targets.task == "regression" else LogisticProblem

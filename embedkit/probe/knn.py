@@ -124,7 +124,7 @@ def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArr
 
     Args:
         found: The nearest rows, as many as the largest k.
-        targets: Of the N training rows.
+        targets: Targets of the N training rows.
         ks: Ascending.
 
     Yields:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LEAK_THRESHOLD", "ImageHashes", "Leaks", "find_leaks"]
 
 LEAK_THRESHOLD = 0.95
-"""The cosine from which on deduplication takes two images for copies by default."""
+"""Minimum cosine at which deduplication treats two images as near-duplicates by default."""
 
 _SHOWN = 10
 
@@ -46,8 +46,8 @@ class Leaks:
 
     Attributes:
         images: Test images with a near-duplicate among the training images, by any criterion.
-        same_bytes: Of these, images of the same bytes.
-        same_phash: Of these, images of the same perceptual hash.
+        same_bytes: Of these, images with identical bytes.
+        same_phash: Of these, images with an identical perceptual hash.
         similar: Of these, images whose cosine is at least ``threshold``.
         threshold: Minimum cosine of near-duplicates.
         examples: Test row, nearest training row, cosine: the closest few.
@@ -75,8 +75,8 @@ def find_leaks(
     Args:
         test: Q rows of unit length.
         training: N rows of unit length.
-        test_hashes: Of the test images.
-        training_hashes: Of the training images.
+        test_hashes: Hashes of the test images.
+        training_hashes: Hashes of the training images.
         threshold: Minimum cosine of near-duplicates.
         device: Where cosines are computed.
     """

@@ -55,7 +55,7 @@ def measure_classes(
         top: ``(n, 5)`` class numbers, best first (fewer columns where there are fewer classes).
         truth: ``(n,)`` class numbers.
         classes: C.
-        seed: Of the bootstrap, which draws anew within each class.
+        seed: Seed of the bootstrap, which resamples within each class.
     """
     right = top[:, 0] == truth
     found = {"top1": _share(right)}
@@ -106,7 +106,7 @@ def measure_labels(
     Args:
         scores: ``(n, C)``.
         truth: ``(n, C)`` 0 and 1; labels that no image has are left out.
-        seed: Of the bootstrap over images.
+        seed: Seed of the bootstrap over images.
     """
 
     def mean(rows: NDArray[np.intp]) -> float:
@@ -123,7 +123,7 @@ def measure_numbers(
     Args:
         predicted: ``(n,)``.
         truth: ``(n,)``.
-        seed: Of the bootstrap over images.
+        seed: Seed of the bootstrap over images.
     """
     predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
 

@@ -70,7 +70,7 @@ def predict(
         StoreMismatchError: A store has other embedding settings than the training store.
         IndexMismatchError: The weights here aren't those that the probe names.
         SourceError: A source can't be opened.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         ValueError: ``k < 1``, or nothing was given.
     """
     if k < 1:

@@ -236,7 +236,7 @@ def _tables(result: ProbeResult) -> Iterator[FigureTable]:
             ["-" if isnan(value) else f"{value:.4g}" for value in one.values()]
             for one in last.tried
         ]
-        yield FigureTable("What was chosen from, on training images", columns, tried)
+        yield FigureTable("Candidates and their scores on training images", columns, tried)
 
 
 def _cells(one: Measure) -> tuple[str, ...]:

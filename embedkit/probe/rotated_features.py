@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Features"]
 
-_DOUBLE_VALUES = 2**22  # up to so many features, float64 costs next to nothing
+_DOUBLE_VALUES = 2**22  # up to this many features, float64 costs almost nothing
 _LEAST_VARIANCE = 1e-10  # of the largest
 _BLOCK_VALUES = 2**24  # of a block of features or of logits: 64 MiB of float32
 
@@ -38,7 +38,7 @@ class Features:
         mean: ``(D,)`` float64 of all n.
         axes: ``(D, r)`` float64, the covariance's eigenvectors; r is at most n - 1 and D.
         variances: ``(r,)`` float64, its eigenvalues.
-        dtype: Of the arithmetic: float64 for small n * D, else float32.
+        dtype: Data type of the computation: float64 for small n * D, else float32.
         is_kept: Whether ``blocks`` gives features in these axes, ``(m, r)``, or as they are,
             ``(m, D)``.
     """

@@ -121,8 +121,8 @@ class ProbeResult:
         unlabelled: Images without a label, which were left out.
         runs: One for each split.
         probe: The probe of the last split.
-        confusion: Of the last split: ``(C, C)`` counts, a row a true class; None without classes.
-        mistakes: Of the last split.
+        confusion: ``(C, C)`` counts of the last split (rows: true class); None without classes.
+        mistakes: Mistakes of the last split.
         test_ids: Ids of its test images.
     """
 

@@ -76,7 +76,7 @@ def read_targets(
         labels: A CSV or Parquet file of labels, by id, by path below the store's source, or by
             name in an archive; None takes those in the store.
         label_column: Its column; None takes ``label``.
-        trains: Whether a probe is to learn from them, so that there must be something to tell.
+        trains: Whether a probe trains on them; then they must not all be equal.
 
     Raises:
         EmbedkitError: There are no labels, or they aren't what the task needs.

@@ -26,7 +26,7 @@ class CopyFigure:
         picture: The image.
         facts: Its size, dimensions and format.
         is_keeper: Whether it is the one to keep.
-        score: Of the pair that says it is a copy; None for the keeper.
+        score: Score of the pair that links it to the group; None for the kept image.
         reason: Why it counts as a copy.
         badge: A word that sets it apart, as the store that it lies in; or nothing.
     """
@@ -41,7 +41,7 @@ class CopyFigure:
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """A group of copies.
+    """A group of near-duplicates.
 
     Attributes:
         name: What it is called.
@@ -81,7 +81,7 @@ class CopyPage:
         title: The page's title.
         facts: Names and values of what was done.
         notes: What to know when reading it.
-        groups: Groups of copies.
+        groups: Groups of near-duplicates.
         leaks: Tables of leaks.
     """
 
@@ -101,7 +101,7 @@ def write_copies(path: Path, page: CopyPage) -> Path:
 
     Args:
         path: The file; an existing one is replaced atomically.
-        page: What it shows. Names may be any text: they are escaped.
+        page: Its content; all text is escaped.
 
     Returns:
         ``path``.

@@ -42,7 +42,7 @@ def write_gallery(path: Path, gallery: Gallery) -> Path:
 
     Args:
         path: The file; an existing one is replaced atomically.
-        gallery: What it shows. Names may be any text: they are escaped.
+        gallery: Its content; all text is escaped.
 
     Returns:
         ``path``.

@@ -69,7 +69,7 @@ class SearchExample:
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """One image of a group of copies.
+    """One image of a group of near-duplicates.
 
     Attributes:
         picture: The image.
@@ -122,12 +122,12 @@ class Gallery:
         title: The page's title.
         facts: Names and values of what was done.
         images: Images with their classes.
-        images_left_out: How many more there are that are not shown.
+        images_left_out: Number of images that are not shown.
         searches: Search examples.
-        groups: Groups of copies.
+        groups: Groups of near-duplicates.
         failures: Images that could not be embedded.
         failures_note: A remark on the failures.
-        searches_left_out: How many more searches there are that are not shown.
+        searches_left_out: Number of searches that are not shown.
         shelves: Parts with headings of their own.
     """
 

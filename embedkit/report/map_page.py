@@ -31,14 +31,14 @@ OTHER_COLOR = "#9aa0a6"
 
 @dataclass(frozen=True, slots=True)
 class MapPage:
-    """What a map shows.
+    """The content of a map.
 
     Attributes:
         title: The page's title.
         facts: Names and values of what was done.
         points: ``(n, 2)`` in the unit square.
         groups: ``(n,)`` numbers of ``names``; -1 for the rest.
-        names: Of the groups that have a colour.
+        names: Names of the groups that have a colour.
         ids: n ids; any text.
         words: n labels or classes, empty where there is none.
         thumbnails: Id to ``data:`` URI, of ``thumbnail``, for some of the images.
@@ -61,7 +61,7 @@ def write_map(path: Path, page: MapPage) -> Path:
 
     Args:
         path: The file; an existing one is replaced atomically.
-        page: What it shows. Names may be any text: they are escaped.
+        page: Its content; all text is escaped.
 
     Returns:
         ``path``.

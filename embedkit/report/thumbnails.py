@@ -47,7 +47,7 @@ def thumbnails(
         root: The folder that relative ids are below, if they are taken for paths.
         hashes: SHA-256 of each id's encoded image: one of other bytes isn't shown. None shows what
             there is.
-        max_bytes: No more thumbnails are made when they have so many bytes; None makes all.
+        max_bytes: Stop when the thumbnails reach this total size; None makes all.
 
     Returns:
         ``data:`` URIs of the images that were tried; empty for one that can't be read or decoded

@@ -33,7 +33,7 @@ class SearchPage:
     many queries it leaves out.
 
     Args:
-        index: What is searched.
+        index: The index.
         images: The sources that its images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
 

@@ -33,7 +33,7 @@ _RUN, _KEY = "run.json", "embedkit"
 
 @dataclass(frozen=True, slots=True)
 class GraphCounts:
-    """What a run did.
+    """Counts of a run.
 
     Attributes:
         neighbors: Lines of the table.
@@ -45,7 +45,7 @@ class GraphCounts:
 
 
 def digest_of_index(index: Index) -> str:
-    """SHA-256 (hex) of an open index's manifest, which stands for all that is in it."""
+    """SHA-256 (hex) of an open index's manifest, which covers its whole content."""
     return hashlib.sha256(index.manifest.to_json()).hexdigest()
 
 

@@ -156,7 +156,7 @@ def _is_literal(spec: str) -> bool:
 
 
 def _is_folder(path: str) -> bool:
-    """Tell whether an entry is a folder; of URLs only the trailing slash tells, at no cost."""
+    """Tell whether an entry is a folder; for URLs by the trailing slash, without a request."""
     if storage.local_path(path) is None:
         return path.endswith("/")
     try:

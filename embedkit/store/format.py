@@ -295,7 +295,7 @@ def _join_labels(blocks: Sequence[RowBlock]) -> list[bytes]:
 
 
 def in_blocks(parts: Iterable[RowBlock], rows: int = BLOCK_ROWS) -> Iterator[RowBlock]:
-    """Cuts a stream of row blocks anew, into blocks of exactly ``rows`` (the last may be less)."""
+    """Regroups a stream of row blocks into blocks of exactly ``rows`` (the last may be smaller)."""
     waiting: list[RowBlock] = []
     held = 0
     for part in parts:

@@ -25,7 +25,7 @@ class CachedFiles:
     Attributes:
         folder: The cache folder; created if missing.
         key: Decides what is in the files.
-        suffixes: Of the files, without the dot.
+        suffixes: Suffixes of the files, without the dot.
     """
 
     folder: Path

@@ -75,7 +75,7 @@ class Evaluation:
         top5: Share of images whose class is among the five most probable.
         unlabelled: Images whose class is unknown; they don't count.
         failed: Images that could not be embedded; they don't count either.
-        classes: Of each class that has images, in the head's order.
+        classes: Results per class that has images, in the head's order.
     """
 
     meta: StoreMeta

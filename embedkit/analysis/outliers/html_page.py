@@ -28,7 +28,7 @@ def write_outliers_page(
     """Writes outliers as one HTML file; thumbnails come from the images, where they still are.
 
     Args:
-        found: Of ``find_outliers``.
+        found: Result of ``find_outliers``.
         path: The file; an existing one is replaced atomically.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.

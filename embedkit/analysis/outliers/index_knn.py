@@ -42,8 +42,8 @@ def indexed_others(
         among the exact neighbours, of 200 images drawn at random.
 
     Raises:
-        IndexMismatchError: The index holds other images, or was made of other embeddings, or finds
-            fewer than k neighbours of an image.
+        IndexMismatchError: The index holds other images or embeddings, or finds fewer than k
+            neighbours of an image.
         StoreError: A row isn't finite.
     """
     count = len(store)

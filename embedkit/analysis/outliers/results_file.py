@@ -35,7 +35,7 @@ def write_outliers(
     """Writes outliers as CSV, JSON lines or Parquet: one line per image and kind, worst first.
 
     Args:
-        found: Of ``find_outliers``.
+        found: Result of ``find_outliers``.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
         overwrite: Replace a file that exists.
 

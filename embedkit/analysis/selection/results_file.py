@@ -65,7 +65,7 @@ def write_selection(
     that ids are read once, in bounded memory. ``rank`` says how good an image is for its class.
 
     Args:
-        selection: Of ``select``.
+        selection: Result of ``select``.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
         overwrite: Replace a file that exists.
 
@@ -109,7 +109,7 @@ def write_webdataset(
     each sample's key the classes it is selected for, with scores.
 
     Args:
-        selection: Of ``select``, from stores of tar shards.
+        selection: Result of ``select``, from stores of tar shards.
         output: The file.
         overwrite: Replace a file that exists.
 

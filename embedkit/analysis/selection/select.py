@@ -107,7 +107,7 @@ def select(
     Raises:
         StoreError: A store can't be read, has no head that applies, or holds a row that isn't
             finite.
-        StoreMismatchError: The stores were embedded in different ways.
+        StoreMismatchError: The stores have different embedding settings.
         ValueError: A number is out of its range, there is no such class, or a store is given
             twice.
 

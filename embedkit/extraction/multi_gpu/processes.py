@@ -35,7 +35,7 @@ def run_processes(
     Args:
         tasks: What each is to do.
         stop: When set, all stop in good order.
-        on_progress: Called with a task's place and what its process tells of its progress.
+        on_progress: Called with a task's number and its progress message.
 
     Raises:
         WorkerError: A process failed; the others were stopped in good order.
@@ -117,7 +117,7 @@ def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
     try:
         process.stdin.write(line)
         process.stdin.flush()
-    except BrokenPipeError:  # it has ended, which its stdout tells
+    except BrokenPipeError:  # the process has ended; its closed stdout shows it
         return
 
 

@@ -49,7 +49,7 @@ class Entry:
     Attributes:
         name: Without the folder.
         is_folder: Whether it can be listed in turn.
-        nbytes: Its size, where the listing tells.
+        nbytes: Its size, if the listing has it.
     """
 
     name: str
@@ -268,7 +268,7 @@ def open_random(url: str) -> BinaryIO:
     filesystem, path = _filesystem(url)
     size = _retry(lambda: filesystem.info(path))["size"]
     if size is None:
-        raise OSError(errno.ENOTSUP, "the server doesn't tell the size: download this file first")
+        raise OSError(errno.ENOTSUP, "the server doesn't report the size: download this file first")
     return io.BufferedReader(_RangeFile(url, int(size)), _BUFFER)
 
 
