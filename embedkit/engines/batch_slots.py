@@ -60,7 +60,7 @@ class BatchSlot(ABC):
             self._compute()
             self._fetch()
         finally:
-            # After an error too: the next caller must find nothing under way in this memory.
+            # After an error too: no operation may still use this memory for the next caller.
             self._wait()
         rows: NDArray[np.float32] = self.fetched.numpy().copy()
         return rows
@@ -153,6 +153,6 @@ def open_slots(
         except torch.OutOfMemoryError:
             if step.part == 1:
                 raise
-        gc.collect()  # the failed attempt may hang together in circles
+        gc.collect()  # frees reference cycles of the failed attempt
         give_back()
         step.halve()

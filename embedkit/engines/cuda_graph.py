@@ -86,7 +86,9 @@ class CudaCompute:
                 raise exc.__context__ from None
             self.graph = False
             reason = str(exc).partition("\n")[0]
-            _log.warning("no CUDA graph of this network, its kernels run singly: %s", reason)
+            _log.warning(
+                "no CUDA graph for this network, launching its kernels one by one: %s", reason
+            )
             return launch
         return graph.replay
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GATE", "Fidelity", "measure_fidelity"]
 
-_TIE = 1e-6  # two neighbours as near as that are one: copies of an image
+_TIE = 1e-6  # neighbours with cosines this close count as the same: identical images
 
 
 @dataclass(frozen=True, slots=True)

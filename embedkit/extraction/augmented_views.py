@@ -93,7 +93,7 @@ def embed_views(
         for batch, (kept, found) in stack.enter_context(closing(embedded)):
             for name, view in views.items():
                 view[kept] = found[name]
-            report("embedding mirrored and turned", batch[-1][0] + 1, len(store))
+            report("embedding flipped and rotated", batch[-1][0] + 1, len(store))
     return dict(views)
 
 
@@ -119,7 +119,7 @@ def _embed(
     for row, name in batch:
         try:
             images.append(load(encoded(name), name).pixels)
-        except DecodeError:  # moved or damaged since; it keeps its rows of zeros
+        except DecodeError:  # moved or damaged since; its rows stay zeros
             continue
         rows.append(row)
     nothing = np.empty((0, engine.feature_dim), np.float32)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoints", "FrozenRun"]
 
-_SAVE_SECONDS = 10.0  # the most work that a kill can cost
+_SAVE_SECONDS = 10.0  # maximum work lost by a kill
 
 
 @dataclass(frozen=True, slots=True)

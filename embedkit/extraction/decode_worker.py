@@ -27,7 +27,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent ends it, by closing stdin
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # nothing else is to get among the answers
+    os.dup2(2, 1)  # keeps other output out of the answer stream
     config = json.loads(commands.readline())
     shared = np.frombuffer(mmap.mmap(config["memory"], 0), np.uint8).reshape(config["shape"])
     policy = DecodePolicy.from_config(config["policy"])

@@ -39,9 +39,9 @@ __all__ = ["DecodeWorkers", "open_decode_workers"]
 
 _CHUNK = 16  # images per message
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
-_ATTEMPTS = 3  # before an image that crashes its worker is given up
-_FEW_CORES = 4  # which threads of one process keep busy
-_FEW_IMAGES = 10_000  # threads have them decoded before processes have started
+_ATTEMPTS = 3  # attempts before an image that crashes its worker fails
+_FEW_CORES = 4  # up to this many, threads of one process suffice
+_FEW_IMAGES = 10_000  # up to this many, threads finish before processes have started
 
 
 def open_decode_workers(
@@ -151,7 +151,7 @@ class DecodeWorkers:
         try:
             return self._ask(slot, start, records)
         except _CrashedError:
-            # One of these images did it; each is tried alone to find out which.
+            # One of these images crashed the worker; each is retried alone to find it.
             return [
                 self._load_alone(slot, start + place, record)
                 for place, record in enumerate(records)

@@ -77,6 +77,6 @@ def as_stores(
 
 def _embed(images: list[str], store: Path, settings: dict[str, Any]) -> list[ImageFailure]:
     if not extract(images, store, **settings).complete:
-        raise StoreError(f"{store}: stopped before its end; run the same command again to go on")
+        raise StoreError(f"{store}: stopped before its end; run the same command again to resume")
     with EmbeddingStore.open(store) as opened:
         return list(opened.failures())

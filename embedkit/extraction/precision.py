@@ -92,7 +92,7 @@ def _try(
 ) -> tuple[Engine, dict[str, Any]]:
     """Opens the engine in the requested precision; for ``auto``, in bf16 if it passes."""
     precision: Literal["bf16", "int8"] = "int8" if choice.precision == "int8" else "bf16"
-    if not len(probe):  # nothing to measure: every image that was tried is damaged
+    if not len(probe):  # nothing to measure: every probe image is damaged
         engine = _open(backbone, choice, "fp32" if choice.precision == "auto" else precision, probe)
         return engine, engine.to_config()
     with _open(backbone, choice, "fp32") as exact:
@@ -149,7 +149,7 @@ def _probe(plan: Plan, load: ImageLoader) -> NDArray[np.uint8]:
         def pixels(record: ImageRecord) -> NDArray[np.uint8] | None:
             try:
                 return None if record.problem else load(reader.read(record), record.id).pixels
-            except DecodeError:  # the run itself will meet it again, and record it
+            except DecodeError:  # the run itself will record the failure
                 return None
 
         loaded = in_order(pixels, plan.sample(PROBE_IMAGES), usable_cores())

@@ -212,7 +212,7 @@ def _right(found: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]) -> int
             try:
                 right += sha256(reader.read(found[name])).digest() == hashes[name]
             except DecodeError:
-                continue  # it is none of them
+                continue  # not a match
     return right
 
 

@@ -84,7 +84,7 @@ class Addition:
     def _refuse(self, before: IndexManifest, entries: Sequence[StoreEntry]) -> None:
         if adds_at_once(self._reader.index("trained")):
             raise IndexFileError(
-                f"{self._reader.folder}: faiss adds nothing to a {before.factory} that is built; "
+                f"{self._reader.folder}: faiss can't add rows to a built {before.factory}; "
                 "build it again with all stores"
             )
         present = {entry.fingerprint for entry in before.stores}

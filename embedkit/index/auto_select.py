@@ -18,9 +18,9 @@ __all__ = ["BUILD_BYTES", "Choice", "choose", "divisor_near", "num_lists"]
 BUILD_BYTES = 512 * 2**20
 """Memory of a build besides the index: the process, the sample, buffers."""
 
-_FLAT_MS = 10.0  # an exact search may take so long if nothing is said
-_SCAN_BYTES_PER_MS = 8e6  # what one query reads of memory in a millisecond
-_FEW = 1000  # rows; below, nothing can be trained
+_FLAT_MS = 10.0  # default maximum time of an exact search
+_SCAN_BYTES_PER_MS = 8e6  # memory that one query scans per millisecond
+_FEW = 1000  # rows; fewer can't train an index
 _GRAPH_ROWS = 20_000_000  # above, building a graph takes days
 
 

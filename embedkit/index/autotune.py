@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["choose_point", "exact_point", "measure_frontier", "needs_tuning"]
 
 _FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
-_DOUBT = 0.005  # recall of other queries may be less by so much
-_ENOUGH = 0.999  # recall from which a wider search isn't worth measuring
+_DOUBT = 0.005  # margin: recall of other queries may be lower by this much
+_ENOUGH = 0.999  # recall above which a wider search isn't measured
 
 
 def needs_tuning(index: faiss.Index, *, rerank: bool) -> bool:
@@ -116,7 +116,7 @@ def _measure_width(
         best = -np.sort(-scores[:, : TUNED_K if own_refine else TUNED_K * factor], axis=1)
         recall = recall_at(TUNED_K, best, true)
         if recall == last:
-            return  # more candidates bring nothing here
+            return  # more candidates don't improve recall
         last = recall
         first = round(recall_at(1, best, true), 4)
         yield OperatingPoint(params, first, round(recall, 4), math.nan, batch_ms)

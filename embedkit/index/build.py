@@ -67,7 +67,7 @@ def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> No
     if begun is not None and partial.is_begun and not overwrite:
         differing = sorted(key for key in config if config[key] != begun.get(key))
         raise IndexFileError(
-            f"{partial.folder}: holds the beginning of another index ({', '.join(differing)} "
+            f"{partial.folder}: holds an unfinished build of another index ({', '.join(differing)} "
             "differ); repeat the first settings, or start again with overwrite=True"
         )
     partial.clear()

@@ -38,7 +38,7 @@ __all__ = [
     "transformed",
 ]
 
-_WIDEST = 4096  # lists, or nodes of a graph, that are looked at for one query
+_WIDEST = 4096  # maximum number of lists or graph nodes visited per query
 _BLOCK_VECTORS = 32  # block size of fast-scan codes
 
 

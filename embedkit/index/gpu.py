@@ -57,7 +57,7 @@ def adding_to(
         by_id = is_mergeable(index)
         yield index.add_with_ids if by_id else lambda vectors, _: index.add(vectors)
         return
-    if not is_mergeable(index):  # fast-scan lists must choose for themselves
+    if not is_mergeable(index):  # fast-scan indexes assign vectors to lists themselves
         with nullcontext() if ivf.by_residual else _quantizer_on_gpus(ivf):
             yield lambda vectors, _: index.add(vectors)
         return

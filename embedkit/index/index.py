@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Index"]
 
-_OPENINGS = 5  # how often opening may meet a change of the index
+_OPENINGS = 5  # attempts to open an index that is being changed
 
 
 class Index:

@@ -73,6 +73,6 @@ def refuse_other_queries(path: Path, metric: Metric, mine: StoreMeta, other: Sto
     )
     if listed:
         raise IndexMismatchError(
-            f"{path}: the queries were embedded otherwise ({listed}); embed "
-            "them as the index was, or build an index of their kind"
+            f"{path}: the queries have other embedding settings ({listed}); embed "
+            "them with the settings of the index, or build an index with theirs"
         )

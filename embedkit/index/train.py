@@ -110,7 +110,7 @@ def warn_of_few(index: faiss.Index, count: int) -> None:
     """Warns if the inverted lists of an index were trained on few rows."""
     ivf = ivf_of(index)
     if ivf is not None and count < MIN_PER_CENTROID * ivf.nlist:
-        _log.warning("%d rows are few to train %d inverted lists on", count, ivf.nlist)
+        _log.warning("%d rows are too few to train %d inverted lists well", count, ivf.nlist)
 
 
 def _work(index: faiss.Index, vectors: NDArray[np.float32]) -> float:

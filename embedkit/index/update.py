@@ -93,7 +93,7 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
         IndexFileError: Another process does, or the index can't be changed.
     """
     respect_cores()
-    IndexManifest.read(path / MANIFEST)  # before a working folder is made for nothing
+    IndexManifest.read(path / MANIFEST)  # fails before a working folder is created
     with PartialIndex.locked(path) as partial:
         manifest = IndexManifest.read(path / MANIFEST)
         if "trained" not in manifest.files:
@@ -101,7 +101,7 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
         begun = partial.plan()
         if begun and partial.is_begun and not begun.get("generation"):
             raise IndexFileError(
-                f"{path}: another index is half built in its place; finish that, or remove "
+                f"{path}: another index build is unfinished there; finish it, or remove "
                 f"{partial.folder}"
             )
         tidy(path, manifest)

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Space", "Whitening", "learn_whitening"]
 
-_MIN_VARIANCE_RATIO = (
-    1e-6  # of the largest variance: directions below it hold rounding, not content
-)
+_MIN_VARIANCE_RATIO = 1e-6  # to the largest variance; directions below it are rounding noise
 _BLOCK = 8192
 
 

@@ -44,7 +44,7 @@ class PartialIndex:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output.with_name(output.name + ".partial")
-        self._discarded = False  # by now the next writer may have made it anew
+        self._discarded = False  # if True, the next writer may have recreated the folder
 
     @classmethod
     @contextmanager
@@ -142,7 +142,7 @@ class PartialIndex:
         self._discarded = True
         self.clear()
         (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # another's file lies in it, or the next writer has taken it up
+        with suppress(OSError):  # it holds another file, or the next writer uses it already
             self.folder.rmdir()
 
     def move(self, name: str, target: Path) -> None:

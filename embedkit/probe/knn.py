@@ -23,7 +23,7 @@ __all__ = ["KS", "Nearest", "nearest", "votes"]
 KS = (5, 10, 20, 50, 100, 200)
 """As in Caron et al. 2021, arXiv 2104.14294."""
 
-_QUERIES, _TRAINING = 1024, 16384  # rows a block; their similarities are 64 MiB
+_QUERIES, _TRAINING = 1024, 16384  # rows per block; their similarities are 64 MiB
 _MULTIPLE = 16  # of rows: those of a product's every part go through the same kernel
 _TIED = 128  # rows at a time
 

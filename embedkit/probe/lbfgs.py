@@ -16,7 +16,7 @@ __all__ = ["Minimum", "minimize"]
 
 _HISTORY = 10
 _ARMIJO, _CURVATURE = 1e-4, 0.9
-_MOST_STEPS = 20  # of one line search
+_MAX_STEPS = 20  # of one line search
 
 
 class Minimum(NamedTuple):
@@ -104,7 +104,7 @@ def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[
     slope = float((here.gradient * direction).sum())
     low, high, length = 0.0, float("inf"), 1.0
     best: _Point | None = None
-    for calls in range(1, _MOST_STEPS + 1):
+    for calls in range(1, _MAX_STEPS + 1):
         at = here.at + length * direction
         there = _Point(at, *function(at))
         if there.value > here.value + _ARMIJO * length * slope:
@@ -114,4 +114,4 @@ def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[
         else:
             return there, calls
         length = (low + high) / 2 if high < float("inf") else 2 * low
-    return best, _MOST_STEPS
+    return best, _MAX_STEPS

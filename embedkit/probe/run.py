@@ -329,8 +329,8 @@ def _warn(runs: Sequence[ProbeRun]) -> None:
     if leaking:
         worst = max(run.leaks.images for run in runs if run.leaks)
         _log.warning(
-            "%s of the test images have a copy among the training images (up to %.1f%% of a "
-            "split): figures on them are too good; remove the copies first",
+            "%s of the test images have a near-duplicate among the training images (up to "
+            "%.1f%% of a split), which inflates the results; remove the near-duplicates first",
             f"{worst:,}",
             100 * leaking,
         )

@@ -133,9 +133,9 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
 
 def _check_names(names: tuple[str, ...], task: Task, where: str) -> None:
     if task == "classes" and len(names) < 2:
-        raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to tell")
+        raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to learn")
     if not names:
-        raise EmbedkitError(f"{where}: no image has a label: nothing to tell")
+        raise EmbedkitError(f"{where}: no image has a label: nothing to learn")
 
 
 def _parse(

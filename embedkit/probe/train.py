@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Examined", "ProbeSettings", "train_knn", "train_linear"]
 
 _HELD_OUT = 0.2
-_MOST_QUERIES = 10_000  # that choose k
+_MOST_QUERIES = 10_000  # training images used to choose k
 _SCORED_ROWS = 4096
 
 

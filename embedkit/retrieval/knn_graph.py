@@ -163,7 +163,7 @@ class Graph:
         self.clear()
         self._discarded = True
         (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
+        with suppress(OSError):  # the next writer uses it already, or it holds another file
             self.folder.rmdir()
 
     def _join(self, parts: Sequence[Path]) -> int:

@@ -64,7 +64,7 @@ class PartialStore:
             partial._tidy()
             yield partial
         finally:
-            # Where the folder was removed, the next writer may have made it anew by now.
+            # If the folder was removed, the next writer may have recreated it by now.
             if partial._lock_file() == mine and not partial._is_begun():
                 partial.discard()
             lock.release()
@@ -171,7 +171,7 @@ class PartialStore:
         """Removes the folder; the plan first, so that no partial run remains."""
         self.clear()
         (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
+        with suppress(OSError):  # the next writer uses it already, or it holds another file
             self.folder.rmdir()
 
     def clear(self) -> None:

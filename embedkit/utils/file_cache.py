@@ -73,7 +73,7 @@ class CachedFiles:
                 for suffix in (*self.suffixes, "json"):  # the hashes last
                     _member(stem, suffix).replace(_member(self.folder / self.key, suffix))
         except OSError as exc:
-            _log.info("nothing can be kept in %s: %s", self.folder, exc.strerror or exc)
+            _log.info("can't write the cache folder %s: %s", self.folder, exc.strerror or exc)
             return False
         return True
 

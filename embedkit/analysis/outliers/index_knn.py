@@ -78,8 +78,8 @@ def _others(
         others = [name for name in names if name != own][:k]
         if len(others) < k:
             raise IndexMismatchError(
-                f"{index.path}: finds fewer than {k} neighbours of {own}: ask for fewer, let it "
-                "search deeper, or do without the index"
+                f"{index.path}: finds fewer than {k} neighbours of {own}: lower k, let it "
+                "search deeper, or search without the index"
             )
         for name in others:
             if name not in numbers:

@@ -55,8 +55,8 @@ def run_processes(
     if failed is not None:
         place, reason = failed
         raise WorkerError(
-            f"the process on {tasks[place].choice.device} failed ({reason}); what was done is "
-            "kept: run the same command again to go on"
+            f"the process on {tasks[place].choice.device} failed ({reason}); finished work "
+            "is kept: run the same command again to resume"
         )
 
 

@@ -81,7 +81,7 @@ def _main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the parent asks for an orderly end
     logging.getLogger("embedkit").setLevel(logging.ERROR)  # the parent has logged all this
     messages = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nothing else is to get among the messages
+    os.dup2(2, 1)  # keeps other output out of the message stream
     commands = os.fdopen(os.dup(0), "rb", buffering=0)  # a buffer's lock could be held at the end
     task = WorkerTask.from_config(json.loads(commands.readline()))
     if task.cores:
