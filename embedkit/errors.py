@@ -1,4 +1,4 @@
-"""Every error that embedkit raises on purpose.
+"""The exceptions that embedkit raises.
 
 ::
 
@@ -9,19 +9,19 @@
     │  ├─ UnknownBackboneError     no such name: name, suggestions
     │  └─ WeightsError             weights missing, damaged, or of another network
     ├─ StoreError
-    │  ├─ StoreMismatchError       made by another backbone, weights or preprocessing: differences
+    │  ├─ StoreMismatchError       created with different settings: differences
     │  ├─ StoreFormatError         not an embedkit store, or of a newer format
     │  ├─ StoreCorruptError        a checksum or a count is wrong
     │  └─ StoreLockedError         another process is writing
     ├─ IndexFileError
-    │  ├─ IndexMismatchError       the query was embedded otherwise than the index
+    │  ├─ IndexMismatchError       query embedded with other settings than the index
     │  └─ IndexCorruptError        the index's hash is wrong
     ├─ DedupError                  a folder of duplicates, a plan or a journal can't be used
     ├─ WorkerError                 a process of a run on several devices failed
     └─ MissingExtraError           also an ImportError; names the pip command
 
-Bad arguments stay ``ValueError``. A message is one line: what is wrong with which file, and the way
-out.
+Invalid arguments raise ``ValueError``. Every message is one line: the file, what is wrong with it,
+and what to do.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class DecodeError(EmbedkitError):
 
 
 class BackboneError(EmbedkitError):
-    """A backbone can't be built or used as asked."""
+    """A backbone can't be built, or can't be used with these settings."""
 
 
 class UnknownBackboneError(BackboneError):
     """There is no backbone of that name.
 
     Attributes:
-        name: The name that was asked for.
+        name: The requested name.
         suggestions: The known names nearest to it, best first.
     """
 
@@ -111,7 +111,7 @@ class StoreError(EmbedkitError):
 
 
 class StoreMismatchError(StoreError):
-    """Two stores, or a store and a run, were made in different ways.
+    """Two stores, or a store and a run, have different settings.
 
     Attributes:
         differences: Setting name to its two values, ``(in the store, now)``.
@@ -125,8 +125,8 @@ class StoreMismatchError(StoreError):
         way_out: str = "repeat the first settings, write to another file, or start again with "
         "overwrite=True",
     ) -> None:
-        told = "; ".join(f"{key}: {old} != {new}" for key, (old, new) in differences.items())
-        super().__init__(f"{path}: made otherwise than asked now ({told}); {way_out}")
+        changes = "; ".join(f"{key}: {old} != {new}" for key, (old, new) in differences.items())
+        super().__init__(f"{path}: was created with different settings ({changes}); {way_out}")
         self.differences = dict(differences)
 
 
@@ -147,7 +147,7 @@ class IndexFileError(EmbedkitError):
 
 
 class IndexMismatchError(IndexFileError):
-    """The queries were embedded otherwise than the index."""
+    """The queries have other embedding settings than the index."""
 
 
 class IndexCorruptError(IndexFileError):

@@ -31,7 +31,7 @@ def precision_recall(
     """Precision and recall at every threshold of the scores.
 
     Args:
-        scores: ``(n,)``, higher means likelier; equal scores share one threshold.
+        scores: ``(n,)``, higher means more probable; equal scores share one threshold.
         is_positive: ``(n,)`` bool.
         positives: Total number of positives, if some have no score; None counts those given.
         weights: ``(n,)`` number of pairs that each score stands for; None means 1 each.
@@ -106,7 +106,7 @@ def recall_at_precision(
     Args:
         scores: As ``precision_recall``'s.
         is_positive: As ``precision_recall``'s.
-        precision: The least precision, above 0 and at most 1.
+        precision: Minimum precision, above 0 and at most 1.
         positives: As ``precision_recall``'s.
         weights: As ``precision_recall``'s.
 
@@ -140,9 +140,9 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22
     (1927).
     """
-    share, spread = hits / count, _Z * _Z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    share, z2_n = hits / count, _Z * _Z / count
+    middle = (share + z2_n / 2) / (1 + z2_n)
+    half = _Z * sqrt(share * (1 - share) / count + z2_n / (4 * count)) / (1 + z2_n)
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 

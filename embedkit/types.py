@@ -1,4 +1,4 @@
-"""The plain data that the stages hand to each other."""
+"""Plain data types that the stages of the pipeline exchange."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What is kept of an image beside its embedding.
+    """The stored facts of an image besides its embedding.
 
     Attributes:
         width: Pixels, as displayed (after EXIF orientation).
@@ -86,7 +86,7 @@ class ImageFailure:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The classifier that was split off a backbone.
+    """The classifier of a backbone.
 
     ``logits = embeddings @ weight.T + bias`` for avg-pooled, unnormalised embeddings.
 
@@ -105,7 +105,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingBatch:
-    """A run of rows of a store.
+    """Consecutive rows of a store.
 
     Attributes:
         start: Row number of the first row.
@@ -120,7 +120,7 @@ class EmbeddingBatch:
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """What a search found, best first. Higher scores are closer.
+    """The neighbours that a search found, best first. Higher scores are closer.
 
     Attributes:
         ids: Q tuples of at most k ids.
@@ -133,11 +133,11 @@ class Neighbors:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What was found for each query.
+    """The results of a search, per query.
 
     Attributes:
         queries: Q ids of the queries, in the order in which they were given.
-        neighbors: Of each query, best first.
+        neighbors: Neighbours per query, best first.
         failures: Queries that could not be searched with; they are not among ``queries``.
     """
 

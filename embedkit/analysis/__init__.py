@@ -1,1 +1,1 @@
-"""What a store says of its images: classes, selections, outliers, maps."""
+"""Analyses of a store: classification, selection, outliers, maps."""

@@ -1,1 +1,1 @@
-"""From encoded bytes to an RGB square."""
+"""Decoding: encoded bytes to a square RGB image."""

@@ -1,4 +1,4 @@
-"""Every pixel format to 8-bit sRGB.
+"""Converts every pixel format to 8-bit sRGB.
 
 The rules are in docs/decoding.md. Order: samples to 8 bits, then the embedded ICC profile, then
 transparency onto the background, which is stated in sRGB.

@@ -1,4 +1,4 @@
-"""Encoded bytes to an upright 8-bit sRGB image, or a `DecodeError` that says why not.
+"""Decodes bytes to an upright 8-bit sRGB image, or raises `DecodeError` with the reason.
 
 The policy is in docs/decoding.md. Safe to call from many threads: nothing global in Pillow is
 changed, and none of its global settings (``MAX_IMAGE_PIXELS``, ``LOAD_TRUNCATED_IMAGES``) decides
@@ -310,7 +310,7 @@ def _mapped_errors(image_id: str) -> Iterator[None]:
         raise DecodeError(image_id, "not enough memory to decode it") from exc
     except Exception as exc:
         raise DecodeError(
-            image_id, _one_line(f"{_verdict(exc)}: {str(exc) or type(exc).__name__}")
+            image_id, _one_line(f"{_damage_kind(exc)}: {str(exc) or type(exc).__name__}")
         ) from exc
 
 
@@ -321,8 +321,8 @@ _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
 _MAX_REASON = 200
 
 
-def _verdict(exc: Exception) -> str:
-    """Whether an error looks like a file that was cut, or like a damaged one."""
+def _damage_kind(exc: Exception) -> str:
+    """Classifies an error: a truncated file or a damaged one."""
     cut = isinstance(exc, (EOFError, IndexError, struct.error)) or _CUT.search(str(exc))
     return "truncated" if cut else "damaged"
 

@@ -1,4 +1,4 @@
-"""Ordinary JPEGs in a little more than half of Pillow's time, at most one level away from it.
+"""Decodes ordinary JPEGs in about half of Pillow's time; pixels differ by at most one level.
 
 libjpeg-turbo decodes straight into an array (simplejpeg), and PyTorch's vectorised uint8 kernel,
 or its like in NumPy, scales it with the same antialiased filter as Pillow's. Headers, orientation,

@@ -1,4 +1,4 @@
-"""From encoded bytes to what the backbone sees, and the facts that are kept of an image."""
+"""Turns encoded bytes into backbone input, and collects the stored facts of each image."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class LoadedImage:
 
     Attributes:
         pixels: ``(crop, crop, 3) uint8`` RGB, not normalised.
-        width: Of the upright image, pixels.
-        height: Of the upright image, pixels.
+        width: Width of the upright image, pixels.
+        height: Height of the upright image, pixels.
         format: As ``DecodedImage.format``.
         thumbnail: ``(32, 32, 3) uint8`` of the whole image; the perceptual hash is made of it.
     """

@@ -1,4 +1,4 @@
-"""The header of an ordinary JPEG, read in a tenth of the time that Pillow takes.
+"""Parses the header of an ordinary JPEG, about ten times as fast as Pillow.
 
 Python holds its global lock here, so the time counts for all threads together.
 """

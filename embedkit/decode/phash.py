@@ -1,4 +1,4 @@
-"""A 64-bit perceptual hash: near-copies differ in few bits.
+"""A 64-bit perceptual hash: near-duplicates differ in few bits.
 
 The definition, exactly:
 
@@ -6,7 +6,7 @@ The definition, exactly:
 2. Gray: 0.299 R + 0.587 G + 0.114 B (Rec. 601), in float64, not rounded.
 3. The 8 x 8 lowest coefficients of the unnormalised two-dimensional DCT-II, in float64, rounded to
    six decimals, so that a coefficient which is zero by symmetry is zero on every machine.
-4. One bit a coefficient, row by row, the first the most significant: 1 where it is above the
+4. One bit per coefficient, row by row, the first the most significant: 1 where it is above the
    median of the 64.
 
 Source: ``imagehash.phash`` 4.3 (Buchner; after Krawetz, "Looks Like It", 2011) scales the gray

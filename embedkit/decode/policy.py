@@ -1,4 +1,4 @@
-"""What is accepted, and what a decoded image is."""
+"""The decoding policy: limits of accepted images, and the background for transparency."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["DecodePolicy", "DecodedImage"]
 
 @dataclass(frozen=True, slots=True)
 class DecodePolicy:
-    """What is accepted, and what shines through.
+    """Limits of accepted images, and the background under transparency.
 
     Attributes:
         background: sRGB colour under transparent pixels, 0 to 255 each.
-        max_pixels: Larger images are refused from their header.
-        max_bytes: Larger files are refused unread.
+        max_pixels: Larger images are rejected by their header.
+        max_bytes: Larger files are rejected without reading them.
 
     Raises:
         ValueError: If a value is out of range.
@@ -37,7 +37,7 @@ class DecodePolicy:
             raise ValueError("max_pixels and max_bytes must be positive")
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; `from_config` gives an equal object back."""
+        """JSON-compatible values; `from_config` gives an equal object back."""
         return {**asdict(self), "background": list(self.background)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""From an RGB image to the square of pixels that a backbone takes.
+"""Resizes and crops an RGB image to the square of pixels that a backbone takes.
 
 The pixels are those of torchvision's ``Resize(resize, interpolation, antialias=True)`` followed by
 ``CenterCrop(crop)`` on a Pillow image, bit for bit. Normalisation (``mean``, ``std``) is the
@@ -67,7 +67,7 @@ class Preprocessing:
             raise ValueError("mean and std take three values each, and those of std are positive")
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; `from_config` gives an equal object back."""
+        """JSON-compatible values; `from_config` gives an equal object back."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod

@@ -1,7 +1,7 @@
 """Antialiased scaling of uint8 images, in PyTorch or in NumPy: the same bits from both.
 
-PyTorch takes a tenth of the time, but seconds to import. So a few images are scaled by NumPy, and
-nobody can tell from the result which of the two it was.
+PyTorch takes a tenth of the time, but seconds to import, so NumPy scales small numbers of images.
+Both give identical results.
 
 Source: PyTorch's ``interpolate(antialias=True)`` on uint8 (``UpSampleKernel.cpp``), which computes
 as Pillow's ``Resample.c`` does: first along the width, then along the height, with weights rounded

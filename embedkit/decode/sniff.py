@@ -1,4 +1,4 @@
-"""What encoded bytes are, told from their beginning, whatever the file's name says."""
+"""Detects the format of encoded bytes from their first bytes, whatever the file name."""
 
 from __future__ import annotations
 

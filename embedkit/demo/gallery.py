@@ -107,7 +107,7 @@ def _groups(
 
 
 def _nearest(duplicates: Duplicates) -> dict[str, tuple[float, str, str]]:
-    """For each image with a copy: score, id and reason of the surest one."""
+    """For each image with a copy: score, id and reason of the highest-scoring one."""
     pairs, ids = duplicates.pairs, duplicates.images.ids
     best: dict[str, tuple[float, str, int]] = {}
     for number, (a, b) in enumerate(nodes_of(pairs)[1].tolist()):
@@ -124,4 +124,4 @@ def _nearest(duplicates: Duplicates) -> dict[str, tuple[float, str, str]]:
 def _failures_note(result: DemoResult) -> str:
     if result.images.damaged is None:
         return ""
-    return "One file was damaged on purpose, to show what a failure looks like."
+    return "One file was damaged on purpose, to show a failure."

@@ -53,7 +53,7 @@ class DemoResult:
         extraction: Counts and rate.
         backbone: The backbone's name.
         licence: Licence of the backbone's weights.
-        classes: Id to the likeliest class names and probabilities, best first.
+        classes: Id to the most probable class names and probabilities, best first.
         searches: Query id to the ids and cosines of its neighbours, itself left out.
         duplicates: The copies that were found.
         failures: The images that could not be embedded, one of them on purpose.
@@ -110,13 +110,13 @@ def run_demo(
     """Embeds photographs, searches, classifies and finds copies among them, and reports.
 
     Args:
-        output: The folder for all that is made. An earlier demo there is gone over again: images
-            that were embedded already are not embedded anew.
+        output: The output folder. A demo that is already there is updated; images that were
+            embedded before are reused.
         images: A folder of images to take, up to 2,000; None takes photographs that installed
             packages bring, with one file damaged on purpose.
-        on_step: Told what is done next, a line at a time.
-        on_progress: Told how far the embedding is, after every batch.
-        on_part: Told how far the search for copies is: what is done, how much of how much.
+        on_step: Called with one line per step.
+        on_progress: Called with the progress of the embedding, after every batch.
+        on_part: Called with (stage, done, total) of the near-duplicate search.
 
     Raises:
         MissingExtraError: A package that the demo needs isn't installed.

@@ -1,4 +1,4 @@
-"""How a backbone runs: one engine a file, one base class."""
+"""Engines that run a backbone (PyTorch, OpenVINO), with one base class."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def open_engine(
     batch_size: int | None = None,
     calibration: NDArray[np.uint8] | None = None,
 ) -> Engine:
-    """Makes a backbone ready to run.
+    """Opens an engine for a backbone.
 
     Args:
-        backbone: What to run.
+        backbone: The backbone.
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
             ``torch-compiled`` compiles first, for a minute or more.
-        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda:1``; of several the first.
+        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda:1``; the first of several.
         precision: ``fp32``, ``bf16`` or ``int8``. ``auto`` is for ``extract``, which tries bf16 on
             the images themselves.
-        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
-        calibration: For int8: ``(n, S, S, 3) uint8`` images by which it is quantized.
+        batch_size: Images per batch; None: 4 on the CPU, 256 on CUDA.
+        calibration: For int8: ``(n, S, S, 3) uint8`` calibration images.
 
     Raises:
         ValueError: No such device, or it or the engine can't do the precision.

@@ -1,4 +1,4 @@
-"""What every engine is: uint8 images in, float32 embeddings out, from any thread."""
+"""The engine interface: uint8 images in, float32 embeddings out, callable from any thread."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Engine(ABC):
     def new_buffer(self) -> NDArray[np.uint8]:
         """Memory for one batch, ``(B, input_size, input_size, 3) uint8``, to be used again.
 
-        It is what the device reads fastest, and holds anything at first. One thread fills it and
-        calls ``embed``; when that returns, it may fill it anew.
+        It is memory that the device reads fastest, uninitialised. One thread fills it and
+        calls ``embed``; when that returns, it may refill it.
         """
         return np.empty((self.batch_size, self.input_size, self.input_size, 3), np.uint8)
 
@@ -93,10 +93,10 @@ class Engine(ABC):
         """Embeds exactly ``batch_size`` images into a new ``(B, D)`` float32 array."""
 
     def close(self) -> None:  # noqa: B027  # most engines hold nothing
-        """Gives back what the engine holds."""
+        """Releases the engine's memory and threads."""
 
     def to_config(self) -> dict[str, Any]:
-        """What a store records of the engine."""
+        """The engine's description for a store."""
         return {
             "name": self.name,
             "version": self.version,

@@ -60,7 +60,7 @@ class BatchSlot(ABC):
             self._compute()
             self._fetch()
         finally:
-            # After an error too: the next caller must find nothing under way in this memory.
+            # After an error too: no operation may still use this memory for the next caller.
             self._wait()
         rows: NDArray[np.float32] = self.fetched.numpy().copy()
         return rows
@@ -88,7 +88,7 @@ class CpuSlot(BatchSlot):
     Args:
         batch: ``(B, S, S, 3)``.
         feature_dim: D.
-        step: What is computed; it runs once here.
+        step: The computation; it runs once here.
     """
 
     def __init__(self, batch: tuple[int, ...], feature_dim: int, step: SplitBatch) -> None:
@@ -135,7 +135,7 @@ class BatchSlots:
 def open_slots(
     make: Callable[[], Sequence[BatchSlot]], step: SplitBatch, give_back: Callable[[], None]
 ) -> BatchSlots:
-    """Open the slots, with batches in so many parts that they fit into the device's memory.
+    """Open the slots; batches are split into parts that fit into the device's memory.
 
     All memory that a batch needs is taken here.
 
@@ -153,6 +153,6 @@ def open_slots(
         except torch.OutOfMemoryError:
             if step.part == 1:
                 raise
-        gc.collect()  # the failed attempt may hang together in circles
+        gc.collect()  # frees reference cycles of the failed attempt
         give_back()
         step.halve()

@@ -1,4 +1,4 @@
-"""Whether this machine may have a GPU for PyTorch, without PyTorch."""
+"""Checks for a CUDA driver without importing PyTorch."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class CudaCompute:
 
     Args:
         device: A CUDA device.
-        step: What is computed.
+        step: The computation.
         graph: Whether to capture it; if not, its kernels are launched one by one.
 
     Attributes:
@@ -57,7 +57,7 @@ class CudaCompute:
             What launches it on the current stream, always on the same memory.
 
         Raises:
-            OutOfMemoryError: The step doesn't fit beside what is there.
+            OutOfMemoryError: The step doesn't fit into the free memory.
         """
 
         def launch() -> None:
@@ -86,7 +86,9 @@ class CudaCompute:
                 raise exc.__context__ from None
             self.graph = False
             reason = str(exc).partition("\n")[0]
-            _log.warning("no CUDA graph of this network, its kernels run singly: %s", reason)
+            _log.warning(
+                "no CUDA graph for this network, launching its kernels one by one: %s", reason
+            )
             return launch
         return graph.replay
 
@@ -101,7 +103,7 @@ class CudaCompute:
 
 
 class CudaSlot(BatchSlot):
-    """A slot with a stream for its copies; callers wait asleep, other threads go on.
+    """A slot with a stream for its copies; waiting callers don't block other threads.
 
     Args:
         batch: ``(B, S, S, 3)``.

@@ -1,4 +1,4 @@
-"""How faithful embeddings of a faster precision are to those of fp32, and what is enough."""
+"""Measures how closely embeddings in a faster precision agree with fp32, and the pass threshold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GATE", "Fidelity", "measure_fidelity"]
 
-_TIE = 1e-6  # two neighbours as near as that are one: copies of an image
+_TIE = 1e-6  # neighbours with cosines this close count as the same: identical images
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Fidelity:
     """A comparison of some images' embeddings with those of fp32.
 
     Attributes:
-        images: How many were compared.
-        cosine_min: The least cosine of an embedding to its counterpart.
+        images: Number of images compared.
+        cosine_min: The minimum cosine of an embedding to its counterpart.
         cosine_1pct: The cosine that 1% of the embeddings fall below.
         cosine_median: The median cosine.
         same_neighbor: Share of the images whose nearest neighbour among the others is the same;
@@ -39,7 +39,7 @@ class Fidelity:
     same_neighbor: float
 
     def reaches(self, gate: Fidelity) -> bool:
-        """Whether every figure is at least the gate's."""
+        """Whether every value is at least that of the gate."""
         return (
             self.images >= gate.images
             and self.cosine_min >= gate.cosine_min
@@ -56,7 +56,7 @@ class Fidelity:
         )
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
+        """JSON-compatible values."""
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: a pass over the maps less."""
+"""Folds batch normalisation into the preceding convolution, which saves one pass per layer."""
 
 from __future__ import annotations
 

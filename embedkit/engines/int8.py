@@ -1,4 +1,4 @@
-"""A converted network in int8, by NNCF's post-training quantization."""
+"""Quantizes an OpenVINO network to int8 with NNCF post-training quantization."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _filled(batch: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def _import_nncf() -> Any:
     """NNCF without its reports to its makers, its lines on stdout and its class of loggers."""
-    loggers, told = logging.getLoggerClass(), os.environ.get(_NO_REPORTS)
+    loggers, previous = logging.getLoggerClass(), os.environ.get(_NO_REPORTS)
     os.environ[_NO_REPORTS] = "1"
     try:
         import nncf
@@ -54,9 +54,9 @@ def _import_nncf() -> Any:
         raise MissingExtraError("nncf", "int8", 'precision="int8"') from exc
     finally:
         logging.setLoggerClass(loggers)
-        if told is None:
+        if previous is None:
             del os.environ[_NO_REPORTS]
         else:
-            os.environ[_NO_REPORTS] = told
+            os.environ[_NO_REPORTS] = previous
     nncf.set_log_level(logging.ERROR)
     return nncf

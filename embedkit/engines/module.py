@@ -1,4 +1,4 @@
-"""What is computed for a batch: from uint8 pixels on the device to float32 features there."""
+"""The PyTorch module of an engine: uint8 pixels to float32 features, on the device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BackboneModule(nn.Module):
     Args:
         backbone: It is copied, its batch normalisations folded.
         device: Where to compute.
-        dtype: Of the weights and maps; pixels are normalised in float32, features end there.
+        dtype: Data type of weights and feature maps; pixels and features are float32.
     """
 
     scale: torch.Tensor
@@ -58,7 +58,7 @@ class SplitBatch:
         batch_size: B.
 
     Attributes:
-        part: Images a part; B at first.
+        part: Images per part; B at first.
     """
 
     def __init__(self, step: Callable[[torch.Tensor], torch.Tensor], batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""The backbone in OpenVINO, on the CPU: a stream of one thread for each core."""
+"""OpenVINO engine: runs the backbone on the CPU, one single-threaded stream per core."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ __all__ = ["OpenVinoEngine"]
 class OpenVinoEngine(Engine):
     """Runs a backbone with OpenVINO in fp32, bf16 or int8.
 
-    As many streams as cores, one thread each: callers in as many threads keep all cores busy, and
-    a result never depends on how many they are.
+    There are as many single-threaded streams as cores. As many calling threads keep all cores busy,
+    and results don't depend on the number of threads.
     """
 
     name = "openvino"
@@ -49,9 +49,9 @@ class OpenVinoEngine(Engine):
 
         Args:
             backbone: What to run.
-            batch_size: Images a batch.
+            batch_size: Images per batch.
             precision: ``fp32``, ``bf16`` (on a CPU that has it) or ``int8``.
-            calibration: For int8: ``(n, S, S, 3) uint8`` images by which it is quantized.
+            calibration: For int8: ``(n, S, S, 3) uint8`` calibration images.
 
         Raises:
             BackboneError: OpenVINO can't run it.
@@ -75,9 +75,9 @@ class OpenVinoEngine(Engine):
         _fill_tables(self._compiled.create_infer_request())
 
     def to_config(self) -> dict[str, Any]:
-        """What a store records of the engine; of int8 also a hash of the images it is made by."""
-        told = super().to_config()
-        return told if self._calibration is None else {**told, "calibration": self._calibration}
+        """The engine's description for a store; for int8 with a hash of the calibration images."""
+        config = super().to_config()
+        return config if self._calibration is None else {**config, "calibration": self._calibration}
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = getattr(self._requests, "request", None)
@@ -124,7 +124,7 @@ def _network(backbone: Backbone, batch_size: int, calibration: NDArray[np.uint8]
 
 
 def _settings(backbone: Backbone, batch_size: int) -> dict[str, Any]:
-    """All that decides the converted network, the code that makes it included."""
+    """All settings that determine the converted network, including a hash of the code."""
     mine = Path(__file__)
     return {
         **backbone.to_config(),

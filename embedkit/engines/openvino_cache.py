@@ -1,4 +1,4 @@
-"""Converted networks kept on disk, so that only the first run pays for the conversion."""
+"""Caches converted OpenVINO networks on disk, so that only the first run converts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def cached_model(folder: Path, settings: dict[str, Any], convert: Callable[[], o
     computes the same bits as the later ones.
 
     Args:
-        folder: Of the cache; made if need be.
-        settings: All that decides the network; JSON can hold it.
+        folder: The cache folder; created if missing.
+        settings: All settings that determine the network, as JSON values.
         convert: Makes the network.
     """
     files = CachedFiles.of(folder, settings, "bin", "xml")

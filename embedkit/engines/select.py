@@ -1,4 +1,4 @@
-"""Which engine runs a backbone, where, and in which precision: before anything is loaded."""
+"""Chooses engine, devices, precision and batch size before anything is loaded."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class EngineChoice:
 
     Attributes:
         name: ``openvino``, ``torch`` or ``torch-compiled``.
-        devices: ``cpu``, ``cuda``, ``cuda:1``, all of one kind; a process runs on each.
-        precision: ``fp32``, ``bf16`` or ``int8``; ``auto`` where bf16 is worth a trial.
-        batch_size: Images a batch.
+        devices: ``cpu``, ``cuda``, ``cuda:1``, all of one kind; one process per device.
+        precision: ``fp32``, ``bf16`` or ``int8``; ``auto`` where bf16 is to be tried.
+        batch_size: Images per batch.
     """
 
     name: _Chosen
@@ -49,16 +49,16 @@ def choose_engine(
     precision: Precision = "auto",
     batch_size: int | None = None,
 ) -> EngineChoice:
-    """Decides what runs a backbone, and refuses what this machine can't do.
+    """Chooses the engine, and rejects settings that this machine doesn't support.
 
     Args:
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
-            ``torch-compiled`` only by word: it compiles first, for a minute or more.
-        device: ``auto`` (all GPUs if there is one), ``cpu``, ``cuda``, ``cuda:1``, or several with
-            commas between.
+            ``torch-compiled`` only on request: it compiles first, for a minute or more.
+        device: ``auto`` (all GPUs if there is one), ``cpu``, ``cuda``, ``cuda:1``, or several,
+            separated by commas.
         precision: ``auto`` stays ``auto`` where the device computes in bf16 natively, and is
             ``fp32`` elsewhere.
-        batch_size: Images a batch; None: 4 on the CPU, 256 on CUDA.
+        batch_size: Images per batch; None: 4 on the CPU, 256 on CUDA.
 
     Raises:
         ValueError: No such device, or it or the engine can't do the precision.
@@ -134,7 +134,7 @@ def _has_bf16(name: str, device: str) -> bool:
 
 
 def _best_devices() -> tuple[str, ...]:
-    """All GPUs; PyTorch, which takes seconds to import, is asked only where there may be one."""
+    """All GPUs; PyTorch, which takes seconds to import, is imported only if there may be one."""
     if "torch" not in sys.modules and not may_have_gpu():
         return ("cpu",)
     import torch

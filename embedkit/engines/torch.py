@@ -1,4 +1,4 @@
-"""The backbone in PyTorch, on a CPU or a CUDA device."""
+"""PyTorch engine: runs the backbone on a CPU or a CUDA device."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TorchEngine(Engine):
         """Copies the backbone to the device and warms it up there.
 
         Args:
-            backbone: What to run.
+            backbone: The backbone.
             device: ``cpu``, ``cuda``, ``cuda:1``.
             batch_size: B.
             precision: ``fp32`` (TF32 is never used for it) or ``bf16``.
@@ -91,7 +91,7 @@ class TorchEngine(Engine):
             _log.warning("batches of %d are computed in parts of %d", batch_size, self.part)
 
     def new_buffer(self) -> NDArray[np.uint8]:
-        """Memory for one batch; pinned, so that CUDA copies from it by itself."""
+        """Memory for one batch; pinned, so that CUDA copies from it asynchronously."""
         if self._device.type == "cpu":
             return super().new_buffer()
         pinned: NDArray[np.uint8] = torch.empty(
@@ -108,7 +108,7 @@ class TorchEngine(Engine):
         self._give_back()
 
     def to_config(self) -> dict[str, Any]:
-        """What a store records of the engine: the base's, and how a batch is computed."""
+        """The engine's description for a store, including how a batch is computed."""
         return {**super().to_config(), "compiled": self.compiled, "part": self.part}
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -150,7 +150,7 @@ def _fitting(name: str, device: str) -> Iterator[None]:
 
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """One thread a caller, and on CUDA the same kernels, in full fp32, in every run."""
+    """One thread per caller, and on CUDA the same kernels, in full fp32, in every run."""
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(1)  # the callers, who also decode, are as many as the cores
     torch.set_float32_matmul_precision("highest")

@@ -1,4 +1,4 @@
-"""A step compiled by PyTorch's inductor."""
+"""Compiles the forward pass with torch.compile (inductor)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compile_step(
 
     Kernels are not chosen by timing them, so that two runs compute the same bits.
     """
-    # Freezing lets oneDNN lay out the weights as it likes them best.
+    # Freezing lets oneDNN choose the fastest memory layout for the weights.
     options: dict[str, str | int | bool | Callable[..., object]] = {
         "freezing": device.type == "cpu"
     }

@@ -1,1 +1,1 @@
-"""From a source of images to a store of embeddings."""
+"""Extraction: embeds the images of a source into a store."""

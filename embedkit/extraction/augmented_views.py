@@ -1,4 +1,4 @@
-"""Embeddings of a store's images mirrored and turned, to find mirrored and turned copies by."""
+"""Embeds flipped and rotated versions of a store's images, to find flipped near-duplicates."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _Turn = tuple[int, bool]  # quarters counter-clockwise, as numpy.rot90 counts, a
 
 
 def view_names(*, flip: bool, rotate: bool) -> tuple[str, ...]:
-    """The views by which copies of a kind are found.
+    """The names of the views for flipped and rotated near-duplicates.
 
     Args:
-        flip: Mirrored copies.
-        rotate: Copies turned by a quarter, a half, three quarters.
+        flip: Mirrored views.
+        rotate: Views rotated by 90, 180 and 270 degrees.
     """
     return tuple(_turns(flip=flip, rotate=rotate))
 
@@ -54,27 +54,27 @@ def embed_views(
     device: str = "auto",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, NDArray[np.floating]]:
-    """Embeds every image of a store anew, mirrored and turned after it was scaled and cropped.
+    """Embeds flipped and rotated views of every image of a store, made after resize and crop.
 
     Args:
         store: The store, open.
-        encoded: Gives an image's file by its id. Where a `DecodeError` comes instead, the image's
-            views are rows of zeros, which are like nothing.
-        folder: Where the embeddings are kept, ``2 * N * D`` bytes for each view.
+        encoded: Returns an image's encoded bytes by id. If it raises `DecodeError`, the views of
+            this image are rows of zeros, whose cosine with everything is 0.
+        folder: Folder for the embeddings, ``2 * N * D`` bytes per view.
         flip: See ``view_names``.
         rotate: See ``view_names``.
-        weights: Of the backbone: ``auto``, or the file that the store was made with.
-        device: That the views are embedded on.
-        on_progress: Told what is done, how much of how much.
+        weights: Weights of the backbone: ``auto``, or the file that the store was embedded with.
+        device: Device to embed on.
+        on_progress: Called with (stage, done, total).
 
     Returns:
-        By name, ``(N, D)`` float16, on disk.
+        View name to ``(N, D)`` float16 memory map.
 
     Raises:
-        BackboneError: The backbone or its weights can't be had.
-        StoreMismatchError: The weights here aren't those of the store.
+        BackboneError: The backbone or its weights aren't available.
+        StoreMismatchError: The weights differ from those of the store.
     """
-    tell, meta = on_progress or ignore_progress, store.meta
+    report, meta = on_progress or ignore_progress, store.meta
     turns = _turns(flip=flip, rotate=rotate)
     shape = len(store), meta.feature_dim
     views = {name: open_memmap(folder / f"{name}.npy", "w+", np.float16, shape) for name in turns}
@@ -93,7 +93,7 @@ def embed_views(
         for batch, (kept, found) in stack.enter_context(closing(embedded)):
             for name, view in views.items():
                 view[kept] = found[name]
-            tell("embedding mirrored and turned", batch[-1][0] + 1, len(store))
+            report("embedding flipped and rotated", batch[-1][0] + 1, len(store))
     return dict(views)
 
 
@@ -119,7 +119,7 @@ def _embed(
     for row, name in batch:
         try:
             images.append(load(encoded(name), name).pixels)
-        except DecodeError:  # moved or damaged since; it keeps its rows of zeros
+        except DecodeError:  # moved or damaged since; its rows stay zeros
             continue
         rows.append(row)
     nothing = np.empty((0, engine.feature_dim), np.float32)

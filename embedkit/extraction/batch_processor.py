@@ -1,4 +1,4 @@
-"""From image records to rows: read, decode, preprocess and embed, in threads, in order."""
+"""Turns a batch of image records into rows of a store: read, decode, preprocess, embed."""
 
 from __future__ import annotations
 

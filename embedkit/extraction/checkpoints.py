@@ -1,4 +1,4 @@
-"""The shards of a run over a plan: what is finished, what is in the making, when it is saved."""
+"""Tracks the shards of a run, finished and unfinished, and saves them periodically."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoints", "FrozenRun"]
 
-_SAVE_SECONDS = 10.0  # the most work that a kill can cost
+_SAVE_SECONDS = 10.0  # maximum work lost by a kill
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenRun:
-    """What a run embeds and how, as frozen on disk: the same whoever works on it, and when.
+    """A frozen run: plan, metadata and head, identical for all processes and resumes.
 
     Attributes:
         partial: The working folder, where the shards go.
         plan: The images, cut into shards.
         meta: How the rows are made.
-        head: The classifier that is stored beside them.
+        head: The classifier to store with them.
     """
 
     partial: PartialStore
@@ -49,16 +49,16 @@ class Checkpoints:
 
     Attributes:
         shards: The numbers of the shards that are collected, in order.
-        counts: Of all that is done of these, by earlier runs too.
+        counts: Counts of these shards, including earlier runs.
         total: Images of these shards.
         resumed: Images that earlier runs had done.
     """
 
     def __init__(self, run: FrozenRun, shards: Sequence[int]) -> None:
-        """Takes up what earlier runs left.
+        """Loads the shards of earlier runs.
 
         Raises:
-            StoreError: That was damaged since.
+            StoreError: A saved shard is damaged.
         """
         self.shards = shards
         self._partial, self._plan, self._meta, self._head = (
@@ -72,7 +72,7 @@ class Checkpoints:
         self._finished: set[int] = set()
         self.counts = StoreCounts(0, 0, 0)
         for number in shards:
-            self._take_up(number)
+            self._resume_shard(number)
         self.resumed = self.images_done
         self._saved = time.monotonic()
 
@@ -103,14 +103,14 @@ class Checkpoints:
             self.save()
 
     def save(self) -> None:
-        """Saves the shards in the making."""
+        """Saves the unfinished shards."""
         for number, builder in self._builders.items():
             if self.done(number):
                 content = builder.content(self._head, with_labels=self._plan.has_labels)
                 self._partial.commit_unfinished(number, content)
         self._saved = time.monotonic()
 
-    def _take_up(self, number: int) -> None:
+    def _resume_shard(self, number: int) -> None:
         counts = self._partial.finished_counts(number)
         if counts is not None:
             self._check(number, counts.found - self._sidecars(number), whole=True)

@@ -1,4 +1,4 @@
-"""What an extraction is to do: the source, the backbone, and what the store will say of them."""
+"""An extraction's settings: the source, the backbone and the metadata of the store."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _log = logging.getLogger("embedkit")
 
 
 class JobOptions(TypedDict, total=False):
-    """What decides the rows of a store, beside the backbone's own options.
+    """Options that affect the rows of a store, besides the backbone's own.
 
     Attributes:
-        dtype: Of the stored rows.
+        dtype: Data type of the stored embeddings.
         normalize: Whether the stored rows get unit L2 norm.
         decoder: ``fast`` or ``exact``.
         policy: Decoding limits and background; None is the default policy.
@@ -55,13 +55,13 @@ class JobOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What an extraction is to do.
+    """The settings of an extraction.
 
     Attributes:
         output: The store.
         listing: The source.
-        backbone: What embeds.
-        meta: What the store will say; engine and plan are still missing.
+        backbone: The backbone.
+        meta: Metadata of the store; engine and plan are filled in later.
         listed_by: The settings by which the source is listed: labels and columns.
     """
 
@@ -84,7 +84,7 @@ class Job:
 
 
 def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader:
-    """What decodes and scales images as a store says."""
+    """The image loader with the settings of a store."""
     settings = dict(meta.decode)
     decoder = settings.pop("decoder")
     policy = DecodePolicy.from_config(settings)
@@ -98,11 +98,11 @@ def prepare(
     options: JobOptions,
     loading: LoadOptions,
 ) -> Job:
-    """Opens the source, then loads the backbone, and tells its licence.
+    """Opens the source, loads the backbone and logs its licence.
 
     Raises:
         SourceError: The source can't be opened.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         ValueError: An option is out of its range.
     """
     dtype, decoder = options.get("dtype", "float16"), options.get("decoder", "fast")
@@ -133,7 +133,7 @@ def _refuse_own_source(output: Path, sources: Sequence[str | os.PathLike[str]]) 
 
 
 def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
-    """Loads a backbone by its name, and tells its licence and what to know of it."""
+    """Loads a backbone by its name; logs its licence and warning."""
     if isinstance(backbone, str):
         backbone = load_backbone(backbone, **options)
     elif options:
@@ -152,7 +152,7 @@ def _describe(
     normalize: bool,
     sources: Sequence[str | os.PathLike[str]],
 ) -> StoreMeta:
-    """What the store will say of itself; the engine and the plan's hash come when it is begun."""
+    """Metadata of the store; the engine and the plan's hash are added when the run begins."""
     config = backbone.to_config()
     return StoreMeta(
         backbone=config["backbone"],
@@ -174,6 +174,6 @@ def _describe(
 
 
 def _source_name(source: str | os.PathLike[str]) -> str:
-    """A source as it was given, without the slash that a shell adds to folders."""
+    """The source as given, without a trailing slash."""
     name = os.fspath(source)
     return name if "://" in name else name.rstrip("/") or "/"

@@ -1,4 +1,4 @@
-"""One decoding process, run as a module: its settings and its work come on stdin."""
+"""Decoding worker process; run as a module, reads its settings and images from stdin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent ends it, by closing stdin
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # nothing else is to get among the answers
+    os.dup2(2, 1)  # keeps other output out of the answer stream
     config = json.loads(commands.readline())
     shared = np.frombuffer(mmap.mmap(config["memory"], 0), np.uint8).reshape(config["shape"])
     policy = DecodePolicy.from_config(config["policy"])
@@ -37,8 +37,8 @@ def main() -> None:
         answers.write("ready\n")
         answers.flush()
         for line in commands:
-            slot, start, told = json.loads(line)
-            records = [record_from_json(one) for one in told]
+            slot, start, encoded = json.loads(line)
+            records = [record_from_json(one) for one in encoded]
             outcomes = load_images(reader, load, records, shared[slot, start:])
             answers.write(json.dumps([outcome_to_json(one) for one in outcomes]) + "\n")
             answers.flush()

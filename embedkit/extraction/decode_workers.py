@@ -1,8 +1,8 @@
-"""Reading and decoding in worker processes, for a GPU that one interpreter can't feed.
+"""Reads and decodes images in worker processes, to keep a GPU busy.
 
-Threads of one process share the interpreter's lock: with 16 cores they decode about as fast as six
-alone. Each worker is a process of one thread that decodes into memory which it shares with this
-one. A worker that crashes on an image costs that image and nothing else.
+Threads of one process share the interpreter lock (GIL): on 16 cores they decode about as fast
+as on six. Each worker is a single-threaded process that decodes into memory shared with this
+process. If an image crashes a worker, only that image fails.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = ["DecodeWorkers", "open_decode_workers"]
 
 _CHUNK = 16  # images per message
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
-_ATTEMPTS = 3  # before an image that crashes its worker is given up
-_FEW_CORES = 4  # which threads of one process keep busy
-_FEW_IMAGES = 10_000  # threads have them decoded before processes have started
+_ATTEMPTS = 3  # attempts before an image that crashes its worker fails
+_FEW_CORES = 4  # up to this many, threads of one process suffice
+_FEW_IMAGES = 10_000  # up to this many, threads finish before processes have started
 
 
 def open_decode_workers(
@@ -52,19 +52,19 @@ def open_decode_workers(
     workers: int | None = None,
     processes: bool | None = None,
 ) -> DecodeWorkers | None:
-    """Starts processes where they pay; None where threads should decode.
+    """Starts decoding processes if they are worthwhile; returns None if threads should decode.
 
     Args:
         load: How to decode.
         choice: What runs the backbone. On a CPU it takes most of the time of all cores.
-        images: How many there are to decode.
+        images: Number of images to decode.
         workers: Processes; None is one per core.
-        processes: Whether to; None: on a GPU, with many cores and images.
+        processes: Whether to use processes; None: only on a GPU, with many cores and images.
 
     Raises:
-        ValueError: Processes are asked for on a system that can't share memory with them.
+        ValueError: Processes are requested on a system without ``memfd_create``.
     """
-    can = hasattr(os, "memfd_create")  # Linux: memory without a name, gone with its processes
+    can = hasattr(os, "memfd_create")  # Linux: anonymous memory, freed with its processes
     if processes and not can:
         raise ValueError("processes=True: decoding in processes works on Linux only")
     count = workers or usable_cores()
@@ -151,7 +151,7 @@ class DecodeWorkers:
         try:
             return self._ask(slot, start, records)
         except _CrashedError:
-            # One of these images did it; each is tried alone to find out which.
+            # One of these images crashed the worker; each is retried alone to find it.
             return [
                 self._load_alone(slot, start + place, record)
                 for place, record in enumerate(records)
@@ -212,8 +212,8 @@ class _Worker:
         if not answer:
             raise _CrashedError(self._ending())
         return [
-            outcome_from_json(record.id, told)
-            for record, told in zip(records, json.loads(answer), strict=True)
+            outcome_from_json(record.id, encoded)
+            for record, encoded in zip(records, json.loads(answer), strict=True)
         ]
 
     def end(self) -> None:
@@ -226,7 +226,7 @@ class _Worker:
 
     def _send(self, message: object) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, which its silence tells
+        with suppress(BrokenPipeError):  # the process has ended; the missing answer shows it
             self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
             self._process.stdin.flush()
 

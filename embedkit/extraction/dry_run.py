@@ -1,4 +1,4 @@
-"""What an extraction would do, without doing it."""
+"""Previews an extraction: counts files, loads the backbone, estimates size; writes nothing."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = ["ExtractPreview", "preview"]
 
 @dataclass(frozen=True, slots=True)
 class ExtractPreview:
-    """What an extraction would do.
+    """The preview of an extraction.
 
     Attributes:
         found: Files that the source lists.
-        sidecars: Of those, files that only accompany images.
+        sidecars: Of these, files that only accompany images, such as captions.
         backbone: Its name.
         weights: Where its weights come from.
-        licence: Of the weights.
+        licence: Licence of the weights.
         feature_dim: D.
-        engine: What would run it, on which device, with which batch size.
+        engine: Engine, device, precision and batch size.
         store_bytes: The embeddings' size, bytes.
-        resumes: Whether an interrupted run would be gone on with.
+        resumes: Whether an interrupted run would be resumed.
         output: The store.
         exists: Whether it exists already.
     """
@@ -65,7 +65,7 @@ def preview(
     loading: LoadOptions | None = None,
     **options: Unpack[JobOptions],
 ) -> ExtractPreview:
-    """Lists the source and loads the backbone, but writes nothing.
+    """Previews an extraction: lists the source and loads the backbone, but writes nothing.
 
     Args:
         source: As ``extract``'s.
@@ -73,25 +73,25 @@ def preview(
         backbone: As ``extract``'s.
         engine: As ``extract``'s.
         device: As ``extract``'s.
-        precision: As ``extract``'s; auto is decided by a trial, which this doesn't make.
+        precision: As ``extract``'s; ``auto`` isn't resolved, because that takes a trial run.
         batch_size: As ``extract``'s.
         loading: How a backbone given by its name is loaded.
         **options: As ``extract``'s; see ``JobOptions``.
 
     Raises:
         SourceError: The source can't be listed.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         ValueError: An option is out of its range.
     """
     choice = choose_engine(engine, device, precision, batch_size)
     job = prepare(source, output, backbone, options, loading or {})
-    # Not compiled, which would take longer than a preview may.
+    # Not compiled, because that takes a minute or more.
     engine = "torch" if choice.name == "torch-compiled" else choice.name
     with open_engine(
         job.backbone, engine=engine, device=choice.device, batch_size=choice.batch_size
     ) as ready:
-        asked = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
-        runs = f"{choice.name} on {ready.device}, {asked}, batches of {ready.batch_size}"
+        precision_note = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
+        runs = f"{choice.name} on {ready.device}, {precision_note}, batches of {ready.batch_size}"
     found = sidecars = 0
     for record in job.scan():
         found += 1

@@ -1,4 +1,4 @@
-"""Embedding images as those of a store were embedded."""
+"""Embeds new images with the backbone and settings of an existing store."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def backbone_of(
         on_download: Called with file name, bytes downloaded, total bytes.
 
     Raises:
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         StoreFormatError: The store has a setting that this version doesn't know.
-        StoreMismatchError: The weights here are others.
+        StoreMismatchError: The weights differ from those of the store.
     """
     kind, _, seed = meta.weights.partition(":")
     try:
@@ -89,10 +89,10 @@ def embed_likewise(
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
 ) -> ExtractResult:
-    """Embeds images into a new store, as another one was embedded.
+    """Embeds images into a new store, with the settings of another store.
 
     Args:
-        meta: Of the other store.
+        meta: Metadata of the other store.
         source: The images.
         output: The store to write.
         weights: ``auto``, or the file that the other store was embedded with.
@@ -100,8 +100,8 @@ def embed_likewise(
 
     Raises:
         SourceError: The source can't be listed, or holds no image.
-        BackboneError: The backbone or its weights can't be had.
-        StoreMismatchError: The weights here are others.
+        BackboneError: The backbone or its weights aren't available.
+        StoreMismatchError: The weights differ from those of the store.
     """
     return extract(
         source, output, backbone=backbone_of(meta, weights), device=device, labels="none",

@@ -1,4 +1,4 @@
-"""From a source of images to a store of embeddings: plan, resume, loop, commit."""
+"""Embeds the images of a source into a store: freeze the plan, resume, embed, commit."""
 
 from __future__ import annotations
 
@@ -71,40 +71,40 @@ def extract(
 ) -> ExtractResult:
     """Embeds every image of a source and stores the pooled features.
 
-    An interrupted run goes on where it was when it is started again with the same settings; the
-    store that comes of it is the same to the byte. An image that can't be embedded is recorded
-    with its reason and stops nothing.
+    An interrupted run resumes when it is started again with the same settings; the resulting store
+    is byte-identical to that of an uninterrupted run. An image that can't be embedded is recorded
+    as a failure, with the reason, and the run continues.
 
     Args:
         source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
-        output: The store to write; ``<output>.partial/`` holds the work until it is done.
+        output: The store to write; ``<output>.partial/`` holds unfinished work.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
-        engine: What runs the backbone; ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
-            ``torch-compiled`` compiles first, which pays for large jobs.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, or several with commas between: a process
-            runs on each, on whole shards. ``auto`` takes every GPU, if the backbone is given by
-            its name, and the CPU where there is none.
-        precision: ``fp32``, ``bf16``, ``int8``, or ``auto``: bf16 where the device computes in it
-            natively and it is faithful enough on these images, else fp32. What a precision costs
-            is measured on 128 of the images and stored.
-        batch_size: Images a batch; None chooses by device, or takes an interrupted run's.
-        workers: Threads that decode and embed; None is one a core, and one for each batch that
-            may wait for a GPU. Doesn't change the result.
-        processes: Decode in processes in the place of threads, which share one interpreter's lock;
-            None does so on a GPU where more than 4 cores decode 10,000 images or more. Doesn't
-            change the result.
-        dtype: Of the stored rows.
-        normalize: Whether the stored rows get unit L2 norm (the stored head won't apply then).
-        decoder: ``exact`` is Pillow to the bit; ``fast`` takes about half the time for ordinary
-            JPEGs, and is at most two of 255 levels away from it.
+        engine: The inference engine. ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
+            ``torch-compiled`` compiles the network first, which is worthwhile for large jobs.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, or several, separated by commas: one
+            process per device, each embeds whole shards. ``auto`` uses every GPU if the backbone
+            is given by name, and the CPU if there is no GPU.
+        precision: ``fp32``, ``bf16``, ``int8``, or ``auto``: bf16 if the device supports it
+            natively and the embeddings are close enough to fp32, else fp32. The fidelity is
+            measured on 128 of the images and stored.
+        batch_size: Images per batch; None chooses by device, or keeps an interrupted run's.
+        workers: Number of threads that decode and embed; None is one per core, plus one per batch
+            that may wait for a GPU. Doesn't change the result.
+        processes: Decode in processes instead of threads, which share the interpreter lock (GIL).
+            None uses processes on a GPU with more than 4 cores and at least 10,000 images.
+            Doesn't change the result.
+        dtype: Data type of the stored embeddings.
+        normalize: Whether to L2-normalise the embeddings (the stored head then doesn't apply).
+        decoder: ``exact`` is bit-identical to Pillow; ``fast`` takes about half the time for
+            ordinary JPEGs and differs by at most two of 255 levels.
         policy: Decoding limits and background; None is the default policy.
         labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
         image_column: For Parquet: the column of images; None finds it.
         label_column: For Parquet or a labels file: the column of labels; None finds it.
-        sharded: Keep a folder of shards in the place of one file.
-        shard_rows: Images a shard; None is 16384, or an interrupted run's.
-        overwrite: Replace an existing store, and forget an interrupted run.
-        stop: Set it (from a signal handler, another thread) to commit what is done and return.
+        sharded: Write a folder of shards instead of one file.
+        shard_rows: Images per shard; None is 16384, or the value of an interrupted run.
+        overwrite: Replace an existing store, and discard an interrupted run.
+        stop: Set this event (from a signal handler or another thread) to save and return early.
         on_progress: Called after every batch, from the calling thread.
         **loading: How a backbone given by its name is loaded: weights, seed, pooling, gem_p,
             layers, flip, input_size, preprocessing, on_download (see ``LoadOptions``).
@@ -114,11 +114,11 @@ def extract(
 
     Raises:
         SourceError: The source can't be listed, or holds no image.
-        BackboneError: The backbone or its weights can't be had.
-        StoreMismatchError: An interrupted run, or the finished store, was made otherwise.
+        BackboneError: The backbone or its weights aren't available.
+        StoreMismatchError: An interrupted run, or the finished store, has other settings.
         StoreLockedError: Another process is writing this store.
-        WorkerError: A process of several failed; what all had done is kept.
-        StoreError: The output can't be written, or exists and was made from another source.
+        WorkerError: A worker process of a multi-GPU run failed; finished work is kept.
+        StoreError: The output can't be written, or exists with another source.
         ValueError: An argument is out of its range.
     """
     _check_positive(workers=workers, shard_rows=shard_rows)
@@ -173,7 +173,7 @@ def _one_device(choice: EngineChoice, device: str) -> EngineChoice:
 def _as_begun(
     choice: EngineChoice, engine: Mapping[str, Any], batch_size: int | None, precision: Precision
 ) -> EngineChoice:
-    """The choice with what wasn't asked for taken from the run that is gone on with."""
+    """The choice; batch size and precision default to those of the resumed run."""
     return replace(
         choice,
         batch_size=engine["batch_size"] if batch_size is None else choice.batch_size,
@@ -189,7 +189,7 @@ def _embed(
     choice: EngineChoice,
     how: _HowToRun,
 ) -> ExtractResult:
-    """Embeds what is missing of a run that begins, or is resumed (``frozen``)."""
+    """Embeds the remaining images of a new or resumed run (``frozen`` if resumed)."""
     backbone, one_device = job.backbone, len(choice.devices) == 1
     with ExitStack() as stack:
         load = loader_of(job.meta, backbone, stack.enter_context(Scaler(plan.count)))
@@ -220,7 +220,7 @@ def _embed(
 
 @dataclass(frozen=True, slots=True)
 class _HowToRun:
-    """What decides how a run goes, but no byte of its result; see ``extract``."""
+    """Options of a run that don't affect its result; see ``extract``."""
 
     loading: LoadOptions
     workers: int | None
@@ -232,10 +232,10 @@ class _HowToRun:
 def _plan(
     partial: PartialStore, frozen: _Frozen | None, job: Job, shard_rows: int | None
 ) -> tuple[Plan, _Frozen | None]:
-    """The plan of the run that is gone on with, or a new one.
+    """The plan of the resumed run, or a new one.
 
     Raises:
-        StoreMismatchError: The interrupted run was made otherwise; the engine isn't looked at yet.
+        StoreMismatchError: The interrupted run has other settings (the engine is checked later).
     """
     plan = Plan.open(partial.folder)
     if frozen is None or plan is None:
@@ -256,7 +256,7 @@ def _plan(
 
 
 def _check_replaceable(output: Path) -> None:
-    """Refuses to replace what is no store; a damaged store may be replaced."""
+    """Rejects an output that isn't a store; a damaged store may be replaced."""
     if output.is_dir():
         read_manifest(output)
     elif output.exists() and not is_sealed(output):
@@ -264,7 +264,7 @@ def _check_replaceable(output: Path) -> None:
 
 
 def _finished_before(job: Job, *, sharded: bool) -> tuple[ExtractResult, str]:
-    """The result, and the plan's hash, of a run that was complete already and is this one."""
+    """The result and the plan's hash of an identical run that had already completed."""
     with EmbeddingStore.open(job.output) as store:
         differences = store.meta.differences(job.meta, ignore=_DERIVED)
         if sharded != job.output.is_dir():

@@ -1,4 +1,4 @@
-"""Features of image files, kept in stores by the SHA-256 of the images' bytes."""
+"""Caches features of image files in stores, keyed by the SHA-256 of each file's bytes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cached_features(
 
     Args:
         files: n image files.
-        folder: Of stores, all made with the same ``options``; made if need be.
+        folder: Folder of stores with the same ``options``; created if missing.
         options: Keyword arguments of ``extract``.
 
     Returns:
@@ -54,7 +54,7 @@ def cached_features(
         DecodeError: An image can't be read, decoded or embedded.
         SourceError: A file can't be read.
         StoreError: A store can't be written.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
     """
     keys = [_hash(file) for file in files]
     found = _find(folder, set(keys))
@@ -75,26 +75,26 @@ def _hash(file: Path) -> bytes:
         raise SourceError(f"{file}: can't be read: {exc.strerror or exc}") from exc
 
 
-def _find(folder: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
-    """The features of those images that are there, by their hashes."""
+def _find(folder: Path, requested: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    """The cached features of these images, by their hashes."""
     found: dict[bytes, NDArray[np.float32]] = {}
     for path in sorted(folder.glob("*.h5")):
         try:
-            found |= _read(path, wanted - found.keys())
+            found |= _read(path, requested - found.keys())
         except (StoreCorruptError, StoreFormatError) as exc:
-            _log.warning("%s; left aside, what it held is embedded anew (delete it)", exc)
+            _log.warning("%s; left aside, its images are embedded again (delete the file)", exc)
     return found
 
 
-def _read(path: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
-    """The features of those images that a store holds, by their hashes.
+def _read(path: Path, requested: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    """The features that a store has of these images, by their hashes.
 
     Raises:
         StoreError: It can't be read; StoreCorruptError and StoreFormatError: it is damaged.
     """
     with EmbeddingStore.open(path) as store:
         hashes = [one.tobytes() for one in store.images("content_hash")]
-        rows = [row for row, key in enumerate(hashes) if key in wanted]
+        rows = [row for row, key in enumerate(hashes) if key in requested]
         if not rows:
             return {}
         _check(path)
@@ -104,17 +104,17 @@ def _read(path: Path, wanted: set[bytes]) -> dict[bytes, NDArray[np.float32]]:
 
 def _check(path: Path) -> None:
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError as exc:
         raise StoreError(f"{path}: can't be read: {exc.strerror or exc}") from exc
-    problem = _problem(path, told.st_mtime_ns, told.st_size)
+    problem = _problem(path, status.st_mtime_ns, status.st_size)
     if problem:
         raise StoreCorruptError(problem)
 
 
 @lru_cache(1024)
 def _problem(path: Path, changed: int, size: int) -> str:
-    """The first problem of a store, or none; looked for once, unless the file changes."""
+    """The first problem of a store, or an empty string; verified once per file version."""
     del changed, size
     return next(iter(verify(path)), "")
 
@@ -137,7 +137,7 @@ def _extract(files: Sequence[Path], folder: Path, options: Mapping[str, Any]) ->
                 raise DecodeError(failure.id, failure.reason, nbytes=failure.nbytes)
             if not len(store):
                 raise SourceError(f"{files[0]}: no image")
-        # Copied under another name first: what ends in .h5 there is whole.
+        # Copied under another name first, so that every .h5 file there is complete.
         target = folder / f"{secrets.token_hex(8)}.part"
         try:
             target.write_bytes(made.read_bytes())

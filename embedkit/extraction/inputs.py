@@ -1,4 +1,4 @@
-"""What a command takes: stores as they are, and images, which are embedded into one."""
+"""Turns mixed inputs (stores and images) into stores; images are embedded first."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["StoredInputs", "as_stores"]
 
 @dataclass(frozen=True, slots=True)
 class StoredInputs:
-    """Stores of all that was given.
+    """Stores for all inputs.
 
     Attributes:
-        stores: In the order of what was given; those of images go when the block ends.
-        failures: Images that were given and could not be embedded.
+        stores: In the order of the inputs; temporary ones are deleted when the block ends.
+        failures: Input images that could not be embedded.
     """
 
     stores: tuple[Path, ...]
@@ -42,19 +42,19 @@ def as_stores(
     keep: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Iterator[StoredInputs]:
-    """Embeds what isn't in a store yet.
+    """Opens stores as they are, and embeds images into new stores.
 
     Args:
         inputs: Stores, and whatever ``extract`` takes.
-        keep: Where the images' store goes, and stays; an interrupted run is gone on with there.
-            None embeds into temporary files.
+        keep: Path of the store to write and keep for the images; an interrupted run is resumed
+            there. None embeds into temporary files.
         **settings: ``extract``'s, for the images.
 
     Raises:
         SourceError: A source can't be listed, or holds no image.
-        BackboneError: The backbone or its weights can't be had.
-        StoreError: ``keep`` can't be written, or was made otherwise.
-        ValueError: Nothing was given, or ``keep`` and more than one run of images.
+        BackboneError: The backbone or its weights aren't available.
+        StoreError: ``keep`` can't be written, or has other settings.
+        ValueError: Nothing was given, or ``keep`` and more than one group of images.
     """
     names = [os.fsdecode(one) for one in inputs]
     if not names:
@@ -77,6 +77,6 @@ def as_stores(
 
 def _embed(images: list[str], store: Path, settings: dict[str, Any]) -> list[ImageFailure]:
     if not extract(images, store, **settings).complete:
-        raise StoreError(f"{store}: stopped before its end; run the same command again to go on")
+        raise StoreError(f"{store}: stopped before its end; run the same command again to resume")
     with EmbeddingStore.open(store) as opened:
         return list(opened.failures())

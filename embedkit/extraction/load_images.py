@@ -1,4 +1,4 @@
-"""From image records to the backbone's input: read, decode, scale, crop and hash."""
+"""Loads image records as backbone input: reads, decodes, resizes, crops and hashes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "load_images", "outcome_from_json", "outcome_to_json"]
 
 Outcome = ImageFacts | ImageFailure | None
-"""What became of a record: its facts, why it failed, or None for a file that is no image."""
+"""The outcome of a record: its facts, its failure, or None for a file that isn't an image."""
 
 
 class _Read(NamedTuple):

@@ -1,4 +1,4 @@
-"""The engine of a run, in the precision asked for, tried on some of the images themselves."""
+"""Opens the engine of a run in the requested precision and measures its fidelity to fp32."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def open_precise(
     load: ImageLoader,
     frozen: Mapping[str, Any] | None = None,
 ) -> tuple[Engine, dict[str, Any]]:
-    """Opens the engine of a run, and measures what its precision costs.
+    """Opens the engine of a run, and measures the fidelity of its precision.
 
     A precision other than fp32 is compared with fp32 on 128 images of the plan. ``auto`` tries
-    bf16 for 2,560 images or more, and takes it if it passes ``fidelity.GATE``.
+    bf16 for 2,560 images or more, and uses it if it passes ``fidelity.GATE``.
 
     Args:
-        backbone: What to run.
-        choice: On what, in which precision; that of the frozen run if there is one.
-        plan: Of the run.
-        load: As the run decodes.
-        frozen: The engine's description in a run that is gone on with.
+        backbone: The backbone.
+        choice: Engine, device and precision; those of the resumed run if there is one.
+        plan: The plan of the run.
+        load: The image loader of the run.
+        frozen: The engine's description from a resumed run.
 
     Returns:
         The engine, and its description for the store: ``to_config`` and, where it was measured,
@@ -71,10 +71,10 @@ def open_precise(
 def engine_differences(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, tuple[object, object]]:
-    """What of an engine's description would change the rows of a run that is gone on with.
+    """Engine settings that differ from those of a resumed run and would change its rows.
 
-    What may differ between two days is told, not held: the version, and into how many parts a
-    batch is cut, which goes by the memory that other programs leave.
+    The library version and the number of parts of a batch may differ; the latter depends on free
+    memory.
     """
     return {
         f"engine.{key}": (before.get(key), now.get(key))
@@ -90,9 +90,9 @@ def _kept_fidelity(frozen: Mapping[str, Any]) -> dict[str, Any]:
 def _try(
     backbone: Backbone, choice: EngineChoice, probe: NDArray[np.uint8]
 ) -> tuple[Engine, dict[str, Any]]:
-    """Opens the engine in the precision asked for; for auto, in bf16 if it passes."""
+    """Opens the engine in the requested precision; for ``auto``, in bf16 if it passes."""
     precision: Literal["bf16", "int8"] = "int8" if choice.precision == "int8" else "bf16"
-    if not len(probe):  # nothing to measure: every image that was tried is damaged
+    if not len(probe):  # nothing to measure: every probe image is damaged
         engine = _open(backbone, choice, "fp32" if choice.precision == "auto" else precision, probe)
         return engine, engine.to_config()
     with _open(backbone, choice, "fp32") as exact:
@@ -131,11 +131,15 @@ def _open(
 
 def _tell(precision: str, fidelity: Fidelity, *, passes: bool, asked_for: str) -> None:
     if asked_for == "auto":
-        _log.info("%s %s: %s", precision, "taken" if passes else "not taken, fp32 is", fidelity)
+        _log.info("%s %s: %s", "using" if passes else "using fp32, rejected", precision, fidelity)
     elif passes:
         _log.info("%s: %s", precision, fidelity)
     else:
-        _log.warning("%s as asked for, but less exact than auto takes: %s", precision, fidelity)
+        _log.warning(
+            "%s, as requested, fails the fidelity check of auto: %s",
+            precision,
+            fidelity,
+        )
 
 
 def _probe(plan: Plan, load: ImageLoader) -> NDArray[np.uint8]:
@@ -145,7 +149,7 @@ def _probe(plan: Plan, load: ImageLoader) -> NDArray[np.uint8]:
         def pixels(record: ImageRecord) -> NDArray[np.uint8] | None:
             try:
                 return None if record.problem else load(reader.read(record), record.id).pixels
-            except DecodeError:  # the run itself will meet it again, and record it
+            except DecodeError:  # the run itself will record the failure
                 return None
 
         loaded = in_order(pixels, plan.sample(PROBE_IMAGES), usable_cores())

@@ -1,4 +1,4 @@
-"""The loop from a frozen plan to finished shards: overlap, checkpoints, progress, stopping."""
+"""Runs a frozen plan in one process: embeds the batches, saves shards, reports progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["ExtractResult", "Progress", "Runner"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an extraction is.
+    """Progress of an extraction.
 
     Attributes:
         done: Images finished, those of earlier runs included.
@@ -48,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ExtractResult:
-    """What an extraction did. ``found = embedded + failed + skipped`` when it is complete.
+    """Result of an extraction. ``found = embedded + failed + skipped`` when it is complete.
 
     Attributes:
         path: The store.
@@ -56,9 +56,9 @@ class ExtractResult:
         found: Files that the source listed.
         embedded: Rows of the store.
         failed: Images that could not be embedded; the store names each with its reason.
-        skipped: Files that are no images.
+        skipped: Files that aren't images.
         resumed: Images that an earlier run had already done.
-        seconds: Of this run's loop.
+        seconds: Duration of this run's loop, in seconds.
         images_per_second: This run's rate.
     """
 
@@ -106,10 +106,10 @@ class _Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Embeds what is missing of a run in this process, and commits as it goes.
+    """Embeds the remaining images of a run in this process, and saves periodically.
 
     Attributes:
-        run: What to embed, and where to.
+        run: Plan, metadata and output.
         load: Decodes and scales.
         engine: Embeds.
         workers: Threads; None is one per core, and one per batch in flight on a GPU, so that all

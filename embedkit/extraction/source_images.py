@@ -1,4 +1,4 @@
-"""The files and pixels of a store's images, by their ids."""
+"""Reads the files and pixels of a store's images, by their ids."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OriginalImages", "hashes_of", "policy_of"]
 
-# What is looked at to find out where images were moved to.
+# How many candidates are compared to find where images were moved to.
 _TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS, _TRIED_IMAGES = 64, 10_000, 16, 8
 
 
@@ -58,10 +58,10 @@ class OriginalImages:
     """Reads and decodes images by id, in many threads; use it as a context manager.
 
     Args:
-        records: Where each id's image lies.
+        records: Id to image record.
         policy: Decoding limits and background; None is the default policy.
-        hashes: SHA-256 of each id's encoded image, see ``hashes_of``; an image of other bytes isn't
-            it, whatever its name. None doesn't look.
+        hashes: SHA-256 of each id's encoded image, see ``hashes_of``; an image with
+            another hash is rejected. None skips the check.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class OriginalImages:
         policy: DecodePolicy | None = None,
         hashes: Mapping[str, bytes] | None = None,
     ) -> Self:
-        """Takes each id for the path that it was.
+        """Reads the images from their original paths, which the ids contain.
 
         Args:
-            ids: Of a store, each once.
+            ids: Ids of a store, without duplicates.
             root: The folder that relative ids are below.
             policy: As the class's.
             hashes: As the class's.
@@ -102,35 +102,34 @@ class OriginalImages:
         policy: DecodePolicy | None = None,
         hashes: Mapping[str, bytes] | None = None,
     ) -> Self:
-        """Looks the ids up in a source, be it where it was or elsewhere by now.
+        """Finds the images in a source, which may have been moved or renamed.
 
-        If none of its images has one of the ids as they are, a folder that ids begin with is taken
-        to be another one now: the one whose images, as far as looked at, are those that were
-        embedded, of equals the one that finds most, and of these the one that leaves most of their
-        paths alike.
+        If no image of the source has one of the ids, the leading folder of the ids is replaced by
+        another one: the folder with the most images whose hashes match (of a small sample), then
+        the one where most ids are found, then the one with the longest common path.
 
         Args:
-            source: What ``extract`` was given, or where that lies now; or several.
-            ids: Of a store, each once.
+            source: The source that ``extract`` was given, or its new location; or several sources.
+            ids: Ids of a store, without duplicates.
             policy: As the class's.
             hashes: As the class's.
 
         Raises:
-            SourceError: The source can't be listed, has none of the images, or has several folders
-                that could be theirs.
+            SourceError: The source can't be listed, has none of the images, or several of its
+                folders match equally well.
         """
-        wanted = list(ids)
-        there = {record.id: record for record in open_source(source, labels="none").scan()}
-        found = {name: there[name] for name in wanted if name in there}
-        found = found or _moved(wanted, there, hashes or {})
+        requested = list(ids)
+        available = {record.id: record for record in open_source(source, labels="none").scan()}
+        found = {name: available[name] for name in requested if name in available}
+        found = found or _moved(requested, available, hashes or {})
         if not found:
             sources = [source] if isinstance(source, str | os.PathLike) else list(source)
             raise SourceError(
                 f"{', '.join(map(str, sources))}: has none of the store's images, whose ids "
-                f"are like {wanted[0] if wanted else 'nothing'}"
+                f"are like {requested[0] if requested else 'nothing'}"
             )
         names = {record.id: name for name, record in found.items()}
-        in_order = {names[place]: record for place, record in there.items() if place in names}
+        in_order = {names[place]: record for place, record in available.items() if place in names}
         return cls(in_order, policy, hashes)
 
     def __enter__(self) -> Self:
@@ -143,14 +142,14 @@ class OriginalImages:
         return image_id in self._records
 
     def __iter__(self) -> Iterator[str]:
-        """The ids, members of an archive in its own order, in which they are read fastest."""
+        """The ids; members of an archive in archive order, which is the fastest to read."""
         return iter(self._records)
 
     def read(self, image_id: str) -> bytes:
         """The encoded image.
 
         Raises:
-            DecodeError: It isn't in the source, can't be read, or is another one.
+            DecodeError: It isn't in the source, can't be read, or has another hash.
         """
         record = self._records.get(image_id)
         if record is None:
@@ -178,47 +177,47 @@ class OriginalImages:
 
 
 def _moved(
-    wanted: Sequence[str], there: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]
+    requested: Sequence[str], available: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]
 ) -> dict[str, ImageRecord]:
-    """The records of ids whose folder has another place or name by now.
+    """The records of ids whose folder was moved or renamed.
 
     Raises:
-        SourceError: Two folders could be theirs.
+        SourceError: Two folders match equally well.
     """
     by_name = defaultdict(list)
-    for other in there:
+    for other in available:
         by_name[other.rpartition("/")[2]].append(other)
     votes: Counter[tuple[str, str]] = Counter()
-    for name in wanted[:: max(len(wanted) // _TRIED_IDS, 1)]:
+    for name in requested[:: max(len(requested) // _TRIED_IDS, 1)]:
         namesakes = by_name[name.rpartition("/")[2]]
         votes.update(_folders(name, other) for other in namesakes[:_TRIED_NAMESAKES])
     folders = [folders for folders, _ in votes.most_common(_TRIED_FOLDERS)]
-    found = {folders: _replaced(wanted, there, *folders) for folders in folders}
+    found = {folders: _replaced(requested, available, *folders) for folders in folders}
     right = {f: _right(found[f], hashes) if len(found) > 1 else 0 for f in folders}
     ranks = {f: (-right[f], -len(found[f]), len(f[0])) for f in folders}
     folders.sort(key=ranks.__getitem__)
     if len(folders) > 1 and ranks[folders[0]] == ranks[folders[1]]:
         raise SourceError(
             f"{folders[0][1]} and {folders[1][1]} could both be where the store's images, such as "
-            f"{wanted[0]}, are now: give only the right folder, or give it its old name"
+            f"{requested[0]}, are now: give only the right folder, or give it its old name"
         )
     return found[folders[0]] if folders else {}
 
 
 def _right(found: Mapping[str, ImageRecord], hashes: Mapping[str, bytes]) -> int:
-    """How many of the first few images that were found are those that were embedded."""
+    """How many of the first few images found have the hash of the embedded image."""
     right = 0
     with ImageReader(max_bytes=DecodePolicy().max_bytes) as reader:
         for name in [name for name in found if name in hashes][:_TRIED_IMAGES]:
             try:
                 right += sha256(reader.read(found[name])).digest() == hashes[name]
             except DecodeError:
-                continue  # it is none of them
+                continue  # not a match
     return right
 
 
 def _folders(name: str, other: str) -> tuple[str, str]:
-    """What two paths begin with, folders as a whole, before what they have in common."""
+    """The leading folders of two paths, without their common tail."""
     mine, theirs = name.split("/"), other.split("/")
     pairs = zip(reversed(mine), reversed(theirs), strict=False)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -227,8 +226,8 @@ def _folders(name: str, other: str) -> tuple[str, str]:
 
 
 def _replaced(
-    wanted: Iterable[str], there: Mapping[str, ImageRecord], old: str, new: str
+    requested: Iterable[str], available: Mapping[str, ImageRecord], old: str, new: str
 ) -> dict[str, ImageRecord]:
-    """The records of ids that begin with ``old``, where that is ``new`` by now."""
-    named = ((name, new + name[len(old) :]) for name in wanted if name.startswith(old))
-    return {name: there[now] for name, now in named if now in there}
+    """The records of ids that begin with ``old``, after replacing it with ``new``."""
+    named = ((name, new + name[len(old) :]) for name in requested if name.startswith(old))
+    return {name: available[now] for name, now in named if now in available}

@@ -1,4 +1,4 @@
-"""Nearest-neighbour indexes: chosen, built by streaming, tuned, searched, changed."""
+"""Nearest-neighbour indexes: choose, build, tune, search, update."""
 
 from embedkit.index import openmp_wait  # noqa: F401  # before anything loads faiss
 from embedkit.index.auto_select import Choice

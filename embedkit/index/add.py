@@ -1,4 +1,4 @@
-"""Adding the rows of new stores to an index that is there."""
+"""Adds the rows of new stores to an existing index."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Addition:
             partial: The working folder.
             reader: The index as it is.
             rows: The rows to add.
-            reporter: Is told how far it is.
+            reporter: Reports progress.
         """
         self._partial, self._reader, self._rows = partial, reader, rows
         self._reporter = reporter
@@ -59,7 +59,7 @@ class Addition:
 
         Raises:
             IndexFileError: A store is in the index already.
-            StoreMismatchError: The stores were embedded otherwise than the index.
+            StoreMismatchError: The stores have other embedding settings than the index.
             StoreError: A row isn't finite, or can't be read.
         """
         before = self._reader.manifest
@@ -84,7 +84,7 @@ class Addition:
     def _refuse(self, before: IndexManifest, entries: Sequence[StoreEntry]) -> None:
         if adds_at_once(self._reader.index("trained")):
             raise IndexFileError(
-                f"{self._reader.folder}: faiss adds nothing to a {before.factory} that is built; "
+                f"{self._reader.folder}: faiss can't add rows to a built {before.factory}; "
                 "build it again with all stores"
             )
         present = {entry.fingerprint for entry in before.stores}

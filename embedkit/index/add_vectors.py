@@ -1,4 +1,4 @@
-"""Adding rows to a trained index, in parts that a kill can't take back.
+"""Adds rows to a trained index in parts, so that an interrupted build resumes.
 
 Inverted lists can be joined, so each part is an index of its own rows, of bounded size; their union
 may be larger than memory. Everything else (graphs, fast-scan codes) grows as one, and a part is the
@@ -91,7 +91,7 @@ class Encoder:
             os.fsync(file.fileno())
 
     def add_separate_parts(self, partial: PartialIndex, index: faiss.Index, stop: int) -> None:
-        """Adds all positions before ``stop`` as parts, going on after those that are there.
+        """Adds all positions before ``stop`` as parts, after the existing parts.
 
         Args:
             partial: The working folder.
@@ -109,7 +109,7 @@ class Encoder:
             index.reset()
 
     def add_growing(self, partial: PartialIndex, index: faiss.Index, stop: int) -> faiss.Index:
-        """Adds all positions before ``stop`` to one index, going on from what was saved of it.
+        """Adds all positions before ``stop`` to one index, resuming from its last save.
 
         Args:
             partial: The working folder.

@@ -1,4 +1,4 @@
-"""Choosing an index from the number of rows, their length, and what it may cost."""
+"""Chooses an index from the number of rows, their dimension and the limits."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 __all__ = ["BUILD_BYTES", "Choice", "choose", "divisor_near", "num_lists"]
 
 BUILD_BYTES = 512 * 2**20
-"""Memory that building takes beside the index: the process, the sample, buffers."""
+"""Memory of a build besides the index: the process, the sample, buffers."""
 
-_FLAT_MS = 10.0  # an exact search may take so long if nothing is said
-_SCAN_BYTES_PER_MS = 8e6  # what one query reads of memory in a millisecond
-_FEW = 1000  # rows; below, nothing can be trained
+_FLAT_MS = 10.0  # default maximum time of an exact search
+_SCAN_BYTES_PER_MS = 8e6  # memory that one query scans per millisecond
+_FEW = 1000  # rows; fewer can't train an index
 _GRAPH_ROWS = 20_000_000  # above, building a graph takes days
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What will be built.
+    """The chosen index.
 
     Attributes:
         factory: The faiss factory string.
-        rerank: Whether candidates are compared anew with the stores' rows.
+        rerank: Whether candidates are reranked with the stores' rows.
         on_disk: Whether the inverted lists stay on disk.
         nbytes: Memory that searching will take, without the ids.
         build_bytes: Memory that building will take.
-        reason: Why, in a few words.
+        reason: The reason, in a few words.
     """
 
     factory: str
@@ -49,18 +49,18 @@ def choose(spec: IndexSpec, count: int, rows_dim: int) -> Choice:
     """Chooses an index.
 
     Args:
-        spec: What is asked for.
+        spec: The requested settings.
         count: N rows.
         rows_dim: D of the stored rows.
 
     Raises:
-        ValueError: What is asked for can't be had, as within the memory that is given.
+        ValueError: The settings can't be met, for example within the memory limit.
     """
     dim = spec.whiten or rows_dim
     if dim > rows_dim:
         raise ValueError(f"can't whiten rows of {rows_dim} values to {dim}")
     if spec.factory != "auto":
-        return _described(spec, spec.factory, "as asked", count, dim)
+        return _described(spec, spec.factory, "as requested", count, dim)
     if _is_flat_enough(spec, count, dim):
         return _described(spec, "Flat", "comparing with every row is fast enough", count, dim)
     candidates = list(_candidates(spec, count, dim))
@@ -115,7 +115,7 @@ def _candidates(spec: IndexSpec, count: int, dim: int) -> Iterator[tuple[str, st
 
 
 def _self_contained(lists: str, count: int, dim: int) -> Iterator[tuple[str, str]]:
-    """Indexes whose own scores are good, for when the store isn't to be asked."""
+    """Indexes whose own scores are good, for use without reranking from the store."""
     if count <= _GRAPH_ROWS:
         yield "HNSW32", "exact scores without the store"
     yield f"{lists},SQfp16", "nearly exact scores without the store"
@@ -126,11 +126,11 @@ def _self_contained(lists: str, count: int, dim: int) -> Iterator[tuple[str, str
 
 
 def num_lists(count: int) -> int:
-    """How many inverted lists suit so many rows: the power of two near four times the root."""
+    """Number of inverted lists for ``count`` rows: the power of two near 4 * sqrt(count)."""
     return int(2 ** min(max(round(math.log2(4 * math.sqrt(max(count, 1)))), 4), 16))
 
 
-def divisor_near(dim: int, wanted: int) -> int:
-    """The divisor of ``dim`` that is nearest to ``wanted``, by their ratio."""
+def divisor_near(dim: int, target: int) -> int:
+    """The divisor of ``dim`` that is nearest to ``target``, by their ratio."""
     divisors = [n for n in range(1, dim + 1) if dim % n == 0]
-    return min(divisors, key=lambda n: abs(math.log(n / max(wanted, 1))))
+    return min(divisors, key=lambda n: abs(math.log(n / max(target, 1))))

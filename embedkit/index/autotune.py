@@ -1,4 +1,4 @@
-"""Tuning: what each setting of a search finds and costs, measured on held-out queries."""
+"""Tuning: measures recall and time of search settings on held-out queries."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["choose_point", "exact_point", "measure_frontier", "needs_tuning"]
 
 _FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
-_DOUBT = 0.005  # recall of other queries may be less by so much
-_ENOUGH = 0.999  # recall from which a wider search isn't worth measuring
+_DOUBT = 0.005  # margin: recall of other queries may be lower by this much
+_ENOUGH = 0.999  # recall above which a wider search isn't measured
 
 
 def needs_tuning(index: faiss.Index, *, rerank: bool) -> bool:
-    """Whether there is anything to choose, or to measure, beside an exact result."""
+    """Whether there are search parameters to tune (an exact index has none)."""
     return rerank or not is_exact(index) or len(search_grid(index)) > 1
 
 
@@ -42,7 +42,7 @@ def measure_frontier(
     true: NDArray[np.float32],
     on_point: Callable[[int, int], None],
 ) -> list[OperatingPoint]:
-    """Measures settings from narrow to wide, until recall is as good as it gets.
+    """Measures settings from the smallest to the largest search width, until recall saturates.
 
     Args:
         searcher: What searches; its setting changes.
@@ -82,12 +82,12 @@ def exact_point(searcher: Searcher, rows: StoreRows) -> list[OperatingPoint]:
 def choose_point(
     points: Sequence[OperatingPoint], recall: float, latency: float | None
 ) -> OperatingPoint:
-    """The fastest setting that is sure of the wanted recall, or the one that comes nearest to it.
+    """The fastest setting that reaches the target recall, or else the one nearest to it.
 
     Args:
-        points: What was measured; at least one.
-        recall: The wanted recall@10.
-        latency: Milliseconds a query may take, if that is bounded; the recall goes first.
+        points: Measured settings; at least one.
+        recall: Target recall@10.
+        latency: Maximum milliseconds per query, if limited; recall takes precedence.
     """
     for least in (recall + _DOUBT, recall):
         if good := [point for point in points if point.recall_at_10 >= least]:
@@ -116,14 +116,14 @@ def _measure_width(
         best = -np.sort(-scores[:, : TUNED_K if own_refine else TUNED_K * factor], axis=1)
         recall = recall_at(TUNED_K, best, true)
         if recall == last:
-            return  # more candidates bring nothing here
+            return  # more candidates don't improve recall
         last = recall
         first = round(recall_at(1, best, true), 4)
         yield OperatingPoint(params, first, round(recall, 4), math.nan, batch_ms)
 
 
 def _factors(searcher: Searcher) -> list[int]:
-    """Candidates a wanted neighbour, up to an eighth of all rows."""
+    """Candidates per requested neighbour, up to an eighth of all rows."""
     most = searcher.index.ntotal // (8 * TUNED_K)
     return [factor for factor in _FACTORS if factor <= max(most, 1)]
 

@@ -83,7 +83,7 @@ def true_scores(
 def recall_at(k: int, found: NDArray[np.float32], true: NDArray[np.float32]) -> float:
     """The share of the k nearest rows that were found.
 
-    By scores, so that of exact copies it doesn't matter which one was found.
+    Compares scores, so that any of several identical rows counts.
 
     Args:
         k: How many count.

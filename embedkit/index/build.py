@@ -1,4 +1,4 @@
-"""Building an index from stores, and taking up a build that was interrupted."""
+"""Builds an index from stores, and resumes an interrupted build."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build_index(
     overwrite: bool,
     on_progress: Callable[[IndexProgress], None] | None = None,
 ) -> Path:
-    """Builds an index; ``Index.build`` tells what of."""
+    """Builds an index; see ``Index.build``."""
     output = Path(output)
     respect_cores()
     refuse_existing(output, overwrite=overwrite)
@@ -55,28 +55,28 @@ def build_index(
 
 
 def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:
-    """Begins to work by a plan, or goes on where a run with the same plan was interrupted.
+    """Begins a run with a plan, or resumes an interrupted run with the same plan.
 
     Raises:
-        IndexFileError: There is a run with another plan, and it isn't to be overwritten.
+        IndexFileError: There is an interrupted run with another plan, and ``overwrite`` isn't set.
     """
-    wanted = json.loads(json.dumps(plan.to_config()))
+    config = json.loads(json.dumps(plan.to_config()))
     begun = partial.plan()
-    if begun == wanted and not overwrite:
+    if begun == config and not overwrite:
         return
     if begun is not None and partial.is_begun and not overwrite:
-        differing = sorted(key for key in wanted if wanted[key] != begun.get(key))
+        differing = sorted(key for key in config if config[key] != begun.get(key))
         raise IndexFileError(
-            f"{partial.folder}: holds the beginning of another index ({', '.join(differing)} "
+            f"{partial.folder}: holds an unfinished build of another index ({', '.join(differing)} "
             "differ); repeat the first settings, or start again with overwrite=True"
         )
     partial.clear()
-    partial.begin(wanted)
+    partial.begin(config)
 
 
 @contextmanager
 def discarding_failures(partial: PartialIndex) -> Iterator[None]:
-    """Keeps what is done if the disk is full, but not if going on would lead to the same end."""
+    """Keeps finished work if the disk is full, but discards it if resuming would fail again."""
     try:
         with writing_errors(partial.output):
             yield

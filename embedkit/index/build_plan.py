@@ -1,4 +1,4 @@
-"""What the building of an index is to do, frozen when it begins."""
+"""The plan of an index build, frozen when the build begins."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _TRUTH_WORK = 2e12  # multiplications that finding the held-out queries' neighbo
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a build is to do.
+    """The plan of a build.
 
     Attributes:
-        spec: What was asked for.
+        spec: The requested settings.
         factory: The faiss factory string.
-        rerank: Whether candidates are compared anew.
+        rerank: Whether candidates are reranked.
         on_disk: Whether the inverted lists stay on disk.
-        stores: What is indexed.
+        stores: The stores to index.
         count: N rows.
-        held: How many of the last positions are queries for tuning before they are added.
+        held: How many of the last positions are held out as tuning queries before they are added.
         generation: 0, or the generation that compacting makes.
     """
 
@@ -58,10 +58,10 @@ class Plan:
 
 
 def make_plan(spec: IndexSpec, rows: StoreRows, output: Path) -> Plan:
-    """Decides what to build of which rows.
+    """Makes the plan: which index to build from which rows.
 
     Raises:
-        ValueError: What is asked for can't be had.
+        ValueError: The settings can't be met.
     """
     count = len(rows)
     choice = choose(spec, count, rows.dim)
@@ -75,7 +75,7 @@ def make_plan(spec: IndexSpec, rows: StoreRows, output: Path) -> Plan:
 
 
 def store_entries(rows: StoreRows, output: Path) -> tuple[StoreEntry, ...]:
-    """What an index at ``output`` says of its stores."""
+    """The manifest entries of the stores of an index at ``output``."""
     beside = output.absolute().parent
     return tuple(
         StoreEntry(

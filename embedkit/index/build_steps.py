@@ -213,11 +213,11 @@ class IndexBuild:
         if not self._path(_TRAINED).exists():
             self._reporter.tell("train", 0, 1)
             if not self.index.is_trained:
-                asked = self.plan.spec.train_rows
-                wanted = asked or default_train_rows(self.index, self._rows.dim)
-                count = min(wanted, self._first_held)
+                requested = self.plan.spec.train_rows
+                target = requested or default_train_rows(self.index, self._rows.dim)
+                count = min(target, self._first_held)
                 self._learn(self._space.project(self._sample(count)))
-                warn_of_few(self.index, count if asked else self._move_centroids(count))
+                warn_of_few(self.index, count if requested else self._move_centroids(count))
             self._partial.commit(_TRAINED, lambda file: write_faiss(self.index, file.write))
         self._reporter.tell("train", 1, 1)
         self.index = load_index(self._path(_TRAINED))
@@ -232,18 +232,18 @@ class IndexBuild:
             ) from exc
 
     def _move_centroids(self, sampled: int) -> int:
-        """Goes on training on more rows than fit into memory, where the sample was small.
+        """Continues training on more rows than fit into memory, if the sample was small.
 
         Returns:
             How many rows the inverted lists were trained on.
         """
-        wanted = min(wanted_train_rows(self.index), self._first_held)
-        if not can_move(self.index) or wanted < _WORTH_MOVING * sampled:
+        target = min(wanted_train_rows(self.index), self._first_held)
+        if not can_move(self.index) or target < _WORTH_MOVING * sampled:
             return sampled
-        chosen = sample_positions(self._first_held, wanted, self.plan.spec.seed + 1)
+        chosen = sample_positions(self._first_held, target, self.plan.spec.seed + 1)
         numbers = np.sort(self._order.at(chosen))
         move_centroids(self.index, self._rows, numbers, self._space, _ROUNDS)
-        return wanted
+        return target
 
     def _sample(self, count: int) -> NDArray[np.floating]:
         return sample_rows(self._rows, self._order, self._first_held, count, self.plan.spec.seed)

@@ -1,4 +1,4 @@
-"""Measuring an index with queries that it has never seen."""
+"""Measures the recall and time of an index with new queries."""
 
 from __future__ import annotations
 

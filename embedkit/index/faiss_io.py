@@ -1,4 +1,4 @@
-"""faiss's own files: written so that no error is lost, read within limits."""
+"""Reads and writes faiss files; write errors are raised, and sizes are limited on reading."""
 
 from __future__ import annotations
 

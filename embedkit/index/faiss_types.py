@@ -1,4 +1,4 @@
-"""The families of faiss indexes: what an index is made of, how large it is, what tunes it."""
+"""Families of faiss indexes: structure, size, and search parameters."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ __all__ = [
     "transformed",
 ]
 
-_WIDEST = 4096  # lists, or nodes of a graph, that are looked at for one query
-_BLOCK_VECTORS = 32  # fast-scan codes lie in blocks of so many
+_WIDEST = 4096  # maximum number of lists or graph nodes visited per query
+_BLOCK_VECTORS = 32  # block size of fast-scan codes
 
 
 @dataclass(frozen=True, slots=True)
 class SearchParams:
-    """What a search may cost.
+    """Search parameters.
 
     Attributes:
         nprobe: Inverted lists that are scanned, where there are such.
         ef_search: Nodes of the graph that are kept in view, where there is one.
-        k_factor: Candidates a wanted neighbour, where candidates are compared anew.
+        k_factor: Candidates per requested neighbour, if candidates are reranked.
     """
 
     nprobe: int | None = None
@@ -66,8 +66,8 @@ class SearchParams:
         return cls(config.get("nprobe"), config.get("ef_search"), config.get("k_factor", 1))
 
     def __str__(self) -> str:
-        told = ((key, value) for key, value in asdict(self).items() if value is not None)
-        return " ".join(f"{key}={value}" for key, value in told)
+        settings = ((key, value) for key, value in asdict(self).items() if value is not None)
+        return " ".join(f"{key}={value}" for key, value in settings)
 
 
 @contextmanager
@@ -78,8 +78,8 @@ def faiss_errors(path: Path) -> Iterator[None]:
     except MemoryError as exc:
         raise IndexFileError(f"{path}: not enough memory for the index") from exc
     except RuntimeError as exc:
-        told = " ".join(str(exc).split())
-        raise IndexCorruptError(f"{path}: faiss says: {told}") from exc
+        reason = " ".join(str(exc).split())
+        raise IndexCorruptError(f"{path}: faiss says: {reason}") from exc
 
 
 def faiss_metric(metric: Metric) -> int:
@@ -200,7 +200,7 @@ def _link_bytes(graph: faiss.IndexHNSW) -> float:
 
 
 def reserve(index: faiss.Index, count: int) -> None:
-    """Takes the memory for ``count`` vectors at once: growing would take up to twice as much."""
+    """Takes the memory for ``count`` vectors at once: growing would need up to twice as much."""
     for layer in layers(index):
         if isinstance(layer, faiss.IndexFlatCodes):
             _reserve(layer.codes, count * layer.code_size)
@@ -213,7 +213,7 @@ def reserve(index: faiss.Index, count: int) -> None:
 
 
 def _reserve(vector: Any, size: int) -> None:
-    """A vector that shrinks keeps its memory, which is all that can be asked of it from here."""
+    """A vector that shrinks keeps its memory, which is all that the bindings offer."""
     before = vector.size()
     vector.resize(max(size, before))
     vector.resize(before)
@@ -237,7 +237,7 @@ def _doubling(first: int, last: int) -> Iterator[int]:
 
 
 def set_params(index: faiss.Index, params: SearchParams) -> None:
-    """Sets what a search may cost; candidates are compared anew by faiss only in its own refine."""
+    """Sets the search parameters; faiss reranks candidates only in its own refine index."""
     for layer in layers(index):
         if isinstance(layer, faiss.IndexRefine):
             layer.k_factor = params.k_factor

@@ -1,4 +1,4 @@
-"""Files of an index: they appear whole or not at all, and are what was written."""
+"""Files of an index: written atomically, and verified by hash."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def checked_file(folder: Path, entry: FileEntry) -> Iterator[BufferedReader]:
 
 
 def check_size(folder: Path, entry: FileEntry) -> None:
-    """Checks only that a file is there and as long as it was written.
+    """Checks only that a file exists and has the recorded size.
 
     Raises:
         IndexCorruptError: It isn't.
@@ -116,7 +116,7 @@ def writing_errors(path: Path) -> Iterator[None]:
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Refuses a place that is taken; ``overwrite`` allows an index or an empty folder there.
+    """Rejects an existing output; ``overwrite`` allows an index or an empty folder there.
 
     Raises:
         IndexFileError: It is taken.
@@ -132,7 +132,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside ``output`` that takes its name, durably, if the block ends without error.
+    """A folder next to ``output``, renamed to it durably if the block ends without error.
 
     Raises:
         IndexFileError: It can't be written; no trace of it stays.

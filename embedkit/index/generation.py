@@ -1,4 +1,4 @@
-"""The files in an index's folder: a generation of them is written, read, and changed to."""
+"""Writes and reads the files in an index's folder; each change writes a new generation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _COPY_BYTES = 4 * 2**20
 
 
 class ContentWriter:
-    """Writes the files of one generation, beside those of the one before.
+    """Writes the files of one generation, next to those of the previous one.
 
     Attributes:
         folder: The index's folder.
@@ -65,7 +65,7 @@ class ContentWriter:
         """Writes a file.
 
         Args:
-            role: What it is for.
+            role: The role of the file.
             produce: Called with the function that takes the bytes.
         """
         path = self.path(role)
@@ -74,7 +74,7 @@ class ContentWriter:
         self.files[role] = FileEntry(path.name, file.sha256, file.nbytes)
 
     def add_existing(self, role: str) -> None:
-        """Takes up a file that was brought to its place otherwise, durably."""
+        """Registers a file that was already written to its place, and syncs it to disk."""
         path = self.path(role)
         with path.open("r+b") as file:
             os.fsync(file.fileno())
@@ -90,10 +90,10 @@ def copy_into(source: Path, write: Callable[[bytes], int]) -> None:
 
 
 def change_generation(folder: Path, manifest: IndexManifest) -> None:
-    """Makes an index be what ``manifest`` says, at once, and removes what it doesn't name.
+    """Switches an index atomically to ``manifest``, and removes files that it doesn't name.
 
     Raises:
-        IndexFileError: The manifest can't be written; the index stays what it was.
+        IndexFileError: The manifest can't be written; the index is unchanged.
     """
     try:
         commit_bytes(folder / MANIFEST, manifest.to_json())
@@ -103,7 +103,7 @@ def change_generation(folder: Path, manifest: IndexManifest) -> None:
 
 
 def tidy(folder: Path, manifest: IndexManifest) -> None:
-    """Removes the files of other generations, such as a kill leaves."""
+    """Removes the files of other generations, such as those that a killed process left."""
     kept = {entry.name for entry in manifest.files.values()}
     for stem, suffix in _NAMES.values():
         for path in [folder / f"{stem}{suffix}", *folder.glob(f"{stem}-*{suffix}")]:
@@ -112,21 +112,21 @@ def tidy(folder: Path, manifest: IndexManifest) -> None:
 
 
 class ContentReader:
-    """Reads the files of an index, each checked before it is believed.
+    """Reads the files of an index, each verified before use.
 
     Attributes:
         folder: The index's folder.
-        manifest: What it says of itself.
+        manifest: Its manifest.
     """
 
     def __init__(self, folder: Path, manifest: IndexManifest, check: Check = "full") -> None:
         self.folder, self.manifest, self._check = folder, manifest, check
 
     def checked(self, role: str) -> Path:
-        """The path of a file that is as it was written.
+        """The path of a verified file.
 
         Raises:
-            IndexCorruptError: It isn't there, or isn't as it was written.
+            IndexCorruptError: It is missing or damaged.
         """
         entry = self._entry(role)
         if self._check == "full":

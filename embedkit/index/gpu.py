@@ -1,7 +1,7 @@
-"""What a GPU does while an index is built: the search among centroids, in k-means and adding.
+"""Runs the centroid search of index training and adding on GPUs.
 
-Both are most of the work, and both are a search in a flat index; so that alone is put on the GPU,
-in float16, spread over all that there are, and the index itself stays in the CPU's format.
+Both k-means and adding spend most of their time on a search in a flat index of centroids. Only
+that search runs on the GPUs, in float16; the index itself stays on the CPU.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def adding_to(
 ) -> Iterator[Callable[[NDArray[np.float32], NDArray[np.int64]], None]]:
     """Gives what adds vectors to a trained index; inverted lists are chosen on the GPU.
 
-    The vectors are encoded on the CPU, by its own centroids: an index that encodes what is left of
-    a vector beside its centroid asks for each centroid singly, which takes a GPU 80 us each.
+    The vectors are encoded on the CPU, by its own centroids: an index that encodes residuals
+    reads each centroid singly, which takes a GPU 80 us each.
 
     Args:
         index: A trained index.
-        wanted: Whether to use GPUs; None if there is one.
+        wanted: Whether to use GPUs; None uses them if there are any.
     """
     ivf = ivf_of(index)
     wanted = num_gpus() > 0 if wanted is None else wanted
@@ -57,7 +57,7 @@ def adding_to(
         by_id = is_mergeable(index)
         yield index.add_with_ids if by_id else lambda vectors, _: index.add(vectors)
         return
-    if not is_mergeable(index):  # fast-scan lists must choose for themselves
+    if not is_mergeable(index):  # fast-scan indexes assign vectors to lists themselves
         with nullcontext() if ivf.by_residual else _quantizer_on_gpus(ivf):
             yield lambda vectors, _: index.add(vectors)
         return

@@ -1,4 +1,4 @@
-"""The ids of an index, by position: one after the other in a file, each ended by a NUL byte."""
+"""The ids of an index by position: a file of NUL-terminated strings."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class IdTable:
     def names(self, positions: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
         """The ids at ``(Q, k)`` positions; where a position is -1 there is none."""
         there = positions >= 0
-        wanted = positions[there]
-        stops = self._ends[wanted] if len(wanted) else wanted
-        starts = np.where(wanted > 0, self._ends[wanted - 1] + 1, 0) if len(wanted) else wanted
+        valid = positions[there]
+        stops = self._ends[valid] if len(valid) else valid
+        starts = np.where(valid > 0, self._ends[valid - 1] + 1, 0) if len(valid) else valid
         data = self._data
         # A slice of a view costs a tenth of one of a memory map, and one decoding less than many.
         parts = [
@@ -52,11 +52,11 @@ class IdTable:
         Returns:
             The positions of all rows of these ids, ascending, and the ids without a row.
         """
-        wanted = {name.encode("utf-8", "surrogateescape") for name in ids}
+        requested = {name.encode("utf-8", "surrogateescape") for name in ids}
         found: list[int] = []
-        missing = set(wanted)
+        missing = set(requested)
         for position, name in enumerate(self._all()):
-            if name in wanted:
+            if name in requested:
                 found.append(position)
                 missing.discard(name)
         unknown = {name.decode("utf-8", "surrogateescape") for name in missing}

@@ -1,4 +1,4 @@
-"""The index that users open. docs/formats.md describes the folder that it is."""
+"""``Index``: the index that users open. docs/formats.md describes its folder."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Index"]
 
-_OPENINGS = 5  # how often opening may meet a change of the index
+_OPENINGS = 5  # attempts to open an index that is being changed
 
 
 class Index:
     """An index of N embeddings, open for searching; get one from ``Index.open``.
 
-    It stays what it was when it was opened, whatever changes. A context manager.
+    A snapshot: later changes on disk don't affect an open index. Use it as a context manager.
 
     Attributes:
         path: Its folder.
-        manifest: What it says of itself, with what was measured.
+        manifest: Its settings and measurements.
         factory: The faiss factory string; ``Flat`` is exact.
         metric: ``cosine``, ``ip`` (inner product) or ``l2`` (negative squared distance).
         dim: D, the length of queries.
@@ -76,7 +76,7 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the stores; the index can't be searched any more."""
+        """Closes the stores; the index can't be searched any more."""
         self._searcher.close()
         if self._searcher.reranker is not None:
             self._searcher.reranker.rows.close()
@@ -92,28 +92,28 @@ class Index:
         overwrite: bool = False,
         on_progress: Callable[[IndexProgress], None] | None = None,
     ) -> Path:
-        """Builds an index from one store or several of the same kind of embedding.
+        """Builds an index from one or more stores with the same embedding settings.
 
-        The rows are streamed: peak memory is the index and at most 512 MiB. A build that was
-        killed goes on where it was when it is called again in the same way.
+        The rows are streamed: peak memory is the index and at most 512 MiB. An
+        interrupted build resumes when it is called again with the same arguments.
 
         Args:
             stores: Store files or folders.
-            output: The folder to make; it appears when it is whole.
-            spec: What to build; None chooses.
-            metric: How closeness is measured, where there is no ``spec``; None is ``cosine``.
-            overwrite: Whether an existing index is replaced (never a folder that is none), and a
-                build that was begun is forgotten.
-            on_progress: Called now and then.
+            output: The folder to write; it appears when the index is complete.
+            spec: The index settings; None chooses them automatically.
+            metric: The metric, if there is no ``spec``; None is ``cosine``.
+            overwrite: Whether to replace an existing index (never any other folder) and to discard
+                an interrupted build.
+            on_progress: Called periodically with the progress.
 
         Returns:
             ``output``.
 
         Raises:
-            StoreMismatchError: Two stores were embedded in different ways.
+            StoreMismatchError: Two stores have different embedding settings.
             StoreError: A store can't be read, or holds values that aren't finite.
             IndexFileError: ``output`` exists, or can't be written.
-            ValueError: What is asked for can't be had.
+            ValueError: The settings can't be met.
         """
         if spec is not None and metric is not None:
             raise ValueError("the metric is part of the spec: give one of the two")
@@ -129,12 +129,12 @@ class Index:
         Args:
             path: The index's folder.
             check: ``full`` reads every file and compares its hash, about a second for a gigabyte;
-                ``fast`` compares only sizes, so a flipped bit stays unseen.
+                ``fast`` compares only sizes, so a flipped bit goes undetected.
 
         Raises:
             IndexFileError: There is no index at ``path``, or one of another format, or a store
                 that it needs is missing.
-            IndexCorruptError: A file isn't the one that was written.
+            IndexCorruptError: A file is damaged.
             IndexMismatchError: A store that it needs has changed.
         """
         path = Path(path)
@@ -153,22 +153,22 @@ class Index:
         stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         spec: IndexSpec | None = None,
     ) -> Choice:
-        """Says what ``build`` would build, and what memory that takes.
+        """Returns what ``build`` would build, and its memory.
 
         Args:
             stores: Store files or folders.
-            spec: What is asked for; None asks for nothing in particular.
+            spec: The index settings; None chooses them automatically.
 
         Raises:
-            StoreError: A store can't be read, or two are of different kinds.
-            ValueError: What is asked for can't be had.
+            StoreError: A store can't be read, or two have different settings.
+            ValueError: The settings can't be met.
         """
         with StoreRows.open(_as_list(stores)) as rows:
             return choose(spec or IndexSpec(), len(rows), rows.dim)
 
     @property
     def chosen(self) -> OperatingPoint | None:
-        """What was measured of the setting that searches take; None if nothing was."""
+        """Measurements of the current search setting; None if there are none."""
         taken = self.manifest.params
         return next((p for p in self.manifest.frontier if p.params == taken), None)
 
@@ -176,11 +176,12 @@ class Index:
         """Measures recall and time with these queries, against brute force over the stores.
 
         Args:
-            queries: ``(Q, D)`` of images that aren't in the index: those that are find themselves.
+            queries: ``(Q, D)`` embeddings of images that aren't in the index (those would find
+                themselves).
 
         Raises:
             ValueError: ``queries`` is empty, has the wrong shape or values that aren't finite.
-            IndexFileError: A store is missing, or the index is of format 1, which names none.
+            IndexFileError: A store is missing, or the index (format 1) records none.
             IndexMismatchError: A store has changed.
         """
         queries = self._checked(queries)
@@ -198,20 +199,20 @@ class Index:
         *,
         on_progress: Callable[[IndexProgress], None] | None = None,
     ) -> int:
-        """Adds all rows of one store or several to an index, with the training that it has.
+        """Adds all rows of one or more stores to an index, without retraining it.
 
-        An index that is open goes on without them; one that is opened has all of them or none.
+        The change is atomic: an index that is already open doesn't see it.
 
         Args:
             path: The index's folder.
-            stores: Store files or folders, embedded as the index was.
-            on_progress: Called now and then.
+            stores: Store files or folders with the index's embedding settings.
+            on_progress: Called periodically with the progress.
 
         Returns:
             How many rows were added.
 
         Raises:
-            StoreMismatchError: A store was embedded in another way.
+            StoreMismatchError: A store has other embedding settings.
             StoreError: A store can't be read, or holds values that aren't finite.
             IndexFileError: A store is in the index already, another process is changing the index,
                 or it can't be written.
@@ -224,7 +225,7 @@ class Index:
 
         Args:
             path: The index's folder.
-            ids: Which; every row of an id goes.
+            ids: Ids to remove; all rows of an id are removed.
 
         Returns:
             How many rows were removed.
@@ -241,16 +242,16 @@ class Index:
         *,
         on_progress: Callable[[IndexProgress], None] | None = None,
     ) -> int:
-        """Makes an index anew without what was removed, from its stores, with the same training.
+        """Rebuilds an index from its stores without the removed rows, without retraining.
 
-        If it is killed, it goes on where it was when it is called again.
+        If it is interrupted, the next call resumes it.
 
         Args:
             path: The index's folder.
-            on_progress: Called now and then.
+            on_progress: Called periodically with the progress.
 
         Returns:
-            How many rows were left out for good.
+            Number of rows dropped.
 
         Raises:
             IndexMismatchError: A store has changed since.
@@ -269,15 +270,15 @@ class Index:
         """Finds the nearest images of each query.
 
         Args:
-            queries: ``(Q, D)`` float16 or float32; need not be normalised, whatever the metric.
-            k: How many to find.
-            passing: ``(M,)`` for the rows of the index's stores, one store after the other: which
-                may be found; None lets all be found.
+            queries: ``(Q, D)`` float16 or float32; normalisation isn't needed.
+            k: Number of neighbours.
+            passing: ``(M,)`` bool over the rows of the index's stores, in order: rows that may be
+                found; None allows all.
 
         Returns:
             Ids and scores, best first. The score is the cosine, the inner product or the negative
             squared L2 distance, in the whitened space if there is one. It is exact, to float32
-            precision, unless the index keeps codes and doesn't compare anew. With fewer than ``k``
+            precision, unless the index stores lossy codes and doesn't rerank. With fewer than ``k``
             found there are fewer ids, and the other scores are NaN.
 
         Raises:
@@ -298,20 +299,20 @@ class Index:
         return Neighbors(self._ids.names(positions), scores)
 
     def unknown(self, ids: Iterable[str]) -> set[str]:
-        """Those of some ids that the index doesn't have."""
+        """The ids that the index doesn't have."""
         return self._ids.positions(ids)[1]
 
     def open_stores(self) -> tuple[EmbeddingStore, ...]:
-        """Opens the stores that the index was made of; the caller closes them.
+        """Opens the stores that the index was built from; the caller closes them.
 
         Raises:
-            IndexFileError: One isn't there any more.
-            IndexMismatchError: One isn't the same any more.
+            IndexFileError: A store is missing.
+            IndexMismatchError: A store has changed.
         """
         return StoreRows.reopen(self.manifest.stores, self.path).stores
 
     def check_compatible(self, meta: StoreMeta) -> None:
-        """Refuses queries that were embedded otherwise than the index.
+        """Rejects queries with other embedding settings than the index.
 
         Args:
             meta: How the queries were embedded.
@@ -322,7 +323,7 @@ class Index:
         refuse_other_queries(self.path, self.metric, self.meta, meta)
 
     def found_rows(self) -> NDArray[np.bool_]:
-        """Which rows of its stores, one store after the other, a search can find, ``(N,)``."""
+        """``(N,)`` bool over the rows of its stores, in order: rows that a search can find."""
         found = np.zeros(self._num_rows(), np.bool_)
         removed = self._searcher.removed
         found[self._order.span(0, self.manifest.count)] = removed is None or ~removed
@@ -333,7 +334,7 @@ class Index:
         return sum(entry.rows for entry in stores) if stores else self.manifest.count
 
     def _excluded(self, passing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which positions can't be found."""
+        """The excluded positions."""
         if passing.shape != (rows := self._num_rows(),):
             raise ValueError(f"passing must be ({rows},), not {passing.shape}")
         return ~(passing & self.found_rows())[self._order.span(0, self.manifest.count)]

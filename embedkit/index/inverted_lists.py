@@ -1,4 +1,4 @@
-"""Inverted lists: parts of them joined, in memory or in a file that is mapped."""
+"""Joins inverted lists of several parts, in memory or in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def merge_on_disk(
 ) -> None:
     """Joins inverted lists in a file, which ``index`` then maps; memory stays what it was.
 
-    faiss's own joining tells of itself on standard output.
+    faiss's own merge function prints to standard output, so it isn't used.
 
     Args:
         index: Trained and empty.

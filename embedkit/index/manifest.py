@@ -1,4 +1,4 @@
-"""What an index says of itself: ``manifest.json``, sealed with its own hash."""
+"""The manifest of an index: ``manifest.json``, with its own hash."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoreEntry:
-    """A store that an index was made of.
+    """A store that an index was built from.
 
     Attributes:
         path: Where it was, absolute.
@@ -68,14 +68,14 @@ class StoreEntry:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What one setting of the search costs and finds, as measured.
+    """Measured time and recall of one search setting.
 
     Attributes:
         params: The setting.
         recall_at_1: Share of queries whose nearest image is found as such.
         recall_at_10: Share of the ten nearest that are among the ten found.
         ms: Milliseconds for one query alone, the median.
-        batch_ms: Milliseconds a query where many are asked at once; None if not measured.
+        batch_ms: Milliseconds per query in a batch of many; None if not measured.
     """
 
     params: SearchParams
@@ -90,7 +90,7 @@ class OperatingPoint:
         return self.ms if self.batch_ms is None else self.batch_ms
 
     def to_config(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold."""
+        """A JSON-compatible dictionary."""
         return asdict(self)
 
     @classmethod
@@ -101,7 +101,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class IndexManifest:
-    """What an index says of itself.
+    """The settings and measurements of an index.
 
     Attributes:
         factory: The faiss factory string.
@@ -109,16 +109,16 @@ class IndexManifest:
         dim: D, the length of queries.
         count: Rows that were indexed, those removed since among them.
         meta: ``StoreMeta.to_config()`` of the (first) store.
-        files: What a file is for (``index``, ``ids``, …) to the file.
+        files: Role (``index``, ``ids``, …) to file.
         embedkit_version: The version that built the index.
-        spec: What was asked for.
-        stores: What it was made of; empty for format 1.
-        rerank: Whether candidates are compared anew with the stores' rows.
+        spec: The requested settings.
+        stores: The stores it was built from; empty for format 1.
+        rerank: Whether candidates are reranked with the stores' rows.
         on_disk: Whether the inverted lists stay on disk.
-        params: The setting that searches take.
-        frontier: What was measured, from the cheapest setting.
+        params: The current search setting.
+        frontier: The measured settings, fastest first.
         queries: How many held-out queries it was measured with.
-        bytes_per_vector: Memory that searching takes a row, without the ids.
+        bytes_per_vector: Memory of a search per row, without the ids.
         removed: Rows that are removed but not yet compacted away.
         generation: How often the index was changed.
     """
@@ -153,7 +153,7 @@ class IndexManifest:
 
         Raises:
             IndexFileError: There is none, or one of another format.
-            IndexCorruptError: It isn't as it was written.
+            IndexCorruptError: It is damaged.
         """
         content = _read_json(path)
         if content.get("format") != FORMAT_NAME:

@@ -1,4 +1,4 @@
-"""What opening an index makes of its files, and whether queries are of its kind."""
+"""Builds the searcher from the files of an index, and rejects incompatible queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["make_searcher", "refuse_other_queries"]
 
 
 def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searcher:
-    """What searches an index; its reranker's rows are open.
+    """Makes the searcher of an index, with its reranker.
 
     Args:
         reader: The index's files.
@@ -55,7 +55,7 @@ def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searc
 
 
 def refuse_other_queries(path: Path, metric: Metric, mine: StoreMeta, other: StoreMeta) -> None:
-    """Refuses queries that were embedded otherwise than an index.
+    """Rejects queries with other embedding settings than the index.
 
     Args:
         path: The index.
@@ -73,6 +73,6 @@ def refuse_other_queries(path: Path, metric: Metric, mine: StoreMeta, other: Sto
     )
     if listed:
         raise IndexMismatchError(
-            f"{path}: the queries were embedded otherwise ({listed}); embed "
-            "them as the index was, or build an index of their kind"
+            f"{path}: the queries have other embedding settings ({listed}); embed "
+            "them with the settings of the index, or build an index with theirs"
         )

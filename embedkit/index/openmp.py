@@ -1,4 +1,4 @@
-"""How many threads faiss takes."""
+"""Sets the number of threads that faiss uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LITTLE = 5e9  # multiplications: a second or two of one core
 def respect_cores() -> None:
     """Keeps faiss from starting more threads than there are usable cores.
 
-    Where fewer are asked for, as by ``OMP_NUM_THREADS``, that stays.
+    A lower setting, such as by ``OMP_NUM_THREADS``, is kept.
     """
     faiss.omp_set_num_threads(min(faiss.omp_get_max_threads(), usable_cores()))
 

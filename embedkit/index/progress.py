@@ -20,8 +20,8 @@ class IndexProgress:
 
     Attributes:
         stage: ``train``, ``add``, ``tune`` or ``write``.
-        done: What is done of the stage: rows, or settings that were measured.
-        total: All there is to do in it.
+        done: Finished part of the stage: rows, or measured settings.
+        total: Total of the stage.
         seconds: Seconds since the stage began.
     """
 

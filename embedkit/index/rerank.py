@@ -1,4 +1,4 @@
-"""Exact scores of candidates, from the memory-mapped rows of the stores."""
+"""Exact scores of candidates from the memory-mapped rows of the stores."""
 
 from __future__ import annotations
 

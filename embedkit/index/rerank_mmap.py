@@ -1,4 +1,4 @@
-"""Exact scores of candidates without copies: faiss reads the store's memory-mapped rows itself.
+"""Exact reranking without copies: faiss reads the memory-mapped rows of the store.
 
 Applies to an index whose positions are the rows of one file. One call of faiss finds the candidates
 of all queries and scores them, on all cores.

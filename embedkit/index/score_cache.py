@@ -1,4 +1,4 @@
-"""Exact scores of what searches find while they are tuned."""
+"""Caches exact scores of candidates while the search is tuned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ScoreCache"]
 
 
 class ScoreCache:
-    """The exact scores of candidates: each is read and compared once, whatever finds it again."""
+    """The exact scores of candidates: each pair is computed only once."""
 
     def __init__(self, judge: Reranker, vectors: NDArray[np.float32]) -> None:
         self._judge, self._vectors = judge, vectors
@@ -38,8 +38,8 @@ class ScoreCache:
         first = np.argsort(~new, axis=1, kind="stable")[:, : max(int(new.sum(axis=1).max()), 1)]
         positions, pairs = (np.take_along_axis(all_, first, 1) for all_ in (positions, pairs))
         new = np.take_along_axis(new, first, 1)
-        asked = np.where(new, positions, -1)
-        scores = self._judge.scores(self._vectors, asked, mapped=False)
+        unscored = np.where(new, positions, -1)
+        scores = self._judge.scores(self._vectors, unscored, mapped=False)
         pairs = np.concatenate([self._pairs, pairs[new]])
         order = np.argsort(pairs)
         self._pairs, self._known = pairs[order], np.concatenate([self._known, scores[new]])[order]

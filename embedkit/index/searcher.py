@@ -1,4 +1,4 @@
-"""Search of an index: candidates from faiss without the excluded ones, exact scores, the top k."""
+"""Searches an index: faiss candidates without excluded ones, exact scores, top k."""
 
 from __future__ import annotations
 

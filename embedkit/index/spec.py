@@ -1,4 +1,4 @@
-"""What an index is asked to be: ``IndexSpec``."""
+"""``IndexSpec``: the settings of an index to build."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Metric = Literal["cosine", "ip", "l2"]
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """What an index is asked to be.
+    """The settings of an index to build.
 
     Attributes:
         factory: A faiss factory string, or ``auto``, which chooses one.
         metric: ``cosine``, ``ip`` (inner product) or ``l2``.
-        whiten: Dimensions that PCA-whitening keeps; None doesn't whiten.
-        recall: recall@10 that the search is tuned for, 0 to 1.
-        memory: Bytes of memory that searching may take; None has no limit.
-        latency: Milliseconds that one query may take; None lets ``auto`` take 10.
-        rerank: Whether the best candidates are compared anew with the stores' own rows; None does
-            so where the index keeps codes from which the rows can't be had exactly.
+        whiten: Number of dimensions that PCA-whitening keeps; None disables whitening.
+        recall: Target recall@10, 0 to 1.
+        memory: Maximum memory of a search, in bytes; None is unlimited.
+        latency: Maximum time per query, in milliseconds; None lets ``auto`` use 10.
+        rerank: Whether the best candidates are rescored exactly with the stores' rows; None does so
+            if the index stores lossy codes.
         on_disk: Whether the inverted lists stay on disk, memory-mapped.
-        train_rows: Rows to train on; None goes by the index and by memory.
-        seed: Of all that is drawn at random.
+        train_rows: Number of training rows; None chooses by index type and memory.
+        seed: Random seed.
     """
 
     factory: str = "auto"
@@ -56,7 +56,7 @@ class IndexSpec:
                 raise ValueError(f"{name} must be above 0, not {value}")
 
     def to_config(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold; ``from_config`` reads it."""
+        """A JSON-compatible dictionary; ``from_config`` reads it."""
         return asdict(self)
 
     @classmethod

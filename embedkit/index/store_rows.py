@@ -1,4 +1,4 @@
-"""The rows of one store or several of the same kind of embedding, as one run of rows."""
+"""The rows of one or more compatible stores as one sequence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RowOrder", "StoreRows"]
 
-_DENSE = 8  # ids are read together where at least one in so many is wanted
+_DENSE = 8  # ids are read as a block if at least one in this many is needed
 
 
 class RowOrder:
@@ -81,7 +81,7 @@ class StoreRows:
         """Opens stores.
 
         Raises:
-            StoreMismatchError: Two were embedded in different ways.
+            StoreMismatchError: Two stores have different embedding settings.
             StoreError: One can't be read.
             ValueError: There is none.
         """
@@ -97,15 +97,15 @@ class StoreRows:
 
     @classmethod
     def reopen(cls, entries: Sequence[StoreEntry], folder: Path) -> StoreRows:
-        """Opens the stores that an index was made of.
+        """Opens the stores that an index was built from.
 
         Args:
-            entries: What the index says of them.
-            folder: The index's, for where stores and index were moved together.
+            entries: The store entries of the manifest.
+            folder: The index folder, for stores that were moved together with it.
 
         Raises:
-            IndexFileError: One isn't there any more, or can't be read.
-            IndexMismatchError: One isn't the same any more.
+            IndexFileError: A store is missing or can't be read.
+            IndexMismatchError: A store has changed.
         """
         with ExitStack() as stack:
             stores = []
@@ -115,7 +115,7 @@ class StoreRows:
                     store = stack.enter_context(EmbeddingStore.open(path))
                 except StoreError as exc:
                     raise IndexFileError(
-                        f"{folder}: compares anew with the rows of its store, but {exc}; put the "
+                        f"{folder}: reranks with the rows of its store, but {exc}; put the "
                         "store back, or build the index again"
                     ) from exc
                 if (store.fingerprint, len(store)) != (entry.fingerprint, entry.rows):

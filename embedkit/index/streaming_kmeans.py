@@ -1,4 +1,4 @@
-"""Better centroids than a sample in memory gives: rounds of k-means on streamed rows."""
+"""Refines centroids by k-means on rows that are streamed from disk."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def move_centroids(
         some = counts > 0  # an empty list stays where it is
         centroids[some] = sums[some] / counts[some, None]
         if ivf.metric_type == faiss.METRIC_INNER_PRODUCT:
-            centroids = unit_rows(centroids)  # as faiss's own training has it
+            centroids = unit_rows(centroids)  # as in faiss's own training
         quantizer.reset()
         quantizer.add(centroids)

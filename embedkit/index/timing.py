@@ -1,4 +1,4 @@
-"""How long searches take."""
+"""Measures search times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Clock:
     """Times searches.
 
     Many queries at once aren't timed as a whole, since each brings pages of the store into memory:
-    finding candidates is, and comparing them anew is taken to cost each the same.
+    finding candidates is, and reranking them is assumed to cost each the same.
     """
 
     def __init__(self, searcher: Searcher, queries: NDArray[np.floating]) -> None:
@@ -49,7 +49,7 @@ class Clock:
         return replace(point, ms=round(milliseconds(self._searcher, self._queries), 4))
 
     def together(self, settings: Sequence[SearchParams]) -> list[float]:
-        """Milliseconds a query of many that are asked at once.
+        """Milliseconds per query in a batch of many.
 
         Args:
             settings: Of one width; the fewest and the most candidates are timed, and between them

@@ -1,4 +1,4 @@
-"""Training: a random sample of the rows, and what an index learns from it."""
+"""Trains an index on a random sample of the rows."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def sample_rows(
     """
     chosen = sample_positions(stop, count, seed)
     # Read in the files' order, then mixed again: learning from a part takes the first rows.
-    wanted, back = np.unique(order.at(chosen), return_inverse=True)
-    return rows.read(wanted)[back]
+    distinct, back = np.unique(order.at(chosen), return_inverse=True)
+    return rows.read(distinct)[back]
 
 
 def sample_positions(stop: int, count: int, seed: int) -> NDArray[np.int64]:
@@ -83,7 +83,7 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
     Args:
         index: Not yet trained.
         vectors: ``(n, dim)`` a sample, in the index's space.
-        seed: Of k-means.
+        seed: Seed of k-means.
 
     Raises:
         RuntimeError: There are too few rows for the index.
@@ -110,7 +110,7 @@ def warn_of_few(index: faiss.Index, count: int) -> None:
     """Warns if the inverted lists of an index were trained on few rows."""
     ivf = ivf_of(index)
     if ivf is not None and count < MIN_PER_CENTROID * ivf.nlist:
-        _log.warning("%d rows are few to train %d inverted lists on", count, ivf.nlist)
+        _log.warning("%d rows are too few to train %d inverted lists well", count, ivf.nlist)
 
 
 def _work(index: faiss.Index, vectors: NDArray[np.float32]) -> float:

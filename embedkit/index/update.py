@@ -1,7 +1,7 @@
-"""Changing an index: stores added, images removed, what was removed left out for good.
+"""Updates an index: adds stores, removes images, drops removed rows (compaction).
 
-Each change writes files under new names and then replaces the manifest, so whoever opens the index
-sees it as it was before or as it is after; what is open stays as it was.
+Each change writes files under new names and then replaces the manifest, so each change is atomic:
+readers see the index before or after it, and an open index doesn't change.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def add_stores(
     stores: Sequence[str | os.PathLike[str]],
     on_progress: Callable[[IndexProgress], None] | None,
 ) -> int:
-    """Adds all rows of some stores, and gives how many; ``Index.add`` tells how."""
+    """Adds all rows of the stores and returns their number; see ``Index.add``."""
     with _changing(path) as (partial, reader), StoreRows.open(stores) as rows:
         partial.clear()
         addition = Addition(partial, reader, rows, Reporter(on_progress))
@@ -54,7 +54,7 @@ def add_stores(
 
 
 def remove_ids(path: Path, ids: Iterable[str]) -> int:
-    """Removes images, and gives how many rows went; ``Index.remove`` tells how."""
+    """Removes images and returns the number of removed rows; see ``Index.remove``."""
     with _changing(path) as (partial, reader):
         partial.clear()
         manifest, before = reader.manifest, reader.removed()
@@ -70,7 +70,7 @@ def remove_ids(path: Path, ids: Iterable[str]) -> int:
 
 
 def compact_index(path: Path, on_progress: Callable[[IndexProgress], None] | None) -> int:
-    """Leaves out what was removed, and gives how many rows; ``Index.compact`` tells how."""
+    """Drops the removed rows and returns their number; see ``Index.compact``."""
     with _changing(path) as (partial, reader):
         manifest = reader.manifest
         if not manifest.removed:
@@ -87,13 +87,13 @@ def compact_index(path: Path, on_progress: Callable[[IndexProgress], None] | Non
 
 @contextmanager
 def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
-    """An index that nobody else changes meanwhile.
+    """Locks an index for changes.
 
     Raises:
         IndexFileError: Another process does, or the index can't be changed.
     """
     respect_cores()
-    IndexManifest.read(path / MANIFEST)  # before a working folder is made for nothing
+    IndexManifest.read(path / MANIFEST)  # fails before a working folder is created
     with PartialIndex.locked(path) as partial:
         manifest = IndexManifest.read(path / MANIFEST)
         if "trained" not in manifest.files:
@@ -101,7 +101,7 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
         begun = partial.plan()
         if begun and partial.is_begun and not begun.get("generation"):
             raise IndexFileError(
-                f"{path}: another index is half built in its place; finish that, or remove "
+                f"{path}: another index build is unfinished there; finish it, or remove "
                 f"{partial.folder}"
             )
         tidy(path, manifest)
@@ -111,14 +111,14 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
 def _positions_of(
     reader: ContentReader, ids: Iterable[str], removed: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Where some ids are, but for what was removed; each must be there."""
-    wanted = set(ids)
+    """The positions of ids, without removed rows; each id must exist."""
+    requested = set(ids)
     table = IdTable(reader.array("ids", "u1"))
-    found, unknown = table.positions(wanted)
+    found, unknown = table.positions(requested)
     left = np.setdiff1d(found, removed)
     if len(left) < len(found):  # of an id whose rows are all removed nothing is left
         names = table.names(left[:, None])
-        unknown = wanted - {name for row in names for name in row}
+        unknown = requested - {name for row in names for name in row}
     if unknown:
         first = min(unknown)
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
@@ -129,7 +129,7 @@ def _positions_of(
 def _remade(
     partial: PartialIndex, reader: ContentReader, rows: StoreRows, reporter: Reporter
 ) -> IndexBuild:
-    """The index made again of what is left, with the training that it has."""
+    """The index rebuilt from the remaining rows, without retraining."""
     manifest = reader.manifest
     left = np.setdiff1d(np.arange(manifest.count), reader.removed(), assume_unique=True)
     plan = Plan(

@@ -1,4 +1,4 @@
-"""The space in which an index compares: metric and whitening, decided here and nowhere else.
+"""The space in which an index compares: metric and whitening.
 
 A row x becomes a vector of the space: for the cosine x / |x|; whitened, W (x - m); for the cosine
 again of unit length. faiss sees vectors of the space, as queries and as rows. Scores are inner
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Space", "Whitening", "learn_whitening"]
 
-_FLOOR = 1e-6  # of the largest variance: directions below it hold rounding, not content
+_MIN_VARIANCE_RATIO = 1e-6  # to the largest variance; directions below it are rounding noise
 _BLOCK = 8192
 
 
@@ -217,8 +217,8 @@ def learn_whitening(rows: NDArray[np.floating], metric: Metric, dim: int) -> Whi
         second += part.T @ part
     variances, axes = np.linalg.eigh(second / (count - 1))
     variances, axes = variances[::-1][:dim], axes[:, ::-1][:, :dim]
-    floor = max(float(variances[0]), float(np.finfo(np.float32).tiny)) * _FLOOR
-    matrix = axes.T / np.sqrt(np.maximum(variances, floor))[:, None]
+    smallest = max(float(variances[0]), float(np.finfo(np.float32).tiny)) * _MIN_VARIANCE_RATIO
+    matrix = axes.T / np.sqrt(np.maximum(variances, smallest))[:, None]
     return Whitening(mean.astype(np.float32), np.ascontiguousarray(matrix, np.float32))
 
 

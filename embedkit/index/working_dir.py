@@ -1,7 +1,6 @@
-"""An index in the making: ``photos.index.partial/``, with its lock and all that is done so far.
+"""The working folder of an index build, ``photos.index.partial/``: its lock and finished steps.
 
-Every file in it appears whole or not at all, so that whatever kills the process, the next run goes
-on from there.
+Every file is written atomically, so the next run resumes after a kill at any point.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ class PartialIndex:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output.with_name(output.name + ".partial")
-        self._discarded = False  # by now the next writer may have made it anew
+        self._discarded = False  # if True, the next writer may have recreated the folder
 
     @classmethod
     @contextmanager
     def locked(cls, output: Path) -> Iterator[PartialIndex]:
-        """The working folder of ``output``, made if need be, for one writer at a time.
+        """The working folder of ``output``, created if missing, and locked for one writer.
 
         Raises:
             IndexFileError: Another process is writing the same index, or the folder can't be made.
@@ -68,7 +67,7 @@ class PartialIndex:
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is work to go on with."""
+        """Whether there is an interrupted build to resume."""
         return (self.folder / _PLAN).exists() and (
             (self.folder / _TRAINED).exists() or bool(self.parts())
         )
@@ -102,7 +101,7 @@ class PartialIndex:
         return self.folder / name
 
     def commit(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
-        """Writes a file, durably; after a crash it is whole or what it was before.
+        """Writes a file, durably; after a crash it is the new file or the old one.
 
         Raises:
             IndexFileError: It can't be written.
@@ -133,7 +132,7 @@ class PartialIndex:
 
     def clear(self) -> None:
         """Removes what a run wrote, and nothing else."""
-        (self.folder / _PLAN).unlink(missing_ok=True)  # first, lest half a run stays
+        (self.folder / _PLAN).unlink(missing_ok=True)  # first, so that no partial run remains
         for path in self.folder.iterdir():
             if _OWN.fullmatch(path.name):
                 path.unlink()
@@ -143,7 +142,7 @@ class PartialIndex:
         self._discarded = True
         self.clear()
         (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # another's file lies in it, or the next writer has taken it up
+        with suppress(OSError):  # it holds another file, or the next writer uses it already
             self.folder.rmdir()
 
     def move(self, name: str, target: Path) -> None:

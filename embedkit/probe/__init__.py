@@ -1,4 +1,4 @@
-"""Probes: how well stored embeddings tell classes, labels or numbers apart."""
+"""Probes: classifiers and regressors trained on stored embeddings, and their evaluation."""
 
 from embedkit.probe.model import KnnProbe, LinearProbe, Probe
 from embedkit.probe.run import ProbeResult, ProbeRun, run_probe

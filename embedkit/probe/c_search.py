@@ -1,4 +1,4 @@
-"""Choosing C on a held-out part of the training images, then training on all of them."""
+"""Chooses C on a held-out part of the training images, then trains on all of them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _SWEEP_TOLERANCE = 1e-5
 
 
 class Swept(NamedTuple):
-    """What one C gave on the held-out images.
+    """Results of one C on the held-out images.
 
     Attributes:
         c: The C.
-        score: Top-1, mAP or R2; NaN where the held-out images don't tell it.
+        score: Top-1, mAP or R2; NaN where the held-out images leave it undefined.
         loss: Mean log loss, or mean squared error: decides between equal scores.
     """
 
@@ -52,9 +52,9 @@ class Linear:
 
     Attributes:
         weight: ``(C, D)`` float32, or float64 for a regression.
-        bias: ``(C,)``, likewise.
+        bias: ``(C,)``, of the same dtype.
         c: The C that was chosen.
-        swept: What each C gave; empty where nothing could be held out, or nothing was to be chosen.
+        swept: Results per C; empty where nothing could be held out, or nothing was to be chosen.
         converged: Whether the last fit ended by itself.
     """
 
@@ -73,7 +73,7 @@ def fit_linear(
     cs: tuple[float, ...] = CS,
     max_iterations: int = 1000,
 ) -> Linear:
-    """Trains for each C on the first rows, takes the C that is best on the others, trains on all.
+    """Trains for each C on the first rows, chooses the best C on the others, trains on all rows.
 
     Args:
         features: Training features.
@@ -82,7 +82,7 @@ def fit_linear(
             out. If it is all of them, C is 1.
         cs: The values to try, ascending: each fit begins where the one before ended. A single one
             is taken as it is.
-        max_iterations: Of each fit.
+        max_iterations: Maximum iterations per fit.
     """
     known = torch.from_numpy(np.ascontiguousarray(targets.values)).to(features.axes.device)
     make = RidgeProblem if targets.task == "regression" else LogisticProblem

@@ -1,4 +1,4 @@
-"""What a probe says of test images, gathered a block at a time, and how good that is."""
+"""Collects a probe's predictions for test images block by block, and computes their metrics."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Mistakes:
 
     Attributes:
         title: The class or label.
-        note: How it did there.
-        images: Test row, and what was said of it; the surest mistakes first.
+        note: Its metric for this class or label.
+        images: Test row, and what was said of it; the most confident mistakes first.
     """
 
     title: str
@@ -49,7 +49,7 @@ class Predictions:
     """Predictions for n test images; of classes, the best five are kept, of all else all scores.
 
     Args:
-        targets: What is true of the test images.
+        targets: Targets of the test images.
     """
 
     def __init__(self, targets: Targets) -> None:
@@ -76,7 +76,7 @@ class Predictions:
         return r_squared(scores[:, 0], values[:, 0])
 
     def measures(self, seed: int) -> dict[str, Measure]:
-        """Name to figure; the first one is the chief one."""
+        """Metric name to value; the first is the headline metric."""
         targets, scores = self._targets, np.concatenate(self._scores)
         if targets.task == "classes":
             truth = np.asarray(targets.values, np.int64)
@@ -87,7 +87,7 @@ class Predictions:
         return measure_numbers(scores[:, 0], known[:, 0], seed)
 
     def confusion(self) -> NDArray[np.int64] | None:
-        """``(C, C)`` counts, a row a true class; None where images don't have one class each."""
+        """``(C, C)`` counts, one row per true class; None if the task isn't ``classes``."""
         if self._targets.task != "classes":
             return None
         truth = np.asarray(self._targets.values, np.int64)
@@ -125,7 +125,9 @@ class Predictions:
             without = np.flatnonzero(truth[:, label] == 0)
             wrong = without[np.argsort(-scores[without, label], kind="stable")][:_EXAMPLES]
             images = tuple((int(row), f"not so, but {scores[row, label]:.2f}") for row in wrong)
-            note = f"average precision {precisions[label]:.3f}; the surest images without it"
+            note = (
+                f"average precision {precisions[label]:.3f}; the highest-scoring images without it"
+            )
             found.append(Mistakes(self._targets.names[label], note, images))
         return tuple(found)
 

@@ -1,4 +1,4 @@
-"""The nearest training images of each test image, and their votes."""
+"""k-NN classification: the nearest training images of each test image, and their votes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["KS", "Nearest", "nearest", "votes"]
 KS = (5, 10, 20, 50, 100, 200)
 """As in Caron et al. 2021, arXiv 2104.14294."""
 
-_QUERIES, _TRAINING = 1024, 16384  # rows a block; their similarities are 64 MiB
+_QUERIES, _TRAINING = 1024, 16384  # rows per block; their similarities are 64 MiB
 _MULTIPLE = 16  # of rows: those of a product's every part go through the same kernel
 _TIED = 128  # rows at a time
 
@@ -52,7 +52,7 @@ def nearest(
 ) -> Iterator[Nearest]:
     """Finds the k training rows of highest inner product, exactly; of equal ones the first rows.
 
-    Copies of a row get the same inner product, whatever is asked beside it.
+    Identical rows get identical inner products, whatever else is in the batch.
 
     Memory is one block of each side, ``(1024 + 16384) * D * 4`` bytes, and 64 MiB of similarities.
 
@@ -67,11 +67,11 @@ def nearest(
         The test rows in order, 1,024 at a time.
     """
     for start, block in queries.blocks(_QUERIES):
-        wanted = _padded(block).to(device)
+        padded = _padded(block).to(device)
         best = torch.empty((len(block), 0), device=device)
         rows = torch.empty((len(block), 0), dtype=torch.int64, device=device)
         for first, part in training.blocks(_TRAINING):
-            cosines = (wanted @ _padded(part).to(device).T)[: len(block), : len(part)]
+            cosines = (padded @ _padded(part).to(device).T)[: len(block), : len(part)]
             if own is not None:
                 _forget(cosines, own[start : start + len(block)] - first)
             numbers = torch.arange(first, first + len(part), device=device).expand_as(cosines)
@@ -124,7 +124,7 @@ def votes(found: Nearest, targets: Targets, ks: Sequence[int]) -> Iterator[NDArr
 
     Args:
         found: The nearest rows, as many as the largest k.
-        targets: Of the N training rows.
+        targets: Targets of the N training rows.
         ks: Ascending.
 
     Yields:

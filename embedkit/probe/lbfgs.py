@@ -1,4 +1,4 @@
-"""Limited-memory BFGS for a smooth convex function of one tensor, on any device."""
+"""L-BFGS minimisation of a smooth convex function of one tensor, on any device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Minimum", "minimize"]
 
 _HISTORY = 10
 _ARMIJO, _CURVATURE = 1e-4, 0.9
-_MOST_STEPS = 20  # of one line search
+_MAX_STEPS = 20  # of one line search
 
 
 class Minimum(NamedTuple):
@@ -25,7 +25,7 @@ class Minimum(NamedTuple):
     Attributes:
         point: The best point.
         value: The function there.
-        evaluations: How often the function was asked.
+        evaluations: Number of function evaluations.
         converged: False if it was stopped by ``max_iterations``.
     """
 
@@ -56,7 +56,7 @@ def minimize(
         start: Where to begin; float64 keeps the sums of small steps.
         tolerance: Ends when half the squared gradient, which for an identity as the Hessian is
             the distance to the minimum, is at most this share of the value and of ``gain``.
-        max_iterations: The most steps.
+        max_iterations: Maximum number of steps.
         gain: About how much there is to be gained in all, if that is known.
 
     Source: Nocedal and Wright 2006, "Numerical optimization", algorithms 7.4 and 7.5; the line
@@ -69,8 +69,8 @@ def minimize(
         if 0.5 * float(here.gradient.square().sum()) <= tolerance * min(abs(here.value), gain):
             return Minimum(here.at, here.value, evaluations, True)
         direction = _direction(here.gradient, history)
-        following, asked = _search(function, here, direction)
-        evaluations += asked
+        following, calls = _search(function, here, direction)
+        evaluations += calls
         if following is None:  # no better point within the arithmetic's precision
             return Minimum(here.at, here.value, evaluations, True)
         step, change = following.at - here.at, following.gradient - here.gradient
@@ -100,11 +100,11 @@ def _direction(
 
 
 def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[_Point | None, int]:
-    """A point along the direction that meets the weak Wolfe conditions, and what it cost."""
+    """A point along the direction that meets the weak Wolfe conditions; number of evaluations."""
     slope = float((here.gradient * direction).sum())
     low, high, length = 0.0, float("inf"), 1.0
     best: _Point | None = None
-    for asked in range(1, _MOST_STEPS + 1):
+    for calls in range(1, _MAX_STEPS + 1):
         at = here.at + length * direction
         there = _Point(at, *function(at))
         if there.value > here.value + _ARMIJO * length * slope:
@@ -112,6 +112,6 @@ def _search(function: Function, here: _Point, direction: torch.Tensor) -> tuple[
         elif float((there.gradient * direction).sum()) < _CURVATURE * slope:
             low, best = length, there
         else:
-            return there, asked
+            return there, calls
         length = (low + high) / 2 if high < float("inf") else 2 * low
-    return best, _MOST_STEPS
+    return best, _MAX_STEPS

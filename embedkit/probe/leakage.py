@@ -1,4 +1,4 @@
-"""Test images that are in the training set too: what is measured on them is memory, not skill."""
+"""Finds test images with near-duplicates in the training set, because leakage inflates scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LEAK_THRESHOLD", "ImageHashes", "Leaks", "find_leaks"]
 
 LEAK_THRESHOLD = 0.95
-"""The cosine from which on deduplication takes two images for copies by default."""
+"""Minimum cosine at which deduplication treats two images as near-duplicates by default."""
 
 _SHOWN = 10
 
@@ -42,14 +42,14 @@ class ImageHashes:
 
 @dataclass(frozen=True, slots=True)
 class Leaks:
-    """Copies across a split.
+    """Near-duplicates across a split.
 
     Attributes:
-        images: Test images with a copy among the training images, by any of the measures.
-        same_bytes: Of these, images of the same bytes.
-        same_phash: Of these, images of the same perceptual hash.
+        images: Test images with a near-duplicate among the training images, by any criterion.
+        same_bytes: Of these, images with identical bytes.
+        same_phash: Of these, images with an identical perceptual hash.
         similar: Of these, images whose cosine is at least ``threshold``.
-        threshold: The least cosine.
+        threshold: Minimum cosine of near-duplicates.
         examples: Test row, nearest training row, cosine: the closest few.
     """
 
@@ -75,9 +75,9 @@ def find_leaks(
     Args:
         test: Q rows of unit length.
         training: N rows of unit length.
-        test_hashes: Of the test images.
-        training_hashes: Of the training images.
-        threshold: The least cosine of copies.
+        test_hashes: Hashes of the test images.
+        training_hashes: Hashes of the training images.
+        threshold: Minimum cosine of near-duplicates.
         device: Where cosines are computed.
     """
     bytes_here = np.isin(_keys(test_hashes.content), _keys(training_hashes.content))

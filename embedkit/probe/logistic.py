@@ -168,6 +168,6 @@ def _softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[float, torch.
 
 def _sigmoid(logits: torch.Tensor, targets: torch.Tensor) -> tuple[float, torch.Tensor]:
     """The sum of binary cross-entropies over images and labels, and its derivatives."""
-    wanted = targets.to(logits.dtype)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    return float(loss.sum(dtype=torch.float64)), logits.sigmoid() - wanted
+    expected = targets.to(logits.dtype)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, expected, reduction="none")
+    return float(loss.sum(dtype=torch.float64)), logits.sigmoid() - expected

@@ -1,4 +1,4 @@
-"""How good predictions are, and within which bounds that is known."""
+"""Metrics of predictions, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _RESAMPLES, _RESAMPLES_OF_RANKINGS = 1000, 200
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure with its 95% confidence interval.
+    """A metric with its 95% confidence interval.
 
     Attributes:
-        value: The figure; shares are from 0 to 1. NaN where the images don't tell it, as R2 where
-            all have the same number.
+        value: The metric; shares are from 0 to 1. NaN where it is undefined, such as R2 when
+            all targets are equal.
         low: The interval's lower end.
         high: Its upper end.
-        interval: How it was found: ``Wilson`` or ``bootstrap``.
+        interval: The method: ``Wilson`` or ``bootstrap``.
     """
 
     value: float
@@ -55,7 +55,7 @@ def measure_classes(
         top: ``(n, 5)`` class numbers, best first (fewer columns where there are fewer classes).
         truth: ``(n,)`` class numbers.
         classes: C.
-        seed: Of the bootstrap, which draws anew within each class.
+        seed: Seed of the bootstrap, which resamples within each class.
     """
     right = top[:, 0] == truth
     found = {"top1": _share(right)}
@@ -106,7 +106,7 @@ def measure_labels(
     Args:
         scores: ``(n, C)``.
         truth: ``(n, C)`` 0 and 1; labels that no image has are left out.
-        seed: Of the bootstrap over images.
+        seed: Seed of the bootstrap over images.
     """
 
     def mean(rows: NDArray[np.intp]) -> float:
@@ -123,7 +123,7 @@ def measure_numbers(
     Args:
         predicted: ``(n,)``.
         truth: ``(n,)``.
-        seed: Of the bootstrap over images.
+        seed: Seed of the bootstrap over images.
     """
     predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
 
@@ -148,9 +148,9 @@ def r_squared(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> f
     """
     if truth.min() == truth.max():  # their mean may differ from them by a rounding error
         return float("nan")
-    spread = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
-    missed = float(np.square(truth - predicted).sum(dtype=np.float64))
-    return 1 - missed / spread if spread > 0 else float("nan")
+    total = float(np.square(truth - truth.mean(dtype=np.float64)).sum(dtype=np.float64))
+    residual = float(np.square(truth - predicted).sum(dtype=np.float64))
+    return 1 - residual / total if total > 0 else float("nan")
 
 
 def digits(number: float) -> str:

@@ -1,4 +1,4 @@
-"""A trained probe: what it says of embeddings, and of which embeddings it may be asked."""
+"""A trained probe: predicts from embeddings, and rejects embeddings with other settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["KnnProbe", "LinearProbe", "Probe", "refuse_others"]
 
 
 def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bool) -> None:
-    """Refuses features that were made in another way.
+    """Rejects features with other embedding settings.
 
     Args:
-        name: Of what asks, for the message.
+        name: The name of the probe or index, for the message.
         meta: How its own features were made.
         other: How the others were made.
         normalize: Whether all are scaled to unit L2 norm before they are used.
@@ -75,14 +75,14 @@ class Probe(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """What is saved beside the settings."""
+        """The arrays to save with the settings."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The settings of this kind, for JSON."""
 
     def check_compatible(self, meta: StoreMeta) -> None:
-        """Refuses embeddings that were made otherwise than those that it was trained on.
+        """Rejects embeddings with other settings than the training embeddings.
 
         Args:
             meta: How they were made.
@@ -99,8 +99,8 @@ class LinearProbe(Probe):
 
     Attributes:
         weight: ``(C, D)`` float32, or float64 for a regression.
-        bias: ``(C,)``, likewise.
-        c: The inverse strength of the regularisation that was chosen.
+        bias: ``(C,)``, of the same dtype.
+        c: Inverse regularisation strength.
     """
 
     weight: NDArray[np.floating]
@@ -134,12 +134,12 @@ class LinearProbe(Probe):
 
 @dataclass(frozen=True, slots=True)
 class KnnProbe(Probe):
-    """Training images that vote.
+    """A weighted k-nearest-neighbour classifier or regressor.
 
     Attributes:
         embeddings: ``(N, D)`` float16 or float32, as stored.
         values: ``(N,)`` int64 class numbers, ``(N, C)`` float32 or ``(N, 1)`` float64.
-        k: How many vote.
+        k: Number of neighbours that vote.
     """
 
     embeddings: NDArray[np.floating]

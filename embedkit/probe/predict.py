@@ -1,4 +1,4 @@
-"""Asking a saved probe about images and stores that it hasn't seen."""
+"""Applies a saved probe to new images and stores."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ __all__ = ["PredictedBatch", "predict"]
 
 @dataclass(frozen=True, slots=True)
 class PredictedBatch:
-    """What a probe says of some images, in their order.
+    """A probe's predictions for some images, in order.
 
     Attributes:
         ids: n ids.
-        names: n tuples of k classes or labels, likeliest first; of a regression, the number's name.
+        names: n tuples of k classes or labels, most probable first; for a regression, the
+            target's name.
         scores: ``(n, k)`` float32 probabilities or shares of votes, or float64 numbers.
-        failures: Images that were to come among these and can't be embedded.
+        failures: Images of this batch that can't be embedded.
     """
 
     ids: tuple[str, ...]
@@ -51,8 +52,8 @@ def predict(
     """Predicts the classes, labels or numbers of images.
 
     Images are embedded with the backbone, weights, preprocessing and decoding that the probe names;
-    the rows of a store are taken as they are. An image that can't be embedded is a failure and
-    stops nothing.
+    the rows of a store are taken as they are. An image that can't be embedded is recorded
+    as a failure.
 
     Args:
         probe: A probe, or its folder.
@@ -62,14 +63,14 @@ def predict(
             ``EmbedderOptions``).
 
     Returns:
-        All images in order, batch by batch, embedded as they are asked for.
+        All images in order, batch by batch, embedded lazily.
 
     Raises:
         StoreError: The probe or a store can't be read.
-        StoreMismatchError: A store was embedded otherwise than what the probe was trained on.
+        StoreMismatchError: A store has other embedding settings than the training store.
         IndexMismatchError: The weights here aren't those that the probe names.
         SourceError: A source can't be opened.
-        BackboneError: The backbone or its weights can't be had.
+        BackboneError: The backbone or its weights aren't available.
         ValueError: ``k < 1``, or nothing was given.
     """
     if k < 1:

@@ -1,11 +1,11 @@
-"""A probe's folder: the probe, the figures as JSON and as a page, the confusion matrix.
+"""Writes a probe's folder: the probe, its metrics as JSON and HTML, the confusion matrix.
 
 ::
 
     probe/
       probe.json, probe.safetensors   the probe: `embedkit probe predict` takes the folder
-      report.json                     every figure, with its interval; the hashes of the splits
-      report.html                     the same to look at, with the worst classes' mistakes
+      report.json                     every metric, with its interval; the hashes of the splits
+      report.html                     the same as a page, with the worst classes' mistakes
       confusion.json, confusion.png   where each image has one class
 """
 
@@ -55,9 +55,10 @@ _FILES = {
 }
 _SIDE = 128  # pixels
 _NOTES = {
-    "classes": "The classes that are told worst, and their images that were taken for others; "
-    "the surest mistakes first.",
-    "multilabel": "The labels that are told worst, and the surest images without them.",
+    "classes": "The classes with the lowest accuracy, and their misclassified images; "
+    "the most confident mistakes first.",
+    "multilabel": "The labels with the lowest average precision, and the highest-scoring images "
+    "without them.",
     "regression": "The largest errors.",
 }
 
@@ -89,7 +90,7 @@ def write_probe(
     images: Sequence[str | os.PathLike[str]] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Writes a probe and its report into a folder, which appears when it is whole.
+    """Writes a probe and its report into a folder, which appears when it is complete.
 
     Args:
         result: What ``run_probe`` found.
@@ -122,8 +123,8 @@ def write_probe(
 
 
 def to_json(result: ProbeResult) -> dict[str, Any]:
-    """Every figure of a result, as JSON can hold it: None for one that the images don't tell."""
-    told = {
+    """Every figure of a result, as JSON; None where the images don't determine it."""
+    document = {
         "kind": result.probe.kind,
         "task": result.probe.task,
         "train": result.train,
@@ -137,7 +138,7 @@ def to_json(result: ProbeResult) -> dict[str, Any]:
         "shots": summarize_shots(result),
         "runs": [asdict(run) for run in result.runs],
     }
-    return dict(finite(told))
+    return dict(finite(document))
 
 
 def summarize_shots(result: ProbeResult) -> list[dict[str, Any]]:
@@ -147,10 +148,10 @@ def summarize_shots(result: ProbeResult) -> list[dict[str, Any]]:
         runs = [run for run in result.runs if run.shots == shots]
         for name in runs[0].measures:
             values = [run.measures[name].value for run in runs]
-            spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
             mean = float(np.mean(values))
-            told = {"shots": shots, "measure": name, "mean": mean, "std": spread}
-            rows.append({**told, "trials": len(runs)})
+            row = {"shots": shots, "measure": name, "mean": mean, "std": std}
+            rows.append({**row, "trials": len(runs)})
     return rows
 
 
@@ -234,7 +235,7 @@ def _tables(result: ProbeResult) -> Iterator[FigureTable]:
             ["-" if isnan(value) else f"{value:.4g}" for value in one.values()]
             for one in last.tried
         ]
-        yield FigureTable("What was chosen from, on training images", columns, tried)
+        yield FigureTable("Candidates and their scores on training images", columns, tried)
 
 
 def _cells(one: Measure) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Features"]
 
-_DOUBLE_VALUES = 2**22  # up to so many features, float64 costs next to nothing
+_DOUBLE_VALUES = 2**22  # up to this many features, float64 costs almost nothing
 _LEAST_VARIANCE = 1e-10  # of the largest
 _BLOCK_VALUES = 2**24  # of a block of features or of logits: 64 MiB of float32
 
@@ -38,7 +38,7 @@ class Features:
         mean: ``(D,)`` float64 of all n.
         axes: ``(D, r)`` float64, the covariance's eigenvectors; r is at most n - 1 and D.
         variances: ``(r,)`` float64, its eigenvalues.
-        dtype: Of the arithmetic: float64 for small n * D, else float32.
+        dtype: Data type of the computation: float64 for small n * D, else float32.
         is_kept: Whether ``blocks`` gives features in these axes, ``(m, r)``, or as they are,
             ``(m, D)``.
     """
@@ -93,14 +93,14 @@ class Features:
         for start in range(0, count, size):
             block = self._centred(start, min(start + size, count))
             total += block.T @ block
-        return _telling(*torch.linalg.eigh(total / count))
+        return _informative(*torch.linalg.eigh(total / count))
 
     def _find_few_axes(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Of no more features than dimensions: the axes of the space that they span."""
         every = self._centred(0, len(self._rows)).double()
         basis, inside = torch.linalg.qr(every.T)
         variances, axes = torch.linalg.eigh(inside @ inside.T / len(every))
-        return _telling(variances, basis @ axes)
+        return _informative(variances, basis @ axes)
 
     def _rotate_all(self) -> torch.Tensor:
         width = self.axes.shape[1]
@@ -113,7 +113,7 @@ class Features:
         return kept
 
 
-def _telling(variances: torch.Tensor, axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _informative(variances: torch.Tensor, axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Leaves out the axes along which there is nothing but rounding errors."""
     there = variances > _LEAST_VARIANCE * variances[-1]
     return variances[there], axes[:, there].contiguous()

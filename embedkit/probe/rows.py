@@ -1,4 +1,4 @@
-"""Rows as a probe takes them: float32, of unit length or as stored, a block at a time."""
+"""Embeddings as a probe reads them: float32, normalised or as stored, in blocks of rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scaled(vectors: NDArray[np.floating], *, normalize: bool) -> NDArray[np.floa
 
 
 class Rows:
-    """n rows of embeddings, which are read anew each time they are asked for.
+    """n rows of embeddings, read from disk on each access.
 
     Args:
         embeddings: ``(N, D)`` float16 or float32 array, memory map or view of a store.

@@ -1,4 +1,4 @@
-"""Probing a store: its labels read, split, checked for leaks; a probe trained and examined."""
+"""Runs a probe on a store: read labels, split, check for leakage, train, evaluate."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ _TRAINERS = {"knn": train_knn, "linear": train_linear}
 
 
 class ProbeOptions(TypedDict, total=False):
-    """What may be said of a probe; all may be left out.
+    """Options of a probe; all are optional.
 
     Attributes:
         test: A store of test images.
-        split: The share of the images that tests; 0.2 if neither ``test`` nor ``shots`` is given.
-        shots: So many images of each class train, and the others test; several are tried in turn.
-        trials: How often each number of shots is drawn.
-        seed: Of every choice by chance.
+        split: The share of test images; 0.2 if neither ``test`` nor ``shots`` is given.
+        shots: Training images per class; the others test. Several values are tried in turn.
+        trials: Random draws per number of shots.
+        seed: Random seed.
         task: ``classes``, ``multilabel`` or ``regression``.
         labels: A CSV or Parquet file of labels; None takes those in the stores.
         label_column: Its column; None takes ``label``.
         normalize: Whether features get unit L2 norm.
-        check_leaks: Whether copies across the split are looked for.
+        check_leaks: Whether to look for near-duplicates across the split.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        memory: Bytes that may be spent on keeping training features.
-        cs: The values of C that a linear probe tries, ascending; a single one is taken untried.
-        max_iterations: Of each fit of a linear probe.
-        on_run: Called with the number of splits done and of all.
+        memory: Maximum memory for training features, in bytes.
+        cs: The values of C that a linear probe tries, ascending; a single one is used as is.
+        max_iterations: Maximum iterations per fit of a linear probe.
+        on_run: Called with (splits done, splits in total).
     """
 
     test: str | os.PathLike[str] | None
@@ -79,21 +79,21 @@ class ProbeOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class ProbeRun:
-    """One split, and what came of it.
+    """Results of one split.
 
     Attributes:
         shots: Training images of each class; None where the split isn't by shots.
-        trial: Which draw of so many shots, from 0.
+        trial: Number of the random draw, from 0.
         training_images: N.
         test_images: Q.
         training_hash: SHA-256 (hex) of the sorted ids of the training images.
         test_hash: SHA-256 (hex) of the sorted ids of the test images.
-        leaks: Copies across the split; None if they weren't looked for.
-        measures: Name to figure; the first one is the chief one.
-        chosen: What was chosen on training images: C or k.
-        tried: What each choice gave on training images.
+        leaks: Near-duplicates across the split; None if not checked.
+        measures: Metric name to value; the first is the headline metric.
+        chosen: The hyperparameter chosen on training images: C or k.
+        tried: The score of each candidate on training images.
         by_k: k to measures on the test images, of a kNN probe.
-        converged: Whether the fit ended by itself.
+        converged: Whether the fit converged.
     """
 
     shots: int | None
@@ -112,17 +112,17 @@ class ProbeRun:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe of a store found.
+    """Results of a probe.
 
     Attributes:
         train: The store that trains.
         test: The store that tests; the same one if it was split.
-        seed: Of every choice by chance.
+        seed: Random seed.
         unlabelled: Images without a label, which were left out.
         runs: One for each split.
         probe: The probe of the last split.
-        confusion: Of the last split: ``(C, C)`` counts, a row a true class; None without classes.
-        mistakes: Of the last split.
+        confusion: ``(C, C)`` counts of the last split (rows: true class); None without classes.
+        mistakes: Mistakes of the last split.
         test_ids: Ids of its test images.
     """
 
@@ -164,7 +164,7 @@ def run_probe(
     train: str | os.PathLike[str],
     **options: Unpack[ProbeOptions],
 ) -> ProbeResult:
-    """Trains a probe on the labelled images of a store, and examines it on others.
+    """Trains a probe on the labelled images of a store, and evaluates it on others.
 
     Memory: what ``options["memory"]`` allows for features, some blocks of 64 MiB, the labels and
     ids of both stores, and ``20 * C * D * 8`` bytes for L-BFGS; a kNN probe, which holds its
@@ -178,7 +178,7 @@ def run_probe(
     Raises:
         EmbedkitError: There are no labels, or they aren't what the task needs.
         StoreError: A store can't be read.
-        StoreMismatchError: The test store was embedded otherwise.
+        StoreMismatchError: The test store has other embedding settings.
         ValueError: An option is out of its range.
     """
     if kind not in _TRAINERS:
@@ -252,7 +252,7 @@ def _matched(train: _Side, test: _Side, *, normalize: bool) -> _Side:
 
 
 def _splits(train: _Side, test: _Side, options: ProbeOptions) -> Iterator[_Split]:
-    """The splits that were asked for, in turn."""
+    """The requested splits, in order."""
     shots, share, seed = options.get("shots", ()), options.get("split"), options.get("seed", 0)
     targets = train.targets
     everything = np.arange(len(test.targets))
@@ -329,8 +329,8 @@ def _warn(runs: Sequence[ProbeRun]) -> None:
     if leaking:
         worst = max(run.leaks.images for run in runs if run.leaks)
         _log.warning(
-            "%s of the test images have a copy among the training images (up to %.1f%% of a "
-            "split): figures on them are too good; remove the copies first",
+            "%s of the test images have a near-duplicate among the training images (up to "
+            "%.1f%% of a split), which inflates the results; remove the near-duplicates first",
             f"{worst:,}",
             100 * leaking,
         )

@@ -1,4 +1,4 @@
-"""Probes on disk: ``probe.json`` says what they are, ``probe.safetensors`` holds the numbers."""
+"""Saves and loads probes: ``probe.json`` (settings) and ``probe.safetensors`` (weights)."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def load_probe(folder: str | os.PathLike[str]) -> Probe:
 
     Raises:
         StoreError: There is no probe.
-        StoreFormatError: It is none, or of a newer format.
-        StoreCorruptError: The numbers aren't those that were written.
+        StoreFormatError: It isn't a probe, or has a newer format.
+        StoreCorruptError: The weights are damaged.
     """
     folder = Path(folder)
     settings = _read_settings(folder / PROBE_FILE)

@@ -1,4 +1,4 @@
-"""Which images train and which test: by a keyed hash of their ids, class by class.
+"""Splits images into train and test by a keyed hash of their ids, stratified by class.
 
 So a split depends on the ids and the seed alone, not on the order of the rows nor on the machine.
 """
@@ -21,12 +21,12 @@ __all__ = ["draw_shots", "hash_ids", "split_off"]
 def split_off(
     ids: Sequence[str], strata: NDArray[np.int64], share: float, key: str
 ) -> NDArray[np.bool_]:
-    """Sets a share of the images aside, the same of each class.
+    """Holds out a share of the images, stratified by class.
 
     Args:
         ids: n ids.
         strata: ``(n,)`` class numbers.
-        share: Above 0 and below 1. Of a class of two images or more, at least one is set aside
+        share: Above 0 and below 1. In a class with two images or more, at least one is set aside
             and one is kept; a single image is kept.
         key: Decides which, as a seed.
 
@@ -46,12 +46,12 @@ def split_off(
 def draw_shots(
     ids: Sequence[str], strata: NDArray[np.int64], shots: int, key: str
 ) -> NDArray[np.bool_]:
-    """Draws so many images of each class.
+    """Draws the same number of images per class.
 
     Args:
         ids: n ids.
         strata: ``(n,)`` class numbers.
-        shots: How many.
+        shots: Images per class.
         key: Decides which, as a seed.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a probe learns: a class, several labels or a number for each image of a store."""
+"""Training targets of a probe: a class, several labels or a number per image."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _LARGEST = 1e100  # of a number: the squares of a store's images can be added up
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is known of n rows of a store.
+    """Targets of n rows of a store.
 
     Attributes:
-        task: ``classes`` (one a row), ``multilabel`` (any number) or ``regression``.
+        task: ``classes`` (one per row), ``multilabel`` (any number) or ``regression``.
         names: The C classes, sorted; the name of the number for a regression.
         rows: ``(n,)`` int64 rows of the store, ascending; rows without a label are left out.
         ids: n ids.
@@ -49,7 +49,7 @@ class Targets:
 
     @property
     def strata(self) -> NDArray[np.int64]:
-        """``(n,)`` what a split is to keep in proportion: the classes, where there are any."""
+        """``(n,)`` strata of a split: the classes, if there are any."""
         if self.task == "classes":
             return np.asarray(self.values, np.int64)
         return np.zeros(len(self), np.int64)
@@ -68,7 +68,7 @@ def read_targets(
     label_column: str | None = None,
     trains: bool = True,
 ) -> Targets:
-    """Reads what a probe is to learn of a store.
+    """Reads the targets of a store.
 
     Args:
         store: The store.
@@ -76,7 +76,7 @@ def read_targets(
         labels: A CSV or Parquet file of labels, by id, by path below the store's source, or by
             name in an archive; None takes those in the store.
         label_column: Its column; None takes ``label``.
-        trains: Whether a probe is to learn from them, so that there must be something to tell.
+        trains: Whether a probe trains on them; then they must not all be equal.
 
     Raises:
         EmbedkitError: There are no labels, or they aren't what the task needs.
@@ -117,10 +117,10 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
     number = {name: place for place, name in enumerate(names)}
     unknown = [name for name in test.names if name not in number]
     if unknown:
-        told = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")
+        examples = ", ".join(unknown[:3]) + (" …" if len(unknown) > 3 else "")
         raise EmbedkitError(
             f"labels of test images that aren't among the {len(names)} of the training images: "
-            f"{told} ({len(unknown)} in all)"
+            f"{examples} ({len(unknown)} in all)"
         )
     places = np.array([number[name] for name in test.names], np.int64)
     if test.task == "classes":
@@ -133,9 +133,9 @@ def match_targets(test: Targets, names: tuple[str, ...]) -> Targets:
 
 def _check_names(names: tuple[str, ...], task: Task, where: str) -> None:
     if task == "classes" and len(names) < 2:
-        raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to tell")
+        raise EmbedkitError(f"{where}: all images have the label {names[0]!r}: nothing to learn")
     if not names:
-        raise EmbedkitError(f"{where}: no image has a label: nothing to tell")
+        raise EmbedkitError(f"{where}: no image has a label: nothing to learn")
 
 
 def _parse(

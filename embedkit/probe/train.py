@@ -1,4 +1,4 @@
-"""Training a probe on one split, and what it says of the test images."""
+"""Trains a probe on one split and predicts its test images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Examined", "ProbeSettings", "train_knn", "train_linear"]
 
 _HELD_OUT = 0.2
-_MOST_QUERIES = 10_000  # that choose k
+_MOST_QUERIES = 10_000  # training images used to choose k
 _SCORED_ROWS = 4096
 
 
@@ -37,12 +37,12 @@ class ProbeSettings:
 
     Attributes:
         normalize: Whether features get unit L2 norm.
-        seed: Of every choice by chance.
+        seed: Random seed.
         device: ``cpu``, ``cuda``, ``cuda:1``.
-        memory: Bytes that may be spent on keeping training features.
+        memory: Maximum memory for training features, in bytes.
         cs: The values of C to try.
-        ks: The values of k to tell of.
-        max_iterations: Of each fit of a linear probe.
+        ks: The values of k to evaluate.
+        max_iterations: Maximum iterations per fit of a linear probe.
     """
 
     normalize: bool
@@ -56,16 +56,16 @@ class ProbeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A trained probe, and how it did.
+    """A trained probe and its results.
 
     Attributes:
         probe: The probe.
-        measures: Name to figure, on the test images.
+        measures: Metric name to value, on the test images.
         predictions: For the test images.
-        chosen: What was chosen on training images: C or k.
-        tried: What each choice gave on training images.
+        chosen: The hyperparameter chosen on training images: C or k.
+        tried: The score of each candidate on training images.
         by_k: k to measures, on the test images; nothing for a linear probe.
-        converged: Whether the fit ended by itself.
+        converged: Whether the fit converged.
     """
 
     probe: Probe
@@ -137,7 +137,7 @@ def train_knn(
     meta: StoreMeta,
     settings: ProbeSettings,
 ) -> Examined:
-    """Examines every k; the one that is saved is chosen among training images, each left out once.
+    """Evaluates every k; the saved one is chosen by leave-one-out on training images.
 
     Args:
         training: N rows.
@@ -172,7 +172,7 @@ def train_knn(
 def _choose_k(
     training: Rows, known: Targets, ks: Sequence[int], settings: ProbeSettings
 ) -> tuple[int, tuple[dict[str, float], ...]]:
-    """The k by which training images are best told from the others, the least of equal ones."""
+    """The k with the best leave-one-out score on training images; the smallest of equal ones."""
     if not ks:
         return 0, ()
     rng = np.random.default_rng(settings.seed)

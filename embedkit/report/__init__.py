@@ -1,4 +1,4 @@
-"""HTML reports: one file that opens by a double click and needs nothing else."""
+"""HTML reports: each is one self-contained file."""
 
 from embedkit.report.gallery import thumbnail, write_gallery
 from embedkit.report.gallery_data import (

@@ -1,4 +1,4 @@
-"""The page of copies that were found: groups as rows of thumbnails, leaks as tables."""
+"""HTML page of near-duplicates: groups as rows of thumbnails, leakage as tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CopyFigure:
         picture: The image.
         facts: Its size, dimensions and format.
         is_keeper: Whether it is the one to keep.
-        score: Of the pair that says it is a copy; None for the keeper.
+        score: Score of the pair that links it to the group; None for the kept image.
         reason: Why it counts as a copy.
         badge: A word that sets it apart, as the store that it lies in; or nothing.
     """
@@ -41,7 +41,7 @@ class CopyFigure:
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """A group of copies.
+    """A group of near-duplicates.
 
     Attributes:
         name: What it is called.
@@ -81,7 +81,7 @@ class CopyPage:
         title: The page's title.
         facts: Names and values of what was done.
         notes: What to know when reading it.
-        groups: Groups of copies.
+        groups: Groups of near-duplicates.
         leaks: Tables of leaks.
     """
 
@@ -100,8 +100,8 @@ def write_copies(path: Path, page: CopyPage) -> Path:
     """Writes the page as one HTML file that loads nothing from anywhere.
 
     Args:
-        path: The file; it is replaced when the new one is whole.
-        page: What it shows. Names may be any text: they are escaped.
+        path: The file; an existing one is replaced atomically.
+        page: Its content; all text is escaped.
 
     Returns:
         ``path``.

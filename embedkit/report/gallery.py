@@ -1,4 +1,4 @@
-"""Writing a gallery, and the thumbnails for it."""
+"""Writes an HTML gallery with its thumbnails."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def thumbnail(image: Image.Image, side: int) -> str:
 
 
 def write_gallery(path: Path, gallery: Gallery) -> Path:
-    """Writes a gallery as one HTML file that loads nothing from anywhere.
+    """Writes a gallery as one HTML file that loads no other file.
 
     Args:
-        path: The file; it is replaced when the new one is whole.
-        gallery: What it shows. Names may be any text: they are escaped.
+        path: The file; an existing one is replaced atomically.
+        gallery: Its content; all text is escaped.
 
     Returns:
         ``path``.

@@ -1,4 +1,4 @@
-"""What a gallery shows, as plain data."""
+"""Plain data of a gallery."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedPicture:
-    """An image and its likeliest classes.
+    """An image and its most probable classes.
 
     Attributes:
         picture: The image.
@@ -69,11 +69,11 @@ class SearchExample:
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """One image of a group of copies.
+    """One image of a group of near-duplicates.
 
     Attributes:
         picture: The image.
-        score: The probability that it is a copy of the surest other one of the group.
+        score: The highest probability of being a near-duplicate of another image in the group.
         nearest: That one's name.
         reason: What the two were found by.
     """
@@ -122,12 +122,12 @@ class Gallery:
         title: The page's title.
         facts: Names and values of what was done.
         images: Images with their classes.
-        images_left_out: How many more there are that are not shown.
+        images_left_out: Number of images that are not shown.
         searches: Search examples.
-        groups: Groups of copies.
+        groups: Groups of near-duplicates.
         failures: Images that could not be embedded.
         failures_note: A remark on the failures.
-        searches_left_out: How many more searches there are that are not shown.
+        searches_left_out: Number of searches that are not shown.
         shelves: Parts with headings of their own.
     """
 

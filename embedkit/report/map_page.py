@@ -1,4 +1,4 @@
-"""A map as a page: points on a canvas, the image under the pointer, nothing loaded."""
+"""An interactive map as HTML: points on a canvas, with thumbnails; loads no other file."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ GROUP_COLORS = (
     "#9c755f", "#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#17becf",
     "#8c564b", "#bcbd22", "#1f4e79", "#c2185b",
 )  # fmt: skip
-"""Colours of the most frequent groups; all of them can be told from both page colours."""
+"""Colours of the most frequent groups; each is distinct from both page colours."""
 
 OTHER_COLOR = "#9aa0a6"
 
 
 @dataclass(frozen=True, slots=True)
 class MapPage:
-    """What a map shows.
+    """The content of a map.
 
     Attributes:
         title: The page's title.
         facts: Names and values of what was done.
         points: ``(n, 2)`` in the unit square.
         groups: ``(n,)`` numbers of ``names``; -1 for the rest.
-        names: Of the groups that have a colour.
+        names: Names of the groups that have a colour.
         ids: n ids; any text.
         words: n labels or classes, empty where there is none.
         thumbnails: Id to ``data:`` URI, of ``thumbnail``, for some of the images.
@@ -55,13 +55,13 @@ class MapPage:
 
 
 def write_map(path: Path, page: MapPage) -> Path:
-    """Writes a map as one HTML file that loads nothing from anywhere.
+    """Writes a map as one HTML file that loads no other file.
 
     Its only script is its own: the page's policy names that by its hash.
 
     Args:
-        path: The file; it is replaced when the new one is whole.
-        page: What it shows. Names may be any text: they are escaped.
+        path: The file; an existing one is replaced atomically.
+        page: Its content; all text is escaped.
 
     Returns:
         ``path``.

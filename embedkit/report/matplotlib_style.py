@@ -1,4 +1,4 @@
-"""What plots have in common: names as matplotlib can draw them, and the PNG that it makes."""
+"""What all plots share: text that matplotlib can draw, and PNG output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all pages share: the templates' environment, safe text, a file that appears whole."""
+"""What all pages share: template environment, escaping, atomic writing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["environment", "printable", "write_page"]
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Writes a page; what has its name already is replaced when the new one is whole.
+    """Writes a page; an existing file is replaced atomically.
 
     Raises:
         EmbedkitError: The file can't be written.

@@ -1,4 +1,4 @@
-"""A plot of precision and recall against the threshold."""
+"""Plots precision and recall against the threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a probe's page and its plot show."""
+"""Data of the HTML page and the plot of a probe."""
 
 from __future__ import annotations
 

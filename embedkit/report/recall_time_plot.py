@@ -1,4 +1,4 @@
-"""A plot of what the settings of an index find and cost."""
+"""Plots recall against search time for an index's settings."""
 
 from __future__ import annotations
 

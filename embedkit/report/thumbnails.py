@@ -1,4 +1,4 @@
-"""Thumbnails of images that are known by their ids, where these can still be read."""
+"""Makes thumbnails of a store's images by id, as far as they can still be read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def thumbnails(
 ) -> dict[str, str]:
     """Id to thumbnail, for those images that can still be found.
 
-    A page is as good as what it can show: if ``images`` can't be read or has none of the ids, a
+    A page must not fail for lack of images: if ``images`` can't be read or has none of the ids, a
     warning is logged, and there are no thumbnails.
 
     Args:
@@ -47,28 +47,28 @@ def thumbnails(
         root: The folder that relative ids are below, if they are taken for paths.
         hashes: SHA-256 of each id's encoded image: one of other bytes isn't shown. None shows what
             there is.
-        max_bytes: No more thumbnails are made when they have so many bytes; None makes all.
+        max_bytes: Stop when the thumbnails reach this total size; None makes all.
 
     Returns:
         ``data:`` URIs of the images that were tried; empty for one that can't be read or decoded
         any more.
     """
-    wanted = list(ids)
+    requested = list(ids)
     try:
         originals = (
-            OriginalImages.of_source(images, wanted, policy, hashes)
+            OriginalImages.of_source(images, requested, policy, hashes)
             if images
-            else OriginalImages.by_ids(wanted, root, policy, hashes)
+            else OriginalImages.by_ids(requested, root, policy, hashes)
         )
     except SourceError as exc:
         _log.warning("no thumbnails: %s", exc)
         return {}
     with originals:
-        return _made(originals, wanted, side, max_bytes)
+        return _made(originals, requested, side, max_bytes)
 
 
 def _made(
-    originals: OriginalImages, wanted: Sequence[str], side: int, max_bytes: int | None
+    originals: OriginalImages, requested: Sequence[str], side: int, max_bytes: int | None
 ) -> dict[str, str]:
     def make(name: str) -> str:
         try:
@@ -79,10 +79,10 @@ def _made(
     place = {name: number for number, name in enumerate(originals)}
     made: dict[str, str] = {}
     nbytes = 0
-    for start in range(0, len(wanted), _PART):
+    for start in range(0, len(requested), _PART):
         if max_bytes is not None and nbytes >= max_bytes:
             break
-        part = sorted(wanted[start : start + _PART], key=lambda name: place.get(name, -1))
+        part = sorted(requested[start : start + _PART], key=lambda name: place.get(name, -1))
         with closing(in_order(make, part, usable_cores())) as pictures:
             made |= dict(pictures)
         nbytes += sum(len(made[name]) for name in part)

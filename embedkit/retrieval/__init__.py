@@ -1,4 +1,4 @@
-"""Searching with images, stores and ids; the results as data, tables, and a page to look at."""
+"""Search with images, stores and ids; results as data, tables or an HTML page."""
 
 from embedkit.retrieval.html_page import SearchPage
 from embedkit.retrieval.results_file import SearchSummary, search_to_file

@@ -1,4 +1,4 @@
-"""Search for the k nearest images that pass a filter: deeper until enough of them are found."""
+"""k-nearest-neighbour search with a filter: searches deeper until k results pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters on what is known of an image: ``label=cat``, ``width>=300``, ``path=*/cats/*``."""
+"""Filters on image metadata: ``label=cat``, ``width>=300``, ``path=*/cats/*``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as a page to look at: each query with its neighbours, as thumbnails."""
+"""Search results as an HTML page: each query with its neighbours, as thumbnails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SearchPage:
     many queries it leaves out.
 
     Args:
-        index: What is searched.
+        index: The index.
         images: The sources that its images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
     """
@@ -60,8 +60,8 @@ class SearchPage:
         """Writes the page; thumbnails come from the images' own files, where they still are.
 
         Args:
-            path: The file; it is replaced when the new one is whole.
-            facts: Names and values of what was asked, shown at the top.
+            path: The file; an existing one is replaced atomically.
+            facts: Settings of the search, name to value, shown at the top.
 
         Raises:
             EmbedkitError: The file can't be written.

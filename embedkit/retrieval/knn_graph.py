@@ -1,7 +1,7 @@
-"""The neighbours of all rows of stores in one Parquet file, written so that no kill loses much.
+"""Writes the k-NN graph of stores, the neighbours of every row, to one Parquet file; resumable.
 
-While it runs, ``knn.parquet.partial/`` holds ``run.json``, what was asked, and one Parquet file for
-each run of queries that is done. The file itself appears whole, at the end.
+During a run, ``knn.parquet.partial/`` holds ``run.json``, the settings of the search, and one
+Parquet file per finished range of queries. The output file is written atomically at the end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RUN, _KEY = "run.json", "embedkit"
 
 @dataclass(frozen=True, slots=True)
 class GraphCounts:
-    """What a run did.
+    """Counts of a run.
 
     Attributes:
         neighbors: Lines of the table.
@@ -48,17 +48,17 @@ class GraphCounts:
 
 
 def digest_of_index(index: Index) -> str:
-    """SHA-256 (hex) of an open index's manifest, which stands for all that is in it."""
+    """SHA-256 (hex) of an open index's manifest, which covers its whole content."""
     return hashlib.sha256(index.manifest.to_json()).hexdigest()
 
 
 class Graph:
-    """A file of neighbours in the making; get it from ``Graph.locked``.
+    """A k-NN graph that is being written; get it from ``Graph.locked``.
 
     Attributes:
         output: The Parquet file.
         folder: ``<output>.partial``.
-        config: What is asked, in values that JSON can hold; a resume is held to it.
+        config: The settings of the search, as JSON values; a resumed run must have the same ones.
     """
 
     def __init__(self, output: Path, config: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ class Graph:
     @classmethod
     @contextmanager
     def locked(cls, output: Path, config: Mapping[str, Any]) -> Iterator[Graph]:
-        """The file in the making, for one writer at a time.
+        """Locks the working folder of the output for one writer.
 
         Raises:
             StoreLockedError: Another process is writing it.
@@ -88,20 +88,20 @@ class Graph:
             lock.release()
 
     def finished_before(self) -> int | None:
-        """The lines of ``output`` if an earlier run of the same made it; else None."""
+        """The number of rows of ``output`` if a run with the same settings wrote it; else None."""
         try:
             metadata = pq.read_metadata(self.output)
         except (OSError, pa.ArrowException):
             return None
-        told = (metadata.metadata or {}).get(_KEY.encode())
-        return int(metadata.num_rows) if told == self._text().encode() else None
+        stored = (metadata.metadata or {}).get(_KEY.encode())
+        return int(metadata.num_rows) if stored == self._text().encode() else None
 
     def freeze(self) -> None:
-        """Writes down what is asked, or compares it with what an earlier run was asked.
+        """Writes the settings, or compares them with those of an interrupted run.
 
         Raises:
-            StoreMismatchError: That was something else.
-            StoreCorruptError: It can't be read.
+            StoreMismatchError: The interrupted run had other settings.
+            StoreCorruptError: ``run.json`` can't be read.
         """
         path = self.folder / _RUN
         if not path.exists():
@@ -131,7 +131,7 @@ class Graph:
         Args:
             search: The search.
             queries: Its queries.
-            on_progress: Told how many queries are done, after each batch.
+            on_progress: Called with the number of finished queries, after each batch.
 
         Raises:
             StoreError: Something can't be read or written.
@@ -165,7 +165,7 @@ class Graph:
         self.clear()
         self._discarded = True
         (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
+        with suppress(OSError):  # the next writer uses it already, or it holds another file
             self.folder.rmdir()
 
     def _join(self, parts: Sequence[Path]) -> int:
@@ -203,7 +203,7 @@ def _pieces(path: Path) -> Iterator[Any]:
             for number in range(file.num_row_groups):
                 yield from file.read_row_group(number).to_batches()
     except (OSError, pa.ArrowException) as exc:
-        told = " ".join(str(exc).split())
+        reason = " ".join(str(exc).split())
         raise StoreCorruptError(
-            f"{path}: damaged ({told}); delete this file and run again"
+            f"{path}: damaged ({reason}); delete this file and run again"
         ) from exc

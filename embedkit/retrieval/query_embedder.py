@@ -109,7 +109,7 @@ class QueryEmbedder:
         """Embeds images, one batch at a time, in order.
 
         Raises:
-            BackboneError: The index's backbone or its weights can't be had.
+            BackboneError: The index's backbone or its weights aren't available.
             IndexMismatchError: The weights here aren't those of the index.
         """
         images = (storable(record) for record in records if not record.sidecar)

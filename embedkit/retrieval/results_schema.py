@@ -1,4 +1,4 @@
-"""Neighbours as a table: one line a neighbour.
+"""Search results as a table: one line per neighbour.
 
 The columns are ``query_id``, ``rank`` (from 1), ``neighbor_id`` and ``score``, whatever the format.
 A query for which nothing was found has no line.

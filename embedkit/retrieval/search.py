@@ -1,4 +1,4 @@
-"""Searching an index with images, stores and ids: what is asked, opened; the results, streamed."""
+"""Opens an index and its queries (images, stores, ids), and streams the results."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Search:
 
         Raises:
             SourceError: A source can't be listed.
-            BackboneError: The index's backbone or its weights can't be had.
+            BackboneError: The index's backbone or its weights aren't available.
             IndexMismatchError: The weights here aren't those of the index.
             StoreError: A store can't be read, or lacks an image of the index.
         """
@@ -112,7 +112,7 @@ def search(
         IndexFileError: The index can't be read.
         IndexMismatchError: The weights here, or a store, aren't those of the index.
         SourceError: A source can't be opened.
-        BackboneError: The index's backbone or its weights can't be had.
+        BackboneError: The index's backbone or its weights aren't available.
         StoreError: A store can't be read, or is needed and not there.
         ValueError: An argument is out of its range.
     """

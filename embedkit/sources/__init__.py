@@ -1,8 +1,8 @@
-"""Sources of images: folders, lists, archives, tables and URLs, all listed in one way.
+"""Sources of images: folders, lists, archives, Parquet files and URLs, with one interface.
 
-``open_source`` turns what the user names into a :class:`Source`, whose ``scan`` lists
-:class:`~embedkit.types.ImageRecord` one at a time; :class:`ImageReader` reads the bytes of any
-record, even where the source is long gone.
+``open_source`` opens a path, URL or pattern as a :class:`Source`, whose ``scan`` yields
+:class:`~embedkit.types.ImageRecord` objects; :class:`ImageReader` reads the bytes of any record,
+without the source object.
 """
 
 from __future__ import annotations

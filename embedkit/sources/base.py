@@ -1,4 +1,4 @@
-"""What every source of images is, and several sources as one."""
+"""The base class of image sources, and the concatenation of several sources."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["ChainSource", "Source"]
 
 
 class Source(ABC):
-    """Something that lists images: a folder, a list, an archive, a table."""
+    """A source of images, such as a folder, list, archive or Parquet file."""
 
     @abstractmethod
     def scan(self) -> Iterator[ImageRecord]:
         """List the images, always in the same order, one at a time.
 
-        What can't be read (a damaged archive, a folder without permission) comes as a record with
-        ``problem`` set, and the scan goes on.
+        A part that can't be read (a damaged archive, a folder without permission) gives a record
+        with ``problem`` set, and the scan continues.
 
         Returns:
             The records; memory stays bounded however many there are.

@@ -1,4 +1,4 @@
-"""Brace patterns of WebDataset and of shells: ``data-{000..123}.tar``, ``{train,val}.zip``."""
+"""Expands brace patterns of WebDataset and shells: ``data-{000..123}.tar``, ``{train,val}.zip``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_EXPANSION", "expand_braces"]
 
 MAX_EXPANSION = 1_000_000
-"""So many names at most: a slip such as ``{0..9999999999}`` is told, not tried."""
+"""Maximum number of names; a larger pattern, such as ``{0..9999999999}``, is an error."""
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
 

@@ -1,4 +1,4 @@
-"""Lists of paths and URLs, in a file or on standard input."""
+"""Lists of paths and URLs as a source, from a file or standard input."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ class _Entries:
         return storage.join(self._base, entry) if self._base else entry
 
     def _find_base(self, entry: str) -> str:
-        """Decide, by the first relative entry, what all of them are relative to."""
+        """Find the base folder of relative entries, from the first one."""
         folder = posixpath.dirname(self._list_path or "")
-        beside = bool(folder) and not _exists(entry) and _exists(storage.join(folder, entry))
-        return folder if beside else ""
+        is_relative = bool(folder) and not _exists(entry) and _exists(storage.join(folder, entry))
+        return folder if is_relative else ""
 
 
 def _exists(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Folders on this machine, walked to their depths in the order of the names' bytes."""
+"""Lists local folders recursively, in the byte order of the names."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class _Folder:
 
 
 class FolderSource(Source):
-    """Every regular file below a folder; hidden ones are passed over.
+    """Every regular file below a folder; hidden ones are skipped.
 
     Symbolic links to folders outside the root are followed, once each; those to folders inside it
     are not, as these are listed under their real names.
 
     Args:
-        root: The folder's path, as the ids shall begin.
+        root: The folder's path, with which the ids begin.
     """
 
     def __init__(self, root: str) -> None:

@@ -1,4 +1,4 @@
-"""Patterns such as ``photos/*/*.jpg`` and ``shards/**/*.tar``."""
+"""Glob patterns as sources, such as ``photos/*/*.jpg`` and ``shards/**/*.tar``."""
 
 from __future__ import annotations
 

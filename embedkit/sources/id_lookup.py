@@ -1,4 +1,4 @@
-"""From ids back to the images, where these are still reachable."""
+"""Finds the images of a store by their ids, as far as they still exist."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["archive_of", "find_originals"]
 
 
 def find_originals(ids: Iterable[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
-    """Where the images of some ids lie: files by their path, members by listing their archive.
+    """Finds the records of ids: files by path, archive members by listing the archive.
 
-    What isn't found in its archive is left out; whether a file is there, its reader finds out.
+    Missing members are left out; files aren't checked for existence.
 
     Args:
-        ids: Of a store, each once.
+        ids: Ids of a store, without duplicates.
         root: The folder that relative ids are below.
 
     Returns:
@@ -36,8 +36,8 @@ def find_originals(ids: Iterable[str], root: Path) -> Iterator[tuple[str, ImageR
             yield name, ImageRecord(id=name, path=_below(root, name))
         else:
             members[archive].add(name)
-    for archive, wanted in members.items():
-        yield from _find_members(archive, wanted, root)
+    for archive, names in members.items():
+        yield from _find_members(archive, names, root)
 
 
 def archive_of(image_id: str, root: Path) -> str | None:
@@ -59,14 +59,14 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _find_members(archive: str, wanted: set[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
+def _find_members(archive: str, names: set[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
     prefix = _below(root, archive)
-    left = {prefix + name[len(archive) :]: name for name in wanted}
+    left = {prefix + name[len(archive) :]: name for name in names}
     try:
         for record in open_source(prefix, labels="none").scan():
             if record.id in left:
                 yield left.pop(record.id), record
             if not left:
                 return
-    except EmbedkitError:  # it is gone or damaged; a page is as good as what it can show
+    except EmbedkitError:  # missing or damaged: the page shows the other images
         return

@@ -1,4 +1,4 @@
-"""Which file names are images' names."""
+"""The file name suffixes of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels other than those that a source gives by itself."""
+"""Sources with other labels: none, folder names, or labels from a CSV or Parquet table."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ def read_labels(path: str, label_column: str | None = None) -> dict[str, str]:
         SourceError: It can't be read, lacks the column, or gives one image two labels; or a column
             holds no texts, numbers or lists of them.
     """
-    wanted = label_column or _LABEL_COLUMN
+    column = label_column or _LABEL_COLUMN
     reader = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
     labels: dict[str, str] = {}
     try:
-        for image, label in reader(path, wanted):
+        for image, label in reader(path, column):
             if label and labels.setdefault(image, label) != label:
                 raise SourceError(f"{path}: {image} has two labels, {labels[image]} and {label}")
     except (OSError, ValueError, csv.Error) as exc:
@@ -136,34 +136,34 @@ def read_labels(path: str, label_column: str | None = None) -> dict[str, str]:
     return labels
 
 
-def _columns(path: str, names: Iterable[str], wanted: str) -> tuple[str, str]:
+def _columns(path: str, names: Iterable[str], label_column: str) -> tuple[str, str]:
     """Choose the columns of images and of labels."""
     columns = list(names)
-    images = [name for name in (*_ID_COLUMNS, *columns) if name in columns and name != wanted]
-    if wanted not in columns or not images:
+    images = [name for name in (*_ID_COLUMNS, *columns) if name in columns and name != label_column]
+    if label_column not in columns or not images:
+        missing = "of images" if label_column in columns else repr(label_column)
         raise SourceError(
-            f"{path}: no column {wanted!r} beside one of images; the columns are "
-            f"{', '.join(columns)} (label_column=NAME)"
+            f"{path}: no column {missing}; the columns are {', '.join(columns)} (label_column=NAME)"
         )
-    return images[0], wanted
+    return images[0], label_column
 
 
-def _csv_rows(path: str, wanted: str) -> Iterator[tuple[str, str]]:
+def _csv_rows(path: str, label_column: str) -> Iterator[tuple[str, str]]:
     with (
         storage.open_random(path) as raw,
         io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as text,
     ):
         rows = csv.DictReader(text)
-        image, label = _columns(path, rows.fieldnames or (), wanted)
+        image, label = _columns(path, rows.fieldnames or (), label_column)
         for row in rows:
             yield row[image], row[label] or ""
 
 
-def _parquet_rows(path: str, wanted: str) -> Iterator[tuple[str, str]]:
+def _parquet_rows(path: str, label_column: str) -> Iterator[tuple[str, str]]:
     import pyarrow.parquet as pq
 
     with storage.open_random(path) as raw, pq.ParquetFile(raw) as table:
-        image, label = _columns(path, table.schema_arrow.names, wanted)
+        image, label = _columns(path, table.schema_arrow.names, label_column)
         for batch in table.iter_batches(columns=[image, label]):
             _refuse_nested(batch.column(label).type, f"{path}: column {label!r}")
             images, labels = batch.column(image).to_pylist(), batch.column(label).to_pylist()

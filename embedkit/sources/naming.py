@@ -1,4 +1,4 @@
-"""What a name tells: the kind of source, hidden or not, its folder, and ids that stay apart."""
+"""What a file name implies: kind of source, hidden or not, label folder; and unique ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the user names to the source that lists it."""
+"""Opens a source from a path, URL, pattern or list."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def open_source(
         labels: ``auto`` takes what the source gives (a WebDataset's classes, a Parquet file's
             label column, the first folder below the root), ``none`` nothing, ``folder`` the name
             of the folder that the image lies in, and a path to a ``.csv`` or ``.parquet`` file
-            looks the images up there.
+            takes the labels from there.
         image_column: The column of images in Parquet files; None finds it.
         label_column: The column of labels, in Parquet files or in the file that ``labels`` names.
         stdin: What ``-`` reads; None for the process's standard input.
 
     Returns:
-        The source; nothing but existence has been looked at so far.
+        The source; so far only its existence was checked.
 
     Raises:
         SourceError: Something named doesn't exist or is of no known kind.
@@ -97,7 +97,7 @@ class _Opener:
     stdin: BinaryIO | None
 
     def open_spec(self, spec: str) -> list[Source]:
-        """Open what the user named; patterns make several."""
+        """Open one path, URL or pattern; a pattern gives several sources."""
         if spec == "-":
             return [StreamListSource(self.stdin or sys.stdin.buffer, self.open_entry)]
         names = [spec] if _is_literal(spec) else _expand(spec)
@@ -156,7 +156,7 @@ def _is_literal(spec: str) -> bool:
 
 
 def _is_folder(path: str) -> bool:
-    """Tell whether an entry is a folder; of URLs only the trailing slash tells, at no cost."""
+    """Tell whether an entry is a folder; for URLs by the trailing slash, without a request."""
     if storage.local_path(path) is None:
         return path.endswith("/")
     try:

@@ -1,4 +1,4 @@
-"""Parquet files that hold images, such as Hugging Face datasets; the scan reads no image."""
+"""Lists the images of Parquet files, such as Hugging Face datasets, without reading them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ParquetSource(Source):
         path: A path or URL.
         image_column: The column's name; None finds it.
         label_column: The column of labels; None takes ``label`` where there is one.
-        with_labels: Whether labels are wanted at all.
+        with_labels: Whether to read labels.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class ParquetSource(Source):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        count, told = 0, "can't be read"
+        count, reason = 0, "can't be read"
         try:
             with storage.open_random(self.path) as raw, pq.ParquetFile(raw) as table:
                 for record in self._records(table):
                     yield record
                     count += 1
-                    told = f"damaged after {count} rows"
+                    reason = f"damaged after {count} rows"
         except (OSError, pa.ArrowException) as exc:
-            problem = f"Parquet file {told}: {storage.reason_of(exc)}"
+            problem = f"Parquet file {reason}: {storage.reason_of(exc)}"
             yield ImageRecord(id=self.path, path=self.path, kind="parquet", problem=problem)
 
     def _records(self, table: Any) -> Iterator[ImageRecord]:
@@ -128,21 +128,23 @@ def _leaves(field: Any) -> tuple[str, str | None]:
     return f"{field.name}.bytes", None if name is None else f"{field.name}.path"
 
 
-def _image_column(schema: Any, wanted: str | None, path: str) -> str:
+def _image_column(schema: Any, requested: str | None, path: str) -> str:
     found: list[str] = [field.name for field in schema if _holds_images(field)]
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    if wanted is not None:
-        if wanted not in found:
+    if requested is not None:
+        if requested not in found:
             raise SourceError(
-                f"{path}: no column {wanted!r} of images; the columns are {columns} "
+                f"{path}: no column {requested!r} of images; the columns are {columns} "
                 "(image_column=NAME)"
             )
-        return wanted
+        return requested
     preferred = [name for name in _PREFERRED if name in found]
     if preferred or len(found) == 1:
         return (preferred or found)[0]
-    told = "several columns may hold the images" if found else "no column holds images"
-    raise SourceError(f"{path}: {told}; the columns are {columns}; name one with image_column=NAME")
+    reason = "several columns may hold the images" if found else "no column holds images"
+    raise SourceError(
+        f"{path}: {reason}; the columns are {columns}; name one with image_column=NAME"
+    )
 
 
 def _class_names(schema: Any, label: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Folders behind URLs: buckets, other fsspec storage, and the index pages of web servers."""
+"""Folders behind URLs: buckets, other fsspec storage, and index pages of web servers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["RemoteFolderSource"]
 
 
 class RemoteFolderSource(Source):
-    """Every file below a URL; hidden ones are passed over.
+    """Every file below a URL; hidden ones are skipped.
 
     Args:
-        root: The folder's URL, as the ids shall begin.
+        root: The folder's URL, with which the ids begin.
     """
 
     def __init__(self, root: str) -> None:

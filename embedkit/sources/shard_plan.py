@@ -1,8 +1,8 @@
 """The frozen plan of a run: which images, in which order, cut into shards.
 
-A plan is two files in a folder: ``plan.jsonl``, one image a line, and ``plan.json``, which is
-written last and atomically, so that a plan is either there and whole or not there. The order of
-the lines is the order of the rows, whatever is finished first.
+A plan is two files in a folder: ``plan.jsonl``, one image per line, and ``plan.json``, which is
+written last and atomically, so that a plan is either complete or absent. The order of
+the lines is the order of the rows, regardless of which images finish first.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will embed, frozen on disk.
+    """The plan of a run, frozen on disk.
 
     Attributes:
         folder: Where ``plan.json`` and ``plan.jsonl`` lie.
         count: Images in the plan.
         sidecars: Files of the source that only accompany images; they count as skipped.
-        shard_rows: Images a shard.
+        shard_rows: Images per shard.
         has_labels: Whether any image has a label.
         digest: SHA-256 (hex) of ids, places and labels in their order.
         offsets: For each shard, the byte in ``plan.jsonl`` where its first line begins.
@@ -63,12 +63,12 @@ class Plan:
 
     @classmethod
     def freeze(cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int) -> Plan:
-        """Writes the plan of these records into ``folder``, in a bounded amount of memory.
+        """Writes the plan of these records into ``folder``, in bounded memory.
 
         Args:
             records: The images in their final order.
             folder: An existing folder.
-            shard_rows: Images a shard, at least 1.
+            shard_rows: Images per shard, at least 1.
 
         Raises:
             SourceError: There isn't one image.
@@ -82,7 +82,7 @@ class Plan:
 
     @classmethod
     def draft(cls, records: Iterable[ImageRecord]) -> Plan:
-        """The plan of these records, with its digest, without a trace on disk.
+        """The plan of these records, with its digest, without writing to disk.
 
         Raises:
             SourceError: There isn't one image.
@@ -122,7 +122,7 @@ class Plan:
         """Opens the plan in ``folder``; None if none was frozen there.
 
         Raises:
-            SourceError: The plan was damaged since.
+            SourceError: The plan is damaged.
         """
         try:
             header = json.loads((folder / _HEADER).read_bytes())
@@ -150,17 +150,17 @@ class Plan:
             return [_from_line(lines.readline()) for _ in range(self.rows(number))]
 
     def sample(self, count: int) -> list[ImageRecord]:
-        """Up to ``count`` images spread evenly over at most 16 shards; always the same ones."""
-        shards = _spread(self.num_shards, _SAMPLED_SHARDS)
+        """Up to ``count`` images, evenly spaced over at most 16 shards; deterministic."""
+        shards = _evenly_spaced(self.num_shards, _SAMPLED_SHARDS)
         found = []
         for place, number in enumerate(shards):
             share = (place + 1) * count // len(shards) - place * count // len(shards)
             records = self.shard(number)
-            found += [records[index] for index in _spread(len(records), share)]
+            found += [records[index] for index in _evenly_spaced(len(records), share)]
         return found
 
 
-def _spread(length: int, count: int) -> list[int]:
+def _evenly_spaced(length: int, count: int) -> list[int]:
     """Up to ``count`` of the numbers below ``length``, evenly spaced."""
     if count >= length:
         return list(range(length))

@@ -1,4 +1,4 @@
-"""One image file as a source."""
+"""A single image file as a source."""
 
 from __future__ import annotations
 

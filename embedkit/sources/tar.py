@@ -1,4 +1,4 @@
-"""Tar archives and WebDataset shards, listed without extracting anything."""
+"""Lists the images of tar archives and WebDataset shards, without extracting anything."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TarSource(Source):
 
 
 class _HeaderDamageError(tarfile.ReadError):
-    """A header can't be read; the data before it is whole."""
+    """A header can't be read; the data before it is complete."""
 
 
 class _StrictInfo(tarfile.TarInfo):
@@ -60,12 +60,12 @@ class _StrictInfo(tarfile.TarInfo):
             # The one proper end. The class isn't in the module's public names.
             if type(exc).__name__ == "EOFHeaderError":
                 raise
-            told = storage.reason_of(exc)
-            raise _HeaderDamageError("no end mark" if told == "empty header" else told) from exc
+            reason = storage.reason_of(exc)
+            raise _HeaderDamageError("no end mark" if reason == "empty header" else reason) from exc
 
 
 class _LeanTar(tarfile.TarFile):
-    """Forgets each member once it is given out: ``TarFile`` would keep them all in memory."""
+    """Drops each member once it is yielded: ``TarFile`` would keep them all in memory."""
 
     tarinfo = _StrictInfo
     members: list[tarfile.TarInfo]
@@ -90,18 +90,18 @@ class _Listing:
         self._compression: str | None = None
 
     def members(self) -> Iterator[Member]:
-        """Yield the members that are whole, and note the damage that ends the pass."""
-        count, told = 0, "can't be read"
+        """Yield the complete members, and record the damage that ends the pass."""
+        count, reason = 0, "can't be read"
         try:
             self._compression = compression_of(self.path)
             with closing(self._open()) as stream:
-                told = "damaged after 0 members"
+                reason = "damaged after 0 members"
                 for member in self._whole_members(stream):
                     count += 1
-                    told = f"damaged after {count} members"
+                    reason = f"damaged after {count} members"
                     yield from self._known(member)
         except (OSError, ValueError, tarfile.TarError, *COMPRESSION_ERRORS) as exc:
-            self.problem = f"tar archive {told}: {storage.reason_of(exc)}"
+            self.problem = f"tar archive {reason}: {storage.reason_of(exc)}"
 
     def _open(self) -> IO[bytes]:
         if self._compression is None:
@@ -109,7 +109,7 @@ class _Listing:
         return cast(IO[bytes], ForwardFile(decompress(self.path, self._compression)))
 
     def _whole_members(self, stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
-        """Yield each member once the next header, or the end, proves that its data is whole."""
+        """Yield each member once the next header, or the end, proves that its data is complete."""
         with _LeanTar(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
             info = tar.next()
             while info is not None:
@@ -126,7 +126,7 @@ class _Listing:
                 info = following
 
     def _known(self, member: tuple[tarfile.TarInfo, str | None]) -> Iterator[Member]:
-        """Make the record of a member, unless it is one to pass over."""
+        """Make the record of a member, unless it is to be ignored."""
         info, text = member
         problem = _problem(info)
         if is_hidden(info.name) or not (info.isreg() or problem):

@@ -1,4 +1,4 @@
-"""WebDataset's samples: members of a tar that share a key belong together.
+"""WebDataset samples: members of a tar file that share a key belong together.
 
 Source: https://github.com/webdataset/webdataset, ``webdataset/tariterators.py``: the key is the
 path up to the first dot of the file's name.
@@ -29,8 +29,8 @@ class Member:
 
     Attributes:
         name: Its name in the archive.
-        record: What the scan gives out for it.
-        text: What it says, if it is a class (``.cls``).
+        record: Its record.
+        text: Its text, if it is a class (``.cls``).
     """
 
     name: str
@@ -56,7 +56,7 @@ def group_samples(members: Iterable[Member]) -> Iterator[ImageRecord]:
         members: In the order of the archive; those of one sample follow each other.
 
     Yields:
-        One record a member, in the same order.
+        One record per member, in the same order.
     """
     for _, sample in groupby(members, key=lambda member: sample_key(member.name)):
         while batch := list(islice(sample, _MAX_SAMPLE)):

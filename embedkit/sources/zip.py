@@ -1,4 +1,4 @@
-"""Zip archives, listed from their directory; nothing is extracted."""
+"""Lists the images of zip archives from their directory, without extracting anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ZIP_ERRORS", "ZipSource", "member_name"]
 
 ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError)
-"""What ``zipfile`` raises for damaged, encrypted and unknown members, beside ``OSError``."""
+"""Exceptions of ``zipfile`` for damaged, encrypted or unknown members, besides ``OSError``."""
 
 _UTF8_FLAG = 0x800
 

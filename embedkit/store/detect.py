@@ -1,4 +1,4 @@
-"""Whether a path that a user names is a store, or something else that may hold images."""
+"""Tells whether a path is a store or another kind of source."""
 
 from __future__ import annotations
 

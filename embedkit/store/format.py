@@ -74,7 +74,7 @@ _MUST_MATCH: dict[Purpose, tuple[str, ...]] = {"merge": ("engine.precision", "en
 
 @dataclass(frozen=True)
 class StoreMeta:
-    """How the embeddings of a store were made.
+    """Metadata of a store: how its embeddings were computed.
 
     Attributes:
         backbone: The backbone's name, ``resnet50_swsl``.
@@ -87,7 +87,7 @@ class StoreMeta:
         dtype: ``float16`` or ``float32``.
         normalized: Whether the rows have unit L2 norm.
         decode: The decoding policy: limits, background, which decoder.
-        engine: What ran the backbone: name, version, device, precision, batch size.
+        engine: The engine that ran the backbone: name, version, device, precision, batch size.
         source: The sources as they were given.
         plan_hash: SHA-256 (hex) of the plan that was embedded.
         embedkit_version: The version that wrote the store.
@@ -111,7 +111,7 @@ class StoreMeta:
     head_applies: bool
 
     def to_config(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold; ``from_config`` reads it."""
+        """A JSON-compatible dictionary; ``from_config`` reads it."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
@@ -162,7 +162,7 @@ class StoreMeta:
         unit_norm: bool = False,
         ignore: Iterable[str] | None = None,
     ) -> dict[str, tuple[object, object]]:
-        """Settings that differ though the purpose requires them to be equal.
+        """Settings that differ although the purpose requires them to be equal.
 
         Args:
             other: The metadata to compare with.
@@ -224,7 +224,7 @@ class StoreCounts:
     Attributes:
         embedded: Rows of the store.
         failed: Images that could not be embedded; each has a row in ``/failures``.
-        skipped: Files that are no images by name or content.
+        skipped: Files that aren't images, by name or content.
     """
 
     embedded: int
@@ -295,7 +295,7 @@ def _join_labels(blocks: Sequence[RowBlock]) -> list[bytes]:
 
 
 def in_blocks(parts: Iterable[RowBlock], rows: int = BLOCK_ROWS) -> Iterator[RowBlock]:
-    """Cuts a stream of row blocks anew, into blocks of exactly ``rows`` (the last may be less)."""
+    """Regroups a stream of row blocks into blocks of exactly ``rows`` (the last may be smaller)."""
     waiting: list[RowBlock] = []
     held = 0
     for part in parts:

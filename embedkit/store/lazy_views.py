@@ -1,4 +1,4 @@
-"""Views of a store that read from disk as they are asked: its rows as an array, its ids."""
+"""Lazy views of a store: embeddings as an array and ids as a sequence, read on access."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _IDS_AT_ONCE = 65536
 class EmbeddingsView:
     """The embeddings of a sharded store as one ``(N, D)`` array-like, memory-mapped.
 
-    Rows are chosen by a number, a slice, an array of numbers or a mask of N; columns as in NumPy.
-    What comes is a copy.
+    Rows are indexed by an integer, a slice, an integer array or a boolean mask; columns as in
+    NumPy. The result is a copy.
 
     Attributes:
         shape: ``(N, D)``.
@@ -77,7 +77,7 @@ def _row_numbers(index: Any, count: int) -> NDArray[np.int64]:
 
 
 class IdsView(Sequence[str]):
-    """The ids of a store, read from disk as they are asked for.
+    """The ids of a store, read from disk on access.
 
     Bytes that aren't UTF-8 come as surrogate escapes; ``os.fsencode`` gives the true path back.
     """

@@ -1,4 +1,4 @@
-"""The manifest of a sharded store: its shards, and how all of them were made."""
+"""The manifest of a sharded store: the list of shards and their common settings."""
 
 from __future__ import annotations
 

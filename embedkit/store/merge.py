@@ -1,4 +1,4 @@
-"""Merging stores of one kind of embedding into one file, a block of rows at a time."""
+"""Merges stores with the same settings into one file, one block of rows at a time."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def merge(
 ) -> Path:
     """Merges stores into one file; rows keep their order, store after store.
 
-    The inputs are verified before. They must have been embedded alike: backbone,
-    weights, preprocessing, pooling, decoding, dtype and precision.
+    The inputs are verified first. They must have equal settings: backbone, weights, preprocessing,
+    pooling, decoding, dtype and precision.
 
     Args:
         stores: Files or folders, at least one.
-        output: The file to write; it appears when it is whole.
+        output: The file to write; it appears when it is complete.
         overwrite: Whether an existing file is replaced.
 
     Returns:
         ``output``.
 
     Raises:
-        StoreMismatchError: Two stores were made in different ways.
+        StoreMismatchError: Two stores have different settings.
         StoreCorruptError: An input is damaged.
         StoreError: ``output`` exists, or can't be written.
         ValueError: No store was given.
@@ -72,7 +72,7 @@ def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = N
     """Merges shard files into one, streaming; peak memory is a few blocks of rows.
 
     Raises:
-        StoreMismatchError: Two shards were made in different ways.
+        StoreMismatchError: Two shards have different settings.
         StoreCorruptError: A shard is damaged.
         StoreError: ``output`` can't be written.
     """

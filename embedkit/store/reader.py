@@ -1,4 +1,4 @@
-"""Reading one shard: a single HDF5 file, checked before it is believed."""
+"""Reads one shard, a single HDF5 file, after checking its hash."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def hdf5_errors(path: Path) -> Iterator[None]:
 
 
 def shard_problems(path: Path) -> Iterator[str]:
-    """Checks every bit of a shard; yields one line, without the path, for each thing wrong.
+    """Verifies a shard; yields one line per problem, without the path.
 
-    HDF5 sees the file only if all but its rows is as it was written.
+    HDF5 opens the file only if everything except the embeddings matches its hash.
     """
     try:
         with hdf5_errors(path), path.open("rb") as file:
@@ -77,7 +77,7 @@ def shard_problems(path: Path) -> Iterator[str]:
 
 
 def refuse_damage(path: Path) -> None:
-    """Checks every bit of a shard before it is copied.
+    """Verifies a shard before it is copied.
 
     Raises:
         StoreCorruptError: Something is wrong.
@@ -95,7 +95,7 @@ class ShardFile:
 
     Attributes:
         path: The file.
-        meta: How the rows were made.
+        meta: How the embeddings were computed.
         counts: What it holds.
         has_labels: Whether it holds labels.
     """
@@ -131,7 +131,7 @@ class ShardFile:
 
     @cached_property
     def embeddings(self) -> NDArray[np.floating]:
-        """``(N, D)`` memory-mapped, read-only; mapped when it is first asked for."""
+        """``(N, D)`` memory-mapped, read-only; mapped on first access."""
         shape, dtype = (len(self), self.meta.feature_dim), np.dtype(self.meta.dtype)
         if not len(self):
             return np.empty(shape, dtype)
@@ -181,7 +181,7 @@ class ShardFile:
         return list(self._column("labels", start, stop))
 
     def block(self, start: int, stop: int) -> RowBlock:
-        """Some rows with all that belongs to them."""
+        """Some rows with ids, labels and image facts."""
         return RowBlock(
             self.embeddings[start:stop],
             self.ids(start, stop),
@@ -206,7 +206,7 @@ class ShardFile:
                 yield ImageFailure(name.decode("utf-8", "surrogateescape"), text, int(nbytes))
 
     def head(self) -> Head | None:
-        """The classifier that was split off, if the backbone had one."""
+        """The backbone's classifier, if it has one."""
         with self._lock, hdf5_errors(self.path):
             group = self._h5.get("head")
             if group is None:

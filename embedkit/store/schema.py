@@ -1,4 +1,4 @@
-"""Whether an HDF5 file is a shard: its attributes, and that every dataset is plain and whole."""
+"""Checks that an HDF5 file is a shard: its attributes and the layout of its datasets."""
 
 from __future__ import annotations
 
@@ -146,6 +146,6 @@ def _check_type(
 
 
 def _lies_inside(dataset: h5py.h5d.DatasetID, size: int) -> bool:
-    wanted = math.prod(dataset.shape or ()) * dataset.get_type().get_size()
+    expected = math.prod(dataset.shape or ()) * dataset.get_type().get_size()
     offset, nbytes = dataset.get_offset(), dataset.get_storage_size()
-    return not wanted or (offset is not None and nbytes >= wanted and offset + nbytes <= size)
+    return not expected or (offset is not None and nbytes >= expected and offset + nbytes <= size)

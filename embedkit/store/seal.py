@@ -1,7 +1,7 @@
-"""The seal of a shard: hashes in the HDF5 user block, which tell when any bit was changed.
+"""The seal of a shard: hashes in the HDF5 user block, which detect any changed bit.
 
-HDF5 may loop for ever over a damaged file. So one hash is over all but the embeddings: where it is
-right the file can be parsed, and the blocks' checksums then tell which rows are damaged.
+HDF5 may loop forever on a damaged file. Therefore one hash covers everything but the embeddings:
+if it matches, the file can be parsed, and the blocks' checksums then locate damaged rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REST = re.compile(rb"\nsha256 ([0-9a-f]{64}) without (\d{1,18}) bytes from (\d{
 
 @dataclass(frozen=True, slots=True)
 class SealCheck:
-    """What the seal tells of a file.
+    """The result of checking a seal.
 
     Attributes:
         is_there: Whether the file has a seal that can be read.
@@ -62,15 +62,15 @@ def check_seal(file: IO[bytes]) -> SealCheck:
     """Reads the whole file, and compares it with its seal."""
     file.seek(0)
     found = file.read(SEAL_BYTES)
-    told = _REST.search(found)
-    if told is None:
+    match = _REST.search(found)
+    if match is None:
         return SealCheck(is_there=False)
-    start, nbytes = int(told[3]), int(told[2])
+    start, nbytes = int(match[3]), int(match[2])
     whole, rest = _digests(file, start, nbytes)
     return SealCheck(
         is_there=True,
         is_whole=found == _block(whole, rest, start, nbytes),
-        is_readable=told[1].decode("ascii") == rest,
+        is_readable=match[1].decode("ascii") == rest,
     )
 
 

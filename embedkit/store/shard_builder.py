@@ -1,4 +1,4 @@
-"""Collecting the rows of one shard, in memory, in the plan's order."""
+"""Collects the rows of one shard in memory, in the order of the plan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ShardBuilder", "ShardPart", "make_block"]
 
 @dataclass(frozen=True, slots=True)
 class ShardPart:
-    """What came of a run of images: each was embedded, failed or was skipped.
+    """The results of consecutive images: each was embedded, failed or was skipped.
 
     Attributes:
         rows: The embedded ones; None if there are none.
@@ -72,7 +72,7 @@ def make_block(
 
 
 class ShardBuilder:
-    """The rows of a shard that is being made.
+    """Collects the rows of a shard.
 
     A part is added in one step, so whenever the run is interrupted the builder is consistent.
     """
@@ -82,7 +82,7 @@ class ShardBuilder:
 
         Args:
             meta: How the rows are made.
-            capacity: The most rows that will be added.
+            capacity: Maximum number of rows.
             skipped: Files that the listing already knew to be no images.
         """
         self._meta = meta
@@ -96,14 +96,14 @@ class ShardBuilder:
         return self._parts[-1][1]
 
     def load(self, shard: ShardFile) -> None:
-        """Takes up an unfinished shard, in the place of all that is here."""
+        """Loads an unfinished shard, which replaces the current content."""
         before = ShardPart(None, tuple(shard.failures()), shard.counts.skipped)
         self._parts = [(before, before.counts)]
         for block in shard.blocks():
             self.add(ShardPart(block, (), 0))
 
     def add(self, part: ShardPart) -> None:
-        """Adds what comes after that which is there; the embeddings are copied."""
+        """Appends the next part; the embeddings are copied."""
         if part.rows is not None:
             rows = part.rows
             start = self.counts.embedded
@@ -114,7 +114,7 @@ class ShardBuilder:
         self._parts.append((part, self.counts + part.counts))
 
     def content(self, head: Head | None, *, with_labels: bool) -> ShardContent:
-        """What would be written now."""
+        """The content that a save would write."""
         return ShardContent(
             self._meta,
             self.counts,

@@ -1,4 +1,4 @@
-"""The store that users open: one shard file, or a folder of shards with a manifest."""
+"""``EmbeddingStore``: one shard file, or a folder of shards with a manifest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EmbeddingStore:
 
     Attributes:
         path: The file or folder.
-        meta: How the embeddings were made.
+        meta: How the embeddings were computed.
         counts: Embedded, failed, skipped, found.
         shards: The shards' entries; ``sha256`` is empty for a single file.
     """
@@ -63,7 +63,7 @@ class EmbeddingStore:
         Raises:
             StoreError: There is nothing at ``path``.
             StoreFormatError: It is no embedkit store, or of a newer format.
-            StoreCorruptError: Its parts don't fit together.
+            StoreCorruptError: Its files are inconsistent.
         """
         path = Path(path)
         if path.is_dir():
@@ -110,7 +110,7 @@ class EmbeddingStore:
 
     @property
     def ids(self) -> IdsView:
-        """The N ids, read as they are asked for."""
+        """The N ids, read from disk on access."""
         return IdsView(self)
 
     @property
@@ -128,7 +128,7 @@ class EmbeddingStore:
 
     @property
     def head(self) -> Head | None:
-        """The classifier that was split off; ``meta.head_applies`` says if it fits the rows."""
+        """The backbone's classifier; ``meta.head_applies`` says whether it applies to the rows."""
         return self.shard(0).head()
 
     def images(self, column: str) -> NDArray[Any]:
@@ -151,7 +151,7 @@ class EmbeddingStore:
             yield from self.shard(number).failures()
 
     def blocks(self) -> Iterator[RowBlock]:
-        """All rows with all that belongs to them, in pieces of bounded size."""
+        """All rows with ids, labels and image facts, in blocks of bounded size."""
         for number in range(len(self.shards)):
             yield from self.shard(number).blocks()
 
@@ -180,18 +180,18 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over what seals the content: a file's seal, or a folder's manifest."""
+        """SHA-256 (hex) of the store's seal (one file) or manifest (folder)."""
         path = self.path / MANIFEST if self.path.is_dir() else self.path
         with path.open("rb") as file:
             return hashlib.sha256(file.read(-1 if self.path.is_dir() else SEAL_BYTES)).hexdigest()
 
     def take(self, rows: NDArray[np.int64], *, mapped: bool = True) -> NDArray[np.floating]:
-        """The embeddings of some rows, in the order that is asked for.
+        """The embeddings of some rows, in the given order.
 
         Args:
             rows: ``(n,)``, each from 0 to N - 1.
-            mapped: Whether they are copied from the memory map, which is quick for rows here and
-                there, or read from the file, which is quick for runs and needs no memory beside.
+            mapped: Whether to copy from the memory map, which is faster for scattered rows, or to
+                read from the file, which is faster for consecutive rows and needs no extra memory.
 
         Returns:
             ``(n, D)``, a new array.
@@ -205,22 +205,22 @@ class EmbeddingStore:
         return out
 
     def row_of(self, image_id: str) -> int:
-        """The row of an id; the first one if the id is there more than once.
+        """The row of an id; the first one if the id occurs several times.
 
         Raises:
             KeyError: The id isn't in the store.
         """
         try:
-            wanted = image_id.encode("utf-8", "surrogateescape")
+            encoded = image_id.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             raise KeyError(image_id) from None
         hashes, rows = self._hashed_ids()
-        key = _hash_id(wanted)
+        key = _hash_id(encoded)
         for at in range(int(np.searchsorted(hashes, key)), len(hashes)):
             if hashes[at] != key:
                 break
             shard, row = self.locate(int(rows[at]))
-            if self.shard(shard).ids(row, row + 1)[0] == wanted:
+            if self.shard(shard).ids(row, row + 1)[0] == encoded:
                 return int(rows[at])
         raise KeyError(image_id)
 

@@ -1,4 +1,4 @@
-"""Checking every bit of a store."""
+"""Verifies every checksum of a store."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def _folder_problems(path: Path) -> Iterator[str]:
 
 
 def _differences(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str]:
-    """What a whole shard has otherwise than the manifest says."""
+    """Differences between an intact shard and the manifest."""
     with closing(ShardFile(path)) as shard:
         if meta.to_config() != shard.meta.to_config():
             found = meta.differences(shard.meta, purpose="identical")
             differences = ", ".join(found) or "names of settings"
-            yield f"{path}: made otherwise than the manifest says ({differences})"
+            yield f"{path}: differs from the manifest ({differences})"
         if shard.counts != entry.counts:
             yield f"{path}: its counts aren't those of the manifest"
     with path.open("rb") as file:

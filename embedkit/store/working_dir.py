@@ -1,8 +1,8 @@
-"""A store in the making: ``photos.h5.partial/``, with its lock, its shards and how it ends.
+"""The working folder of an extraction, ``photos.h5.partial/``: lock, plan and shards.
 
-The folder holds the frozen plan (``plan.json``, ``plan.jsonl``), how the rows are made
-(``run.json``), one file for each finished shard and at most one for an unfinished one. Every file
-appears whole or not at all, so that whatever kills the process, the next run goes on from there.
+The folder holds the frozen plan (``plan.json``, ``plan.jsonl``), the settings (``run.json``), one
+file per finished shard and at most one per unfinished shard. Every file is written atomically, so
+the next run resumes after a kill at any point.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PartialStore:
     @classmethod
     @contextmanager
     def locked(cls, output: Path) -> Iterator[PartialStore]:
-        """The working folder of ``output``, made if need be, for one writer at a time.
+        """The working folder of ``output``, created if missing, and locked for one writer.
 
         Raises:
             StoreLockedError: Another process is writing the same store.
@@ -64,23 +64,23 @@ class PartialStore:
             partial._tidy()
             yield partial
         finally:
-            # Where the folder was removed, the next writer may have made it anew by now.
+            # If the folder was removed, the next writer may have recreated it by now.
             if partial._lock_file() == mine and not partial._is_begun():
                 partial.discard()
             lock.release()
 
     def freeze_meta(self, meta: StoreMeta, listing: Mapping[str, str | None]) -> None:
-        """Writes down how the rows are made; to be done once, when the plan is frozen.
+        """Writes the settings; called once, when the plan is frozen.
 
         Args:
-            meta: What the store will say.
+            meta: Metadata of the store.
             listing: The settings by which the source was listed.
         """
         run = {"meta": meta.to_config(), "listing": dict(listing)}
         commit_bytes(self.folder / _RUN, json.dumps(run, indent=1).encode())
 
     def frozen_meta(self) -> tuple[StoreMeta, dict[str, str | None]] | None:
-        """How the rows are made and the source was listed, if a run was begun."""
+        """The settings and the listing options of an interrupted run, if there is one."""
         try:
             run = json.loads((self.folder / _RUN).read_bytes())
             return StoreMeta.from_config(run["meta"]), dict(run["listing"])
@@ -99,10 +99,10 @@ class PartialStore:
             return shard.counts
 
     def unfinished(self, number: int) -> ShardFile | None:
-        """What was done of a shard when a run was interrupted, checked.
+        """The saved part of an unfinished shard, verified.
 
         Raises:
-            StoreCorruptError: The file was damaged since.
+            StoreCorruptError: The file is damaged.
         """
         path = self._unfinished_path(number)
         if not path.exists():
@@ -112,7 +112,7 @@ class PartialStore:
         return ShardFile(path)
 
     def commit_unfinished(self, number: int, content: ShardContent) -> None:
-        """Saves what is done of a shard; replaces what was saved before."""
+        """Saves the finished part of a shard; replaces the previous save."""
         commit_bytes(self._unfinished_path(number), encode_shard(content))
 
     def commit(self, number: int, content: ShardContent) -> None:
@@ -150,7 +150,7 @@ class PartialStore:
         self._take_name()
 
     def _take_name(self) -> None:
-        """Renames a folder that is whole to ``output``, with the lock that is held in it."""
+        """Renames a complete folder to ``output``, including the lock file that is held."""
         if self.output.exists():
             self._set_aside()
         self.folder.replace(self.output)
@@ -168,14 +168,14 @@ class PartialStore:
         self.output.replace(self.folder / _REPLACED)
 
     def discard(self) -> None:
-        """Removes the folder; the plan first, lest half a run stays."""
+        """Removes the folder; the plan first, so that no partial run remains."""
         self.clear()
         (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next writer has taken it up, or another's file lies in it
+        with suppress(OSError):  # the next writer uses it already, or it holds another file
             self.folder.rmdir()
 
     def clear(self) -> None:
-        """Removes what a run wrote, and nothing else; stays the folder's owner."""
+        """Removes the files of a run, and nothing else; keeps the lock."""
         (self.folder / _PLAN).unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if _OWN_NAMES.fullmatch(path.name):
@@ -196,7 +196,7 @@ class PartialStore:
         return self.folder / f"shard-{number:06d}.unfinished.h5"
 
     def _tidy(self) -> None:
-        """Ends what a kill left between the last steps of an earlier run."""
+        """Completes the last steps of a run that was killed during them."""
         if (self.folder / MANIFEST).exists():
             (self.folder / MANIFEST).unlink()  # all shards are there: the run soon ends again
         if (self.output / MANIFEST).exists():
@@ -207,7 +207,7 @@ class PartialStore:
             self.clear()
 
     def _is_begun(self) -> bool:
-        """Whether there is a run to go on with."""
+        """Whether there is an interrupted run to resume."""
         return (self.folder / _PLAN).exists() and (self.folder / _RUN).exists()
 
     def _lock_file(self) -> tuple[int, int] | None:

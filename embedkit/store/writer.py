@@ -1,4 +1,4 @@
-"""Writing shards: one function makes every HDF5 file of a store, in memory or on disk."""
+"""Writes shards as HDF5 files, in memory or on disk."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every part may use."""
+"""Helpers that every subpackage may import."""

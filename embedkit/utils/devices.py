@@ -1,27 +1,27 @@
-"""Where PyTorch computes."""
+"""The PyTorch device for a name such as ``auto``, ``cpu`` or ``cuda:1``."""
 
 from __future__ import annotations
 
 __all__ = ["torch_device"]
 
 
-def torch_device(asked: str) -> str:
-    """The device of PyTorch's that was asked for.
+def torch_device(device: str) -> str:
+    """Resolves a device name to a PyTorch device.
 
     Args:
-        asked: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ValueError: There is no such device.
+        ValueError: The name is unknown, or PyTorch finds no GPU.
     """
-    if asked == "cpu":
-        return asked
-    if asked != "auto" and not asked.startswith("cuda"):
-        raise ValueError(f"no device {asked!r}: it is auto, cpu, cuda or cuda:N")
+    if device == "cpu":
+        return device
+    if device != "auto" and not device.startswith("cuda"):
+        raise ValueError(f"no device {device!r}: it is auto, cpu, cuda or cuda:N")
     import torch
 
     if torch.cuda.is_available():
-        return "cuda" if asked == "auto" else asked
-    if asked == "auto":
+        return "cuda" if device == "auto" else device
+    if device == "auto":
         return "cpu"
-    raise ValueError(f"device {asked!r}: there is no GPU here that PyTorch can use")
+    raise ValueError(f"device {device!r}: there is no GPU here that PyTorch can use")

@@ -1,4 +1,4 @@
-"""Files kept in embedkit's cache under a key, believed only with the hashes written beside them."""
+"""Files in embedkit's cache, by key; a file is used only if its stored hash matches."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class CachedFiles:
     """A few files that belong together: ``KEY.SUFFIX`` each, and their hashes in ``KEY.json``.
 
     Attributes:
-        folder: Of the cache; made if need be.
+        folder: The cache folder; created if missing.
         key: Decides what is in the files.
-        suffixes: Of the files, without the dot.
+        suffixes: Suffixes of the files, without the dot.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class CachedFiles:
         return cls(folder, hashlib.sha256(text.encode()).hexdigest()[:32], suffixes)
 
     def find(self) -> Path | None:
-        """Their path without suffix if they are there and whole; a damaged one is told."""
+        """Their path without suffix if they exist and are intact; logs a damaged one."""
         stem = self.folder / self.key
         try:
             hashes = json.loads(_member(stem, "json").read_bytes())
@@ -61,7 +61,7 @@ class CachedFiles:
             write: Writes them all; takes their path without suffix.
 
         Returns:
-            False, with a word in the log, where the folder can't be written.
+            False if the folder can't be written, which is logged.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ class CachedFiles:
                 for suffix in (*self.suffixes, "json"):  # the hashes last
                     _member(stem, suffix).replace(_member(self.folder / self.key, suffix))
         except OSError as exc:
-            _log.info("nothing can be kept in %s: %s", self.folder, exc.strerror or exc)
+            _log.info("can't write the cache folder %s: %s", self.folder, exc.strerror or exc)
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Values as JSON can hold them: it knows no NaN and no infinity."""
+"""Converts values for JSON, which has no NaN and no infinity."""
 
 from __future__ import annotations
 

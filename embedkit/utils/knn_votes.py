@@ -1,4 +1,4 @@
-"""Weights of the votes of nearest neighbours, by their cosines."""
+"""Vote weights of nearest neighbours, from their cosines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One writer at a time for the working folder of an output."""
+"""Locks the working folder of an output, so that only one process writes it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LOCK = "lock"
 
 
 def lock_folder(folder: Path, output: Path) -> FileLock:
-    """Makes a working folder if need be, and locks it by a file in it.
+    """Creates a working folder if missing, and locks it with a lock file in it.
 
     Args:
         folder: ``<output>.partial``.
         output: What is being written, for the message.
 
     Returns:
-        The lock, held; it goes with the process, however that ends.
+        The held lock; it is released when the process ends, however it ends.
 
     Raises:
         StoreLockedError: Another process holds it.

@@ -1,4 +1,4 @@
-"""Work in several threads, its results in the order of the work; how many cores there are."""
+"""Runs work in threads and yields the results in order; counts the usable cores."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def usable_cores() -> int:
 def in_order(
     function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int
 ) -> Generator[tuple[_Item, _Result]]:
-    """Calls ``function`` on the items in ``workers`` threads; gives the results in their order.
+    """Calls ``function`` on the items in ``workers`` threads; yields the results in order.
 
-    At most two items a worker are under way or waiting, whatever the number of items. When the
+    At most two items per worker are running or waiting, whatever the number of items. When the
     iterator is closed, what is running is waited for and the rest is dropped.
     """
     window = 2 * workers

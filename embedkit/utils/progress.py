@@ -1,4 +1,4 @@
-"""Listening to progress."""
+"""The default progress callback, which does nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What search and deduplication ask of vectors: finite values and unit length."""
+"""Checks of vectors (finite values) and L2 normalisation."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def first_not_finite(vectors: NDArray[np.floating]) -> int | None:
 
 
 def refuse_not_finite(vectors: NDArray[np.floating], ids: Sequence[str], store: Path) -> None:
-    """Refuses embeddings, ``(n, D)``, with a NaN or an infinity.
+    """Rejects embeddings, ``(n, D)``, with a NaN or an infinity.
 
     Raises:
         StoreError: There is one; the message names the store and the id.

@@ -348,7 +348,7 @@ def test_copies_across_the_split_are_found(stores, tmp_path, caplog):
     leaks = result.runs[0].leaks
     assert (leaks.images, leaks.same_bytes, leaks.same_phash, leaks.similar) == (2, 1, 0, 1)
     assert leaks.examples[0][:2] == (9, 4)
-    assert "2 of the test images have a copy" in caplog.text
+    assert "2 of the test images have a near-duplicate" in caplog.text
     assert run_probe("knn", train, test=test, check_leaks=False).runs[0].leaks is None
 
 

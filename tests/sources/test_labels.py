@@ -93,7 +93,7 @@ def test_names_that_are_not_utf8() -> None:
     [
         (b"id,label\nother.jpg,1\n", "none of the 3 images is in this table"),
         (b"id,kind\nz.jpg,1\n", "no column 'label'.*the columns are id, kind"),
-        (b"label\nz\n", "no column 'label' beside one of images"),
+        (b"label\nz\n", "no column of images; the columns are label"),
         (b"", "no column 'label'"),
         (b"id,label\nz.jpg,1\nz.jpg,2\n", "z.jpg has two labels, 1 and 2"),
     ],

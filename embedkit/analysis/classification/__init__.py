@@ -1,4 +1,4 @@
-"""Classes from stored embeddings: the likeliest ones, how often they are right."""
+"""Classification of stored embeddings: top classes and accuracy."""
 
 from embedkit.analysis.classification.classify import ClassifiedBatch, classify
 from embedkit.analysis.classification.evaluate import Evaluation, evaluate

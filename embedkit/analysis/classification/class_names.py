@@ -1,4 +1,4 @@
-"""Which class a word means: its identifier, its name, its number, or one of its names."""
+"""Finds the class that a word names: by identifier, name, number or synonym."""
 
 from __future__ import annotations
 

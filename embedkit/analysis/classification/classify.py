@@ -1,4 +1,4 @@
-"""The likeliest classes of the images of a store, without their pixels."""
+"""Predicts the top classes of stored images with the stored classifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BATCH_ROWS = 4096  # 16 MiB of float32 logits of 1000 classes
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedBatch:
-    """The likeliest classes of some rows of a store, best first.
+    """The most probable classes of some rows of a store, best first.
 
     Attributes:
         start: Row number of the first row.
@@ -49,14 +49,14 @@ def classify(store: str | os.PathLike[str], k: int = 5) -> Iterator[ClassifiedBa
 
     Args:
         store: A store file or folder, with a head.
-        k: How many classes to give for each image; no more than the head has.
+        k: Classes per image, at most those of the head.
 
     Returns:
-        All rows in order, batch by batch, computed as they are asked for.
+        All rows in order, batch by batch, computed lazily.
 
     Raises:
-        StoreError: The store has no head, or one that doesn't apply to its rows; or, when it comes
-            to it, an embedding isn't finite.
+        StoreError: The store has no head, or one that doesn't apply to its rows; or an
+            embedding isn't finite.
         ValueError: ``k < 1``.
     """
     if k < 1:

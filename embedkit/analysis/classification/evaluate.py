@@ -1,4 +1,4 @@
-"""How often the stored classifier is right."""
+"""Measures the accuracy of the stored classifier."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class ClassAccuracy:
-    """How often the images of one class are right.
+    """The accuracy on the images of one class.
 
     Attributes:
         class_id: The class's identifier; empty where it has none.
         class_name: Its name.
-        top1: Whose likeliest class it is.
+        top1: Share of images for which it is the most probable class.
     """
 
     class_id: str
@@ -70,12 +70,12 @@ class Evaluation:
     """The accuracy of a store's classifier on the store's images.
 
     Attributes:
-        meta: How the embeddings were made.
-        top1: Images whose class is the likeliest.
-        top5: Images whose class is among the five likeliest.
+        meta: Metadata of the store.
+        top1: Share of images whose class is the most probable.
+        top5: Share of images whose class is among the five most probable.
         unlabelled: Images whose class is unknown; they don't count.
         failed: Images that could not be embedded; they don't count either.
-        classes: Of each class that has images, in the head's order.
+        classes: Results per class that has images, in the head's order.
     """
 
     meta: StoreMeta
@@ -148,6 +148,6 @@ def _true_classes(store: EmbeddingStore, truth: Truth) -> NDArray[np.int64]:
 
 
 def _places(classes: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the true class stands among the likeliest five, from 0; 5 where it doesn't."""
+    """Rank of the true class among the top five, from 0; 5 if it isn't among them."""
     found = classes == numbers[: len(classes), None]
     return np.where(found.any(axis=1), found.argmax(axis=1), 5)

@@ -1,4 +1,4 @@
-"""Which class of the head an image is of: by its label, its folder, or its name."""
+"""The true class of an image, from its label, its folder or its name."""
 
 from __future__ import annotations
 

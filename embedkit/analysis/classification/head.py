@@ -1,4 +1,4 @@
-"""The stored classifier applied to stored rows."""
+"""Applies the stored classifier to stored rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def usable_head(store: EmbeddingStore) -> Head:
     """
     if not store.meta.head_applies:
         raise StoreError(
-            f"{store.path}: its rows aren't what the classifier takes (normalised, or not "
+            f"{store.path}: the classifier doesn't apply to its rows (normalised, or not "
             "average-pooled, or of a backbone without one); extract again with the defaults"
         )
     head = store.head

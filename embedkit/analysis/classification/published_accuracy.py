@@ -1,4 +1,4 @@
-"""The accuracies that others published for the weights of a store."""
+"""Published accuracies of a store's weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ def published_accuracies(meta: StoreMeta) -> dict[str, tuple[float, float]]:
     spec = BACKBONES.get(meta.backbone)
     if spec is None or meta.weights.startswith("random"):
         return {}
-    told = {"paper": (spec.paper_top1, spec.paper_top5), "timm": (spec.timm_top1, spec.timm_top5)}
+    published = {
+        "paper": (spec.paper_top1, spec.paper_top5),
+        "timm": (spec.timm_top1, spec.timm_top5),
+    }
     return {
         name: (top1, top5)
-        for name, (top1, top5) in told.items()
+        for name, (top1, top5) in published.items()
         if top1 is not None and top5 is not None
     }

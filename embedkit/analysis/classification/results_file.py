@@ -1,4 +1,4 @@
-"""Classes in a file: one line an image and class, best first."""
+"""Writes predicted classes to a file: one line per image and class, best first."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def classify_to_file(
 
     The columns are ``id``, ``rank`` (from 1), ``class`` (its number), ``class_id`` (the ImageNet
     synset, empty where there is none), ``class_name`` and ``probability``. The file appears when
-    it is whole.
+    it is complete.
 
     Args:
         stores: Stores with a head.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
-        k: How many classes to give for each image.
+        k: Classes per image.
         overwrite: Replace a file that exists.
 
     Returns:
-        How many images were classified.
+        Number of classified images.
 
     Raises:
         StoreError: ``output`` exists or can't be written, or a store can't be read or has no head

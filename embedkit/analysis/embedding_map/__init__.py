@@ -1,4 +1,4 @@
-"""A store as a map: each image a point, near to those that it resembles."""
+"""2-D maps of a store: each image is a point, similar images are close."""
 
 from embedkit.analysis.embedding_map.plot import MapSummary, plot
 

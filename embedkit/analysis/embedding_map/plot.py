@@ -1,4 +1,4 @@
-"""Plotting a store: which images, where, in which colour, into which file."""
+"""Plots the 2-D map of a store: coordinates, colours, output file."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Colors = Literal["auto", "label", "class", "none"]
 
 @dataclass(frozen=True, slots=True)
 class MapSummary:
-    """What was plotted.
+    """The result of a plot.
 
     Attributes:
         path: The file.
         images: Points on the map.
-        left_out: Images that were not drawn at random.
+        left_out: Images left out by the random sample.
         method: ``umap`` or ``pca``.
         color: ``label``, ``class`` or ``none``.
         groups: Labels or classes that have a colour, most frequent first.
@@ -73,11 +73,11 @@ def plot(
         store: A store file or folder.
         output: ``.html`` or ``.png``.
         method: ``umap``, ``pca``, or ``auto``: UMAP if it is installed.
-        color: By ``label``, by the likeliest ``class``, ``none``, or ``auto``: by label if there
-            are labels, else by class if the stored head applies.
-        sample: Draw at most so many images, chosen at random.
-        pictures: For HTML: give at most so many of them a thumbnail, chosen at random.
-        seed: Of all that is random.
+        color: By ``label``, by the most probable ``class``, ``none``, or ``auto``: by label if
+            there are labels, else by class if the stored head applies.
+        sample: Maximum number of images, chosen at random.
+        pictures: For HTML: maximum number of thumbnails, chosen at random.
+        seed: Random seed.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
         overwrite: Replace a file that exists.

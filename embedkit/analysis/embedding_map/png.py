@@ -1,4 +1,4 @@
-"""A map as a PNG."""
+"""Writes a map as a PNG."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def draw_png(
     Args:
         points: ``(n, 2)`` in the unit square.
         groups: ``(n,)`` numbers of ``names``; -1 for the rest.
-        names: Of the groups that have a colour, at most as many as there are colours.
+        names: Names of the groups that have a colour, at most as many as there are colours.
         title: Above the map.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From embeddings to the plane."""
+"""Projects embeddings to two dimensions (PCA or UMAP)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _NEIGHBORS = 15
 def lay_out(
     rows: NDArray[np.float32], method: LayoutMethod, seed: int
 ) -> tuple[NDArray[np.float32], str]:
-    """Places rows in the plane.
+    """Projects rows to two dimensions.
 
     Args:
         rows: ``(n, D)`` of unit length.
         method: ``umap``, ``pca``, or ``auto``: UMAP if it is installed and there are enough rows.
-        seed: Of UMAP's random numbers.
+        seed: Random seed of UMAP.
 
     Returns:
-        ``(n, 2)`` in the unit square, and the method that was taken.
+        ``(n, 2)`` in the unit square, and the method used.
 
     Raises:
-        MissingExtraError: UMAP is asked for, and umap-learn isn't installed.
+        MissingExtraError: ``method`` is ``umap``, and umap-learn isn't installed.
 
     Source: McInnes et al., "UMAP: Uniform Manifold Approximation and Projection", arXiv 1802.03426.
     """

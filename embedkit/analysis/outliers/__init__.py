@@ -1,4 +1,4 @@
-"""Images that don't belong: off-topic ones, and labels that the neighbours contradict."""
+"""Outliers: off-topic images, and labels that the nearest neighbours contradict."""
 
 from embedkit.analysis.outliers.html_page import write_outliers_page
 from embedkit.analysis.outliers.outliers import Outlier, Outliers, find_outliers

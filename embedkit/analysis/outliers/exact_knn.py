@@ -1,4 +1,4 @@
-"""Each image's nearest others, exact, block by block."""
+"""Each image's exact nearest neighbours, computed block by block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["nearest_others", "unit_block"]
 
-_QUERY_ROWS, _OTHER_ROWS = 8192, 2048  # rows a block; their cosines are 64 MiB
+_QUERY_ROWS, _OTHER_ROWS = 8192, 2048  # rows per block; their cosines are 64 MiB
 
 
 def nearest_others(
@@ -81,12 +81,13 @@ class _Best:
         self.scores = np.full((lines, k), -np.inf, np.float32)
 
     def add(self, scores: NDArray[np.float32], first: int) -> None:
-        """Takes ``(n, m)`` scores of the rows from ``first`` on, which are above all before."""
+        """Takes ``(n, m)`` scores of the rows from ``first`` on, later than all before."""
         k, size = self.rows.shape[1], scores.shape[1]
-        bars = np.nextafter(self.scores[:, -1], np.float32(np.inf))  # of equal ones the first stay
+        # The next larger float, so that the first of equal scores stays.
+        thresholds = np.nextafter(self.scores[:, -1], np.float32(np.inf))
         if size > k and np.isneginf(self.scores[:, -1]).any():  # else everything would pass
-            bars = np.maximum(bars, np.partition(scores, -k, axis=1)[:, -k])
-        lines, columns = np.divmod(np.flatnonzero(scores >= bars[:, None]), size)
+            thresholds = np.maximum(thresholds, np.partition(scores, -k, axis=1)[:, -k])
+        lines, columns = np.divmod(np.flatnonzero(scores >= thresholds[:, None]), size)
         changed, places = np.unique(lines, return_inverse=True)
         owners = np.concatenate([np.repeat(np.arange(len(changed)), k), places])
         rows = np.concatenate([self.rows[changed].reshape(-1), columns + first])

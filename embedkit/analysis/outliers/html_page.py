@@ -1,4 +1,4 @@
-"""Outliers as a gallery: each beside its nearest images."""
+"""Outliers as an HTML gallery: each beside its nearest images."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def write_outliers_page(
     """Writes outliers as one HTML file; thumbnails come from the images, where they still are.
 
     Args:
-        found: Of ``find_outliers``.
-        path: The file; it is replaced when the new one is whole.
+        found: Result of ``find_outliers``.
+        path: The file; an existing one is replaced atomically.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
 
@@ -53,7 +53,7 @@ def write_outliers_page(
         ),
         Shelf(
             "Likely label errors",
-            "Labels that the nearest images contradict, the surest first.",
+            "Labels that the nearest images contradict, the most contradicted first.",
             _rows(found.labels, pictures),
         ),
     ]
@@ -62,7 +62,7 @@ def write_outliers_page(
         facts=[
             ("Store", f"{found.path}, {found.images:,} images"),
             ("Backbone", found.meta.backbone),
-            ("Neighbours asked", _asked(found)),
+            ("Neighbours per image", _neighbors_text(found)),
             ("Found", f"{len(found.off_topic)} off-topic, {len(found.labels)} doubtful labels"),
         ],
         shelves=[shelf for shelf in shelves if shelf.rows],
@@ -70,7 +70,7 @@ def write_outliers_page(
     return write_gallery(path, gallery)
 
 
-def _asked(found: Outliers) -> str:
+def _neighbors_text(found: Outliers) -> str:
     if found.recall is None:
         return f"{found.k}"
     return f"{found.k}, by an index that finds {found.recall:.1%} of them"

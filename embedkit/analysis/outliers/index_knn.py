@@ -1,4 +1,4 @@
-"""Each image's nearest others by an index: most of them, in a fraction of the time."""
+"""Each image's nearest neighbours from an index: approximate, but much faster."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def indexed_others(
         among the exact neighbours, of 200 images drawn at random.
 
     Raises:
-        IndexMismatchError: The index holds other images, or was made of other embeddings, or finds
-            fewer than k neighbours of an image.
+        IndexMismatchError: The index holds other images or embeddings, or finds fewer than k
+            neighbours of an image.
         StoreError: A row isn't finite.
     """
     count = len(store)
@@ -57,29 +57,29 @@ def indexed_others(
             raise IndexMismatchError(f"{index.path}: has no {min(missing)} of {store.path}")
         step = max(_NEAR_AT_ONCE // max(k, 1), 1)
         for start in range(0, count if k else 0, step):
-            asked = np.arange(start, min(start + step, count))
-            own, taken = names[start : start + step], store.take(asked)
+            queries = np.arange(start, min(start + step, count))
+            own, taken = names[start : start + step], store.take(queries)
             refuse_not_finite(taken, own, store.path)
             found = _others(index, index.search(taken, k + 1), own, numbers, k)
             right = unit_block(store, found.reshape(-1)).reshape(*found.shape, -1)
             near = np.einsum("nd,nkd->nk", unit_rows(taken), right)
             order = np.argsort(-near, axis=1, kind="stable")
-            rows[asked] = np.take_along_axis(found, order, axis=1)
-            cosines[asked] = np.take_along_axis(near, order, axis=1)
+            rows[queries] = np.take_along_axis(found, order, axis=1)
+            cosines[queries] = np.take_along_axis(near, order, axis=1)
     return rows, cosines, _recall(store, cosines)
 
 
 def _others(
-    index: Index, found: Neighbors, asked: Sequence[str], numbers: Mapping[str, int], k: int
+    index: Index, found: Neighbors, queries: Sequence[str], numbers: Mapping[str, int], k: int
 ) -> NDArray[np.int64]:
     """The rows of what was found, without the images themselves, ``(n, k)``."""
-    out = np.empty((len(asked), k), np.int64)
-    for line, (own, names) in enumerate(zip(asked, found.ids, strict=True)):
+    out = np.empty((len(queries), k), np.int64)
+    for line, (own, names) in enumerate(zip(queries, found.ids, strict=True)):
         others = [name for name in names if name != own][:k]
         if len(others) < k:
             raise IndexMismatchError(
-                f"{index.path}: finds fewer than {k} neighbours of {own}: ask for fewer, let it "
-                "search deeper, or do without the index"
+                f"{index.path}: finds fewer than {k} neighbours of {own}: lower k, let it "
+                "search deeper, or search without the index"
             )
         for name in others:
             if name not in numbers:

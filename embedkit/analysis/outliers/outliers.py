@@ -1,4 +1,4 @@
-"""Finding images that are far from all others, and labels that the neighbours contradict."""
+"""Finds images far from all others, and labels that the nearest neighbours contradict."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class Outlier:
 
 @dataclass(frozen=True, slots=True)
 class Outliers:
-    """What was found in a store.
+    """Outliers of a store.
 
     Attributes:
         path: The store.
-        meta: How it was made.
-        images: How many images were looked at.
-        k: How many neighbours were asked.
+        meta: Metadata of the store.
+        images: Number of images examined.
+        k: Number of neighbours per image.
         recall: The share of the neighbours that an index found, measured; None if every pair was
             compared.
-        off_topic: The most isolated images, first.
-        labels: The most contradicted labels, first.
+        off_topic: Isolated images, the most isolated first.
+        labels: Contradicted labels, the most contradicted first.
     """
 
     path: Path
@@ -82,9 +82,9 @@ def find_outliers(
     min_deviations: float = 3.0,
     index: str | os.PathLike[str] | None = None,
 ) -> Outliers:
-    """Finds images that don't belong, by their nearest others in the store.
+    """Finds outliers by their nearest neighbours in the store.
 
-    Off-topic is an image whose mean cosine to its k nearest is lower than the median image's by
+    An image is off-topic if its mean cosine to its k nearest is lower than the median image's by
     ``min_deviations`` robust standard deviations (1.4826 x the median absolute deviation; where
     that is 0, 1.2533 x the mean one). A label
     is suspicious if its neighbours, whose votes weigh ``exp(cosine / 0.07)``, give another label
@@ -92,9 +92,9 @@ def find_outliers(
 
     Args:
         store: A store file or folder.
-        k: How many neighbours are asked.
-        top: List at most so many of each kind.
-        min_deviations: How isolated an image must be.
+        k: Number of neighbours per image.
+        top: Maximum number of outliers per kind.
+        min_deviations: Minimum isolation of an off-topic image.
         index: An index of the same images, which finds most of the neighbours in much less time;
             None compares all pairs.
 
@@ -149,7 +149,7 @@ class _Finder:
     def outlier(
         self, kind: Literal["off-topic", "label"], row: int, score: float, suggested: str
     ) -> Outlier:
-        """An image with what is told of it."""
+        """The outlier entry of a row."""
         pairs = zip(self.rows[row].tolist(), self.cosines[row].tolist(), strict=True)
         near = tuple((other, cosine, self.labels[other]) for other, cosine in pairs)
         return Outlier(kind, self.store.ids[row], row, score, self.labels[row], suggested, near)
@@ -176,7 +176,7 @@ def _deviations(cosines: NDArray[np.float32]) -> NDArray[np.float64]:
 def _contradiction(
     labels: list[str], rows: NDArray[np.int64], cosines: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """By how much another label's share of the votes exceeds the own one's, and that label."""
+    """How far another label's vote share exceeds that of the own label, and that label."""
     names, numbers = np.unique(np.array(labels, object).astype(str), return_inverse=True)
     excess, suggested = np.zeros(len(labels)), [""] * len(labels)
     for row, own in enumerate(labels):

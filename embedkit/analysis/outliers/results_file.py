@@ -1,4 +1,4 @@
-"""Outliers as a table in a file."""
+"""Writes outliers as a table: CSV, JSON lines or Parquet."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ COLUMNS = (
 def write_outliers(
     found: Outliers, output: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Writes outliers as CSV, JSON lines or Parquet: a line an image and kind, the worst first.
+    """Writes outliers as CSV, JSON lines or Parquet: one line per image and kind, worst first.
 
     Args:
-        found: Of ``find_outliers``.
+        found: Result of ``find_outliers``.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
         overwrite: Replace a file that exists.
 

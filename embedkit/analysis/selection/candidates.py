@@ -1,4 +1,4 @@
-"""From rows to candidates: softmax, each image's likeliest classes, the classes' thresholds."""
+"""Turns logits into candidates: softmax, top classes per image, threshold per class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def candidates(
     columns: NDArray[np.int64] | None,
     most: int,
 ) -> Candidates:
-    """What may be among the best: above its class's threshold, and one of its image's classes.
+    """Candidates: scores above the class threshold and among the image's top classes.
 
     Args:
         logits: ``(n, C)`` without the bias; overwritten.
@@ -44,14 +44,14 @@ def candidates(
     chosen = logits if len(hopeful) == len(logits) else logits[hopeful]
     chosen += bias
     shares = softmax(chosen)
-    asked = shares if columns is None else shares[:, columns]
-    passed = asked > thresholds
+    selected = shares if columns is None else shares[:, columns]
+    passed = selected > thresholds
     many = np.count_nonzero(passed) > _MANY * most * len(passed)
     if many:  # the thresholds have yet to rise
         likely = _likeliest(shares, min(most, shares.shape[1]))
         passed &= likely if columns is None else likely[:, columns]
     rows, classes = np.divmod(np.flatnonzero(passed), passed.shape[1])
-    scores = asked[rows, classes]
+    scores = selected[rows, classes]
     if not many:
         numbers = classes if columns is None else columns[classes]
         keep = _serves(shares, rows, numbers, scores, most)
@@ -91,9 +91,9 @@ def _hopeful(
         least = base + np.log(np.exp(likely, out=likely).sum(axis=1))
         least -= _ROUNDING * (np.abs(base) + size)
         some = np.flatnonzero(most - lowest > least)
-        asked = part[some] if columns is None else part[np.ix_(some, columns)]
-        asked += over
-        found[start + some] = asked.max(axis=1) > least[some]
+        selected = part[some] if columns is None else part[np.ix_(some, columns)]
+        selected += over
+        found[start + some] = selected.max(axis=1) > least[some]
     return np.flatnonzero(found)
 
 
@@ -124,9 +124,9 @@ def _serves(
     # Shares add up to 1, so what has more than 1 / (most + 1) is among them.
     keep = scores > 1.001 / (most + 1)
     doubtful = np.flatnonzero(~keep)
-    asked = np.unique(rows[doubtful])
-    likely = _likeliest(shares[asked], most)
-    keep[doubtful] = likely[np.searchsorted(asked, rows[doubtful]), classes[doubtful]]
+    selected = np.unique(rows[doubtful])
+    likely = _likeliest(shares[selected], most)
+    keep[doubtful] = likely[np.searchsorted(selected, rows[doubtful]), classes[doubtful]]
     return keep
 
 

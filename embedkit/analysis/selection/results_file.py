@@ -1,4 +1,4 @@
-"""Selections as lists: tables, and WebDataset shards with the samples to take of each."""
+"""Writes selections: tables, and file lists for WebDataset shards."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class _Lines(NamedTuple):
 def write_selection(
     selection: Selection, output: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Writes a selection as CSV, JSON lines or Parquet: one line an image and class.
+    """Writes a selection as CSV, JSON lines or Parquet: one line per image and class.
 
     The lines are in the order of the stores' rows, and for one image in that of the classes, so
     that ids are read once, in bounded memory. ``rank`` says how good an image is for its class.
 
     Args:
-        selection: Of ``select``.
+        selection: Result of ``select``.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
         overwrite: Replace a file that exists.
 
@@ -102,13 +102,13 @@ def write_selection(
 def write_webdataset(
     selection: Selection, output: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Writes which samples to take of which tar shard, as JSON lines.
+    """Writes the selected samples per tar shard, as JSON lines.
 
     A line is ``{"url": "shards/000.tar", "samples": {"0001": [[7, 0.93]]}}``: the shard, and by
-    each sample's key the classes that it serves with their scores.
+    each sample's key the classes it is selected for, with scores.
 
     Args:
-        selection: Of ``select``, from stores of tar shards.
+        selection: Result of ``select``, from stores of tar shards.
         output: The file.
         overwrite: Replace a file that exists.
 

@@ -1,4 +1,4 @@
-"""Selecting the best images of each class, streaming over stores."""
+"""Selects the best images per class, streaming over stores."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _BLOCK_ROWS = 2048  # 16 MiB of float32 rows of 2048, 8 MiB of scores of 1000 cl
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Images that were selected: by class in the order that was asked for, best first.
+    """Images that were selected: by class in the requested order, best first.
 
     Attributes:
-        stores: Where they come from; rows are numbered through all of them.
+        stores: The stores that were searched; rows are numbered consecutively across them.
         head: The classifier.
-        asked: The numbers of the classes that were selected for.
+        asked: The numbers of the requested classes.
         scanned: How many images were scored.
         classes: ``(n,)`` int64 class numbers.
         ranks: ``(n,)`` int32, from 1 in each class.
@@ -89,24 +89,25 @@ def select(
 ) -> Selection:
     """Selects for each class the images that the stored head gives the highest probability.
 
-    An image counts for its ``max_classes`` likeliest classes; each class takes its ``per_class``
-    best. Of equal scores the first row wins, and of an image's equal classes the first one. Memory
+    An image is a candidate for its ``max_classes`` most probable classes; each class keeps its
+    ``per_class`` best. Ties go to the lower row, and to the lower class number. Memory
     is bounded by ``per_class`` and the number of classes, whatever the number of images.
 
     Args:
-        stores: A store or several, with a head, embedded alike.
-        per_class: K, the most images of a class.
-        classes: Identifiers (synsets), names or numbers of the classes to select for; None is all.
-            An image's likeliest classes are those among all classes anyhow.
-        min_score: The least probability; None is any.
-        max_classes: P, the most classes that an image may serve.
-        workers: Threads; None is one a core.
-        on_progress: Told how many images are done, and how many there are.
+        stores: One or more stores with a classifier head, embedded with the same settings.
+        per_class: K, the maximum number of images per class.
+        classes: Identifiers (synsets), names or numbers of the classes to select for; None
+            selects for all. The most probable classes of an image are always determined among all
+            classes.
+        min_score: The minimum probability; None accepts any.
+        max_classes: P: an image is a candidate for its P most probable classes only.
+        workers: Threads; None uses one per core.
+        on_progress: Called with (images done, images in total).
 
     Raises:
         StoreError: A store can't be read, has no head that applies, or holds a row that isn't
             finite.
-        StoreMismatchError: The stores were embedded in different ways.
+        StoreMismatchError: The stores have different embedding settings.
         ValueError: A number is out of its range, there is no such class, or a store is given
             twice.
 
@@ -116,11 +117,11 @@ def select(
     paths = [stores] if isinstance(stores, str | os.PathLike) else list(stores)
     _check(per_class, max_classes, min_score, workers)
     head, total = _survey(paths)
-    asked = _class_numbers(head, classes)
-    floor = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
+    numbers = _class_numbers(head, classes)
+    threshold = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
     # No class can have more images than there are.
-    best, done = BestPerClass(len(asked), min(per_class, max(total, 1)), float(floor)), 0
-    scorer = _Scorer(head, None if classes is None else asked, best.thresholds, max_classes)
+    best, done = BestPerClass(len(numbers), min(per_class, max(total, 1)), float(threshold)), 0
+    scorer = _Scorer(head, None if classes is None else numbers, best.thresholds, max_classes)
     # Each worker computes by itself: the library's own threads would wait for each other.
     with threadpool_limits(1, "blas"):
         for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
@@ -128,7 +129,7 @@ def select(
             done += block.stop - block.start
             if on_progress is not None:
                 on_progress(done, total)
-    return _selection([Path(path) for path in paths], head, asked, total, best.best())
+    return _selection([Path(path) for path in paths], head, numbers, total, best.best())
 
 
 class _Scorer:
@@ -225,31 +226,37 @@ def _check(per_class: int, max_classes: int, min_score: float | None, workers: i
 
 
 def _class_numbers(head: Head, classes: Sequence[str] | None) -> NDArray[np.int64]:
-    """The numbers of the classes that are asked for, each once."""
+    """The numbers of the requested classes, without duplicates."""
     if classes is None:
         return np.arange(len(head.class_names))
     if not classes:
         raise ValueError("classes is empty: name some, or give None for all")
     words = ClassWords(head)
-    asked: dict[int, None] = {}
+    numbers: dict[int, None] = {}
     for word in classes:
         found = words.find(word)
         if len(found) != 1:
-            told = "more than one class is" if found else "no class"
+            problem = "more than one class is" if found else "no class"
             raise ValueError(
-                f"{told} {word!r}: give a class's identifier, name or number, each by itself"
+                f"{problem} {word!r}: give a class's identifier, name or number, each by itself"
             )
-        asked[next(iter(found))] = None
-    return np.array(list(asked), np.int64)
+        numbers[next(iter(found))] = None
+    return np.array(list(numbers), np.int64)
 
 
 def _selection(
-    paths: Sequence[Path], head: Head, asked: NDArray[np.int64], total: int, best: Candidates
+    paths: Sequence[Path], head: Head, numbers: NDArray[np.int64], total: int, best: Candidates
 ) -> Selection:
-    counts = np.bincount(best.classes, minlength=len(asked))
+    counts = np.bincount(best.classes, minlength=len(numbers))
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     ranks = (np.arange(len(best.rows)) - starts + 1).astype(np.int32)
-    numbers = tuple(asked.tolist())
     return Selection(
-        tuple(paths), head, numbers, total, asked[best.classes], ranks, best.rows, best.scores
+        tuple(paths),
+        head,
+        tuple(numbers.tolist()),
+        total,
+        numbers[best.classes],
+        ranks,
+        best.rows,
+        best.scores,
     )

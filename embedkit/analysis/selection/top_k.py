@@ -1,4 +1,4 @@
-"""The K best candidates of each class, kept while candidates stream by."""
+"""The K best candidates per class, updated as candidates stream in."""
 
 from __future__ import annotations
 

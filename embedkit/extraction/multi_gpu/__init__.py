@@ -1,4 +1,4 @@
-"""One run on several devices: a process for each, on shards of the same plan."""
+"""Multi-GPU runs: one process per device, each embeds its own shards of the plan."""
 
 from embedkit.extraction.multi_gpu.runner import MultiGpuRunner
 

@@ -1,4 +1,4 @@
-"""Processes that take a task as JSON on stdin, and tell of it in lines of JSON on stdout."""
+"""Worker processes: JSON task on stdin, JSON lines with progress and results on stdout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_processes(
     Args:
         tasks: What each is to do.
         stop: When set, all stop in good order.
-        on_progress: Called with a task's place and what its process tells of its progress.
+        on_progress: Called with a task's number and its progress message.
 
     Raises:
         WorkerError: A process failed; the others were stopped in good order.
@@ -55,8 +55,8 @@ def run_processes(
     if failed is not None:
         place, reason = failed
         raise WorkerError(
-            f"the process on {tasks[place].choice.device} failed ({reason}); what was done is "
-            "kept: run the same command again to go on"
+            f"the process on {tasks[place].choice.device} failed ({reason}); finished work "
+            "is kept: run the same command again to resume"
         )
 
 
@@ -86,8 +86,8 @@ def _follow(
     stop: threading.Event | None,
     on_progress: Callable[[int, dict[str, Any]], None],
 ) -> tuple[int, str] | None:
-    """Until all have ended; the first failure, as place and reason, if there was one."""
-    running, told = set(range(len(processes))), set[int]()
+    """Waits for all processes; returns the first failure as (place, reason), if any."""
+    running, reported = set(range(len(processes))), set[int]()
     failed: tuple[int, str] | None = None
     stopping = False
     while running:
@@ -101,12 +101,12 @@ def _follow(
             continue
         if message is None:
             running.remove(place)
-            if place not in told:
+            if place not in reported:
                 failed = failed or (place, f"it ended with {processes[place].wait()}")
         elif "progress" in message:
             on_progress(place, message["progress"])
         else:
-            told.add(place)
+            reported.add(place)
             if message["error"] is not None:
                 failed = failed or (place, message["error"])
     return failed
@@ -117,7 +117,7 @@ def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
     try:
         process.stdin.write(line)
         process.stdin.flush()
-    except BrokenPipeError:  # it has ended, which its stdout tells
+    except BrokenPipeError:  # the process has ended; its closed stdout shows it
         return
 
 
@@ -126,5 +126,5 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         assert stream is not None
         try:
             stream.close()
-        except BrokenPipeError:  # what it was told after its end
+        except BrokenPipeError:  # a message was sent after the process ended
             continue

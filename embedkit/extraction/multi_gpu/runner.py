@@ -1,4 +1,4 @@
-"""A run over a frozen plan on several devices."""
+"""Runs a frozen plan on several devices, one worker process per device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["MultiGpuRunner"]
 
 @dataclass(frozen=True)
 class MultiGpuRunner:
-    """A run in several processes, as ``Runner`` is one in several threads.
+    """Runs a plan in several processes; ``Runner`` does so in threads.
 
     Each process does whole shards, which are cut from the plan alone; so the store is the same to
     the byte as that of one process on such a device.
@@ -52,7 +52,7 @@ class MultiGpuRunner:
         """Embeds until the plan is done or ``stop`` is set; see ``Run.go``.
 
         Raises:
-            WorkerError: A process failed; what all had done is committed.
+            WorkerError: A process failed; finished work is saved.
         """
         every = range(self.run.plan.num_shards)
         before = self._checkpoints(every)

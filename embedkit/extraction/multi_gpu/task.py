@@ -1,4 +1,4 @@
-"""What one process of a multi-GPU run does, in a form that travels as JSON."""
+"""The task of one worker process of a multi-GPU run, serialized as JSON."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class WorkerTask:
 
 def plain_options(loading: LoadOptions) -> dict[str, Any]:
     """The options in values that JSON can hold, without what only this process can do."""
-    told: dict[str, Any] = {key: value for key, value in loading.items() if key != "on_download"}
-    if "weights" in told:
-        told["weights"] = str(told["weights"])
-    if isinstance(told.get("preprocessing"), Preprocessing):
-        told["preprocessing"] = told["preprocessing"].to_config()
-    return told
+    options: dict[str, Any] = {key: value for key, value in loading.items() if key != "on_download"}
+    if "weights" in options:
+        options["weights"] = str(options["weights"])
+    if isinstance(options.get("preprocessing"), Preprocessing):
+        options["preprocessing"] = options["preprocessing"].to_config()
+    return options

@@ -1,4 +1,4 @@
-"""One process of a multi-GPU run, run as a module: its task comes on stdin."""
+"""Worker process of a multi-GPU run; run as a module, reads its task as JSON from stdin."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
 def _main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent asks for an orderly end
-    logging.getLogger("embedkit").setLevel(logging.ERROR)  # the parent has told all this
+    logging.getLogger("embedkit").setLevel(logging.ERROR)  # the parent has logged all this
     messages = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nothing else is to get among the messages
+    os.dup2(2, 1)  # keeps other output out of the message stream
     commands = os.fdopen(os.dup(0), "rb", buffering=0)  # a buffer's lock could be held at the end
     task = WorkerTask.from_config(json.loads(commands.readline()))
     if task.cores:
@@ -102,7 +102,7 @@ def _main() -> None:
 
 
 def _obey(commands: FileIO, stop: threading.Event) -> None:
-    """Stops in good order when asked, and at once when the parent has gone."""
+    """Stops orderly on request, and at once when the parent has exited."""
     while commands.readline():
         stop.set()
     os._exit(1)

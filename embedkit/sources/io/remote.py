@@ -1,4 +1,4 @@
-"""Bytes and listings of URLs, through fsspec; errors come as ``OSError``, after retries."""
+"""Reads and lists URLs through fsspec; retries, and raises ``OSError`` for every failure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Entry:
     Attributes:
         name: Without the folder.
         is_folder: Whether it can be listed in turn.
-        nbytes: Its size, where the listing tells.
+        nbytes: Its size, if the listing has it.
     """
 
     name: str
@@ -92,7 +92,7 @@ def _retry(action: Callable[[], T]) -> T:
     for delay in (*_DELAYS, None):
         try:
             return action()
-        # Each backend has errors of its own, some of no common base, so all are taken and told.
+        # Each backend has its own exception types without a common base, so all are converted.
         except Exception as exc:
             if isinstance(exc, (EmbedkitError, FileNotFoundError, PermissionError)):
                 raise
@@ -229,10 +229,10 @@ def _http_read(filesystem: Any, url: str, start: int, stop: int) -> bytes:
 
 
 async def _http_get(filesystem: Any, url: str, start: int, stop: int) -> bytes:
-    """Ask for a range; of a server that sends the whole file, take only what was asked for."""
+    """Request a byte range; if the server sends the whole file, keep only the range."""
     options = dict(filesystem.kwargs)
-    wanted = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
-    options["headers"] = {**options.get("headers", {}), **wanted}
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
+    options["headers"] = {**options.get("headers", {}), **headers}
     session = await filesystem.set_session()
     async with session.get(filesystem.encode_url(url), **options) as response:
         if response.status == 416:
@@ -268,7 +268,7 @@ def open_random(url: str) -> BinaryIO:
     filesystem, path = _filesystem(url)
     size = _retry(lambda: filesystem.info(path))["size"]
     if size is None:
-        raise OSError(errno.ENOTSUP, "the server doesn't tell the size: download this file first")
+        raise OSError(errno.ENOTSUP, "the server doesn't report the size: download this file first")
     return io.BufferedReader(_RangeFile(url, int(size)), _BUFFER)
 
 

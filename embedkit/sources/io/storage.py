@@ -1,4 +1,4 @@
-"""Bytes of local files and of URLs behind one set of functions.
+"""Reads bytes from local files and URLs with the same functions.
 
 Local paths go straight to the operating system; URLs go to fsspec in :mod:`.remote`. Whatever
 fails comes as an ``OSError`` whose ``strerror`` is a reason in one line.
@@ -85,7 +85,7 @@ def file_type(path: str) -> Literal["file", "folder", "other"] | None:
     """Tell what lies at a path or URL; None for nothing.
 
     Raises:
-        OSError: It can't be told (no permission, no connection).
+        OSError: It can't be determined (no permission, no connection).
         MissingExtraError: The URL's backend isn't installed.
     """
     local = local_path(path)

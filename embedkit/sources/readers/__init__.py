@@ -1,1 +1,1 @@
-"""The encoded bytes of one image, wherever it lies."""
+"""Readers: give the encoded bytes of one image, from any kind of source."""

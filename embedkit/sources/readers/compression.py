@@ -1,4 +1,4 @@
-"""Compressed streams: which compression a file has, and its content read forward."""
+"""Detects the compression of a file and reads its content sequentially."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPRESSION_ERRORS", "ForwardFile", "compression_of", "decompress"]
 
 COMPRESSION_ERRORS = (EOFError, zlib.error, lzma.LZMAError)
-"""What damaged streams raise, beside ``OSError``."""
+"""Exceptions that damaged streams raise, besides ``OSError``."""
 
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 _CHUNK = 2**20
@@ -47,7 +47,7 @@ def decompress(path: str, compression: str) -> Generator[bytes, None, None]:
     Raises:
         OSError: It can't be read.
         EOFError: It is cut off.
-        zlib.error: It is damaged; ``lzma.LZMAError`` likewise.
+        zlib.error: It is damaged; so does ``lzma.LZMAError``.
         ValueError: There is no such compression.
     """
     with storage.open_random(path) as raw, closing(_open(raw, compression)) as stream:

@@ -1,4 +1,4 @@
-"""Reading images that are whole files or URLs, and what all readers have in common."""
+"""Reads images that are whole files or URLs; the base class of all readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def decode_errors(record: ImageRecord, *errors: type[Exception]) -> Iterator[Non
 
     Args:
         record: The image.
-        errors: What its kind of archive raises, beside ``OSError``, ``ValueError`` and
+        errors: Exceptions of this kind of archive, besides ``OSError``, ``ValueError`` and
             ``SourceError`` (a URL of an unknown scheme).
 
     Raises:

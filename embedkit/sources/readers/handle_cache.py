@@ -1,4 +1,4 @@
-"""A few open files or archives, shared by many threads, the least recently used closed first."""
+"""An LRU cache of open files or archives, shared by many threads."""
 
 from __future__ import annotations
 

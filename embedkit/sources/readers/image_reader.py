@@ -1,4 +1,4 @@
-"""The bytes of any record, whatever kind of file holds them."""
+"""Reads the encoded bytes of any image record, from any kind of file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ImageReader:
         """Return the encoded bytes of one image.
 
         Args:
-            record: Of a scan, or of a plan that was written down long ago.
+            record: A record from a scan or from a saved plan.
 
         Returns:
             The whole image; never a part of it.

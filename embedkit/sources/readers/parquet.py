@@ -1,4 +1,4 @@
-"""Reading images out of Parquet files, a row group at a time, within bounds."""
+"""Reads images from Parquet files, one row group at a time, in bounded memory."""
 
 from __future__ import annotations
 

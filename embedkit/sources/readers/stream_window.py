@@ -1,4 +1,4 @@
-"""Random access, within limits, to what can only be read from front to back."""
+"""Limited random access to a stream that can only be read sequentially."""
 
 from __future__ import annotations
 

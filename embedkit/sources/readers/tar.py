@@ -1,4 +1,4 @@
-"""Reading members of tar archives: plain ones at their offset, compressed ones forward."""
+"""Reads members of tar archives: uncompressed ones by offset, compressed ones sequentially."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading members of zip archives, never more of them than they claim to hold."""
+"""Reads members of zip archives, never more bytes than the directory declares."""
 
 from __future__ import annotations
 
