@@ -46,6 +46,8 @@ HOMES = {
     "safetensors": {"backbones", "probe"},
     "filelock": {"backbones", "index", "utils"},
     "fsspec": {"sources"},
+    "huggingface_hub": {"backbones"},
+    "platformdirs": {"backbones"},
     "pyarrow": {"dedup", "exporters", "sources", "utils"},
     "scipy": {"dedup"},
     "threadpoolctl": {"analysis", "dedup", "utils"},
