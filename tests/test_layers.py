@@ -35,6 +35,7 @@ ORDER = (
 
 # A third-party library, and the parts that may import it.
 HOMES = {
+    "braceexpand": {"sources"},
     "h5py": {"store"},
     "cv2": {"dedup"},
     "faiss": {"dedup", "index"},
