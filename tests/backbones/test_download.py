@@ -3,7 +3,7 @@
 import hashlib
 import http.server
 import multiprocessing
-import os
+import subprocess
 import sys
 import threading
 import time
@@ -230,10 +230,16 @@ def test_hub_file_arrives_whole_with_progress(server, tmp_path, elsewhere, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_hub_is_told_nothing_of_the_machine(server, tmp_path):
-    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
-    from_hub(server, tmp_path)
+def test_hub_is_told_nothing_of_the_machine(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    code = (  # in a process of its own, as the hub's client reads the setting once
+        "import sys, pathlib; from embedkit.backbones.download import download_from_hub;"
+        "import timm; url, cache = sys.argv[1:];"
+        "download_from_hub('owner/model', 'm.bin', cache=pathlib.Path(cache), endpoint=url)"
+    )
+    subprocess.run([sys.executable, "-c", code, server.url, str(tmp_path)], check=True)
     assert all("resolve" in request for request in server.requests)
+    assert server.agents
     assert not any("torch/" in agent for agent in server.agents)
 
 
