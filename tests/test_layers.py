@@ -35,6 +35,7 @@ ORDER = (
 
 # A third-party library, and the parts that may import it.
 HOMES = {
+    "braceexpand": {"sources"},
     "h5py": {"store"},
     "cv2": {"dedup"},
     "faiss": {"dedup", "index"},
@@ -46,6 +47,8 @@ HOMES = {
     "safetensors": {"backbones", "probe"},
     "filelock": {"backbones", "index", "utils"},
     "fsspec": {"sources"},
+    "huggingface_hub": {"backbones"},
+    "platformdirs": {"backbones"},
     "pyarrow": {"dedup", "exporters", "retrieval", "sources", "utils"},
     "scipy": {"dedup"},
     "threadpoolctl": {"analysis", "dedup", "utils"},

@@ -1,7 +1,6 @@
 """The table of backbones, and where their weights may already lie.
 
-Importing this module loads nothing beyond the standard library, so that a command line can list the
-backbones at once.
+Importing this module loads nothing heavy, so that a command line can list the backbones at once.
 
 Source: the twelve ResNets and ResNeXts are those of Yalniz et al. 2019, "Billion-scale
 semi-supervised learning for image classification", arXiv 1905.00546, published at
@@ -13,10 +12,13 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import platformdirs
 
 from embedkit.backbones.spec import BackboneSpec
 from embedkit.errors import UnknownBackboneError
@@ -29,6 +31,7 @@ __all__ = [
     "BackboneSpec",
     "cache_folder",
     "find_spec",
+    "hub_cache_folder",
     "weights_folder",
     "weights_on_disk",
 ]
@@ -209,9 +212,19 @@ def cache_folder(cache: Path | None = None) -> Path:
     """Name embedkit's cache; it need not exist.
 
     Args:
-        cache: Use this folder instead of ``EMBEDKIT_CACHE`` or ``~/.cache/embedkit``.
+        cache: Use this folder instead of ``EMBEDKIT_CACHE`` or the user's cache folder.
+
+    Returns:
+        The folder given, else ``EMBEDKIT_CACHE``, else ``embedkit`` in the user's cache folder. On
+        Linux that is ``~/.cache/embedkit``; elsewhere a folder of that name is used if it exists.
     """
-    return cache or _folder_from("EMBEDKIT_CACHE") or _user_cache() / "embedkit"
+    return cache or _folder_from("EMBEDKIT_CACHE") or _user_cache_folder()
+
+
+def hub_cache_folder() -> Path:
+    """Name the Hugging Face cache (``HF_HUB_CACHE``, ``HF_HOME``); it need not exist."""
+    home = _folder_from("HF_HOME") or _home_cache() / "huggingface"
+    return _folder_from("HF_HUB_CACHE") or home / "hub"
 
 
 def weights_folder(cache: Path | None = None) -> Path:
@@ -249,7 +262,7 @@ def _candidates(spec: BackboneSpec, cache: Path | None) -> Iterator[Path]:
         yield folder / spec.cache_name
     if spec.filename:
         yield folder / spec.filename
-        torch_home = _folder_from("TORCH_HOME") or _user_cache() / "torch"
+        torch_home = _folder_from("TORCH_HOME") or _home_cache() / "torch"
         yield torch_home / "hub" / "checkpoints" / spec.filename
     if spec.hub_id:
         yield from _hub_candidates(spec)
@@ -259,10 +272,7 @@ def _candidates(spec: BackboneSpec, cache: Path | None) -> Iterator[Path]:
 
 def _hub_candidates(spec: BackboneSpec) -> Iterator[Path]:
     """List the file's places in the Hugging Face cache: the main revision, then any other."""
-    hub = _folder_from("HF_HUB_CACHE") or (
-        (_folder_from("HF_HOME") or _user_cache() / "huggingface") / "hub"
-    )
-    repo = hub / f"models--{spec.hub_id.replace('/', '--')}"
+    repo = hub_cache_folder() / f"models--{spec.hub_id.replace('/', '--')}"
     main = repo / "refs" / "main"
     revisions = [main.read_text(encoding="utf-8").strip()] if main.is_file() else []
     snapshots = repo / "snapshots"
@@ -280,7 +290,15 @@ def _package_candidates(spec: BackboneSpec) -> Iterator[Path]:
         yield Path(folder) / "models" / spec.filename
 
 
-def _user_cache() -> Path:
+def _user_cache_folder() -> Path:
+    earlier = Path.home() / ".cache" / "embedkit"
+    if sys.platform != "linux" and earlier.is_dir():
+        return earlier
+    return platformdirs.user_cache_path("embedkit", appauthor=False)
+
+
+def _home_cache() -> Path:
+    """Name the folder in which torch and the hub's client have theirs on every system."""
     return _folder_from("XDG_CACHE_HOME") or Path.home() / ".cache"
 
 

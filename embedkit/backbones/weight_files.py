@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedkit.backbones.registry import weights_folder, weights_on_disk
+from embedkit.backbones.registry import hub_cache_folder, weights_folder, weights_on_disk
 from embedkit.errors import MissingExtraError, WeightsError
 from embedkit.utils.file_cache import file_sha256
 
@@ -65,7 +66,7 @@ def obtain_weights(
         spec: The backbone.
         weights: ``auto``, or a file.
         cache: embedkit's cache, if not the usual one.
-        on_progress: As in `embedkit.backbones.download.download`.
+        on_progress: Called with the file's name, the bytes received, and the bytes in all.
 
     Raises:
         WeightsError: They are not here and can't be downloaded.
@@ -121,17 +122,15 @@ def _fetch(
     on_progress: Callable[[str, int, int | None], None] | None,
 ) -> Path:
     """Try each place on the network; if all fail, say what to bring and where to put it."""
-    from embedkit.backbones.download import download  # brings http.client, which is seldom needed
-
     reasons = ["HF_HUB_OFFLINE or EMBEDKIT_OFFLINE is set"] if _offline() else []
-    for place, url, target, sha8 in () if reasons else _places(spec, folder):
+    places = list(_places(spec, folder))
+    for place, url, _, fetch in () if reasons else places:
         try:
-            return download(url, target, sha8=sha8, on_progress=on_progress)
+            return fetch(on_progress=on_progress)
         except WeightsError as exc:
             reasons.append(f"{place}: " + str(exc).removeprefix(f"{url}: "))
     # The original first: its name and its URL need no renaming.
-    places = reversed(list(_places(spec, folder)))
-    wanted = " or ".join(f"{target.name} from {url}" for _, url, target, _ in places)
+    wanted = " or ".join(f"{name} from {url}" for _, url, name, _ in reversed(places))
     raise WeightsError(
         f"{spec.name}: no weights on this machine and none could be downloaded "
         f"({'; '.join(reasons)}): bring {wanted or 'a weights file'} into {folder}, "
@@ -139,14 +138,22 @@ def _fetch(
     )
 
 
-def _places(spec: BackboneSpec, folder: Path) -> Iterator[tuple[str, str, Path, str | None]]:
-    """List (what, URL, target, first digits of its SHA-256), best first."""
+def _places(
+    spec: BackboneSpec, folder: Path
+) -> Iterator[tuple[str, str, str, Callable[..., Path]]]:
+    """List (what, URL, name for a file brought by hand, function that fetches), best first."""
+    from embedkit.backbones.download import download_from_hub, download_from_url
+
     if spec.hub_id:
         endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
         url = f"{endpoint}/{spec.hub_id}/resolve/main/{spec.hub_filename}"
-        yield "hub", url, folder / spec.cache_name, None
+        repo, cache = (spec.hub_id, spec.hub_filename), hub_cache_folder()
+        fetch = partial(download_from_hub, *repo, cache=cache, endpoint=endpoint)
+        yield "hub", url, spec.cache_name, fetch
     if spec.url:
-        yield "original", spec.url, folder / spec.filename, spec.sha8 or None
+        target, sha8 = folder / spec.filename, spec.sha8 or None
+        fetch = partial(download_from_url, spec.url, target, sha8=sha8)
+        yield "original", spec.url, spec.filename, fetch
 
 
 def _offline() -> bool:

@@ -1,63 +1,78 @@
-"""Downloads against a local server that cuts, stalls, redirects, lies, or does as it should."""
+"""Downloads against a local server: a hub, a publisher, and both out of order."""
 
 import hashlib
 import http.server
 import multiprocessing
+import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
-from embedkit.backbones.download import download
-from embedkit.backbones.registry import find_spec
+from embedkit.backbones.download import download_from_hub, download_from_url
+from embedkit.backbones.registry import find_spec, weights_on_disk
 from embedkit.backbones.weight_files import obtain_weights
 from embedkit.errors import MissingExtraError, WeightsError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+COMMIT = "c0ffee" * 6 + "c0ff"
+REPO = "owner/model"
 
 
 @dataclass
 class Behaviour:
     """What the server does, and what it has done."""
 
-    content: bytes = CONTENT
-    etag: str = '"v1"'
-    ranges: bool = True
+    etag: str = SHA256
     cut_after: list[int] = field(default_factory=list)  # bytes sent before each cut
     statuses: list[int] = field(default_factory=list)  # failures before the first success
     missing: tuple[str, ...] = ()
-    redirect: dict[str, tuple[str, str]] = field(default_factory=dict)  # path: (to, linked hash)
-    stall: float = 0.0
     pause: float = 0.0
     chunked: bool = False
+    stored_elsewhere: bool = False
     requests: list[str] = field(default_factory=list)
+    agents: set[str] = field(default_factory=set)
     sent: int = 0
-    url: str = ""
+    port: int = 0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `Behaviour` to whatever path is asked for."""
+    """Serves one content at all paths; speaks as much of the hub's protocol as is needed."""
 
     behaviour: Behaviour
 
     def log_message(self, *args):
         pass
 
+    def do_HEAD(self):
+        self.respond()
+
     def do_GET(self):
+        self.respond()
+
+    def respond(self):
         does = self.behaviour
-        does.requests.append(f"{self.path} {self.headers.get('Range', '')}".strip())
-        time.sleep(does.stall)
-        if self.path in does.redirect:
-            to, linked = does.redirect[self.path]
-            return self.answer(302, {"Location": to, "X-Linked-Etag": f'"{linked}"'})
+        wanted = self.headers.get("Range", "")
+        does.requests.append(f"{self.command} {self.path} {wanted}".strip())
+        does.agents.add(self.headers["User-Agent"])
         if any(part in self.path for part in does.missing):
-            return self.answer(404, {})
+            return self.answer(404, {"X-Repo-Commit": COMMIT})
         if does.statuses:
             return self.answer(does.statuses.pop(0), {})
-        return self.serve()
+        if does.stored_elsewhere and "resolve" in self.path:
+            place = {"Location": f"http://localhost:{does.port}/stored"}
+            linked = {"X-Linked-Etag": f'"{does.etag}"', "X-Linked-Size": str(len(CONTENT))}
+            return self.answer(302, {"X-Repo-Commit": COMMIT, **place, **linked})
+        return self.serve(int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0)
 
     def answer(self, status, headers):
         self.send_response(status)
@@ -65,25 +80,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def serve(self):
+    def serve(self, start):
         does = self.behaviour
-        start, total = 0, len(does.content)
-        wanted = self.headers.get("Range", "")
-        fresh = self.headers.get("If-Range") == does.etag
-        headers = {"ETag": does.etag} if does.etag else {}
-        if does.ranges and wanted and fresh:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= total:
-                return self.answer(416, {})
-            headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+        headers = {"ETag": f'"{does.etag}"', "X-Repo-Commit": COMMIT}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
         if not does.chunked:
-            headers["Content-Length"] = str(total - start)
+            headers["Content-Length"] = str(len(CONTENT) - start)
         self.answer(206 if start else 200, headers)
-        end = start + does.cut_after.pop(0) if does.cut_after else total
-        time.sleep(does.pause)
-        self.wfile.write(does.content[start:end])
-        does.sent += len(does.content[start:end])
-        return None
+        if self.command == "GET":
+            end = start + does.cut_after.pop(0) if does.cut_after else len(CONTENT)
+            time.sleep(does.pause)
+            self.wfile.write(CONTENT[start:end])
+            does.sent += len(CONTENT[start:end])
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -100,7 +109,7 @@ def server():
     behaviour = Behaviour()
     handler = type("Bound", (Handler,), {"behaviour": behaviour})
     with Server(("127.0.0.1", 0), handler) as running:
-        behaviour.url = f"http://127.0.0.1:{running.server_port}"
+        behaviour.port = running.server_port
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         yield behaviour
@@ -123,226 +132,184 @@ def lonely(tmp_path, monkeypatch):
     return tmp_path
 
 
-def fetch(server, target, **settings):
-    return download(f"{server.url}/weights.pth", target, **{"backoff": 0.01, **settings})
+def from_url(server, target, **settings):
+    return download_from_url(f"{server.url}/weights.pth", target, **settings)
 
 
-def left_in(target):
-    return sorted(path.name for path in target.parent.iterdir() if path.suffix != ".lock")
+def from_hub(server, cache, **settings):
+    return download_from_hub(REPO, "model.bin", cache=cache, endpoint=server.url, **settings)
 
 
-def test_file_arrives_whole_with_progress(server, target):
+def left_in(folder):
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.name for path in paths if path.suffix != ".lock")
+
+
+def run_at_once(function, *args):
+    """Run a function in three processes; what each exits with."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=function, args=args) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def test_url_arrives_whole_with_progress(server, target):
     seen = []
-    fetch(server, target, sha8=SHA256[:8], on_progress=lambda *step: seen.append(step))
+    from_url(server, target, sha8=SHA256[:8], on_progress=lambda *step: seen.append(step))
     assert target.read_bytes() == CONTENT
     assert seen[-1] == ("weights.pth", len(CONTENT), len(CONTENT))
-    assert left_in(target) == ["weights.pth"]
+    assert left_in(target.parent) == ["weights.pth"]
 
 
 def test_existing_file_asks_nothing_of_the_server(server, target):
     target.parent.mkdir()
     target.write_bytes(b"already here")
-    fetch(server, target)
+    from_url(server, target)
     assert (target.read_bytes(), server.requests) == (b"already here", [])
-
-
-def test_cut_connections_continue_where_they_broke(server, target):
-    server.cut_after = [100_000, 200_000, 1]
-    fetch(server, target, sha8=SHA256[:8])
-    assert target.read_bytes() == CONTENT
-    assert server.sent == len(CONTENT)
-    assert [request.split()[-1] for request in server.requests[1:]] == [
-        "bytes=100000-",
-        "bytes=300000-",
-        "bytes=300001-",
-    ]
-
-
-def test_progress_earns_new_tries(server, target):
-    server.cut_after = [1000] * 8
-    fetch(server, target, retries=1)
-    assert target.read_bytes() == CONTENT
-
-
-def test_server_without_ranges_begins_anew(server, target):
-    server.ranges = False
-    server.cut_after = [100_000]
-    fetch(server, target, sha8=SHA256[:8])
-    assert target.read_bytes() == CONTENT
-    assert server.sent == len(CONTENT) + 100_000
-
-
-@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
-def test_without_a_strong_mark_nothing_is_continued(server, target, etag):
-    server.etag = etag
-    server.cut_after = [100_000]
-    fetch(server, target, sha8=SHA256[:8])
-    assert target.read_bytes() == CONTENT
-    assert server.requests == ["/weights.pth"] * 2
-
-
-def test_later_process_continues_and_rehashes(server, target):
-    server.cut_after = [100_000, 0]
-    with pytest.raises(WeightsError, match="cut after 100000 of"):
-        fetch(server, target, retries=0)
-    assert left_in(target) == ["weights.pth.part", "weights.pth.part.etag"]
-    fetch(server, target, sha8=SHA256[:8])
-    assert (target.read_bytes(), server.sent) == (CONTENT, len(CONTENT))
-
-
-def test_changed_file_is_begun_anew(server, target):
-    server.cut_after = [100_000, 0]
-    with pytest.raises(WeightsError):
-        fetch(server, target, retries=0)
-    server.content, server.etag = CONTENT[::-1], '"v2"'
-    fetch(server, target)
-    assert target.read_bytes() == CONTENT[::-1]
-
-
-def test_complete_part_is_fetched_again(server, target):
-    target.parent.mkdir()
-    target.with_name("weights.pth.part").write_bytes(CONTENT)
-    target.with_name("weights.pth.part.etag").write_text(server.etag)
-    fetch(server, target, sha8=SHA256[:8])
-    assert target.read_bytes() == CONTENT
-
-
-def test_damaged_part_is_found_by_its_hash(server, target):
-    target.parent.mkdir()
-    target.with_name("weights.pth.part").write_bytes(b"x" * 1000)
-    target.with_name("weights.pth.part.etag").write_text(server.etag)
-    with pytest.raises(WeightsError, match=f"should begin with {SHA256[:8]}"):
-        fetch(server, target, sha8=SHA256[:8])
-    fetch(server, target, sha8=SHA256[:8])
-    assert target.read_bytes() == CONTENT
-
-
-def test_wrong_hash_names_both_and_leaves_nothing(server, target):
-    with pytest.raises(WeightsError, match=rf"{SHA256}, but it should begin with 00000000"):
-        fetch(server, target, sha8="00000000")
-    assert left_in(target) == []
-
-
-@pytest.mark.parametrize("status", [500, 503, 429])
-def test_passing_troubles_are_waited_out(server, target, status):
-    server.statuses = [status, status]
-    fetch(server, target)
-    assert target.read_bytes() == CONTENT
-
-
-def test_lasting_trouble_ends(server, target):
-    server.statuses = [503] * 10
-    with pytest.raises(WeightsError, match=r"HTTP 503 .*\(3 tries\)"):
-        fetch(server, target, retries=2)
-    assert len(server.requests) == 3
-
-
-@pytest.mark.parametrize("status", [403, 404, 410])
-def test_refusals_are_not_repeated(server, target, status):
-    server.statuses = [status] * 2
-    with pytest.raises(WeightsError, match=f"HTTP {status}"):
-        fetch(server, target)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("where", ["stall", "pause"])
-def test_silent_server_times_out(server, target, where):
-    setattr(server, where, 0.5)
-    with pytest.raises(WeightsError, match="2 tries"):
-        fetch(server, target, timeout=0.1, retries=1)
-
-
-def test_nobody_listening_is_one_try(target):
-    began = time.monotonic()
-    with pytest.raises(WeightsError, match="refused"):
-        download("http://127.0.0.1:1/weights.pth", target)
-    assert time.monotonic() - began < 1
-
-
-def test_too_large_is_refused_before_and_during(server, target):
-    with pytest.raises(WeightsError, match="larger than 1000 bytes"):
-        fetch(server, target, max_bytes=1000)
-    server.chunked = True
-    with pytest.raises(WeightsError, match="larger than 1000 bytes"):
-        fetch(server, target, max_bytes=1000)
-    assert left_in(target) == []
 
 
 def test_unknown_length_is_taken(server, target):
     server.chunked = True
     totals = set()
-    fetch(server, target, on_progress=lambda _name, _done, total: totals.add(total))
+    from_url(server, target, on_progress=lambda _name, _done, total: totals.add(total))
     assert (target.read_bytes(), totals) == (CONTENT, {None})
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/hostname", "/etc/hostname"])
-def test_other_schemes_are_refused(target, url):
-    with pytest.raises(WeightsError, match="only http and https"):
-        download(url, target)
+def test_wrong_hash_names_both_and_leaves_nothing(server, target):
+    with pytest.raises(WeightsError, match=rf"{SHA256}, but it should begin with 00000000"):
+        from_url(server, target, sha8="00000000")
+    assert left_in(target.parent) == []
 
 
-def test_redirect_to_another_scheme_is_refused(server, target):
-    server.redirect = {"/weights.pth": ("ftp://127.0.0.1/x", "")}
-    with pytest.raises(WeightsError, match="only http and https"):
-        fetch(server, target)
+def test_cut_connection_leaves_nothing(server, target):
+    server.cut_after = [100_000]
+    with pytest.raises(WeightsError, match="cut after 100000 of"):
+        from_url(server, target)
+    assert left_in(target.parent) == []
 
 
-def test_the_hubs_redirect_gives_the_hash(server, target):
-    server.redirect = {"/weights.pth": ("/stored", SHA256)}
-    fetch(server, target)
-    assert target.read_bytes() == CONTENT
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_refusals_are_not_repeated(server, target, status):
+    server.statuses = [status] * 2
+    with pytest.raises(WeightsError, match=f"HTTP {status}"):
+        from_url(server, target)
+    assert len(server.requests) == 1
 
 
-def test_file_that_is_not_the_linked_one_is_refused(server, target):
-    server.redirect = {"/weights.pth": ("/stored", "0" * 64)}
-    with pytest.raises(WeightsError, match="should begin with 0000"):
-        fetch(server, target)
-
-
-def test_linked_etag_that_is_no_sha256_is_ignored(server, target):
-    server.redirect = {"/weights.pth": ("/stored", "abc")}
-    fetch(server, target)
-    assert target.exists()
+def test_silent_server_times_out(server, target):
+    server.pause = 0.5
+    with pytest.raises(WeightsError, match="timed out"):
+        from_url(server, target, timeout=0.1)
+    assert left_in(target.parent) == []
 
 
 def test_folder_that_cant_be_made_is_a_weights_error(server, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(WeightsError, match="can't be written"):
-        fetch(server, tmp_path / "file" / "weights.pth")
+    with pytest.raises(WeightsError, match=r"File exists .*/file"):
+        from_url(server, tmp_path / "file" / "weights.pth")
 
 
-def test_processes_at_once_download_once(server, target):
+def test_processes_at_once_download_a_url_once(server, target):
     server.pause = 0.3
-    context = multiprocessing.get_context("spawn")
-    args = (f"{server.url}/weights.pth", target)
-    processes = [context.Process(target=download, args=args) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    url = f"{server.url}/weights.pth"
+    assert run_at_once(download_from_url, url, target) == [0, 0, 0]
     assert (target.read_bytes(), server.sent) == (CONTENT, len(CONTENT))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_hub_file_arrives_whole_with_progress(server, tmp_path, elsewhere, capfd):
+    server.stored_elsewhere = elsewhere
+    seen = []
+    path = from_hub(server, tmp_path, on_progress=lambda *step: seen.append(step))
+    assert path.read_bytes() == CONTENT
+    assert path == tmp_path / "models--owner--model" / "snapshots" / COMMIT / "model.bin"
+    assert seen[-1] == ("model.bin", len(CONTENT), len(CONTENT))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_hub_is_told_nothing_of_the_machine(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    code = (  # in a process of its own, as the hub's client reads the setting once
+        "import sys, pathlib; from embedkit.backbones.download import download_from_hub;"
+        "import timm; url, cache = sys.argv[1:];"
+        "download_from_hub('owner/model', 'm.bin', cache=pathlib.Path(cache), endpoint=url)"
+    )
+    subprocess.run([sys.executable, "-c", code, server.url, str(tmp_path)], check=True)
+    assert all("resolve" in request for request in server.requests)
+    assert server.agents
+    assert not any("torch/" in agent for agent in server.agents)
+
+
+def test_hub_file_that_is_not_the_stated_one_is_deleted(server, tmp_path):
+    server.etag = "0" * 64
+    with pytest.raises(WeightsError, match="should be 0000"):
+        from_hub(server, tmp_path)
+    assert left_in(tmp_path / "models--owner--model" / "snapshots") == []
+    assert left_in(tmp_path / "models--owner--model" / "blobs") == []
+
+
+def test_hub_file_outside_of_large_storage_has_no_hash(server, tmp_path):
+    server.etag = "1" * 40
+    assert from_hub(server, tmp_path).read_bytes() == CONTENT
+
+
+def test_cut_hub_download_is_mended_at_once_or_next_time(server, tmp_path):
+    server.cut_after = [100_000]
+    with suppress(WeightsError):  # not every version of the hub's client tries again by itself
+        from_hub(server, tmp_path)
+    assert from_hub(server, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_refusal_of_the_hub_is_told_by_its_status(server, tmp_path, status):
+    server.statuses = [status]
+    with pytest.raises(WeightsError, match=rf"/owner/model/resolve/main/model.bin: HTTP {status}"):
+        from_hub(server, tmp_path)
+
+
+def test_processes_at_once_download_from_the_hub_once(server, tmp_path):
+    server.pause = 0.3
+    fetch = partial(download_from_hub, cache=tmp_path, endpoint=server.url)
+    assert run_at_once(fetch, REPO, "model.bin") == [0, 0, 0]
+    assert server.sent == len(CONTENT)
+
+
+def test_nobody_listening_is_told_at_once(lonely, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    began = time.monotonic()
+    spec = replace(find_spec("resnet18_swsl"), url="http://127.0.0.1:1/a.pth")
+    with pytest.raises(WeightsError, match=r"hub: .*refused.*; original: .*refused") as caught:
+        obtain_weights(spec)
+    assert time.monotonic() - began < 3
+    assert "\n" not in str(caught.value)
 
 
 def test_hub_comes_first(server, lonely, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     spec = find_spec("resnet18_swsl")
     path, provenance = obtain_weights(spec)
-    assert path == lonely / "EMBEDKIT_CACHE" / "weights" / f"{spec.timm_name}.safetensors"
+    assert path.is_relative_to(lonely / "HF_HUB_CACHE" / f"models--timm--{spec.timm_name}")
     assert provenance == f"hub:{spec.hub_id}"
-    assert server.requests == [f"/{spec.hub_id}/resolve/main/model.safetensors"]
+    asked = {request.split()[1] for request in server.requests}
+    assert asked == {f"/{spec.hub_id}/resolve/main/model.safetensors"}
+    before = len(server.requests)
     assert obtain_weights(spec) == (path, provenance)
-    assert len(server.requests) == 1
+    assert weights_on_disk(spec) == path
+    assert len(server.requests) == before
 
 
 def test_original_is_the_fallback_and_its_hash_is_checked(server, lonely, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     server.missing = ("resolve",)
     published = replace(find_spec("resnet18_swsl"), url=f"{server.url}/a.pth", filename="a.pth")
-    with pytest.raises(WeightsError, match=r"hub: HTTP 404 .*original: .* should begin with 118f"):
+    with pytest.raises(WeightsError, match=r"hub: HTTP 404; original: .* should begin with 118f"):
         obtain_weights(published)
     path, provenance = obtain_weights(replace(published, sha8=SHA256[:8]))
-    assert (path.name, provenance) == ("a.pth", f"url:{server.url}/a.pth")
+    assert path == lonely / "EMBEDKIT_CACHE" / "weights" / "a.pth"
+    assert provenance == f"url:{server.url}/a.pth"
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "EMBEDKIT_OFFLINE"])

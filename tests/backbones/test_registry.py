@@ -8,7 +8,7 @@ import pytest
 
 from embedkit import backbones
 from embedkit.backbones import BACKBONES, find_spec, weights_on_disk
-from embedkit.backbones.registry import weights_folder
+from embedkit.backbones.registry import cache_folder, weights_folder
 from embedkit.errors import UnknownBackboneError
 
 PUBLISHED = [spec for spec in BACKBONES.values() if spec.source == "hub"]
@@ -106,6 +106,14 @@ def test_package_has_only_the_names_it_lists():
 def test_weights_folder_follows_the_environment(home, monkeypatch, variable, value, expected):
     monkeypatch.setenv(variable, str(home / value) if value else "")
     assert weights_folder() == home / expected
+
+
+def test_the_earlier_cache_is_kept_on_other_systems(home, monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: home / "new" / name)
+    assert cache_folder() == home / "new" / "embedkit"
+    (home / ".cache" / "embedkit").mkdir(parents=True)
+    assert cache_folder() == home / ".cache" / "embedkit"
 
 
 @pytest.mark.parametrize(

@@ -193,10 +193,45 @@ def test_single_files_and_several_specs(here: Path) -> None:
         ("{-1..1}", ["-1", "0", "1"]),
         ("{a}{1..2}", ["{a}1", "{a}2"]),
         ("{a{1..2}}", ["{a1}", "{a2}"]),
+        ("{a..c}", ["a", "b", "c"]),
+        ("a}b{1,2}", ["a}b{1,2}"]),
+        ("c:\\x\\{a,b}", ["c:\\x\\a", "c:\\x\\b"]),
     ],
 )
 def test_expand_braces(pattern: str, names: list[str]) -> None:
     assert expand_braces(pattern) == names
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{0..9999999999}",
+        "{0..9999999999\n}",
+        "{0..9999999999..3}",
+        "{0..999}{0..999}{0..999}",
+        "{a,{0..99999}{0..99999}}",
+        "{{0..99999}{0..99999}}",
+        "{a,b}" * 40,
+        "{" * 100_000 + "}" * 100_000,
+        "{" * 60 + "a,b" + "}" * 60,
+    ],
+    ids=range(9),
+)
+def test_hostile_patterns_are_refused_at_once(pattern: str) -> None:
+    with pytest.raises(ValueError, match="more than"):
+        expand_braces(pattern)
+
+
+@given(st.text("{},.01ab-\n", max_size=16))
+def test_braces_are_counted_before_they_are_expanded(pattern: str) -> None:
+    try:
+        names = expand_braces(pattern, limit=1000)
+    except ValueError:
+        return
+    assert expand_braces(pattern, limit=len(names)) == names
+    if len(names) > 1:
+        with pytest.raises(ValueError, match="more than"):
+            expand_braces(pattern, limit=len(names) - 1)
 
 
 @given(st.lists(st.lists(st.text("abc", max_size=3), min_size=2, max_size=4), max_size=4))
