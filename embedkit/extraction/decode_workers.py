@@ -231,8 +231,10 @@ class _Worker:
             self._process.stdin.flush()
 
     def _receive(self) -> bytes:
+        """The next whole line; nothing where the process ended before, even within a line."""
         assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        line = self._process.stdout.readline()
+        return line if line.endswith(b"\n") else b""
 
     def _ending(self) -> str:
         code = self._process.wait()
