@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ._messages import to_flags
 from ._output import plain, print_message
+from ._progress import showing_progress
 
 __all__ = ["Command", "CommandError", "Group", "JsonOption", "Settings", "examples"]
 
@@ -66,7 +67,8 @@ class Command(TyperCommand):
         from embedkit.errors import EmbedkitError
 
         try:
-            return super().invoke(ctx)
+            with showing_progress(quiet=ctx.obj.quiet):
+                return super().invoke(ctx)
         except (EmbedkitError, ValueError) as exc:
             raise CommandError(to_flags(str(exc), self.params)) from exc
 

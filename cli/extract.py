@@ -15,12 +15,12 @@ import typer
 from ._command import JsonOption, examples
 from ._output import ExitCode, count_of, plain, print_json, print_message
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.backbones.load_options import LoadOptions
     from embedkit.decode.policy import DecodePolicy
-    from embedkit.extraction.runner import ExtractResult, Progress
+    from embedkit.extraction.runner import ExtractResult
+    from embedkit.utils.progress import Progress
 
 __all__ = ["EXAMPLES", "Decoder", "Dtype", "EngineName", "Pooling", "Precision", "command"]
 
@@ -73,7 +73,6 @@ class Dtype(StrEnum):
 
 
 def command(
-    context: typer.Context,
     source: Annotated[
         list[str],
         typer.Argument(
@@ -270,7 +269,6 @@ def command(
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 
-    line = ProgressDisplay(quiet=context.obj.quiet)
     loading: LoadOptions = {
         "weights": weights,
         "seed": seed,
@@ -280,7 +278,6 @@ def command(
         "flip": flip,
         "input_size": input_size,
         "preprocessing": _changed(resize, interpolation, crop_mode),
-        "on_download": line.download,
     }
     settings: dict[str, Any] = {
         "backbone": backbone,
@@ -299,7 +296,7 @@ def command(
     if dry_run:
         _show_preview(asdict(preview(source, output, loading=loading, **settings)), json=json)
         return
-    with _Stopping(line) as stopping, line:
+    with _Stopping() as stopping:
         result = extract(
             source,
             output,
@@ -311,7 +308,7 @@ def command(
             shard_rows=shard_rows,
             overwrite=overwrite,
             stop=stopping.event,
-            on_progress=stopping.on_progress,
+            progress=stopping.on_progress,
         )
     _report(result, json=json)
 
@@ -362,15 +359,16 @@ class _Stopping:
         event: Set when the run is to commit what is done and return.
     """
 
-    def __init__(self, line: ProgressDisplay) -> None:
+    def __init__(self) -> None:
         self.event = threading.Event()
-        self._line = line
         self._embedding = self._interrupted = False
 
     def on_progress(self, progress: Progress) -> None:
-        """Shows the progress; from now on there is something to commit."""
-        self._embedding = True
-        self._line.update(progress)
+        """Takes note of the first embedded image: from then on there is something to commit."""
+        from embedkit.extraction.runner import EMBEDDING
+
+        if progress.stage == EMBEDDING and progress.done:
+            self._embedding = True
 
     def __enter__(self) -> Self:
         numbers = (signal.SIGINT, signal.SIGTERM)

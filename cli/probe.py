@@ -14,7 +14,6 @@ from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
 from ._output import ExitCode, plain, print_json, print_message, print_table
 from ._panels import INPUT, OUTPUT, PERFORMANCE
-from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -231,7 +230,6 @@ def _linear(
     ),
 )
 def _predict(
-    context: typer.Context,
     probe: Annotated[Path, typer.Argument(help="Probe: a folder.")],
     images: Annotated[
         list[str],
@@ -260,7 +258,6 @@ def _predict(
     from embedkit.probe.metrics import digits
     from embedkit.probe.predict import predict
 
-    line = ProgressDisplay(quiet=context.obj.quiet)
     batches = predict(
         probe,
         images,
@@ -270,23 +267,19 @@ def _predict(
         device=device,
         batch_size=batch_size,
         workers=workers,
-        on_download=line.download,
     )
     rows: list[dict[str, Any]] = []
     failures: list[ImageFailure] = []
-    with line:
-        for batch in batches:
-            failures += batch.failures
-            for one, names, scores in zip(batch.ids, batch.names, batch.scores, strict=True):
-                said = [
-                    (name, float(str(score))) for name, score in zip(names, scores, strict=True)
-                ]
-                if json:
-                    predictions = [{"name": name, "score": score} for name, score in said]
-                    rows.append({"id": one, "predictions": predictions})
-                else:
-                    shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
-                    typer.echo(f"{plain(one)}: {shown}")
+    for batch in batches:
+        failures += batch.failures
+        for one, names, scores in zip(batch.ids, batch.names, batch.scores, strict=True):
+            said = [(name, float(str(score))) for name, score in zip(names, scores, strict=True)]
+            if json:
+                predictions = [{"name": name, "score": score} for name, score in said]
+                rows.append({"id": one, "predictions": predictions})
+            else:
+                shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
+                typer.echo(f"{plain(one)}: {shown}")
     if json:
         lost = [{"id": f.id, "reason": f.reason} for f in failures]
         print_json({"probe": str(probe), "predictions": rows, "failures": lost})

@@ -13,7 +13,6 @@ from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
 from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
-from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ _SHOWN = 20  # failures
 
 
 def command(
-    context: typer.Context,
     index: Annotated[Path, typer.Argument(help="Index: a folder.")],
     query: Annotated[
         list[str],
@@ -108,7 +106,6 @@ def command(
     Queries are embedded with the settings of the index. Exit codes: 0 done, 1 error, 2 usage,
     3 done but some queries failed, 130 interrupted.
     """
-    line = ProgressDisplay(quiet=context.obj.quiet)
     options: SearchOptions = {
         "threshold": threshold,
         "exclude_self": exclude_self,
@@ -119,7 +116,6 @@ def command(
         "device": device,
         "batch_size": batch_size,
         "workers": workers,
-        "on_download": line.download,
     }
     from embedkit.index import Index
 
@@ -127,15 +123,14 @@ def command(
     page = None if html is None else _begin_page(opened, html, images or (), overwrite=overwrite)
     shown = _Shown(str(index), k, json=json, table=output is None and page is None)
     sinks = [shown.add] if page is None else [shown.add, page.add]
-    with line:
-        if output is None:
-            _search(opened, query, k, options, sinks)
-        else:
-            summary = _write(opened, query, output, k, options, page, line, overwrite=overwrite)
-            shown.summarize(summary)
-        if page is not None and html is not None:
-            page.write(html, _facts(k, options))
-            shown.page = str(html)
+    if output is None:
+        _search(opened, query, k, options, sinks)
+    else:
+        summary = _write(opened, query, output, k, options, page, overwrite=overwrite)
+        shown.summarize(summary)
+    if page is not None and html is not None:
+        page.write(html, _facts(k, options))
+        shown.page = str(html)
     shown.end()
     if shown.failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
@@ -181,7 +176,6 @@ def _write(
     k: int,
     options: SearchOptions,
     page: SearchPage | None,
-    line: ProgressDisplay,
     *,
     overwrite: bool,
 ) -> SearchSummary:
@@ -194,7 +188,6 @@ def _write(
         k,
         overwrite=overwrite,
         on_result=None if page is None else page.add,
-        on_progress=line.queries,
         **options,
     )
 

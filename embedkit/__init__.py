@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from embedkit.store.store import EmbeddingStore
     from embedkit.store.verify import verify
     from embedkit.types import Head, ImageFailure, Neighbors, SearchResult
+    from embedkit.utils.progress import Progress
 
 __all__ = [
     "BACKBONES",
@@ -100,6 +101,7 @@ __all__ = [
     "PlanRow",
     "Preprocessing",
     "ProbeResult",
+    "Progress",
     "SearchResult",
     "SourceError",
     "StoreCorruptError",
@@ -161,6 +163,7 @@ _HOMES = {
     "PlanRow": "embedkit.dedup.cleanup.plan",
     "Preprocessing": "embedkit.decode.preprocessing",
     "ProbeResult": "embedkit.probe.run",
+    "Progress": "embedkit.utils.progress",
     "SearchResult": "embedkit.types",
     "StoreMeta": "embedkit.store.format",
     "apply_plan": "embedkit.dedup.cleanup.apply",

@@ -19,6 +19,7 @@ from embedkit.backbones.weight_files import (
     obtain_weights,
 )
 from embedkit.errors import WeightsError
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from embedkit.backbones.spec import BackboneSpec
     from embedkit.decode.preprocessing import Preprocessing
     from embedkit.types import Head
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Backbone", "load_backbone"]
 
@@ -168,7 +170,7 @@ def load_backbone(
     input_size: int | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     cache: Path | None = None,
-    on_download: Callable[[str, int, int | None], None] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Backbone:
     """Build a backbone and load its weights.
 
@@ -186,7 +188,7 @@ def load_backbone(
         preprocessing: Instead of the one that the weights were trained with, or the fields of it
             to change (``{"resize": 224}``).
         cache: Instead of ``EMBEDKIT_CACHE``.
-        on_download: Called while weights are downloaded: file name, bytes here, bytes in all.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         The backbone, on the CPU, in eval mode.
@@ -198,38 +200,41 @@ def load_backbone(
         MissingExtraError: The weights are in a Python package that isn't installed.
         ValueError: A setting is unknown, or the network can't do it.
     """
-    memory = Memory(cache_folder(cache) / "backbones")
-    spec = _any_spec(name, memory)
-    is_random = weights == "random" or (spec.source == "none" and weights == "auto")
-    recipe = BackboneConfig(
-        spec=spec,
-        preprocessing=_with_input_size(_changed(spec.preprocessing(), preprocessing), input_size),
-        pooling=pooling,
-        gem_p=gem_p,
-        layers=tuple(layers),
-        flip=flip,
-        seed=seed if is_random else None,
-    )
-    here = None if is_random else find_weights(spec, weights, cache=cache)
-    obtain = partial(obtain_weights, spec, weights, cache=cache, on_progress=on_download)
-    network, found = _load(memory, recipe, here, None if is_random else obtain)
-    return Backbone(
-        spec=spec,
-        head=found.head,
-        head_name=found.head_name,
-        head_applies=found.head is not None and pooling == "avg" and not layers,
-        preprocessing=recipe.preprocessing,
-        feature_dim=found.feature_dim,
-        pooling=pooling,
-        gem_p=gem_p if pooling == "gem" else None,
-        layers=recipe.layers,
-        flip=flip,
-        fingerprint=found.fingerprint,
-        weights=network.file.provenance if network.file else f"random:{seed}",
-        licence=_RANDOM_LICENCE if is_random else spec.licence,
-        warning=None if is_random else spec.warning,
-        _network=network,
-    )
+    with reporting(progress):
+        memory = Memory(cache_folder(cache) / "backbones")
+        spec = _any_spec(name, memory)
+        is_random = weights == "random" or (spec.source == "none" and weights == "auto")
+        recipe = BackboneConfig(
+            spec=spec,
+            preprocessing=_with_input_size(
+                _changed(spec.preprocessing(), preprocessing), input_size
+            ),
+            pooling=pooling,
+            gem_p=gem_p,
+            layers=tuple(layers),
+            flip=flip,
+            seed=seed if is_random else None,
+        )
+        here = None if is_random else find_weights(spec, weights, cache=cache)
+        obtain = partial(obtain_weights, spec, weights, cache=cache)
+        network, found = _load(memory, recipe, here, None if is_random else obtain)
+        return Backbone(
+            spec=spec,
+            head=found.head,
+            head_name=found.head_name,
+            head_applies=found.head is not None and pooling == "avg" and not layers,
+            preprocessing=recipe.preprocessing,
+            feature_dim=found.feature_dim,
+            pooling=pooling,
+            gem_p=gem_p if pooling == "gem" else None,
+            layers=recipe.layers,
+            flip=flip,
+            fingerprint=found.fingerprint,
+            weights=network.file.provenance if network.file else f"random:{seed}",
+            licence=_RANDOM_LICENCE if is_random else spec.licence,
+            warning=None if is_random else spec.warning,
+            _network=network,
+        )
 
 
 def _load(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from embedkit.decode.preprocessing import Preprocessing
 
@@ -25,7 +25,6 @@ class LoadOptions(TypedDict, total=False):
         flip: Average with the features of the mirror image.
         input_size: Side of the image that the network sees, pixels.
         preprocessing: Another one, or the fields of the backbone's own to change.
-        on_download: Called with file name, bytes here, bytes in all.
     """
 
     weights: str | os.PathLike[str]
@@ -36,4 +35,3 @@ class LoadOptions(TypedDict, total=False):
     flip: bool
     input_size: int | None
     preprocessing: Preprocessing | Mapping[str, Any] | None
-    on_download: Callable[[str, int, int | None], None] | None

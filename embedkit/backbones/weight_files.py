@@ -58,7 +58,6 @@ def obtain_weights(
     weights: str | os.PathLike[str] = "auto",
     *,
     cache: Path | None = None,
-    on_progress: Callable[[str, int, int | None], None] | None = None,
 ) -> WeightsFile:
     """Find a backbone's weights, or download them.
 
@@ -66,7 +65,6 @@ def obtain_weights(
         spec: The backbone.
         weights: ``auto``, or a file.
         cache: embedkit's cache, if not the usual one.
-        on_progress: Called with the file's name, the bytes received, and the bytes in all.
 
     Raises:
         WeightsError: They are not here and can't be downloaded.
@@ -78,7 +76,7 @@ def obtain_weights(
     if spec.source == "package":
         package = spec.package.replace("_", "-")
         raise MissingExtraError(package, "demo", f"the backbone {spec.name}")
-    path = _fetch(spec, weights_folder(cache), on_progress)
+    path = _fetch(spec, weights_folder(cache))
     return WeightsFile(path, _provenance(spec, path))
 
 
@@ -116,17 +114,13 @@ def _provenance(spec: BackboneSpec, path: Path) -> str:
     return f"url:{spec.url}" if path.name == spec.filename else f"hub:{spec.hub_id}"
 
 
-def _fetch(
-    spec: BackboneSpec,
-    folder: Path,
-    on_progress: Callable[[str, int, int | None], None] | None,
-) -> Path:
+def _fetch(spec: BackboneSpec, folder: Path) -> Path:
     """Try each place on the network; if all fail, say what to bring and where to put it."""
     reasons = ["HF_HUB_OFFLINE or EMBEDKIT_OFFLINE is set"] if _offline() else []
     places = list(_places(spec, folder))
     for place, url, _, fetch in () if reasons else places:
         try:
-            return fetch(on_progress=on_progress)
+            return fetch()
         except WeightsError as exc:
             reasons.append(f"{place}: " + str(exc).removeprefix(f"{url}: "))
     # The original first: its name and its URL need no renaming.
@@ -138,9 +132,7 @@ def _fetch(
     )
 
 
-def _places(
-    spec: BackboneSpec, folder: Path
-) -> Iterator[tuple[str, str, str, Callable[..., Path]]]:
+def _places(spec: BackboneSpec, folder: Path) -> Iterator[tuple[str, str, str, Callable[[], Path]]]:
     """List (what, URL, name for a file brought by hand, function that fetches), best first."""
     from embedkit.backbones.download import download_from_hub, download_from_url
 

@@ -12,16 +12,17 @@ from embedkit.dedup.results import collect
 from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
-from embedkit.utils.progress import ignore_progress
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from embedkit.dedup.find_pairs import Mode
     from embedkit.dedup.groups.grouping import Linkage
     from embedkit.dedup.results import Duplicates
     from embedkit.dedup.scoring.calibration import Calibration
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["PairOptions", "find_duplicates"]
 
@@ -51,7 +52,7 @@ def find_duplicates(
     linkage: Linkage = "single",
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
-    on_progress: Callable[[str, int, int], None] | None = None,
+    progress: bool | ProgressCallback = False,
     **options: Unpack[PairOptions],
 ) -> Duplicates:
     """Finds near-duplicates (copies) within a store, or between two, and groups them.
@@ -70,7 +71,7 @@ def find_duplicates(
         weights: Backbone weights for ``flip`` and ``rotate``: ``auto``, or the file that the store
             was embedded with.
         device: Where embeddings are compared, and mirrored and rotated images embedded.
-        on_progress: Called with (stage, done, total).
+        progress: True shows a progress bar; a function is called with each `Progress`.
         **options: Those of ``find_pairs``: threshold, precision, mode, calibration, min_cosine,
             max_hamming, candidates_per_image, max_pairs.
 
@@ -83,8 +84,7 @@ def find_duplicates(
         EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
         ValueError: An argument is out of its range.
     """
-    on_progress = on_progress or ignore_progress
-    with ExitStack() as stack:
+    with reporting(progress), ExitStack() as stack:
         opened = [
             stack.enter_context(EmbeddingStore.open(path))
             for path in (store, against)
@@ -101,12 +101,12 @@ def find_duplicates(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             views = embed_views(
                 opened[0], sources[0].read, folder, flip=flip, rotate=rotate, weights=weights,
-                device=device, on_progress=on_progress,
+                device=device,
             )  # fmt: skip
         pairs = find_pairs(
             store, against=against, verify=sources[0] if verify else None,
             verify_against=sources[-1] if verify else None, views=views, device=device,
-            on_progress=on_progress, **options,
+            **options,
         )  # fmt: skip
     settings = _settings(options, linkage, verify=verify, flip=flip, rotate=rotate)
     return collect(pairs, store, against, linkage=linkage, settings=settings)

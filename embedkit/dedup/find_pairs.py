@@ -20,12 +20,11 @@ from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.scorer import Scorer, select_pairs
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
-from embedkit.utils.progress import ignore_progress
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -62,7 +61,6 @@ def find_pairs(
     candidates_per_image: float = CANDIDATES_PER_IMAGE,
     max_pairs: int = MAX_PAIRS,
     device: str = "cpu",
-    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Pairs:
     """Finds the pairs of images that are near-duplicates (copies) of each other.
 
@@ -97,7 +95,6 @@ def find_pairs(
         max_pairs: More candidates are refused.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: where the exact join runs. The pairs are
             the same on each.
-        on_progress: Called with (stage, done, total).
 
     Returns:
         The pairs. A score is the probability that a pair is a copy if one in as many pairs is as
@@ -114,7 +111,6 @@ def find_pairs(
     _check_candidates(mode, min_cosine, candidates_per_image)
     if calibration == "cosine" and (verify is not None or views):
         raise ValueError('calibration="cosine" compares embeddings alone: no pixels, no views')
-    on_progress = on_progress or ignore_progress
     views = views or {}
     with ExitStack() as stack:
         opened = stack.enter_context(EmbeddingStore.open(store))
@@ -127,7 +123,7 @@ def find_pairs(
         size = len(left) * len(right or left)
         exact = mode == "exact" or (mode == "auto" and size <= _EXACT_PAIRS)
         join = partial(
-            ExactJoin if exact else IvfJoin, max_pairs=max_pairs, on_progress=on_progress,
+            ExactJoin if exact else IvfJoin, max_pairs=max_pairs,
             device=resolve_join_device(device, size) if exact else "cpu",
         )  # fmt: skip
         info = PairsInfo(
@@ -163,7 +159,7 @@ def find_pairs(
             least = used.threshold_for(precision, verified=verify is not None)
         recall = min((j.recall for j in embedding_joins if j.recall is not None), default=None)
         info = replace(info, threshold=least, recall=recall, calibration=used.name)
-        scorer = Scorer(left, right, used, background, views, on_progress)
+        scorer = Scorer(left, right, used, background, views)
         found = scorer.score(candidates, info, verify, verify_against)
         return select_pairs(found, used, threshold, precision)
 

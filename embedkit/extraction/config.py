@@ -15,6 +15,7 @@ from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.store.format import StoreMeta
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +76,7 @@ class Job:
         """What the source lists, without the store itself where it is written into the source."""
         mine = Path.cwd() / self.output
         folder = mine.with_name(mine.name + ".partial")
-        for record in self.listing.scan():
+        for record in track(self.listing.scan(), "listing", unit="files"):
             if self.output.name in record.path:  # quickly, for nearly all
                 path = Path.cwd() / record.path
                 if mine in {path, path.parent} or folder in {path, path.parent}:

@@ -10,6 +10,7 @@ import numpy as np
 from embedkit.engines import choose_engine, open_engine
 from embedkit.extraction.config import JobOptions, prepare
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from embedkit.backbones.load_options import LoadOptions
     from embedkit.engines import EngineName, Precision
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["ExtractPreview", "preview"]
 
@@ -63,6 +65,7 @@ def preview(
     precision: Precision = "auto",
     batch_size: int | None = None,
     loading: LoadOptions | None = None,
+    progress: bool | ProgressCallback = False,
     **options: Unpack[JobOptions],
 ) -> ExtractPreview:
     """Previews an extraction: lists the source and loads the backbone, but writes nothing.
@@ -76,6 +79,7 @@ def preview(
         precision: As ``extract``'s; ``auto`` isn't resolved, because that takes a trial run.
         batch_size: As ``extract``'s.
         loading: How a backbone given by its name is loaded.
+        progress: True shows a progress bar; a function is called with each `Progress`.
         **options: As ``extract``'s; see ``JobOptions``.
 
     Raises:
@@ -88,14 +92,18 @@ def preview(
     # Not compiled, because that takes a minute or more.
     engine = "torch" if choice.name == "torch-compiled" else choice.name
     with open_engine(
-        job.backbone, engine=engine, device=choice.device, batch_size=choice.batch_size
+        job.backbone,
+        engine=engine,
+        device=choice.device,
+        batch_size=choice.batch_size,
     ) as ready:
         precision_note = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
         runs = f"{choice.name} on {ready.device}, {precision_note}, batches of {ready.batch_size}"
     found = sidecars = 0
-    for record in job.scan():
-        found += 1
-        sidecars += record.sidecar
+    with reporting(progress):
+        for record in job.scan():
+            found += 1
+            sidecars += record.sidecar
     meta = job.meta
     return ExtractPreview(
         found=found,

@@ -12,7 +12,7 @@ from embedkit.extraction.source_images import policy_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from embedkit.backbones import Backbone
@@ -22,18 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["backbone_of", "embed_likewise"]
 
 
-def backbone_of(
-    meta: StoreMeta,
-    weights: str | os.PathLike[str] = "auto",
-    *,
-    on_download: Callable[[str, int, int | None], None] | None = None,
-) -> Backbone:
+def backbone_of(meta: StoreMeta, weights: str | os.PathLike[str] = "auto") -> Backbone:
     """Loads the backbone of a store, with its weights, preprocessing and pooling.
 
     Args:
         meta: The store's metadata.
         weights: ``auto``, or the file that the store was embedded with.
-        on_download: Called with file name, bytes downloaded, total bytes.
 
     Raises:
         BackboneError: The backbone or its weights aren't available.
@@ -54,7 +48,6 @@ def backbone_of(
         meta.backbone,
         weights=weights,
         preprocessing=preprocessing,
-        on_download=on_download,
         **settings,
     )
     if backbone.fingerprint != meta.weights_fingerprint:

@@ -21,6 +21,7 @@ from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     import os
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from embedkit.decode.image_loader import Decoder
     from embedkit.decode.policy import DecodePolicy
     from embedkit.engines import EngineChoice, EngineName, Precision
-    from embedkit.extraction.runner import Progress
     from embedkit.store.format import StoreMeta
+    from embedkit.utils.progress import Progress
 
 __all__ = ["extract"]
 
@@ -66,7 +67,7 @@ def extract(
     shard_rows: int | None = None,
     overwrite: bool = False,
     stop: threading.Event | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    progress: bool | Callable[[Progress], None] = False,
     **loading: Unpack[LoadOptions],
 ) -> ExtractResult:
     """Embeds every image of a source and stores the pooled features.
@@ -105,9 +106,10 @@ def extract(
         shard_rows: Images per shard; None is 16384, or the value of an interrupted run.
         overwrite: Replace an existing store, and discard an interrupted run.
         stop: Set this event (from a signal handler or another thread) to save and return early.
-        on_progress: Called after every batch, from the calling thread.
+        progress: True shows a bar; a function is called with each `Progress`, after every batch,
+            from the calling thread.
         **loading: How a backbone given by its name is loaded: weights, seed, pooling, gem_p,
-            layers, flip, input_size, preprocessing, on_download (see ``LoadOptions``).
+            layers, flip, input_size, preprocessing (see ``LoadOptions``).
 
     Returns:
         Counts and rate; ``complete`` is False if ``stop`` was set before the end.
@@ -121,40 +123,41 @@ def extract(
         StoreError: The output can't be written, or exists with another source.
         ValueError: An argument is out of its range.
     """
-    _check_positive(workers=workers, shard_rows=shard_rows)
-    options: JobOptions = {
-        "dtype": dtype,
-        "normalize": normalize,
-        "decoder": decoder,
-        "policy": policy,
-        "labels": labels,
-        "image_column": image_column,
-        "label_column": label_column,
-    }
-    choice = choose_engine(engine, device, precision, batch_size)
-    if not isinstance(backbone, str):
-        choice = _one_device(choice, device)
-    job = prepare(source, output, backbone, options, loading)
-    output = job.output
-    with PartialStore.locked(output) as partial:
-        if overwrite:
-            _check_replaceable(output)
-            partial.clear()
-        frozen = partial.frozen_meta()
-        if output.exists() and not overwrite:
-            result, plan_hash = _finished_before(job, sharded=sharded)
-            if frozen is not None and frozen[0].plan_hash == plan_hash:
-                partial.discard()  # killed between the store's last step and its tidying up
+    with reporting(progress):
+        _check_positive(workers=workers, shard_rows=shard_rows)
+        options: JobOptions = {
+            "dtype": dtype,
+            "normalize": normalize,
+            "decoder": decoder,
+            "policy": policy,
+            "labels": labels,
+            "image_column": image_column,
+            "label_column": label_column,
+        }
+        choice = choose_engine(engine, device, precision, batch_size)
+        if not isinstance(backbone, str):
+            choice = _one_device(choice, device)
+        job = prepare(source, output, backbone, options, loading)
+        output = job.output
+        with PartialStore.locked(output) as partial:
+            if overwrite:
+                _check_replaceable(output)
+                partial.clear()
+            frozen = partial.frozen_meta()
+            if output.exists() and not overwrite:
+                result, plan_hash = _finished_before(job, sharded=sharded)
+                if frozen is not None and frozen[0].plan_hash == plan_hash:
+                    partial.discard()  # killed between the store's last step and its tidying up
+                return result
+            plan, frozen = _plan(partial, frozen, job, shard_rows)
+            if frozen is not None:
+                choice = _as_begun(choice, frozen[0].engine, batch_size, precision)
+            how = _HowToRun(loading, workers, processes, stop)
+            meta = None if frozen is None else frozen[0]
+            result = _embed(partial, job, plan, meta, choice, how)
+            if result.complete:
+                partial.finish(plan.num_shards, sharded=sharded)
             return result
-        plan, frozen = _plan(partial, frozen, job, shard_rows)
-        if frozen is not None:
-            choice = _as_begun(choice, frozen[0].engine, batch_size, precision)
-        how = _HowToRun(loading, workers, processes, stop, on_progress)
-        meta = None if frozen is None else frozen[0]
-        result = _embed(partial, job, plan, meta, choice, how)
-        if result.complete:
-            partial.finish(plan.num_shards, sharded=sharded)
-        return result
 
 
 def _check_positive(**numbers: int | None) -> None:
@@ -211,11 +214,11 @@ def _embed(
         run = FrozenRun(partial, plan, meta, backbone.head)
         if one_device:
             runner = Runner(run, load, engine, how.workers, decoders=decoders)
-            return runner.go(how.stop, how.on_progress)
+            return runner.go(how.stop)
     choice = replace(choice, precision=meta.engine["precision"])
     return MultiGpuRunner(
         run, backbone.spec.name, how.loading, choice, how.workers, how.processes
-    ).go(how.stop, how.on_progress)
+    ).go(how.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,6 @@ class _HowToRun:
     workers: int | None
     processes: bool | None
     stop: threading.Event | None
-    on_progress: Callable[[Progress], None] | None
 
 
 def _plan(

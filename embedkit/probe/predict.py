@@ -12,6 +12,7 @@ import numpy as np
 from embedkit.probe.serialization import load_probe
 from embedkit.retrieval.queries import kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +60,7 @@ def predict(
         probe: A probe, or its folder.
         images: An image, folder, list, pattern, archive or URL, a store, or several of them.
         k: How many classes or labels to give for each image; no more than there are.
-        **options: weights, engine, device, batch_size, workers, on_download (see
-            ``EmbedderOptions``).
+        **options: weights, engine, device, batch_size, workers (see ``EmbedderOptions``).
 
     Returns:
         All images in order, batch by batch, embedded lazily.
@@ -92,10 +92,10 @@ def _batches(
     probe: Probe, stack: ExitStack, kinds: Sequence[Queries], k: int
 ) -> Iterator[PredictedBatch]:
     with stack:
-        for one in kinds:
-            for batch in one.batches():
-                scores = probe.scores(batch.vectors)
-                best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-                names = tuple(tuple(probe.names[c] for c in row) for row in best.tolist())
-                ordered = np.take_along_axis(scores, best, axis=1)
-                yield PredictedBatch(batch.ids, names, ordered, batch.failures)
+        batches = (batch for one in kinds for batch in one.batches())
+        for batch in track(batches, "predicting", unit="images", size=lambda batch: len(batch.ids)):
+            scores = probe.scores(batch.vectors)
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            names = tuple(tuple(probe.names[c] for c in row) for row in best.tolist())
+            ordered = np.take_along_axis(scores, best, axis=1)
+            yield PredictedBatch(batch.ids, names, ordered, batch.failures)

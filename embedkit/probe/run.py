@@ -18,10 +18,11 @@ from embedkit.probe.targets import match_targets, read_targets
 from embedkit.probe.train import ProbeSettings, train_knn, train_linear
 from embedkit.store import EmbeddingStore
 from embedkit.utils.devices import torch_device
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from embedkit.probe.model import Probe
     from embedkit.probe.targets import Targets, Task
     from embedkit.probe.train import Examined
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["ProbeOptions", "ProbeResult", "ProbeRun", "run_probe"]
 
@@ -57,7 +59,6 @@ class ProbeOptions(TypedDict, total=False):
         memory: Maximum memory for training features, in bytes.
         cs: The values of C that a linear probe tries, ascending; a single one is used as is.
         max_iterations: Maximum iterations per fit of a linear probe.
-        on_run: Called with (splits done, splits in total).
     """
 
     test: str | os.PathLike[str] | None
@@ -74,7 +75,6 @@ class ProbeOptions(TypedDict, total=False):
     memory: int
     cs: tuple[float, ...]
     max_iterations: int
-    on_run: Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,8 @@ class _Split:
 def run_probe(
     kind: Literal["knn", "linear"],
     train: str | os.PathLike[str],
+    *,
+    progress: bool | ProgressCallback = False,
     **options: Unpack[ProbeOptions],
 ) -> ProbeResult:
     """Trains a probe on the labelled images of a store, and evaluates it on others.
@@ -173,6 +175,7 @@ def run_probe(
     Args:
         kind: ``knn`` (weighted votes of the nearest) or ``linear`` (logistic or ridge regression).
         train: A store.
+        progress: True shows a progress bar; a function is called with each `Progress`.
         **options: See ``ProbeOptions``.
 
     Raises:
@@ -184,19 +187,16 @@ def run_probe(
     if kind not in _TRAINERS:
         raise ValueError(f"no probe {kind!r}: knn or linear")
     settings = _settings(options)
-    with ExitStack() as stack:
+    with reporting(progress), ExitStack() as stack:
         sides = [_open(stack, train, options, trains=True)]
         if options.get("test") is not None:
             sides.append(_open(stack, options["test"] or "", options, trains=False))
             sides[1] = _matched(sides[0], sides[1], normalize=settings.normalize)
         splits = list(_splits(sides[0], sides[-1], options))
         runs: list[ProbeRun] = []
-        on_run = options.get("on_run")
-        for split in splits:
+        for split in track(splits, "probing", len(splits), unit="splits"):
             run, examined = _run(kind, sides[0], sides[-1], split, settings, options)
             runs.append(run)
-            if on_run is not None:
-                on_run(len(runs), len(splits))
         _warn(runs)
         return ProbeResult(
             str(sides[0].store.path),

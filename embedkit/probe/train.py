@@ -14,6 +14,7 @@ from embedkit.probe.knn import KS, nearest, votes
 from embedkit.probe.model import KnnProbe, LinearProbe
 from embedkit.probe.rotated_features import Features
 from embedkit.probe.splits import split_off
+from embedkit.utils.progress import Stage, track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,8 @@ def train_linear(
     """
     aside = split_off(known.ids, known.strata, _HELD_OUT, f"{settings.seed}:held-out")
     order = np.concatenate([np.flatnonzero(~aside), np.flatnonzero(aside)])
-    features = Features(training.take(order), device=settings.device, memory=settings.memory)
+    with Stage("finding the axes of the features"):
+        features = Features(training.take(order), device=settings.device, memory=settings.memory)
     fitted = fit_linear(
         features,
         known.take(order),
@@ -116,7 +118,8 @@ def train_linear(
         fitted.c,
     )
     predictions = Predictions(truth)
-    for start in range(0, len(test), _SCORED_ROWS):
+    starts = range(0, len(test), _SCORED_ROWS)
+    for start in track(starts, "predicting", len(starts), unit="batches"):
         stop = min(start + _SCORED_ROWS, len(test))
         predictions.add(probe.scores(test.stored(start, stop)))
     return Examined(

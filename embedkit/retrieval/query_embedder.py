@@ -25,7 +25,7 @@ from embedkit.sources.shard_plan import storable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from embedkit.backbones import Backbone
@@ -63,7 +63,6 @@ class EmbedderOptions(TypedDict, total=False):
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Images per batch; None takes the index's on a CPU, which gives the same bits.
         workers: Number of threads; None is one per core.
-        on_download: Called with file name, bytes here, bytes in all.
     """
 
     weights: str | os.PathLike[str]
@@ -71,7 +70,6 @@ class EmbedderOptions(TypedDict, total=False):
     device: str
     batch_size: int | None
     workers: int | None
-    on_download: Callable[[str, int, int | None], None] | None
 
 
 class QueryEmbedder:
@@ -139,9 +137,7 @@ class QueryEmbedder:
 
         index, options = self._index, self._options
         with _as_index_errors(index):
-            backbone = backbone_of(
-                index.meta, options.get("weights", "auto"), on_download=options.get("on_download")
-            )
+            backbone = backbone_of(index.meta, options.get("weights", "auto"))
         # The backbone was loaded by the index's settings; this finds a version that reads them
         # differently.
         loaded = backbone.to_config()

@@ -13,6 +13,7 @@ from embedkit.retrieval.queries import StoreQueries
 from embedkit.retrieval.results_schema import COLUMNS, check_suffix, neighbor_columns
 from embedkit.retrieval.search import open_search
 from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.progress import reporting
 from embedkit.utils.table_writers import open_table
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from embedkit.index import Index
     from embedkit.retrieval.search import Search, SearchOptions
     from embedkit.types import ImageFailure, SearchResult
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["SearchSummary", "search_to_file"]
 
@@ -55,7 +57,7 @@ def search_to_file(
     overwrite: bool = False,
     part_queries: int | None = None,
     on_result: Callable[[SearchResult], None] | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    progress: bool | ProgressCallback = False,
     **options: Unpack[SearchOptions],
 ) -> SearchSummary:
     """Searches, and writes the neighbours to a CSV, JSON lines or Parquet file as they are found.
@@ -73,7 +75,7 @@ def search_to_file(
         overwrite: Replace an existing file, and discard an interrupted run.
         part_queries: Queries per committed part; None is 4096.
         on_result: Called with each result; such a run can't be resumed.
-        on_progress: Called with the number of queries done.
+        progress: True shows a progress bar; a function is called with each `Progress`.
         **options: As ``search``'s.
 
     Raises:
@@ -88,14 +90,14 @@ def search_to_file(
     if part_queries is not None and part_queries < 1:
         raise ValueError(f"part_queries must be at least 1, not {part_queries}")
     _refuse_query(path, queries)
-    with open_search(index, queries, k, **options) as ready:
+    with reporting(progress), open_search(index, queries, k, **options) as ready:
         rows = [one for one in ready.queries if isinstance(one, StoreQueries)]
         if suffix == ".parquet" and on_result is None and len(rows) == len(ready.queries):
             config = _config(ready, rows, options, part_queries or _PART_QUERIES)
-            return _write_graph(ready, rows, path, config, overwrite, on_progress)
+            return _write_graph(ready, rows, path, config, overwrite)
         if path.exists() and not overwrite:
             raise _exists(path)
-        return _write_stream(ready, path, suffix, on_result, on_progress)
+        return _write_stream(ready, path, suffix, on_result)
 
 
 def _write_stream(
@@ -103,7 +105,6 @@ def _write_stream(
     path: Path,
     suffix: str,
     on_result: Callable[[SearchResult], None] | None,
-    on_progress: Callable[[int], None] | None,
 ) -> SearchSummary:
     queries = 0
     failures: list[ImageFailure] = []
@@ -114,8 +115,6 @@ def _write_stream(
             failures += result.failures
             if on_result is not None:
                 on_result(result)
-            if on_progress is not None:
-                on_progress(queries)
     return SearchSummary(path, queries, table.rows, failures=tuple(failures))
 
 
@@ -125,7 +124,6 @@ def _write_graph(
     path: Path,
     config: dict[str, Any],
     overwrite: bool,
-    on_progress: Callable[[int], None] | None,
 ) -> SearchSummary:
     queries = sum(one.count or 0 for one in rows)
     with Graph.locked(path, config) as graph:
@@ -138,7 +136,7 @@ def _write_graph(
             graph.clear()  # killed between the file's last step and the tidying up
             return SearchSummary(path, queries, finished, queries)
         graph.freeze()
-        counts = graph.run(ready, rows, on_progress)
+        counts = graph.run(ready, rows)
     return SearchSummary(path, queries, counts.neighbors, counts.resumed)
 
 

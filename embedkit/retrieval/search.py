@@ -17,6 +17,7 @@ from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.retrieval.queries import kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
 from embedkit.types import Neighbors, SearchResult
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from embedkit.types import ImageFailure
 
     Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Search", "SearchOptions", "join_results", "open_search", "search"]
 
@@ -72,9 +74,13 @@ class Search:
             IndexMismatchError: The weights here aren't those of the index.
             StoreError: A store can't be read, or lacks an image of the index.
         """
-        for one in self.queries:
-            for batch in one.batches():
-                yield self.result(batch)
+        counts = [one.count for one in self.queries]
+        total = None if None in counts else sum(filter(None, counts))
+        batches = (batch for one in self.queries for batch in one.batches())
+        for batch in track(
+            batches, "searching", total, unit="queries", size=lambda batch: len(batch.ids)
+        ):
+            yield self.result(batch)
 
     def result(self, batch: QueryBatch) -> SearchResult:
         """The neighbours of one batch."""
@@ -89,6 +95,8 @@ def search(
     index: str | os.PathLike[str] | Index,
     queries: Paths,
     k: int = 10,
+    *,
+    progress: bool | ProgressCallback = False,
     **options: Unpack[SearchOptions],
 ) -> SearchResult:
     """Finds the nearest images of each query: an image, a row of a store, or an id.
@@ -102,8 +110,9 @@ def search(
             input, a store (each row is a query), ``id:ID`` for an image of the index, or several
             of them.
         k: Neighbours per query.
+        progress: True shows a progress bar; a function is called with each `Progress`.
         **options: threshold, exclude_self, filters, stores (see ``SearchOptions``); weights,
-            engine, device, batch_size, workers, on_download (see ``EmbedderOptions``).
+            engine, device, batch_size, workers (see ``EmbedderOptions``).
 
     Returns:
         The neighbours in the order of the queries; at most ``k`` per query.
@@ -116,7 +125,7 @@ def search(
         StoreError: A store can't be read, or is needed and not there.
         ValueError: An argument is out of its range.
     """
-    with open_search(index, queries, k, **options) as ready:
+    with reporting(progress), open_search(index, queries, k, **options) as ready:
         return join_results(ready.results(), k)
 
 

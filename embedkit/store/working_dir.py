@@ -22,6 +22,7 @@ from embedkit.store.reader import ShardFile, shard_problems
 from embedkit.store.writer import ShardContent, encode_shard
 from embedkit.utils.atomic_write import commit_bytes, sync_folder
 from embedkit.utils.locks import LOCK, lock_folder
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -143,7 +144,8 @@ class PartialStore:
         """Makes the folder ``output`` of all shards with their manifest."""
         for number in range(num_shards):
             self._unfinished_path(number).unlink(missing_ok=True)
-        entries = [self._entry(number) for number in range(num_shards)]
+        numbers = track(range(num_shards), "hashing", num_shards, unit="shards")
+        entries = [self._entry(number) for number in numbers]
         with closing(ShardFile(self._shard_path(0))) as first:
             manifest = encode_manifest(first.meta, entries)
         commit_bytes(self.folder / MANIFEST, manifest)

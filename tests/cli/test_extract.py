@@ -10,7 +10,6 @@ import time
 import pytest
 
 from embedkit.store import EmbeddingStore
-from embedkit_cli._progress import ProgressDisplay
 from embedkit_cli.extract import _Stopping
 
 
@@ -228,7 +227,7 @@ def test_signal_before_the_first_image_ends_at_once(tmp_path):
 @pytest.fixture
 def stopping(monkeypatch):
     monkeypatch.setattr("embedkit_cli.extract._AGAIN_SECONDS", 0.2)
-    return _Stopping(ProgressDisplay(quiet=True))
+    return _Stopping()
 
 
 def test_an_interrupt_that_is_dropped_comes_again(stopping, capfd):

@@ -20,7 +20,7 @@ from embedkit.dedup.scoring.calibration import Calibration, guessed_calibration
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification import batch as looking
 from embedkit.errors import DecodeError, EmbedkitError, StoreError, StoreMismatchError
-from embedkit.utils.progress import ignore_progress
+from embedkit.utils.progress import reporting
 
 TELLING = 0xFFFFFFFF
 CLUSTERED = st.lists(
@@ -269,7 +269,7 @@ def test_cells_find_most_and_say_how_many(tmp_path: Path, monkeypatch: pytest.Mo
     rows[300:] = rows[:300] + rng.standard_normal((300, 12)).astype(np.float32) * 0.25
     exact = exact_join(UnitRows(rows), 0.8)
     unit = UnitRows(rows)
-    found = cells.ivf_join(unit, 0.8, ignore_progress, max_pairs=10_000, rows_a_cell=30)
+    found = cells.ivf_join(unit, 0.8, max_pairs=10_000, rows_a_cell=30)
     wanted, got = (
         set(zip(side[0].tolist(), side[1].tolist(), strict=True)) for side in (exact, found)
     )
@@ -289,7 +289,7 @@ def test_cells_against_another_store() -> None:
     rows = rng.standard_normal((300, 12)).astype(np.float32)
     other = rows[::2] + rng.standard_normal((150, 12)).astype(np.float32) * 0.1
     found = cells.ivf_join(
-        UnitRows(rows), 0.9, ignore_progress,
+        UnitRows(rows), 0.9,
         against=UnitRows(other), max_pairs=10_000, rows_a_cell=30,
     )  # fmt: skip
     exact = exact_join(UnitRows(rows), 0.9, against=UnitRows(other))
@@ -327,10 +327,9 @@ def test_pixels_decide(
     rows = (1 + 0.3 * rng.standard_normal((10, 32))).astype(np.float32)  # all alike, a little
     path = write_store(tmp_path / "s.h5", rows)
     told = []
-    found = find_pairs(
-        path, threshold=0.0, min_cosine=0.5, verify=load_from(photos),
-        on_progress=lambda *progress: told.append(progress),
-    )  # fmt: skip
+    with reporting(told.append):
+        found = find_pairs(path, threshold=0.0, min_cosine=0.5, verify=load_from(photos))
+    told = [(one.stage, one.done, one.total) for one in told]
     assert len(found) == 45
     readable = (found.first < 9) & (found.second < 9)
     assert (found.verified[~readable] == -1).all()

@@ -16,6 +16,7 @@ from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.gpu_join import gpu_join, resolve_join_device
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.errors import EmbedkitError
+from embedkit.utils.progress import reporting
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
@@ -71,8 +72,9 @@ def test_too_many_pairs_and_progress():
     rows, told = UnitRows(np.ones((300, 8), np.float16)), []
     with pytest.raises(EmbedkitError, match="more than 1,000 pairs"):
         gpu_join(rows, 0.9, "cpu", max_pairs=1000)
-    gpu_join(rows, 0.9, "cpu", on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 1)]
+    with reporting(told.append):
+        gpu_join(rows, 0.9, "cpu")
+    assert [(one.done, one.total) for one in told] == [(0, 1), (1, 1)]
 
 
 def test_which_device():

@@ -57,7 +57,7 @@ def whole(tiny, photos, tmp_path_factory):
 
 def stop_after(count, stop):
     def on_progress(progress):
-        if progress.done >= count:
+        if progress.stage == "embedding" and progress.done >= count:
             stop.set()
 
     return on_progress
@@ -69,9 +69,7 @@ def run_with_stops(photos, output, tiny, every=11, **settings):
     for _ in range(20):
         stop = threading.Event()
         on_progress = stop_after(done + every, stop)
-        result = extract(
-            photos, output, backbone=tiny, stop=stop, on_progress=on_progress, **settings
-        )
+        result = extract(photos, output, backbone=tiny, stop=stop, progress=on_progress, **settings)
         assert result.resumed == done or result.complete
         done = result.found
         if result.complete:

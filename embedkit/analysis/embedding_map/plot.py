@@ -18,6 +18,7 @@ from embedkit.report import GROUP_COLORS, MapPage, write_map
 from embedkit.report.thumbnails import thumbnails
 from embedkit.store import EmbeddingStore
 from embedkit.utils.atomic_write import commit_bytes
+from embedkit.utils.progress import reporting
 from embedkit.utils.vectors import refuse_not_finite, unit_rows
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.analysis.embedding_map.projection import LayoutMethod
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["MapSummary", "plot"]
 
@@ -66,6 +68,7 @@ def plot(
     seed: int = 0,
     images: Sequence[str | os.PathLike[str]] = (),
     overwrite: bool = False,
+    progress: bool | ProgressCallback = False,
 ) -> MapSummary:
     """Draws a store as a map: an HTML page to move about in, or a PNG.
 
@@ -81,6 +84,7 @@ def plot(
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
         overwrite: Replace a file that exists.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: ``output`` exists or can't be written, the store can't be read, or has not what
@@ -90,7 +94,7 @@ def plot(
     """
     path = Path(output)
     _check(path, sample, pictures, overwrite=overwrite)
-    with EmbeddingStore.open(store) as opened:
+    with reporting(progress), EmbeddingStore.open(store) as opened:
         rng = np.random.default_rng(seed)
         count = min(sample, len(opened))
         rows = np.sort(rng.permutation(len(opened))[:count])

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.processes import run_processes
 from embedkit.extraction.multi_gpu.task import WorkerTask, plain_options
-from embedkit.extraction.runner import ExtractResult, Progress
+from embedkit.extraction.runner import EMBEDDING, ExtractResult
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from embedkit.backbones.load_options import LoadOptions
     from embedkit.engines import EngineChoice
@@ -46,9 +46,7 @@ class MultiGpuRunner:
     workers: int | None
     processes: bool | None = None
 
-    def go(
-        self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
-    ) -> ExtractResult:
+    def go(self, stop: threading.Event | None) -> ExtractResult:
         """Embeds until the plan is done or ``stop`` is set; see ``Run.go``.
 
         Raises:
@@ -57,16 +55,20 @@ class MultiGpuRunner:
         every = range(self.run.plan.num_shards)
         before = self._checkpoints(every)
         tasks = self._tasks([number for number in every if not before.is_finished(number)])
-        progress_sum = _ProgressSum(before, [self._checkpoints(task.shards) for task in tasks])
-        began = time.monotonic()
+        begun = [self._checkpoints(task.shards) for task in tasks]
+        latest = {place: (one.images_done, one.counts.failed) for place, one in enumerate(begun)}
+        stage = Stage(
+            EMBEDDING, before.total, unit="images",
+            done=before.images_done, failed=before.counts.failed,
+        )  # fmt: skip
 
         def tell(place: int, progress: dict[str, Any]) -> None:
-            progress_sum.latest[place] = (progress["done"], progress["failed"])
-            if on_progress is not None:
-                on_progress(progress_sum.progress(time.monotonic() - began))
+            done, failed = latest[place]
+            latest[place] = now = progress["done"], progress["failed"]
+            stage.add(now[0] - done, failed=now[1] - failed)
 
         run_processes(tasks, stop, tell)
-        seconds, after = time.monotonic() - began, self._checkpoints(every)
+        seconds, after = stage.progress.seconds, self._checkpoints(every)
         return ExtractResult.of(
             self.run.partial.output,
             after.counts,
@@ -96,26 +98,6 @@ class MultiGpuRunner:
             )
             for place, device in enumerate(devices)
         ]
-
-
-class _ProgressSum:
-    """Adds up how far all processes are."""
-
-    def __init__(self, before: Checkpoints, tasks: Sequence[Checkpoints]) -> None:
-        self._done, self._total = before.images_done, before.total
-        self._failed = before.counts.failed
-        self._begun = [(task.images_done, task.counts.failed) for task in tasks]
-        self.latest = dict(enumerate(self._begun))
-
-    def progress(self, seconds: float) -> Progress:
-        """That of the whole run."""
-        new = failed = 0
-        for place, (done, failures) in enumerate(self._begun):
-            new += self.latest[place][0] - done
-            failed += self.latest[place][1] - failures
-        return Progress(
-            self._done + new, self._total, self._failed + failed, seconds, new / max(seconds, 1e-9)
-        )
 
 
 def _cores(place: int, count: int) -> tuple[int, ...]:

@@ -62,8 +62,8 @@ class WorkerTask:
 
 
 def plain_options(loading: LoadOptions) -> dict[str, Any]:
-    """The options in values that JSON can hold, without what only this process can do."""
-    options: dict[str, Any] = {key: value for key, value in loading.items() if key != "on_download"}
+    """The options in values that JSON can hold."""
+    options: dict[str, Any] = dict(loading)
     if "weights" in options:
         options["weights"] = str(options["weights"])
     if isinstance(options.get("preprocessing"), Preprocessing):

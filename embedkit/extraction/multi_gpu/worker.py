@@ -22,12 +22,11 @@ from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import Runner
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import FileIO
-
-    from embedkit.extraction.runner import Progress
 
 __all__ = ["work"]
 
@@ -68,12 +67,10 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
         if differences:
             raise StoreMismatchError(str(partial.folder), differences)
 
-        def on_progress(progress: Progress) -> None:
-            tell({"progress": asdict(progress)})
-
         run = FrozenRun(partial, plan, meta, backbone.head)
         runner = Runner(run, load, engine, task.workers, task.shards, decoders)
-        runner.go(stop, on_progress)
+        with reporting(lambda progress: tell({"progress": asdict(progress)})):
+            runner.go(stop)
 
 
 def _main() -> None:
