@@ -17,7 +17,6 @@ from ._output import ExitCode, count_of, plain, print_json, print_message
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
 
 if TYPE_CHECKING:
-    from embedkit.backbones.load_options import LoadOptions
     from embedkit.decode.policy import DecodePolicy
     from embedkit.extraction.runner import ExtractResult
     from embedkit.utils.progress import Progress
@@ -269,7 +268,7 @@ def command(
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 
-    loading: LoadOptions = {
+    settings: dict[str, Any] = {
         "weights": weights,
         "seed": seed,
         "pooling": pooling.value,
@@ -278,8 +277,6 @@ def command(
         "flip": flip,
         "input_size": input_size,
         "preprocessing": _changed(resize, interpolation, crop_mode),
-    }
-    settings: dict[str, Any] = {
         "backbone": backbone,
         "engine": engine.value,
         "device": device,
@@ -294,14 +291,13 @@ def command(
         "label_column": label_column,
     }
     if dry_run:
-        _show_preview(asdict(preview(source, output, loading=loading, **settings)), json=json)
+        _show_preview(asdict(preview(source, output, **settings)), json=json)
         return
     with _Stopping() as stopping:
         result = extract(
             source,
             output,
             **settings,
-            **loading,
             workers=workers,
             processes=processes,
             sharded=sharded,

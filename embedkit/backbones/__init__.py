@@ -13,7 +13,7 @@ from embedkit.backbones.spec import BackboneSpec
 from embedkit.types import Head
 
 if TYPE_CHECKING:
-    from embedkit.backbones.backbone import Backbone, load_backbone
+    from embedkit.backbones.backbone import Backbone, load_backbone, load_configured
 
 # The hub's client reads this when it is imported, by timm or by the download.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -25,10 +25,11 @@ __all__ = [
     "Head",
     "find_spec",
     "load_backbone",
+    "load_configured",
     "weights_on_disk",
 ]
 
-_LOADING = ("Backbone", "load_backbone")
+_LOADING = ("Backbone", "load_backbone", "load_configured")
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones.config import BackboneConfig
+from embedkit.backbones.config import BackboneConfig, LoadConfig
 from embedkit.backbones.metadata_cache import Memory
 from embedkit.backbones.registry import BACKBONES, cache_folder, find_spec
 from embedkit.backbones.weight_files import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from embedkit.types import Head
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["Backbone", "load_backbone", "load_configured"]
 
 _TIMM = "timm:"
 _SMALLEST_INPUT = 32  # pixels; the networks halve the side five times
@@ -200,41 +200,49 @@ def load_backbone(
         MissingExtraError: The weights are in a Python package that isn't installed.
         ValueError: A setting is unknown, or the network can't do it.
     """
+    config = LoadConfig(
+        weights, seed, pooling, gem_p, tuple(layers), flip, input_size, preprocessing
+    )
     with reporting(progress):
-        memory = Memory(cache_folder(cache) / "backbones")
-        spec = _any_spec(name, memory)
-        is_random = weights == "random" or (spec.source == "none" and weights == "auto")
-        recipe = BackboneConfig(
-            spec=spec,
-            preprocessing=_with_input_size(
-                _changed(spec.preprocessing(), preprocessing), input_size
-            ),
-            pooling=pooling,
-            gem_p=gem_p,
-            layers=tuple(layers),
-            flip=flip,
-            seed=seed if is_random else None,
-        )
-        here = None if is_random else find_weights(spec, weights, cache=cache)
-        obtain = partial(obtain_weights, spec, weights, cache=cache)
-        network, found = _load(memory, recipe, here, None if is_random else obtain)
-        return Backbone(
-            spec=spec,
-            head=found.head,
-            head_name=found.head_name,
-            head_applies=found.head is not None and pooling == "avg" and not layers,
-            preprocessing=recipe.preprocessing,
-            feature_dim=found.feature_dim,
-            pooling=pooling,
-            gem_p=gem_p if pooling == "gem" else None,
-            layers=recipe.layers,
-            flip=flip,
-            fingerprint=found.fingerprint,
-            weights=network.file.provenance if network.file else f"random:{seed}",
-            licence=_RANDOM_LICENCE if is_random else spec.licence,
-            warning=None if is_random else spec.warning,
-            _network=network,
-        )
+        return load_configured(name, config, cache)
+
+
+def load_configured(name: str, config: LoadConfig, cache: Path | None = None) -> Backbone:
+    """``load_backbone`` with its settings in one object."""
+    memory = Memory(cache_folder(cache) / "backbones")
+    spec = _any_spec(name, memory)
+    weights = config.weights
+    is_random = weights == "random" or (spec.source == "none" and weights == "auto")
+    changed = _changed(spec.preprocessing(), config.preprocessing)
+    recipe = BackboneConfig(
+        spec=spec,
+        preprocessing=_with_input_size(changed, config.input_size),
+        pooling=config.pooling,
+        gem_p=config.gem_p,
+        layers=config.layers,
+        flip=config.flip,
+        seed=config.seed if is_random else None,
+    )
+    here = None if is_random else find_weights(spec, weights, cache=cache)
+    obtain = partial(obtain_weights, spec, weights, cache=cache)
+    network, found = _load(memory, recipe, here, None if is_random else obtain)
+    return Backbone(
+        spec=spec,
+        head=found.head,
+        head_name=found.head_name,
+        head_applies=found.head is not None and config.pooling == "avg" and not config.layers,
+        preprocessing=recipe.preprocessing,
+        feature_dim=found.feature_dim,
+        pooling=config.pooling,
+        gem_p=config.gem_p if config.pooling == "gem" else None,
+        layers=config.layers,
+        flip=config.flip,
+        fingerprint=found.fingerprint,
+        weights=network.file.provenance if network.file else f"random:{config.seed}",
+        licence=_RANDOM_LICENCE if is_random else spec.licence,
+        warning=None if is_random else spec.warning,
+        _network=network,
+    )
 
 
 def _load(

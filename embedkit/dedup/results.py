@@ -11,6 +11,7 @@ import numpy as np
 from embedkit.dedup.groups.grouping import group_pairs, nodes_of
 from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
@@ -138,7 +139,8 @@ def collect(
         StoreError: A store can't be read.
         ValueError: The pairs aren't those stores', or there is no such linkage.
     """
-    groups = group_pairs(pairs, linkage)
+    with Stage("grouping"):
+        groups = group_pairs(pairs, linkage)
     with EmbeddingStore.open(store) as opened:
         name = _name(opened)
         mine = groups.node[groups.node < len(opened)]

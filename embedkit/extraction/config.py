@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from embedkit._version import __version__
-from embedkit.backbones import load_backbone
+from embedkit.backbones import load_configured
+from embedkit.backbones.config import LoadConfig
 from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import StoreError
@@ -18,40 +19,110 @@ from embedkit.store.format import StoreMeta
 from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from embedkit.backbones import Backbone
-    from embedkit.backbones.load_options import LoadOptions
     from embedkit.decode.image_loader import Decoder
     from embedkit.decode.resize import Scaler
+    from embedkit.engines import EngineName, Precision
     from embedkit.sources import Source
     from embedkit.types import ImageRecord
 
-__all__ = ["Job", "JobOptions", "loader_of", "prepare"]
+__all__ = ["ExtractConfig", "Job", "RunConfig", "loader_of", "prepare"]
 
 _log = logging.getLogger("embedkit")
 
 
-class JobOptions(TypedDict, total=False):
-    """Options that affect the rows of a store, besides the backbone's own.
+@dataclass(frozen=True, slots=True)
+class ExtractConfig:
+    """The settings of an extraction, as the keywords of ``extract``, which describes them.
 
     Attributes:
+        backbone: A name, or a loaded backbone.
+        loading: How a backbone given by its name is loaded.
+        engine: The inference engine.
+        device: One device or several.
+        precision: Arithmetic of the network.
+        batch_size: Images per batch; None chooses by device.
         dtype: Data type of the stored embeddings.
         normalize: Whether the stored rows get unit L2 norm.
         decoder: ``fast`` or ``exact``.
-        policy: Decoding limits and background; None is the default policy.
+        policy: Decoding limits and background.
         labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
         image_column: For Parquet: the column of images; None finds it.
         label_column: For Parquet or a labels file: the column of labels; None finds it.
+
+    Raises:
+        ValueError: A setting is unknown.
     """
 
-    dtype: Literal["float16", "float32"]
-    normalize: bool
-    decoder: Decoder
-    policy: DecodePolicy | None
-    labels: str
-    image_column: str | None
-    label_column: str | None
+    backbone: str | Backbone = "resnet50_swsl"
+    loading: LoadConfig = field(default_factory=LoadConfig)
+    engine: EngineName = "auto"
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int | None = None
+    dtype: Literal["float16", "float32"] = "float16"
+    normalize: bool = False
+    decoder: Decoder = "fast"
+    policy: DecodePolicy = field(default_factory=DecodePolicy)
+    labels: str = "auto"
+    image_column: str | None = None
+    label_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.decoder not in {"fast", "exact"}:
+            raise ValueError(f"decoder must be fast or exact, not {self.decoder!r}")
+        if self.dtype not in {"float16", "float32"}:
+            raise ValueError(f"dtype must be float16 or float32, not {self.dtype!r}")
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:
+        """The settings of ``extract``'s keywords, those of ``load_backbone`` among them.
+
+        Raises:
+            TypeError: There is no such keyword.
+        """
+        names = {one.name for one in fields(LoadConfig)}
+        loading = {name: value for name, value in keywords.items() if name in names}
+        own = {name: value for name, value in keywords.items() if name not in names}
+        if own.get("policy", ...) is None:
+            del own["policy"]
+        loading["layers"] = tuple(loading.get("layers", ()))
+        return cls(loading=LoadConfig(**loading), **own)
+
+    @property
+    def listed_by(self) -> dict[str, str | None]:
+        """The settings by which the source is listed."""
+        return {name: getattr(self, name) for name in ("labels", "image_column", "label_column")}
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The settings of a run that don't change an embedding; see ``extract``.
+
+    Attributes:
+        workers: Threads; None goes by the cores.
+        processes: Whether processes decode; None where that pays.
+        sharded: Whether a folder of shards is written.
+        shard_rows: Images per shard; None chooses.
+        overwrite: Whether an existing store is replaced.
+
+    Raises:
+        ValueError: A number is less than 1.
+    """
+
+    workers: int | None = None
+    processes: bool | None = None
+    sharded: bool = False
+    shard_rows: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "shard_rows"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, not {number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +134,14 @@ class Job:
         listing: The source.
         backbone: The backbone.
         meta: Metadata of the store; engine and plan are filled in later.
-        listed_by: The settings by which the source is listed: labels and columns.
+        config: All settings.
     """
 
     output: Path
     listing: Source
     backbone: Backbone
     meta: StoreMeta
-    listed_by: Mapping[str, str | None]
+    config: ExtractConfig
 
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""
@@ -95,35 +166,25 @@ def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader
 def prepare(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
-    backbone: str | Backbone,
-    options: JobOptions,
-    loading: LoadOptions,
+    config: ExtractConfig,
 ) -> Job:
     """Opens the source, loads the backbone and logs its licence.
 
     Raises:
         SourceError: The source can't be opened.
         BackboneError: The backbone or its weights aren't available.
-        ValueError: An option is out of its range.
+        ValueError: A setting is out of its range.
     """
-    dtype, decoder = options.get("dtype", "float16"), options.get("decoder", "fast")
-    if decoder not in {"fast", "exact"}:
-        raise ValueError(f"decoder must be fast or exact, not {decoder!r}")
-    if dtype not in {"float16", "float32"}:
-        raise ValueError(f"dtype must be float16 or float32, not {dtype!r}")
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     _refuse_own_source(Path(output), sources)
-    labels = options.get("labels", "auto")
-    image_column, label_column = options.get("image_column"), options.get("label_column")
     listing = open_source(
-        sources, labels=labels, image_column=image_column, label_column=label_column
+        sources,
+        labels=config.labels,
+        image_column=config.image_column,
+        label_column=config.label_column,
     )
-    loaded = _load(backbone, loading)
-    policy = options.get("policy") or DecodePolicy()
-    decode = {"decoder": decoder, **policy.to_config()}
-    meta = _describe(loaded, decode, dtype, options.get("normalize", False), sources)
-    listed_by = {"labels": labels, "image_column": image_column, "label_column": label_column}
-    return Job(Path(output), listing, loaded, meta, listed_by)
+    loaded = _load(config)
+    return Job(Path(output), listing, loaded, _describe(loaded, config, sources), config)
 
 
 def _refuse_own_source(output: Path, sources: Sequence[str | os.PathLike[str]]) -> None:
@@ -133,12 +194,13 @@ def _refuse_own_source(output: Path, sources: Sequence[str | os.PathLike[str]]) 
             raise StoreError(f"{output}: is one of the sources; choose another output")
 
 
-def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
+def _load(config: ExtractConfig) -> Backbone:
     """Loads a backbone by its name; logs its licence and warning."""
+    backbone = config.backbone
     if isinstance(backbone, str):
-        backbone = load_backbone(backbone, **options)
-    elif options:
-        raise ValueError(f"{', '.join(options)}: only for a backbone that is given by its name")
+        backbone = load_configured(backbone, config.loading)
+    elif changed := config.loading.changed:
+        raise ValueError(f"{', '.join(changed)}: only for a backbone that is given by its name")
     level = logging.WARNING if "-NC" in backbone.licence else logging.INFO
     _log.log(level, "weights of %s: licence %s", backbone.spec.name, backbone.licence)
     if backbone.warning:
@@ -147,11 +209,7 @@ def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
 
 
 def _describe(
-    backbone: Backbone,
-    decode: Mapping[str, Any],
-    dtype: str,
-    normalize: bool,
-    sources: Sequence[str | os.PathLike[str]],
+    backbone: Backbone, settings: ExtractConfig, sources: Sequence[str | os.PathLike[str]]
 ) -> StoreMeta:
     """Metadata of the store; the engine and the plan's hash are added when the run begins."""
     config = backbone.to_config()
@@ -163,14 +221,14 @@ def _describe(
         preprocessing=config["preprocessing"],
         pooling={key: config[key] for key in ("pooling", "gem_p", "layers", "flip")},
         feature_dim=backbone.feature_dim,
-        dtype=dtype,
-        normalized=normalize,
-        decode=decode,
+        dtype=settings.dtype,
+        normalized=settings.normalize,
+        decode={"decoder": settings.decoder, **settings.policy.to_config()},
         engine={},
         source=[_source_name(source) for source in sources],
         plan_hash="",
         embedkit_version=__version__,
-        head_applies=backbone.head_applies and not normalize,
+        head_applies=backbone.head_applies and not settings.normalize,
     )
 
 

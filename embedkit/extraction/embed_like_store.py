@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones import load_backbone
+from embedkit.backbones import load_configured
+from embedkit.backbones.config import LoadConfig
 from embedkit.decode.preprocessing import Preprocessing
 from embedkit.errors import StoreFormatError, StoreMismatchError
 from embedkit.extraction.extract import extract
@@ -37,19 +39,14 @@ def backbone_of(meta: StoreMeta, weights: str | os.PathLike[str] = "auto") -> Ba
     kind, _, seed = meta.weights.partition(":")
     try:
         preprocessing = Preprocessing.from_config(meta.preprocessing)
-        settings = _pooling_settings(meta)
+        config = LoadConfig(weights=weights, preprocessing=preprocessing, **_pooling_settings(meta))
     except (TypeError, ValueError, KeyError) as exc:
         raise StoreFormatError(
             f"the images were embedded with settings that this embedkit doesn't know ({exc})"
         ) from exc
     if weights == "auto" and kind == "random":
-        weights, settings["seed"] = "random", int(seed)
-    backbone = load_backbone(
-        meta.backbone,
-        weights=weights,
-        preprocessing=preprocessing,
-        **settings,
-    )
+        config = replace(config, weights="random", seed=int(seed))
+    backbone = load_configured(meta.backbone, config)
     if backbone.fingerprint != meta.weights_fingerprint:
         differences = {
             "weights": (meta.weights, backbone.weights),
@@ -62,7 +59,7 @@ def backbone_of(meta: StoreMeta, weights: str | os.PathLike[str] = "auto") -> Ba
 
 
 def _pooling_settings(meta: StoreMeta) -> dict[str, Any]:
-    """The keyword arguments of ``load_backbone`` that say how features are pooled.
+    """The fields of `LoadConfig` that say how features are pooled.
 
     Raises:
         KeyError: A setting is missing, or isn't known.
@@ -71,6 +68,7 @@ def _pooling_settings(meta: StoreMeta) -> dict[str, Any]:
     settings = {name: pooling.pop(name) for name in ("pooling", "gem_p", "layers", "flip")}
     if pooling:
         raise KeyError(*pooling)
+    settings["layers"] = tuple(settings["layers"])
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 
 from embedkit.decode.resize import Scaler
 from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.checkpoints import FrozenRun
-from embedkit.extraction.config import Job, JobOptions, loader_of, prepare
+from embedkit.extraction.config import ExtractConfig, RunConfig, loader_of, prepare
 from embedkit.extraction.decode_workers import open_decode_workers
 from embedkit.extraction.multi_gpu import MultiGpuRunner
 from embedkit.extraction.precision import engine_differences, open_precise
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedkit.backbones import Backbone
-    from embedkit.backbones.load_options import LoadOptions
+    from embedkit.backbones.pooling import Pooling
     from embedkit.decode.image_loader import Decoder
     from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.preprocessing import Preprocessing
     from embedkit.engines import EngineChoice, EngineName, Precision
+    from embedkit.extraction.config import Job
     from embedkit.store.format import StoreMeta
     from embedkit.utils.progress import Progress
 
@@ -63,12 +65,19 @@ def extract(
     labels: str = "auto",
     image_column: str | None = None,
     label_column: str | None = None,
+    weights: str | os.PathLike[str] = "auto",
+    seed: int = 0,
+    pooling: Pooling = "avg",
+    gem_p: float = 3.0,
+    layers: Sequence[str] = (),
+    flip: bool = False,
+    input_size: int | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     sharded: bool = False,
     shard_rows: int | None = None,
     overwrite: bool = False,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
-    **loading: Unpack[LoadOptions],
 ) -> ExtractResult:
     """Embeds every image of a source and stores the pooled features.
 
@@ -102,14 +111,20 @@ def extract(
         labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
         image_column: For Parquet: the column of images; None finds it.
         label_column: For Parquet or a labels file: the column of labels; None finds it.
+        weights: For a backbone given by its name, as the next seven: as ``load_backbone``'s.
+        seed: As ``load_backbone``'s.
+        pooling: As ``load_backbone``'s.
+        gem_p: As ``load_backbone``'s.
+        layers: As ``load_backbone``'s.
+        flip: As ``load_backbone``'s.
+        input_size: As ``load_backbone``'s.
+        preprocessing: As ``load_backbone``'s.
         sharded: Write a folder of shards instead of one file.
         shard_rows: Images per shard; None is 16384, or the value of an interrupted run.
         overwrite: Replace an existing store, and discard an interrupted run.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.
-        **loading: How a backbone given by its name is loaded: weights, seed, pooling, gem_p,
-            layers, flip, input_size, preprocessing (see ``LoadOptions``).
 
     Returns:
         Counts and rate; ``complete`` is False if ``stop`` was set before the end.
@@ -123,47 +138,47 @@ def extract(
         StoreError: The output can't be written, or exists with another source.
         ValueError: An argument is out of its range.
     """
+    run = RunConfig(workers, processes, sharded, shard_rows, overwrite)
+    config = ExtractConfig.of(
+        backbone=backbone, engine=engine, device=device, precision=precision,
+        batch_size=batch_size, dtype=dtype, normalize=normalize, decoder=decoder, policy=policy,
+        labels=labels, image_column=image_column, label_column=label_column,
+        weights=weights, seed=seed, pooling=pooling, gem_p=gem_p, layers=layers, flip=flip,
+        input_size=input_size, preprocessing=preprocessing,
+    )  # fmt: skip
     with reporting(progress):
-        _check_positive(workers=workers, shard_rows=shard_rows)
-        options: JobOptions = {
-            "dtype": dtype,
-            "normalize": normalize,
-            "decoder": decoder,
-            "policy": policy,
-            "labels": labels,
-            "image_column": image_column,
-            "label_column": label_column,
-        }
-        choice = choose_engine(engine, device, precision, batch_size)
-        if not isinstance(backbone, str):
-            choice = _one_device(choice, device)
-        job = prepare(source, output, backbone, options, loading)
-        output = job.output
-        with PartialStore.locked(output) as partial:
-            if overwrite:
-                _check_replaceable(output)
-                partial.clear()
-            frozen = partial.frozen_meta()
-            if output.exists() and not overwrite:
-                result, plan_hash = _finished_before(job, sharded=sharded)
-                if frozen is not None and frozen[0].plan_hash == plan_hash:
-                    partial.discard()  # killed between the store's last step and its tidying up
-                return result
-            plan, frozen = _plan(partial, frozen, job, shard_rows)
-            if frozen is not None:
-                choice = _as_begun(choice, frozen[0].engine, batch_size, precision)
-            how = _HowToRun(loading, workers, processes, stop)
-            meta = None if frozen is None else frozen[0]
-            result = _embed(partial, job, plan, meta, choice, how)
-            if result.complete:
-                partial.finish(plan.num_shards, sharded=sharded)
+        return _extract(source, output, config, run, stop)
+
+
+def _extract(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    config: ExtractConfig,
+    run: RunConfig,
+    stop: threading.Event | None,
+) -> ExtractResult:
+    choice = choose_engine(config.engine, config.device, config.precision, config.batch_size)
+    if not isinstance(config.backbone, str):
+        choice = _one_device(choice, config.device)
+    job = prepare(source, output, config)
+    with PartialStore.locked(job.output) as partial:
+        if run.overwrite:
+            _check_replaceable(job.output)
+            partial.clear()
+        frozen = partial.frozen_meta()
+        if job.output.exists() and not run.overwrite:
+            result, plan_hash = _finished_before(job, sharded=run.sharded)
+            if frozen is not None and frozen[0].plan_hash == plan_hash:
+                partial.discard()  # killed between the store's last step and its tidying up
             return result
-
-
-def _check_positive(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, not {number}")
+        plan, frozen = _plan(partial, frozen, job, run.shard_rows)
+        if frozen is not None:
+            choice = _as_begun(choice, frozen[0].engine, config)
+        meta = None if frozen is None else frozen[0]
+        result = _Extraction(partial, job, plan, choice, run).embed(meta, stop)
+        if result.complete:
+            partial.finish(plan.num_shards, sharded=run.sharded)
+        return result
 
 
 def _one_device(choice: EngineChoice, device: str) -> EngineChoice:
@@ -174,61 +189,60 @@ def _one_device(choice: EngineChoice, device: str) -> EngineChoice:
 
 
 def _as_begun(
-    choice: EngineChoice, engine: Mapping[str, Any], batch_size: int | None, precision: Precision
+    choice: EngineChoice, engine: Mapping[str, Any], config: ExtractConfig
 ) -> EngineChoice:
     """The choice; batch size and precision default to those of the resumed run."""
     return replace(
         choice,
-        batch_size=engine["batch_size"] if batch_size is None else choice.batch_size,
-        precision=engine["precision"] if precision == "auto" else choice.precision,
+        batch_size=engine["batch_size"] if config.batch_size is None else choice.batch_size,
+        precision=engine["precision"] if config.precision == "auto" else choice.precision,
     )
 
 
-def _embed(
-    partial: PartialStore,
-    job: Job,
-    plan: Plan,
-    frozen: StoreMeta | None,
-    choice: EngineChoice,
-    how: _HowToRun,
-) -> ExtractResult:
-    """Embeds the remaining images of a new or resumed run (``frozen`` if resumed)."""
-    backbone, one_device = job.backbone, len(choice.devices) == 1
-    with ExitStack() as stack:
-        load = loader_of(job.meta, backbone, stack.enter_context(Scaler(plan.count)))
-        decoders = None
-        if one_device:  # they start while the engine is opened
-            decoders = open_decode_workers(
-                load, choice, plan.count, workers=how.workers, processes=how.processes
-            )
-            stack.enter_context(decoders or nullcontext())
-        kept = None if frozen is None else frozen.engine
-        engine, described = open_precise(backbone, choice, plan, load, kept)
-        stack.enter_context(engine)
-        meta = frozen
-        if meta is None:
-            meta = replace(job.meta, engine=described, plan_hash=plan.digest)
-            partial.freeze_meta(meta, job.listed_by)
-        elif differences := engine_differences(meta.engine, described):
-            raise StoreMismatchError(str(partial.folder), differences)
-        run = FrozenRun(partial, plan, meta, backbone.head)
-        if one_device:
-            runner = Runner(run, load, engine, how.workers, decoders=decoders)
-            return runner.go(how.stop)
-    choice = replace(choice, precision=meta.engine["precision"])
-    return MultiGpuRunner(
-        run, backbone.spec.name, how.loading, choice, how.workers, how.processes
-    ).go(how.stop)
-
-
 @dataclass(frozen=True, slots=True)
-class _HowToRun:
-    """Options of a run that don't affect its result; see ``extract``."""
+class _Extraction:
+    """A planned extraction."""
 
-    loading: LoadOptions
-    workers: int | None
-    processes: bool | None
-    stop: threading.Event | None
+    partial: PartialStore
+    job: Job
+    plan: Plan
+    choice: EngineChoice
+    settings: RunConfig
+
+    def embed(self, frozen: StoreMeta | None, stop: threading.Event | None) -> ExtractResult:
+        """Embeds the remaining images of a new or resumed run (``frozen`` if resumed)."""
+        job, choice, settings = self.job, self.choice, self.settings
+        backbone, one_device = job.backbone, len(choice.devices) == 1
+        with ExitStack() as stack:
+            load = loader_of(job.meta, backbone, stack.enter_context(Scaler(self.plan.count)))
+            decoders = None
+            if one_device:  # they start while the engine is opened
+                decoders = open_decode_workers(
+                    load, choice, self.plan.count,
+                    workers=settings.workers, processes=settings.processes,
+                )  # fmt: skip
+                stack.enter_context(decoders or nullcontext())
+            kept = None if frozen is None else frozen.engine
+            engine, described = open_precise(backbone, choice, self.plan, load, kept)
+            stack.enter_context(engine)
+            meta = self._freeze(frozen, described)
+            run = FrozenRun(self.partial, self.plan, meta, backbone.head)
+            if one_device:
+                return Runner(run, load, engine, settings.workers, decoders=decoders).go(stop)
+        choice = replace(choice, precision=meta.engine["precision"])
+        loading = job.config.loading
+        return MultiGpuRunner(run, backbone.spec.name, loading, choice, settings).go(stop)
+
+    def _freeze(self, frozen: StoreMeta | None, described: Mapping[str, Any]) -> StoreMeta:
+        """The run's metadata, saved, or compared with what was saved."""
+        if frozen is None:
+            job = self.job
+            meta = replace(job.meta, engine=described, plan_hash=self.plan.digest)
+            self.partial.freeze_meta(meta, job.config.listed_by)
+            return meta
+        if differences := engine_differences(frozen.engine, described):
+            raise StoreMismatchError(str(self.partial.folder), differences)
+        return frozen
 
 
 def _plan(
@@ -247,7 +261,7 @@ def _plan(
     differences = before.differences(job.meta, ignore=_DERIVED)
     differences |= {
         key: (listed_by.get(key), value)
-        for key, value in job.listed_by.items()
+        for key, value in job.config.listed_by.items()
         if listed_by.get(key) != value
     }
     if shard_rows not in {None, plan.shard_rows}:

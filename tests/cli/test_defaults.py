@@ -11,7 +11,6 @@ import typer.main
 
 import embedkit
 from embedkit.dedup.find_pairs import find_pairs
-from embedkit.extraction import config
 from embedkit.probe import run
 from embedkit.retrieval import query_embedder
 from embedkit_cli import main
@@ -23,7 +22,7 @@ OPTIONS = re.compile(r"""options\.get\("(\w+)", ([^()]+|\(\))\)""")
 
 # Command to what it calls: functions, classes of settings, and modules that read keyword options.
 BEHIND = {
-    "extract": (embedkit.extract, embedkit.load_backbone, embedkit.DecodePolicy, config),
+    "extract": (embedkit.extract, embedkit.DecodePolicy),
     "merge": (embedkit.merge,),
     "export": (embedkit.export,),
     "index build": (embedkit.Index.build, embedkit.IndexSpec),

@@ -13,11 +13,12 @@ import pytest
 from images import write_photos
 
 from embedkit.backbones import load_backbone
+from embedkit.backbones.config import LoadConfig
 from embedkit.decode.preprocessing import Preprocessing
 from embedkit.engines import choose_engine
 from embedkit.errors import WorkerError
 from embedkit.extraction.extract import extract
-from embedkit.extraction.multi_gpu.task import WorkerTask, plain_options
+from embedkit.extraction.multi_gpu.task import WorkerTask
 
 COUNT = 60
 SETTINGS = {"backbone": "tiny", "engine": "torch", "batch_size": 4, "shard_rows": 8}
@@ -158,16 +159,14 @@ def test_a_loaded_backbone_is_for_one_device(photos, tmp_path):
 
 
 def test_a_task_survives_json():
-    loading = {
-        "weights": Path("weights.pth"),
-        "layers": ("layer3",),
-        "preprocessing": Preprocessing(resize=100),
-    }
+    loading = LoadConfig(
+        weights=Path("weights.pth"), layers=("layer3",), preprocessing=Preprocessing(resize=100)
+    )
     task = WorkerTask(
         output=Path("/caf\udce9/a.h5"),  # a name that isn't UTF-8
         shards=(1, 3),
         backbone="tiny",
-        loading=plain_options(loading),
+        loading=loading,
         choice=choose_engine("torch", "cuda:1", "fp32"),
         cores=(0, 2),
         workers=None,
@@ -177,7 +176,8 @@ def test_a_task_survives_json():
     assert again.output == task.output
     assert again.shards == task.shards
     assert again.cores == task.cores
-    assert again.loading["preprocessing"] == Preprocessing(resize=100).to_config()
+    assert again.loading.preprocessing == Preprocessing(resize=100).to_config()
+    assert (again.loading.weights, again.loading.layers) == ("weights.pth", ("layer3",))
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")

@@ -15,7 +15,7 @@ from embedkit.dedup.output.tables import read_groups, read_pairs, write_groups, 
 from embedkit.dedup.results import Duplicates
 from embedkit.errors import DedupError
 from embedkit.utils.atomic_write import atomic_file, commit_bytes, sync_folder
-from embedkit.utils.progress import reporting
+from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
     import os
@@ -68,7 +68,8 @@ def write_duplicates(
         ):
             whole = Path(name, "new")  # not the folder itself, which only its owner may enter
             whole.mkdir()
-            _write_files(found, whole)
+            with Stage("writing"):
+                _write_files(found, whole)
             if report:
                 write_page(found, whole / REPORT, Path(root), images)
             if output.exists():

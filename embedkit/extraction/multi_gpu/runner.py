@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.processes import run_processes
-from embedkit.extraction.multi_gpu.task import WorkerTask, plain_options
+from embedkit.extraction.multi_gpu.task import WorkerTask
 from embedkit.extraction.runner import EMBEDDING, ExtractResult
 from embedkit.utils.progress import Stage
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
-    from embedkit.backbones.load_options import LoadOptions
+    from embedkit.backbones.config import LoadConfig
     from embedkit.engines import EngineChoice
     from embedkit.extraction.checkpoints import FrozenRun
+    from embedkit.extraction.config import RunConfig
 
 __all__ = ["MultiGpuRunner"]
 
@@ -35,16 +36,14 @@ class MultiGpuRunner:
         backbone: The backbone's name, by which each process loads it.
         loading: How it is loaded.
         choice: The engine and the devices; the precision is decided.
-        workers: Threads of all processes together; None is one per core.
-        processes: Whether each decodes in processes; None where that pays.
+        settings: Threads of all processes together, and whether each decodes in processes.
     """
 
     run: FrozenRun
     backbone: str
-    loading: LoadOptions
+    loading: LoadConfig
     choice: EngineChoice
-    workers: int | None
-    processes: bool | None = None
+    settings: RunConfig
 
     def go(self, stop: threading.Event | None) -> ExtractResult:
         """Embeds until the plan is done or ``stop`` is set; see ``Run.go``.
@@ -84,17 +83,17 @@ class MultiGpuRunner:
     def _tasks(self, missing: Sequence[int]) -> list[WorkerTask]:
         """One for each device, as long as there are shards; the cores are dealt out too."""
         devices = self.choice.devices[: len(missing)]
-        count = len(devices)
+        count, workers = len(devices), self.settings.workers
         return [
             WorkerTask(
                 self.run.partial.output.absolute(),
                 tuple(missing[place::count]),
                 self.backbone,
-                plain_options(self.loading),
+                self.loading,
                 replace(self.choice, devices=(device,)),
                 _cores(place, count),
-                None if self.workers is None else max(1, self.workers // count),
-                self.processes,
+                None if workers is None else max(1, workers // count),
+                self.settings.processes,
             )
             for place, device in enumerate(devices)
         ]

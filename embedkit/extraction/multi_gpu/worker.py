@@ -11,7 +11,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones import load_backbone
+from embedkit.backbones import load_configured
 from embedkit.decode.resize import Scaler
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
 from embedkit.extraction.checkpoints import FrozenRun
@@ -48,7 +48,7 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
     if frozen is None or plan is None:
         raise StoreError(f"{partial.folder}: no run was begun there")
     meta = frozen[0]
-    backbone = load_backbone(task.backbone, **task.loading)
+    backbone = load_configured(task.backbone, task.loading)
     with ExitStack() as stack:
         load = loader_of(meta, backbone, stack.enter_context(Scaler(plan.count)))
         decoders = open_decode_workers(
