@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.probe import ProbeResult
-    from embedkit.probe.run import ProbeOptions
     from embedkit.types import ImageFailure
 
 __all__ = ["Task", "group"]
@@ -143,7 +142,7 @@ def _knn(
     json: JsonOption = False,
 ) -> None:
     """Classify by weighted votes of the nearest training images; no training."""
-    options: ProbeOptions = {
+    options: dict[str, Any] = {
         "test": test,
         "split": split,
         "shots": _numbers(shots),
@@ -201,7 +200,7 @@ def _linear(
     json: JsonOption = False,
 ) -> None:
     """Train a logistic (or ridge) regression; C is chosen on held-out training images."""
-    options: ProbeOptions = {
+    options: dict[str, Any] = {
         "test": test,
         "split": split,
         "shots": _numbers(shots),
@@ -308,7 +307,7 @@ def _numbers(text: str) -> list[int]:
 def _run(
     kind: Literal["knn", "linear"],
     train: Path,
-    options: ProbeOptions,
+    options: dict[str, Any],
     output: Path | None,
     images: Sequence[Path],
     *,

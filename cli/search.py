@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedkit.index import Index
-    from embedkit.retrieval import SearchOptions, SearchPage, SearchSummary
+    from embedkit.retrieval import SearchPage, SearchSummary
     from embedkit.types import ImageFailure, SearchResult
 
 __all__ = ["EXAMPLES", "command"]
@@ -106,7 +106,7 @@ def command(
     Queries are embedded with the settings of the index. Exit codes: 0 done, 1 error, 2 usage,
     3 done but some queries failed, 130 interrupted.
     """
-    options: SearchOptions = {
+    options: dict[str, Any] = {
         "threshold": threshold,
         "exclude_self": exclude_self,
         "filters": filter or [],
@@ -147,7 +147,7 @@ def _begin_page(index: Index, html: Path, images: Sequence[Path], *, overwrite: 
     return SearchPage(index, images)
 
 
-def _facts(k: int, options: SearchOptions) -> list[tuple[str, str]]:
+def _facts(k: int, options: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [("Neighbors per query", f"{k:,}"), *(("Filter", one) for one in options["filters"])]
     if options["threshold"] is not None:
         facts.append(("Lowest score", f"{options['threshold']:g}"))
@@ -158,12 +158,12 @@ def _search(
     index: Index,
     queries: list[str],
     k: int,
-    options: SearchOptions,
+    options: dict[str, Any],
     sinks: Sequence[Callable[[SearchResult], None]],
 ) -> None:
-    from embedkit.retrieval import open_search
+    from embedkit.retrieval import SearchConfig, open_search
 
-    with open_search(index, queries, k, **options) as ready:
+    with open_search(index, queries, k, SearchConfig.of(**options)) as ready:
         for result in ready.results():
             for sink in sinks:
                 sink(result)
@@ -174,7 +174,7 @@ def _write(
     queries: list[str],
     output: Path,
     k: int,
-    options: SearchOptions,
+    options: dict[str, Any],
     page: SearchPage | None,
     *,
     overwrite: bool,
