@@ -15,7 +15,7 @@ from embedkit.dedup.candidates.collect import Candidates, find_candidates
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.joins import ExactJoin, WhitenedJoin
 from embedkit.dedup.candidates.representatives import DedupInput
-from embedkit.dedup.find_pairs import CANDIDATES_PER_IMAGE, check_scoring
+from embedkit.dedup.config import CANDIDATES_PER_IMAGE, check_scoring
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
 from embedkit.dedup.scoring.features import hamming_distances

@@ -8,7 +8,6 @@ import pytest
 import typer.main
 
 import embedkit
-from embedkit.dedup.find_pairs import find_pairs
 from embedkit_cli import main
 
 GROUP = typer.main.get_command(main.app)
@@ -20,7 +19,7 @@ BEHIND = {
     "export": (embedkit.export,),
     "index build": (embedkit.Index.build, embedkit.IndexSpec),
     "search": (embedkit.search, embedkit.search_to_file),
-    "dedup find": (embedkit.find_duplicates, find_pairs, embedkit.write_duplicates),
+    "dedup find": (embedkit.find_duplicates, embedkit.write_duplicates),
     "dedup rethreshold": (embedkit.rethreshold, embedkit.write_duplicates),
     "dedup calibrate": (embedkit.calibrate,),
     "dedup check": (embedkit.check_duplicates,),
@@ -41,7 +40,6 @@ KEYWORDS = {
     "filter": "filters",
     "store": "stores",
     "leaks": "check_leaks",
-    "candidates_per_image": "looks",
     "c": "cs",
 }
 
