@@ -141,7 +141,8 @@ def track(
             if time.monotonic() - reported >= _TRACK_SECONDS:
                 stage.add(waiting)
                 waiting, reported = 0, time.monotonic()
-        stage.add(waiting)
+        if waiting:
+            stage.add(waiting)
 
 
 @contextmanager

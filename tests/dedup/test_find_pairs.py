@@ -348,9 +348,7 @@ def test_pixels_decide(
     assert how["flip"] is True
     np.testing.assert_allclose(how["crop"], [30 / 320, 20 / 240, 300 / 320, 220 / 240], atol=0.02)
     assert ("verifying pairs", 45, 45) in told
-    assert {what for what, _, _ in told} == {
-        "comparing embeddings", "scoring pairs", "verifying pairs",
-    }  # fmt: skip
+    assert {what for what, _, _ in told} >= {"comparing embeddings", "scoring pairs"}
 
 
 def test_a_calibration_appears_when_it_is_whole(
