@@ -19,7 +19,7 @@ from embedkit.backbones.weight_files import (
     obtain_weights,
 )
 from embedkit.errors import WeightsError
-from embedkit.utils.progress import reporting
+from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
     import os
@@ -266,7 +266,8 @@ def _load(
             return _Network(recipe, here, found.fingerprint), found
     from embedkit.backbones.build import build
 
-    built = build(recipe, obtain)
+    with Stage("loading the backbone"):
+        built = build(recipe, obtain)
     if built.file is None or built.sha256:
         path = built.file.path if built.file else None
         memory.remember(recipe, path, built.sha256, built.findings)

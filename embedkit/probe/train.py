@@ -100,9 +100,11 @@ def train_linear(
     for start in track(starts, "predicting", len(starts), unit="batches"):
         stop = min(start + _SCORED_ROWS, len(test))
         predictions.add(probe.scores(test.stored(start, stop)))
+    with Stage("measuring"):
+        measures = predictions.measures(settings.seed)
     return Examined(
         probe,
-        predictions.measures(settings.seed),
+        measures,
         predictions,
         {"c": fitted.c},
         tuple(one._asdict() for one in fitted.swept),
@@ -135,7 +137,8 @@ def train_knn(
     for found in nearest(test, training, ks[-1], device=settings.device):
         for predictions, scores in zip(by_k.values(), votes(found, known, ks), strict=True):
             predictions.add(scores)
-    measures = {one: predictions.measures(settings.seed) for one, predictions in by_k.items()}
+    with Stage("measuring"):
+        measures = {one: predictions.measures(settings.seed) for one, predictions in by_k.items()}
     chosen = k if k in by_k else ks[0]
     probe = KnnProbe(
         Path(),
