@@ -24,6 +24,9 @@ _SIZE_BITS = (9, 13, 18, 30)
 def decode_jpeg_xl(data: bytes) -> Image.Image:
     """Decode a JPEG XL file whose size is within the limits.
 
+    The decoder turns it by what the code stream says; by the standard EXIF has no say then. A JPEG
+    that was packed without loss comes out as it was, with its EXIF block.
+
     Raises:
         BadImageError: If the extra isn't installed.
     """
@@ -31,9 +34,12 @@ def decode_jpeg_xl(data: bytes) -> Image.Image:
         from pillow_jxl import JpegXLImagePlugin
     except ImportError as exc:
         raise BadImageError("JPEG XL needs pillow-jxl-plugin: pip install 'embedkit[jxl]'") from exc
-    image: Image.Image = JpegXLImagePlugin.JXLImageFile(io.BytesIO(data))
+    image = JpegXLImagePlugin.JXLImageFile(io.BytesIO(data))
     image.load()
-    return image
+    if not image.jpeg:
+        image.info.pop("exif", None)
+    found: Image.Image = image
+    return found
 
 
 class _Bits:

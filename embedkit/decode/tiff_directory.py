@@ -125,6 +125,7 @@ def read_pages(data: bytes) -> Iterator[Directory | None]:
 
     Raises:
         BadImageError: If the first directory, or a value that it needs, lies outside the file.
+        struct.error: If the file is cut within the first directory.
     """
     layout = _layout(data)
     (at,) = struct.unpack_from(layout.order + layout.offset, data, layout.room)
@@ -133,11 +134,11 @@ def read_pages(data: bytes) -> Iterator[Directory | None]:
         seen.add(at)
         try:
             directory, at = _read_directory(data, layout, at)
-        except (BadImageError, struct.error) as exc:
-            if len(seen) > 1:
-                yield None
-                return
-            raise BadImageError(f"truncated: {exc}") from exc
+        except (BadImageError, struct.error):
+            if len(seen) == 1:
+                raise
+            yield None
+            return
         yield directory
 
 
@@ -162,13 +163,15 @@ def _layout(data: bytes) -> _Layout:
 def _read_directory(data: bytes, layout: _Layout, at: int) -> tuple[Directory, int]:
     """A directory and the place of the next one."""
     if at >= len(data):
-        raise BadImageError(f"the TIFF's directory would be at byte {at}")
+        raise BadImageError(f"truncated: the TIFF's directory would be at byte {at}")
     (count,) = struct.unpack_from(layout.order + layout.count, data, at)
     at += struct.calcsize(layout.order + layout.count)
     form = struct.Struct(f"{layout.order}HH{layout.offset}{layout.room}s")
     end = at + count * form.size
     if end > len(data):
-        raise BadImageError(f"the TIFF's directory has {count} entries, more than follow")
+        raise BadImageError(
+            f"truncated: the TIFF's directory has {count} entries, more than follow"
+        )
     directory = Directory(data[:2], layout.room == 8, {}, {})
     total = 0
     for tag, kind, number, field in form.iter_unpack(data[at:end]):
@@ -177,7 +180,9 @@ def _read_directory(data: bytes, layout: _Layout, at: int) -> tuple[Directory, i
         if tag in _TAGS and nbytes:
             _take(directory, data, layout, (tag, kind, number, field))
     if total > _MAX_SHARED * len(data):  # all of it would be read, once per entry
-        raise BadImageError(f"the TIFF's entries hold {total:,} bytes, the file {len(data):,}")
+        raise BadImageError(
+            f"damaged: the TIFF's entries hold {total:,} bytes, the file {len(data):,}"
+        )
     (after,) = struct.unpack_from(layout.order + layout.offset, data.ljust(end + layout.room), end)
     return directory, after if end + layout.room <= len(data) else 0
 
@@ -188,7 +193,7 @@ def _take(
     """Note the value of an entry."""
     tag, kind, number, field = entry
     if tag in directory.numbers or tag in directory.blobs:
-        raise BadImageError(f"TIFF tag {tag} is there twice")
+        raise BadImageError(f"damaged: TIFF tag {tag} is there twice")
     nbytes = number * _UNIT[kind]
     start = 0
     if nbytes > layout.room:
@@ -196,7 +201,7 @@ def _take(
         if start + nbytes > len(data):
             if tag in (Tag.ICC_PROFILE, Tag.MAKE):
                 return
-            raise BadImageError(f"the value of TIFF tag {tag} is beyond the file's end")
+            raise BadImageError(f"truncated: the value of TIFF tag {tag} is beyond the file's end")
     value = data[start : start + nbytes] if nbytes > layout.room else field[:nbytes]
     if kind in _INTEGERS and tag not in (Tag.ICC_PROFILE, Tag.MAKE):
         directory.numbers[tag] = struct.unpack(f"{layout.order}{number}{_INTEGERS[kind]}", value)
