@@ -106,12 +106,53 @@ def command(
     ] = "auto",
     image_column: Annotated[
         str | None,
-        typer.Option(help="Column of the images in Parquet files.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Column of the images in Parquet files and CSV lists.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that paths in Parquet files are relative to [default: where the first "
+            "one is found].",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(help="Column of the labels in Parquet or label files.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Column of the labels in Parquet files, CSV lists and label files.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
+    label_id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the ids or paths in label files.", rich_help_panel=INPUT),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="Name that the ids begin with, to tell images of several sources apart.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    list_folders: Annotated[
+        bool,
+        typer.Option(
+            "--list-folders",
+            help="Open the folders that a list names; otherwise they fail.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="Entries of lists end in NUL (find -print0).",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     max_pixels: Annotated[
         int,
         typer.Option(
@@ -288,7 +329,12 @@ def command(
         "policy": _policy(background, max_pixels, max_bytes),
         "labels": labels,
         "image_column": image_column,
+        "image_root": image_root,
         "label_column": label_column,
+        "label_id_column": label_id_column,
+        "prefix": prefix,
+        "list_folders": list_folders,
+        "null": null,
     }
     if dry_run:
         _show_preview(asdict(preview(source, output, **settings)), json=json)
@@ -413,6 +459,8 @@ def _report(result: ExtractResult, *, json: bool) -> None:
             "to resume"
         )
         raise typer.Exit(ExitCode.INTERRUPTED)
+    if result.unlabelled:
+        print_message(f"{result.unlabelled:,} of {result.found:,} files have no label")
     if result.failed:
         images = count_of(result.failed, "image")
         print_message(

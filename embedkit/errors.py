@@ -4,6 +4,7 @@
 
     EmbedkitError
     ├─ SourceError                 a folder, archive or list can't be read at all
+    │  └─ NothingEmbeddedError     not one image could be embedded: failures
     ├─ DecodeError                 one image can't be read or decoded: id, reason
     ├─ BackboneError
     │  ├─ UnknownBackboneError     no such name: name, suggestions
@@ -31,6 +32,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from embedkit.types import ImageFailure
+
 __all__ = [
     "BackboneError",
     "DecodeError",
@@ -40,6 +43,7 @@ __all__ = [
     "IndexFileError",
     "IndexMismatchError",
     "MissingExtraError",
+    "NothingEmbeddedError",
     "SourceError",
     "StoreCorruptError",
     "StoreError",
@@ -58,6 +62,18 @@ class EmbedkitError(Exception):
 
 class SourceError(EmbedkitError):
     """A source of images can't be listed at all."""
+
+
+class NothingEmbeddedError(SourceError):
+    """Not one image of a source could be embedded, so no store was written.
+
+    Attributes:
+        failures: The first few images that failed, with their reasons.
+    """
+
+    def __init__(self, message: str, failures: Sequence[ImageFailure]) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
 
 
 class WorkerError(EmbedkitError):

@@ -15,6 +15,8 @@ from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
+from embedkit.sources.dataset import dataset_name, is_dataset
+from embedkit.sources.open import as_specs
 from embedkit.store.format import StoreMeta
 from embedkit.utils.progress import track
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from embedkit.decode.resize import Scaler
     from embedkit.engines import EngineName, Precision
     from embedkit.sources import Source
+    from embedkit.sources.open import Spec
     from embedkit.types import ImageRecord
 
 __all__ = ["ExtractConfig", "Job", "RunConfig", "loader_of", "prepare"]
@@ -49,8 +52,13 @@ class ExtractConfig:
         decoder: ``fast`` or ``exact``.
         policy: Decoding limits and background.
         labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
-        image_column: For Parquet: the column of images; None finds it.
-        label_column: For Parquet or a labels file: the column of labels; None finds it.
+        image_column: Column of images in Parquet files and CSV lists; None finds it.
+        image_root: Folder that paths in Parquet files are relative to; None finds it.
+        label_column: Column of labels in Parquet files, CSV lists and labels files; None finds it.
+        label_id_column: Column of ids or paths in a labels file; None finds it.
+        prefix: Name that the ids begin with.
+        list_folders: Whether folders that a list names are opened.
+        null: Whether the entries of lists end in NUL.
 
     Raises:
         ValueError: A setting is unknown.
@@ -68,7 +76,12 @@ class ExtractConfig:
     policy: DecodePolicy = field(default_factory=DecodePolicy)
     labels: str = "auto"
     image_column: str | None = None
+    image_root: str | os.PathLike[str] | None = None
     label_column: str | None = None
+    label_id_column: str | None = None
+    prefix: str | None = None
+    list_folders: bool = False
+    null: bool = False
 
     def __post_init__(self) -> None:
         if self.decoder not in {"fast", "exact"}:
@@ -92,9 +105,16 @@ class ExtractConfig:
         return cls(loading=LoadConfig(**loading), **own)
 
     @property
-    def listed_by(self) -> dict[str, str | None]:
-        """The settings by which the source is listed."""
-        return {name: getattr(self, name) for name in ("labels", "image_column", "label_column")}
+    def listed_by(self) -> dict[str, Any]:
+        """The settings that decide which ids and labels a source has."""
+        return {
+            "labels": self.labels,
+            "image_column": self.image_column,
+            "image_root": None if self.image_root is None else os.fspath(self.image_root),
+            "label_column": self.label_column,
+            "label_id_column": self.label_id_column,
+            "prefix": self.prefix,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +155,7 @@ class Job:
         backbone: The backbone.
         meta: Metadata of the store; engine and plan are filled in later.
         config: All settings.
+        in_process: Whether the images can only be read in this process.
     """
 
     output: Path
@@ -142,6 +163,7 @@ class Job:
     backbone: Backbone
     meta: StoreMeta
     config: ExtractConfig
+    in_process: bool = False
 
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""
@@ -164,7 +186,7 @@ def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader
 
 
 def prepare(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     config: ExtractConfig,
 ) -> Job:
@@ -175,21 +197,22 @@ def prepare(
         BackboneError: The backbone or its weights aren't available.
         ValueError: A setting is out of its range.
     """
-    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    sources = as_specs(source)
     _refuse_own_source(Path(output), sources)
     listing = open_source(
-        sources,
-        labels=config.labels,
-        image_column=config.image_column,
-        label_column=config.label_column,
+        sources, **config.listed_by, list_folders=config.list_folders, null=config.null
     )
     loaded = _load(config)
-    return Job(Path(output), listing, loaded, _describe(loaded, config, sources), config)
+    in_process = any(is_dataset(one) for one in sources)
+    meta = _describe(loaded, config, sources)
+    return Job(Path(output), listing, loaded, meta, config, in_process)
 
 
-def _refuse_own_source(output: Path, sources: Sequence[str | os.PathLike[str]]) -> None:
+def _refuse_own_source(output: Path, sources: Sequence[Spec]) -> None:
     """Refuses an output that is one of the sources, which overwriting would destroy."""
     for source in sources:
+        if not isinstance(source, str | os.PathLike):
+            continue
         if output.exists() and Path(source).exists() and output.samefile(source):
             raise StoreError(f"{output}: is one of the sources; choose another output")
 
@@ -209,7 +232,7 @@ def _load(config: ExtractConfig) -> Backbone:
 
 
 def _describe(
-    backbone: Backbone, settings: ExtractConfig, sources: Sequence[str | os.PathLike[str]]
+    backbone: Backbone, settings: ExtractConfig, sources: Sequence[Spec]
 ) -> StoreMeta:
     """Metadata of the store; the engine and the plan's hash are added when the run begins."""
     config = backbone.to_config()
@@ -232,7 +255,9 @@ def _describe(
     )
 
 
-def _source_name(source: str | os.PathLike[str]) -> str:
+def _source_name(source: Spec) -> str:
     """The source as given, without a trailing slash."""
+    if not isinstance(source, str | os.PathLike):
+        return dataset_name(source)
     name = os.fspath(source)
     return name if "://" in name else name.rstrip("/") or "/"

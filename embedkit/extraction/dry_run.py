@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.engines import EngineName
+    from embedkit.sources.open import Spec
     from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["ExtractPreview", "preview"]
@@ -28,7 +29,6 @@ class ExtractPreview:
 
     Attributes:
         found: Files that the source lists.
-        sidecars: Of these, files that only accompany images, such as captions.
         backbone: Its name.
         weights: Where its weights come from.
         licence: Licence of the weights.
@@ -41,7 +41,6 @@ class ExtractPreview:
     """
 
     found: int
-    sidecars: int
     backbone: str
     weights: str
     licence: str
@@ -54,7 +53,7 @@ class ExtractPreview:
 
 
 def preview(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     *,
     progress: bool | ProgressCallback = False,
@@ -82,7 +81,7 @@ def preview(
 
 
 def _preview(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     config: ExtractConfig,
 ) -> ExtractPreview:
@@ -95,20 +94,16 @@ def _preview(
     ) as ready:
         precision_note = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
         runs = f"{choice.name} on {ready.device}, {precision_note}, batches of {ready.batch_size}"
-    found = sidecars = 0
-    for record in job.scan():
-        found += 1
-        sidecars += record.sidecar
+    found = sum(1 for _ in job.scan())
     meta = job.meta
     return ExtractPreview(
         found=found,
-        sidecars=sidecars,
         backbone=meta.backbone,
         weights=meta.weights,
         licence=meta.licence,
         feature_dim=meta.feature_dim,
         engine=runs,
-        store_bytes=(found - sidecars) * meta.feature_dim * np.dtype(meta.dtype).itemsize,
+        store_bytes=found * meta.feature_dim * np.dtype(meta.dtype).itemsize,
         resumes=PartialStore(job.output).frozen_meta() is not None,
         output=str(output),
         exists=job.output.exists(),

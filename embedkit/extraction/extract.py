@@ -14,6 +14,7 @@ from embedkit.extraction.checkpoints import FrozenRun
 from embedkit.extraction.config import ExtractConfig, RunConfig, loader_of, prepare
 from embedkit.extraction.decode_workers import open_decode_workers
 from embedkit.extraction.multi_gpu import MultiGpuRunner
+from embedkit.extraction.outcome import nothing_embedded, unlabelled
 from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import ExtractResult, Runner
 from embedkit.sources.shard_plan import Plan
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from embedkit.decode.preprocessing import Preprocessing
     from embedkit.engines import EngineChoice, EngineName, Precision
     from embedkit.extraction.config import Job
+    from embedkit.sources.open import Spec
     from embedkit.store.format import StoreMeta
     from embedkit.utils.progress import Progress
 
@@ -48,7 +50,7 @@ _log = logging.getLogger("embedkit")
 
 
 def extract(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     *,
     backbone: str | Backbone = "resnet50_swsl",
@@ -64,7 +66,12 @@ def extract(
     policy: DecodePolicy | None = None,
     labels: str = "auto",
     image_column: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
     label_column: str | None = None,
+    label_id_column: str | None = None,
+    prefix: str | None = None,
+    list_folders: bool = False,
+    null: bool = False,
     weights: str | os.PathLike[str] = "auto",
     seed: int = 0,
     pooling: Pooling = "avg",
@@ -86,7 +93,8 @@ def extract(
     as a failure, with the reason, and the run continues.
 
     Args:
-        source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
+        source: A folder, file, list, glob, archive, Parquet file, URL or ``datasets.Dataset``, or
+            several of them.
         output: The store to write; ``<output>.partial/`` holds unfinished work.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
         engine: The inference engine. ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
@@ -109,8 +117,16 @@ def extract(
             ordinary JPEGs and differs by at most two of 255 levels.
         policy: Decoding limits and background; None is the default policy.
         labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
-        image_column: For Parquet: the column of images; None finds it.
-        label_column: For Parquet or a labels file: the column of labels; None finds it.
+        image_column: Column of images in Parquet files and CSV lists; None finds it.
+        image_root: Folder that paths in Parquet files are relative to; None looks beside the file,
+            in the folder above and in the current folder.
+        label_column: Column of labels in Parquet files, CSV lists and labels files; None finds it.
+        label_id_column: Column of ids or paths in a labels file; None finds it.
+        prefix: ``NAME`` makes the ids begin with ``NAME/``, so that they differ from those of
+            another source.
+        list_folders: Whether folders that a list names are opened; otherwise they fail.
+        null: Whether the entries of lists end in NUL, as those of ``find -print0``; False finds
+            out, where it can be told.
         weights: For a backbone given by its name, as the next seven: as ``load_backbone``'s.
         seed: As ``load_backbone``'s.
         pooling: As ``load_backbone``'s.
@@ -131,6 +147,7 @@ def extract(
 
     Raises:
         SourceError: The source can't be listed, or holds no image.
+        NothingEmbeddedError: Not one image could be embedded; no store is written.
         BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: An interrupted run, or the finished store, has other settings.
         StoreLockedError: Another process is writing this store.
@@ -142,7 +159,9 @@ def extract(
     config = ExtractConfig.of(
         backbone=backbone, engine=engine, device=device, precision=precision,
         batch_size=batch_size, dtype=dtype, normalize=normalize, decoder=decoder, policy=policy,
-        labels=labels, image_column=image_column, label_column=label_column,
+        labels=labels, image_column=image_column, image_root=image_root,
+        label_column=label_column, label_id_column=label_id_column, prefix=prefix,
+        list_folders=list_folders, null=null,
         weights=weights, seed=seed, pooling=pooling, gem_p=gem_p, layers=layers, flip=flip,
         input_size=input_size, preprocessing=preprocessing,
     )  # fmt: skip
@@ -151,7 +170,7 @@ def extract(
 
 
 def _extract(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     config: ExtractConfig,
     run: RunConfig,
@@ -161,6 +180,8 @@ def _extract(
     if not isinstance(config.backbone, str):
         choice = _one_device(choice, config.device)
     job = prepare(source, output, config)
+    if job.in_process:
+        choice, run = _one_device(choice, config.device), replace(run, processes=False)
     with PartialStore.locked(job.output) as partial:
         if run.overwrite:
             _check_replaceable(job.output)
@@ -176,15 +197,21 @@ def _extract(
             choice = _as_begun(choice, frozen[0].engine, config)
         meta = None if frozen is None else frozen[0]
         result = _Extraction(partial, job, plan, choice, run).embed(meta, stop)
+        if result.complete and not result.embedded:
+            error = nothing_embedded(job.meta.source, result, partial, plan)
+            partial.discard()
+            raise error
         if result.complete:
             partial.finish(plan.num_shards, sharded=run.sharded)
-        return result
+        return replace(result, unlabelled=unlabelled(plan))
 
 
 def _one_device(choice: EngineChoice, device: str) -> EngineChoice:
-    """The choice for a loaded backbone, which stays in this process."""
+    """The choice for a loaded backbone or dataset, which stays in this process."""
     if len(choice.devices) > 1 and device != "auto":
-        raise ValueError("on several devices a backbone must be given by its name")
+        raise ValueError(
+            "on several devices a backbone must be given by its name, and images as files"
+        )
     return replace(choice, devices=choice.devices[:1])
 
 
@@ -289,12 +316,11 @@ def _finished_before(job: Job, *, sharded: bool) -> tuple[ExtractResult, str]:
             raise StoreMismatchError(str(job.output), differences)
         plan = Plan.draft(job.scan())
         if plan.digest != store.meta.plan_hash:
-            listed = plan.count + plan.sidecars
             raise StoreError(
                 f"{job.output}: exists, and its source or its labels have changed since "
-                f"({store.counts.found} files then, {listed} now); overwrite=True replaces it, or "
-                "extract the new images into another file and merge"
+                f"({store.counts.found} files then, {plan.count} now); overwrite=True replaces it, "
+                "or extract the new images into another file and merge"
             )
         counts = store.counts
         result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)
-        return result, store.meta.plan_hash
+        return replace(result, unlabelled=unlabelled(plan)), store.meta.plan_hash

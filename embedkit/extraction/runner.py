@@ -44,6 +44,7 @@ class ExtractResult:
         resumed: Images that an earlier run had already done.
         seconds: Duration of this run's loop, in seconds.
         images_per_second: This run's rate.
+        unlabelled: Files without a label, where others have one.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class ExtractResult:
     resumed: int
     seconds: float = 0.0
     images_per_second: float = 0.0
+    unlabelled: int = 0
 
     @classmethod
     def of(

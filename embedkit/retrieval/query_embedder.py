@@ -113,7 +113,7 @@ class QueryEmbedder:
             BackboneError: The index's backbone or its weights aren't available.
             IndexMismatchError: The weights here aren't those of the index.
         """
-        images = (storable(record) for record in records if not record.sidecar)
+        images = map(storable, records)
         batches = iter(lambda: list(islice(images, self._processor.engine.batch_size)), [])
         with closing(in_order(self._processor, batches, self._workers)) as results:
             for _, part in results:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from embedkit.types import ImageFailure
+
 __all__ = ["PartialStore"]
 
 _RUN, _PLAN = "run.json", "plan.json"
@@ -120,6 +122,12 @@ class PartialStore:
         """Saves a finished shard, durably."""
         commit_bytes(self._shard_path(number), encode_shard(content))
         self._unfinished_path(number).unlink(missing_ok=True)
+
+    def failures(self, num_shards: int) -> Iterator[ImageFailure]:
+        """The failures of all shards, which must be finished."""
+        for number in range(num_shards):
+            with closing(ShardFile(self._shard_path(number))) as shard:
+                yield from shard.failures()
 
     def finish(self, num_shards: int, *, sharded: bool) -> None:
         """Makes the store of all shards: one file, or a folder with a manifest."""

@@ -325,14 +325,14 @@ def test_no_images_leave_nothing(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_a_tar_with_sidecars(tiny, photos, whole, tmp_path):
+def test_a_tar_with_companions(tiny, photos, whole, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for number in range(20):
             tar.add(photos / f"photo_{number:04d}.jpg", f"{number:04d}.jpg")
             tar.add(photos / "notes.txt", f"{number:04d}.txt")
     outputs = [tmp_path / "a.h5", tmp_path / "b.h5"]
     first = extract(tmp_path / "a.tar", outputs[0], backbone=tiny, **SMALL)
-    assert (first.found, first.embedded, first.failed, first.skipped) == (40, 19, 1, 20)
+    assert (first.found, first.embedded, first.failed, first.skipped) == (20, 19, 1, 0)
     run_with_stops(tmp_path / "a.tar", outputs[1], tiny, every=4, workers=3, **SMALL)
     assert same_bytes(*outputs)
     with EmbeddingStore.open(outputs[0]) as store, EmbeddingStore.open(whole) as other:
@@ -402,7 +402,7 @@ def test_wrong_arguments(tiny, photos, tmp_path, wrong):
 
 def test_preview(tiny, photos, tmp_path):
     told = preview(photos, tmp_path / "a.h5", backbone=tiny, engine="torch", batch_size=4)
-    assert (told.found, told.sidecars, told.exists, told.resumes) == (51, 0, False, False)
+    assert (told.found, told.exists, told.resumes) == (51, False, False)
     assert told.store_bytes == 51 * 16 * 2
     assert list(tmp_path.iterdir()) == []
 

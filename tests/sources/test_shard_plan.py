@@ -39,19 +39,22 @@ def records(count):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(RECORDS, min_size=1, max_size=9), st.integers(1, 10), st.integers(0, 3))
-def test_round_trip(tmp_path_factory, images, shard_rows, sidecars):
+@given(
+    st.lists(RECORDS, min_size=1, max_size=9, unique_by=lambda image: image.id), st.integers(1, 10)
+)
+def test_round_trip(tmp_path_factory, images, shard_rows):
     folder = tmp_path_factory.mktemp("plan")
-    given = [*images, *(ImageRecord("a.txt", "a", sidecar=True) for _ in range(sidecars))]
-    plan = Plan.freeze(iter(given), folder, shard_rows)
+    plan = Plan.freeze(iter(images), folder, shard_rows)
     assert Plan.open(folder) == plan
-    assert (plan.count, plan.sidecars) == (len(images), sidecars)
+    assert plan.count == len(images)
+    assert plan.labelled == sum(image.label is not None for image in images)
+    assert list(plan.records()) == images
     shards = [plan.shard(number) for number in range(plan.num_shards)]
     assert [record for shard in shards for record in shard] == images
     assert [len(shard) for shard in shards] == [plan.rows(n) for n in range(plan.num_shards)]
     assert all(len(shard) == shard_rows for shard in shards[:-1])
     assert plan.has_labels == any(image.label is not None for image in images)
-    assert Plan.draft(given).digest == plan.digest
+    assert Plan.draft(images).digest == plan.digest
 
 
 def test_the_digest_is_of_all_that_matters():
@@ -72,9 +75,16 @@ def test_hostile_names_are_escaped_and_fail(tmp_path):
 
 
 def test_no_image(tmp_path):
-    for listed in ([], [ImageRecord("a.txt", "a.txt", sidecar=True)]):
-        with pytest.raises(SourceError, match="no images found"):
-            Plan.freeze(listed, tmp_path, 5)
+    with pytest.raises(SourceError, match="no images found"):
+        Plan.freeze([], tmp_path, 5)
+    assert Plan.open(tmp_path) is None
+
+
+def test_ids_that_come_twice_are_refused(tmp_path):
+    twice = [*records(1000), *records(4)]
+    message = r"listed more than once: 0\.jpg, 1\.jpg, 2\.jpg and 1 more; ids must be unique"
+    with pytest.raises(SourceError, match=message):
+        Plan.freeze(twice, tmp_path, 5)
     assert Plan.open(tmp_path) is None
 
 
