@@ -13,14 +13,15 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedkit.errors import SourceError
 from embedkit.sources.unique_ids import UniqueIds
 from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Plan", "record_from_json", "record_to_json", "storable"]
 
@@ -69,40 +70,48 @@ class Plan:
     def freeze(cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int) -> Plan:
         """Writes the plan of these records into ``folder``; holds 8 bytes per image in memory.
 
+        An id that comes again is renamed: the second ``a`` becomes ``a@2``.
+
         Args:
             records: The images in their final order.
             folder: An existing folder.
             shard_rows: Images per shard, at least 1.
 
         Raises:
-            SourceError: There isn't one image, or two have the same id.
+            SourceError: There isn't one image.
         """
-        with (folder / _LINES).open("wb") as lines:
-            ids = UniqueIds()
-            stored = ids.noted(map(storable, records))
-            plan = cls._write(stored, folder, shard_rows, lines.write)
-            lines.flush()
-            os.fsync(lines.fileno())
-        ids.check(plan.records)
+        ids = UniqueIds()
+        plan = cls._write(ids.noted(map(storable, records)), folder, shard_rows)
+        renamed = ids.renamed(plan.records)
+        if renamed is not None:
+            plan = cls._write(renamed, folder, shard_rows)
         _write_header(plan)
         return plan
 
     @classmethod
     def draft(cls, records: Iterable[ImageRecord]) -> Plan:
-        """The plan of these records, with its digest, without writing to disk.
+        """The plan of these records, with its digest; its files are temporary, and gone.
 
         Raises:
             SourceError: There isn't one image.
         """
-        return cls._write(map(storable, records), Path(), 1_000_000_000, len)
+        with TemporaryDirectory(prefix="embedkit-") as folder:
+            return cls.freeze(records, Path(folder), 1_000_000_000)
 
     @classmethod
-    def _write(
-        cls,
-        records: Iterable[ImageRecord],
-        folder: Path,
-        shard_rows: int,
-        write: Callable[[bytes], int],
+    def _write(cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int) -> Plan:
+        """Writes the lines under another name first: the records may come from the old ones."""
+        temporary = folder / f"{_LINES}.tmp"
+        with temporary.open("wb") as lines:
+            plan = cls._write_lines(records, folder, shard_rows, lines)
+            lines.flush()
+            os.fsync(lines.fileno())
+        temporary.replace(folder / _LINES)
+        return plan
+
+    @classmethod
+    def _write_lines(
+        cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int, lines: BinaryIO
     ) -> Plan:
         digest, offsets = hashlib.sha256(), []
         count = labelled = position = 0
@@ -111,7 +120,7 @@ class Plan:
                 offsets.append(position)
             line = _to_line(record)
             digest.update(line)
-            position += write(line)
+            position += lines.write(line)
             labelled += record.label is not None
             count += 1
         if not count:

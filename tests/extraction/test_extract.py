@@ -10,8 +10,10 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from datasets_stand_in import StandIn
 from images import draw_photo, encode, write_photos
 from PIL import Image
 
@@ -20,7 +22,12 @@ from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
 from embedkit.engines import open_engine
 from embedkit.engines.torch import TorchEngine
-from embedkit.errors import SourceError, StoreError, StoreMismatchError
+from embedkit.errors import (
+    NothingEmbeddedError,
+    SourceError,
+    StoreError,
+    StoreMismatchError,
+)
 from embedkit.extraction.batch_processor import in_order
 from embedkit.extraction.dry_run import preview
 from embedkit.extraction.extract import extract
@@ -311,11 +318,62 @@ def test_all_images_are_bad(tiny, tmp_path):
     (tmp_path / "bad").mkdir()
     for number in range(11):
         (tmp_path / "bad" / f"{number:02d}.jpg").write_bytes(b"x" * number)
-    result = extract(tmp_path / "bad", tmp_path / "a.h5", backbone=tiny, **SMALL)
-    assert (result.complete, result.embedded, result.failed) == (True, 0, 11)
-    assert verify(tmp_path / "a.h5") == []
-    with EmbeddingStore.open(tmp_path / "a.h5") as store:
-        assert [f.nbytes for f in store.failures()] == list(range(11))
+    message = "no image was embedded, so no store is written: 11 found, 11 failed, 0 skipped.*empty"
+    with pytest.raises(NothingEmbeddedError, match=message) as caught:
+        extract(tmp_path / "bad", tmp_path / "a.h5", backbone=tiny, **SMALL)
+    assert [failure.nbytes for failure in caught.value.failures] == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_a_folder_of_archives_says_how_to_read_them(tiny, tmp_path):
+    for name in ("s/0.tar", "s/1.tar", "t.parquet"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"")
+    root = tmp_path / "in"
+    message = f"3 skipped.*archives .2 .tar, 1 .parquet.*'{root}/s/\\*.tar', '{root}/\\*.parquet'"
+    with pytest.raises(NothingEmbeddedError, match=message):
+        extract(root, tmp_path / "a.h5", backbone=tiny, **SMALL)
+
+
+def test_named_files_are_judged_by_their_content(tiny, photos, tmp_path):
+    (tmp_path / "photo.jpg_large").write_bytes((photos / "photo_0000.jpg").read_bytes())
+    (tmp_path / "LICENSE").write_text("no image")
+    named = [tmp_path / "photo.jpg_large", tmp_path / "LICENSE"]
+    with pytest.raises(NothingEmbeddedError, match="LICENSE: not an image: text"):
+        extract(named[1], tmp_path / "a.h5", backbone=tiny, **SMALL)
+    result = extract(named, tmp_path / "b.h5", backbone=tiny, **SMALL)
+    assert (result.embedded, result.failed, result.skipped) == (1, 1, 0)
+    result = extract(f"{tmp_path}/[pL]*", tmp_path / "c.h5", backbone=tiny, **SMALL)
+    assert (result.embedded, result.failed, result.skipped) == (1, 0, 1)
+
+
+def test_images_without_a_label_are_counted(tiny, photos, tmp_path):
+    (tmp_path / "l.csv").write_text("no,name,kind\n1,photo_0001.jpg,cat\n")
+    columns = {"label_column": "kind", "label_id_column": "name"}
+    settings = {"labels": str(tmp_path / "l.csv"), **columns, **SMALL}
+    for _ in range(2):  # the second call finds the finished store
+        result = extract(photos, tmp_path / "a.h5", backbone=tiny, **settings)
+        assert (result.found, result.unlabelled) == (51, 50)
+    with pytest.raises(StoreMismatchError, match="label_id_column"):
+        settings = {**settings, "label_id_column": "no"}
+        stop = threading.Event()
+        stop.set()
+        extract(photos, tmp_path / "b.h5", backbone=tiny, stop=stop, labels="none", **SMALL)
+        extract(photos, tmp_path / "b.h5", backbone=tiny, **settings)
+
+
+def test_a_dataset_is_read_in_this_process(tiny, photos, whole, tmp_path):
+    files = [photos / f"photo_{number:04d}.jpg" for number in range(20)]
+    images = pa.array([{"bytes": file.read_bytes(), "path": file.name} for file in files])
+    dataset = StandIn(pa.table({"image": images}))
+    settings = {"backbone": tiny, "prefix": "pets", "processes": True, **SMALL}
+    result = extract(dataset, tmp_path / "a.h5", **settings)
+    assert (result.embedded, result.failed) == (19, 1)
+    assert extract(dataset, tmp_path / "a.h5", **settings).resumed == 20
+    with EmbeddingStore.open(tmp_path / "a.h5") as store, EmbeddingStore.open(whole) as other:
+        assert np.array_equal(store.to_numpy(), other.to_numpy()[:19])
+        assert store.ids[0] == "pets/dataset:pets/train#photo_0000.jpg"
+        assert store.meta.source == ["dataset:pets/train"]
 
 
 def test_no_images_leave_nothing(tiny, tmp_path):
@@ -487,8 +545,8 @@ def test_a_resume_keeps_to_the_labels(tiny, photos, tmp_path):
 def test_the_size_of_what_is_over_the_limit_is_kept(tiny, tmp_path):
     (path,) = write_photos(tmp_path / "photos", 1, size=(48, 40))
     limit = path.stat().st_size - 1
-    extract(path.parent, tmp_path / "a.h5", backbone=tiny, policy=DecodePolicy(max_bytes=limit))
-    with EmbeddingStore.open(tmp_path / "a.h5") as store:
-        (failure,) = store.failures()
+    with pytest.raises(NothingEmbeddedError) as caught:
+        extract(path.parent, tmp_path / "a.h5", backbone=tiny, policy=DecodePolicy(max_bytes=limit))
+    (failure,) = caught.value.failures
     assert "over the limit" in failure.reason
     assert failure.nbytes == limit + 1

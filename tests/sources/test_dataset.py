@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from contract import check_source
+from datasets_stand_in import StandIn
 from fsspec.implementations.memory import MemoryFileSystem
 
 from embedkit.errors import DecodeError, SourceError
@@ -24,40 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-@dataclass
-class StandIn:
-    """The part of ``datasets.Dataset`` that is used; the package itself isn't needed."""
-
-    table: pa.Table
-    name: str | None = "pets"
-    split: str | None = "train"
-    arrow: bool = False
-    features: Any = field(init=False)
-    info: Any = field(init=False)
-    num_rows: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.features = SimpleNamespace(arrow_schema=self.table.schema)
-        self.info = SimpleNamespace(dataset_name=self.name)
-        self.num_rows = self.table.num_rows
-
-    def select_columns(self, column_names: list[str]) -> StandIn:
-        return StandIn(self.table.select(column_names), self.name, self.split)
-
-    def with_format(self, kind: str) -> StandIn:
-        assert kind == "arrow"
-        return StandIn(self.table, self.name, self.split, arrow=True)
-
-    def iter(self, batch_size: int) -> Iterator[pa.Table]:
-        assert self.arrow
-        for start in range(0, self.num_rows, batch_size):
-            yield self.table[start : start + batch_size]
-
-    def __getitem__(self, row: int) -> pa.Table:
-        assert self.arrow
-        return self.table[row : row + 1]
 
 
 def stand_in(columns: dict[str, Any], features: Any = None, **options: Any) -> StandIn:

@@ -80,12 +80,19 @@ def test_no_image(tmp_path):
     assert Plan.open(tmp_path) is None
 
 
-def test_ids_that_come_twice_are_refused(tmp_path):
-    twice = [*records(1000), *records(4)]
-    message = r"listed more than once: 0\.jpg, 1\.jpg, 2\.jpg and 1 more; ids must be unique"
-    with pytest.raises(SourceError, match=message):
-        Plan.freeze(twice, tmp_path, 5)
-    assert Plan.open(tmp_path) is None
+def test_ids_that_come_again_are_renamed_and_told(tmp_path, caplog):
+    given = [*records(6), *records(4), ImageRecord("1.jpg@2", "x"), *records(2)]
+    plan = Plan.freeze(given, tmp_path, 5)
+    assert Plan.open(tmp_path) == plan
+    found = list(plan.records())
+    again = ["0.jpg@2", "1.jpg@3", "2.jpg@2", "3.jpg@2", "1.jpg@2", "0.jpg@3", "1.jpg@4"]
+    assert [record.id for record in found] == [*(f"{n}.jpg" for n in range(6)), *again]
+    assert [record.path for record in found] == [record.path for record in given]
+    assert [record.named for record in found[6:]] == [True] * 4 + [False] + [True] * 2
+    assert "listed more than once" in caplog.text
+    assert "0.jpg, 1.jpg, 2.jpg and 1 more" in caplog.text
+    assert Plan.draft(given).digest == plan.digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "plan.jsonl"]
 
 
 def test_a_touched_plan_is_refused(tmp_path):
