@@ -6,7 +6,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from embedkit.errors import SourceError
 from embedkit.sources.base import ChainSource, PrefixedSource, Source
@@ -89,7 +89,7 @@ def open_source(
     source: Source = ChainSource([found for one in specs for found in opener.open_spec(one)])
     if table is not None:
         columns = LabelColumns(label_id_column, label_column)
-        roots = [os.fsdecode(one) for one in specs if not is_dataset(one)]
+        roots = [os.fsdecode(one) for one in specs if isinstance(one, (str, os.PathLike))]
         source = TableLabels(source, table, roots=roots, columns=columns)
     elif not own:
         source = NoLabels(source) if labels == "none" else FolderLabels(source)
@@ -100,7 +100,7 @@ def as_specs(spec: Spec | Sequence[Spec]) -> list[Spec]:
     """Return a list of sources, whether one or several are given."""
     if isinstance(spec, (str, bytes, os.PathLike)) or is_dataset(spec):
         return [spec]
-    return list(spec)
+    return list(cast("Sequence[Spec]", spec))
 
 
 def _table_path(labels: str) -> str | None:
@@ -125,7 +125,7 @@ class _Opener:
         """Open one path, URL, pattern or dataset; a pattern gives several sources."""
         if is_dataset(spec):
             return [DatasetSource(spec, self.columns)]
-        spec = os.fsdecode(spec)
+        spec = os.fsdecode(cast(str, spec))
         if spec == "-":
             return [StreamListSource(self.stdin or sys.stdin.buffer, self._list_options())]
         names = [spec] if _is_literal(spec) else _expand(spec)

@@ -168,8 +168,8 @@ def _classes_by_image(images: list[Member], classes: list[Member]) -> list[set[s
             by_stem.setdefault(stem, []).append(place)
     best: list[tuple[int, set[str]]] = [(0, set()) for _ in images]
     for one in classes:
-        stem = next((stem for stem in _stems(one) if stem in by_stem), None)
-        if stem is None or one.text is None:
+        stem = next((stem for stem in _stems(one) if stem in by_stem), "")
+        if one.text is None or not by_stem.get(stem):
             continue
         texts = {one.text}
         if stem != one.stem and len(by_stem[stem]) > 1:
