@@ -27,12 +27,10 @@ and what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from embedkit.types import ImageFailure
 
 __all__ = [
     "BackboneError",
@@ -68,10 +66,10 @@ class NothingEmbeddedError(SourceError):
     """Not one image of a source could be embedded, so no store was written.
 
     Attributes:
-        failures: The first few images that failed, with their reasons.
+        failures: The first few images that failed, as ``ImageFailure`` objects.
     """
 
-    def __init__(self, message: str, failures: Sequence[ImageFailure]) -> None:
+    def __init__(self, message: str, failures: Sequence[Any]) -> None:
         super().__init__(message)
         self.failures = tuple(failures)
 

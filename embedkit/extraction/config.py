@@ -231,9 +231,7 @@ def _load(config: ExtractConfig) -> Backbone:
     return backbone
 
 
-def _describe(
-    backbone: Backbone, settings: ExtractConfig, sources: Sequence[Spec]
-) -> StoreMeta:
+def _describe(backbone: Backbone, settings: ExtractConfig, sources: Sequence[Spec]) -> StoreMeta:
     """Metadata of the store; the engine and the plan's hash are added when the run begins."""
     config = backbone.to_config()
     return StoreMeta(

@@ -65,7 +65,7 @@ class _StrictInfo(tarfile.TarInfo):
 
 
 class LeanTar(tarfile.TarFile):
-    """Reads on after an end mark, as ``tar --ignore-zeros``: concatenated archives have some.
+    """Reads on after an end mark, as ``tar -i``: concatenated archives have some.
 
     Each member is dropped once it is yielded, where ``TarFile`` would keep them all in memory.
 
