@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedkit.backbones.registry import hub_cache_folder, weights_folder, weights_on_disk
 from embedkit.errors import MissingExtraError, WeightsError
 from embedkit.utils.file_cache import file_sha256
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +97,8 @@ def check_file_hash(path: Path) -> str:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
-        actual = file_sha256(path)
+        with Stage(f"checking {path.name}"):
+            actual = file_sha256(path)
     except OSError as exc:
         raise WeightsError(f"{path}: can't be read ({exc.strerror or exc})") from exc
     named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
