@@ -133,6 +133,9 @@ def track(
         unit: As ``Progress.unit``.
         size: How much an item counts; None counts 1.
     """
+    if _callback.get() is None:
+        yield from items
+        return
     with Stage(name, total, unit=unit) as stage:
         waiting, reported = 0, time.monotonic()
         for item in items:
