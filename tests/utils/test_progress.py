@@ -1,10 +1,13 @@
 """Progress: stages count, and the callback of the moment hears them."""
 
+import inspect
 import sys
 import threading
 
 import pytest
+from images import write_photos
 
+import embedkit
 from embedkit import Progress
 from embedkit.utils import progress as module
 from embedkit.utils.progress import Stage, reporting, silent, track
@@ -115,3 +118,41 @@ def test_true_shows_a_bar(monkeypatch):
         Stage("one")
     assert shown == ["one", "removed"]
     assert "rich" not in vars(sys.modules["embedkit.utils.progress"])
+
+
+# Public functions that take no progress, because they are quick or give their results one by one.
+QUICK = {
+    "classify", "decode_image", "load_probe", "predict", "read_duplicates", "read_plan",
+    "rethreshold", "save_probe", "write_plan",
+}  # fmt: skip
+
+
+def public_functions():
+    for name in embedkit.__all__:
+        if inspect.isfunction(getattr(embedkit, name)):
+            yield name, getattr(embedkit, name)
+    for name in ("build", "add", "compact", "evaluate"):
+        yield f"Index.{name}", getattr(embedkit.Index, name)
+
+
+def test_every_public_function_that_may_take_long_reports_progress():
+    without = set()
+    for name, function in public_functions():
+        parameter = inspect.signature(function).parameters.get("progress")
+        if parameter is None:
+            without.add(name)
+        else:
+            assert parameter.kind is parameter.KEYWORD_ONLY, name
+            assert parameter.default is False, name
+    assert without == QUICK
+
+
+def test_a_public_function_shows_what_it_does(tmp_path, capsys, monkeypatch):
+    write_photos(tmp_path / "photos", 3)
+    store, seen = tmp_path / "a.h5", []
+    embedkit.extract(tmp_path / "photos", store, backbone="tiny", progress=seen.append)
+    assert {one.stage for one in seen} >= {"listing", "embedding"}
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("embedkit.utils.progress_bar._LINE_SECONDS", 0.0)
+    embedkit.verify(store, progress=True)
+    assert "verifying: 3/3 rows" in capsys.readouterr().err
