@@ -68,8 +68,8 @@ def _pooling_settings(meta: StoreMeta) -> dict[str, Any]:
     settings = {name: pooling.pop(name) for name in ("pooling", "gem_p", "layers", "flip")}
     if pooling:
         raise KeyError(*pooling)
-    settings["layers"] = tuple(settings["layers"])
-    return {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return {name: tuple(value) if name == "layers" else value for name, value in given.items()}
 
 
 def embed_likewise(
