@@ -119,8 +119,10 @@ def _charts(result: ProbeResult) -> Iterator[Chart]:
         for name in list(last.measures)[: 1 if result.probe.task == "regression" else None]
         if all(isfinite(one[name].value) for one in last.by_k.values())
     ]
-    if len(last.by_k) > 1 and by_k:
-        yield Chart("Score by k", "On the test images.", "k, neighbours that vote", by_k, chosen)
+    if result.probe.kind == "knn":
+        if len(last.by_k) > 1 and by_k:
+            label = "k, neighbours that vote"
+            yield Chart("Score by k", "On the test images.", label, by_k, chosen)
         return
     tried = [(one["c"], one["score"], 0.0) for one in last.tried if isfinite(one["score"])]
     if len(tried) > 1:

@@ -99,8 +99,8 @@ def _summary(found: Duplicates) -> str:
     if found.leaks is not None:
         store, against = found.leaks.store, found.leaks.against
         return (
-            f"{store.leaking:,} of {store.images:,} images are also in {against.leaking:,} "
-            f"of {against.images:,}: {groups}"
+            f"{store.leaking:,} of the {store.images:,} images have near-duplicates among "
+            f"{against.leaking:,} of the other {against.images:,}, in {groups}"
         )
     if found.linkage == "pairs":
         return f"{len(found.pairs):,} pairs among {found.store.rows:,} images"
