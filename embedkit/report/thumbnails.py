@@ -98,7 +98,6 @@ class _Maker:
 def _made(
     originals: OriginalImages, requested: Sequence[str], make: _Maker, max_bytes: int | None
 ) -> dict[str, Picture]:
-
     place = {name: number for number, name in enumerate(originals)}
     made: dict[str, Picture] = {}
     nbytes = 0
