@@ -331,7 +331,7 @@ def _run(
 
 
 def _show(result: ProbeResult) -> None:
-    from embedkit.probe.report import summarize_shots
+    from embedkit.probe.shots import summarize_shots
 
     last = result.runs[-1]
     shots = summarize_shots(result)

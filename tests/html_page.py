@@ -14,11 +14,11 @@ HOSTILE = (
     "new\nline\x00\x1b[31m.jpg",
     "&lt;already&gt;.jpg",
 )
-VOID = {"img", "meta", "br"}
+VOID = {"img", "meta", "br", "input"}
 
 
 class Page(HTMLParser):
-    """Checks that tags are balanced, and keeps them and the text."""
+    """Checks that tags are balanced, and keeps them and the text, joined where lines may break."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -30,6 +30,8 @@ class Page(HTMLParser):
         assert not self._open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "wbr":
+            return
         self.tags.append((tag, dict(attrs)))
         assert len(dict(attrs)) == len(attrs)
         if tag not in VOID:
@@ -40,3 +42,12 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        """The text with single blanks."""
+        return " ".join("".join(self.text).split())
+
+    def find(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of all tags of a name."""
+        return [attrs for name, attrs in self.tags if name == tag]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def make_gallery(result: DemoResult) -> Gallery:
     groups = result.groups[:_MAX_GROUPS]
     searches = [[query, *(name for name, _ in found)] for query, found in result.searches.items()]
     ids = chain((name for name, _ in shown), chain.from_iterable((*searches, *groups)))
-    album = _Album(result.images.folder, ids)
+    album = _Album(result.images.folder, ids, result.report)
     return Gallery(
         title="embedkit demo",
         facts=_facts(result),
@@ -54,6 +55,7 @@ def make_gallery(result: DemoResult) -> Gallery:
             for failure in result.failures
         ],
         failures_note=_failures_note(result),
+        summary=_summary(result),
     )
 
 
@@ -65,16 +67,26 @@ def _short(classes: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
 class _Album:
     """Pictures of a folder's images."""
 
-    def __init__(self, folder: Path, ids: Iterable[str]) -> None:
+    def __init__(self, folder: Path, ids: Iterable[str], page: Path) -> None:
         self._folder = folder
-        self._small = thumbnails(dict.fromkeys(ids), None, _SIDE)
+        self._found = thumbnails(dict.fromkeys(ids), None, _SIDE, page=page)
 
     def name(self, image_id: str) -> str:
         """An id as people read it: the path below the folder."""
         return os.path.relpath(image_id, self._folder)
 
     def picture(self, image_id: str) -> Picture:
-        return Picture(self.name(image_id), self._small.get(image_id, ""))
+        found = self._found.get(image_id) or Picture(image_id)
+        return replace(found, name=self.name(image_id))
+
+
+def _summary(result: DemoResult) -> str:
+    copies = result.found_copies.values()
+    found, made = sum(found for found, _ in copies), sum(made for _, made in copies)
+    return (
+        f"{result.extraction.found:,} images: searched, compared and classified; "
+        f"{found:,} of {made:,} edited copies were found again"
+    )
 
 
 def _facts(result: DemoResult) -> list[tuple[str, str]]:

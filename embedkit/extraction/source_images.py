@@ -147,6 +147,14 @@ class OriginalImages:
         """The ids; members of an archive in archive order, which is the fastest to read."""
         return iter(self._records)
 
+    def record(self, image_id: str) -> ImageRecord:
+        """Where an image lies.
+
+        Raises:
+            KeyError: It isn't in the source.
+        """
+        return self._records[image_id]
+
     def read(self, image_id: str) -> bytes:
         """The encoded image.
 

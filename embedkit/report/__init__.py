@@ -10,12 +10,10 @@ from embedkit.report.gallery_data import (
     Shelf,
     ShelfRow,
 )
-from embedkit.report.map_page import GROUP_COLORS, OTHER_COLOR, MapPage, write_map
+from embedkit.report.map_page import MapPage, write_map
 from embedkit.report.recall_time_plot import plot_frontier
 
 __all__ = [
-    "GROUP_COLORS",
-    "OTHER_COLOR",
     "ClassifiedPicture",
     "Gallery",
     "GroupMember",

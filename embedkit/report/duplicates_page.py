@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from embedkit.report.gallery_data import Page
 from embedkit.report.page_writer import environment, write_page
 
 if TYPE_CHECKING:
@@ -24,15 +25,13 @@ class CopyFigure:
 
     Attributes:
         picture: The image.
-        facts: Its size, dimensions and format.
         is_keeper: Whether it is the one to keep.
         score: Score of the pair that links it to the group; None for the kept image.
         reason: Why it counts as a copy.
-        badge: A word that sets it apart, as the store that it lies in; or nothing.
+        badge: Where it is from, such as another store; or nothing.
     """
 
     picture: Picture
-    facts: str
     is_keeper: bool
     score: float | None
     reason: str
@@ -74,19 +73,15 @@ class LeakTable:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyPage:
+class CopyPage(Page):
     """The whole page.
 
     Attributes:
-        title: The page's title.
-        facts: Names and values of what was done.
         notes: What to know when reading it.
         groups: Groups of near-duplicates.
         leaks: Tables of leaks.
     """
 
-    title: str
-    facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
     groups: Sequence[CopyGroup]
     leaks: Sequence[LeakTable] = ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from embedkit.report.gallery_data import ENLARGED
 from embedkit.report.page_writer import environment, write_page
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["thumbnail", "write_gallery"]
 
-_QUALITY = 80
+_QUALITY, _SMALL_QUALITY = 80, 92
 
 
 def thumbnail(image: Image.Image, side: int) -> str:
@@ -33,7 +34,10 @@ def thumbnail(image: Image.Image, side: int) -> str:
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    if max(image.size) < ENLARGED:  # its pixels will be seen one by one
+        small.save(file, "JPEG", quality=_SMALL_QUALITY, subsampling=0, optimize=True)
+    else:
+        small.save(file, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
@@ -50,4 +54,4 @@ def write_gallery(path: Path, gallery: Gallery) -> Path:
     Raises:
         EmbedkitError: The file can't be written.
     """
-    return write_page(path, environment().get_template("gallery.html").render(gallery=gallery))
+    return write_page(path, environment().get_template("gallery.html").render(page=gallery))

@@ -1,8 +1,8 @@
-"""Plain data of a gallery."""
+"""Plain data of pages and their pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,14 +11,37 @@ if TYPE_CHECKING:
     from embedkit.types import ImageFailure
 
 __all__ = [
+    "ENLARGED",
     "ClassifiedPicture",
     "Gallery",
     "GroupMember",
+    "Page",
     "Picture",
     "SearchExample",
     "Shelf",
     "ShelfRow",
+    "facts_line",
 ]
+
+ENLARGED = 96
+"""Images whose longer side has fewer pixels than this are shown enlarged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What every page begins with.
+
+    Attributes:
+        title: The page's title.
+        facts: Names and values of what was done; folded.
+        summary: The outcome in a sentence; under the title.
+        empty: Where there is nothing to show: a headline, and what was searched.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    summary: str = field(default="", kw_only=True)
+    empty: tuple[str, str] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +51,36 @@ class Picture:
     Attributes:
         name: What stands under it and is read aloud; any text.
         thumbnail: A ``data:image/`` URI, of ``thumbnail``; empty where there is none.
+        link: The address of the image itself, of ``link_to``; empty where there is none.
+        facts: One line about the image, of ``facts_line``.
+        is_small: Whether the thumbnail is to be enlarged.
 
     Raises:
         ValueError: ``thumbnail`` is another kind of URI, which would make the page load something.
     """
 
     name: str
-    thumbnail: str
+    thumbnail: str = ""
+    link: str = ""
+    facts: str = ""
+    is_small: bool = False
 
     def __post_init__(self) -> None:
         if self.thumbnail and not self.thumbnail.startswith("data:image/"):
             raise ValueError(f"the thumbnail of {self.name!r} must be a data:image/ URI")
+
+
+def facts_line(width: int, height: int, kind: str, nbytes: int) -> str:
+    """What an image is, in one line: ``500 x 333, JPEG, 47 kB``.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        kind: The format.
+        nbytes: Size of the file, bytes.
+    """
+    size = f"{nbytes / 1e6:,.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:,.0f} kB"
+    return f"{width:,} x {height:,}, {kind}, {size if nbytes >= 1e3 else f'{nbytes:,} bytes'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +157,10 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
-    """A report: what was done, and what came of it. Empty parts are left out.
+class Gallery(Page):
+    """Results with their pictures. Empty parts are left out.
 
     Attributes:
-        title: The page's title.
-        facts: Names and values of what was done.
         images: Images with their classes.
         images_left_out: Number of images that are not shown.
         searches: Search examples.
@@ -131,8 +171,6 @@ class Gallery:
         shelves: Parts with headings of their own.
     """
 
-    title: str
-    facts: Sequence[tuple[str, str]]
     images: Sequence[ClassifiedPicture] = ()
     images_left_out: int = 0
     searches: Sequence[SearchExample] = ()

@@ -6,52 +6,47 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from embedkit.report.gallery_data import Page
+from embedkit.report.group_marks import OTHER, SHAPES, mark_of
 from embedkit.report.page_writer import environment, printable, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["GROUP_COLORS", "OTHER_COLOR", "MapPage", "write_map"]
+    from embedkit.report.gallery_data import Picture
+    from embedkit.report.group_marks import GroupMark
 
-GROUP_COLORS = (
-    "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7",
-    "#9c755f", "#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#17becf",
-    "#8c564b", "#bcbd22", "#1f4e79", "#c2185b",
-)  # fmt: skip
-"""Colours of the most frequent groups; each is distinct from both page colours."""
+__all__ = ["MapPage", "write_map"]
 
-OTHER_COLOR = "#9aa0a6"
+_SCRIPTS = ("view", "draw", "select", "point")  # parts of the page's one script, in order
 
 
 @dataclass(frozen=True, slots=True)
-class MapPage:
+class MapPage(Page):
     """The content of a map.
 
     Attributes:
-        title: The page's title.
-        facts: Names and values of what was done.
         points: ``(n, 2)`` in the unit square.
-        groups: ``(n,)`` numbers of ``names``; -1 for the rest.
-        names: Names of the groups that have a colour.
+        groups: ``(n,)`` numbers of ``names``; -1 for none.
+        names: Names of the groups, the largest first.
         ids: n ids; any text.
         words: n labels or classes, empty where there is none.
-        thumbnails: Id to ``data:`` URI, of ``thumbnail``, for some of the images.
+        pictures: Id to picture, for some of the images.
     """
 
-    title: str
-    facts: Sequence[tuple[str, str]]
     points: NDArray[np.float32]
     groups: NDArray[np.int64]
     names: Sequence[str]
     ids: Sequence[str]
     words: Sequence[str]
-    thumbnails: Mapping[str, str]
+    pictures: Mapping[str, Picture]
 
 
 def write_map(path: Path, page: MapPage) -> Path:
@@ -69,29 +64,40 @@ def write_map(path: Path, page: MapPage) -> Path:
     Raises:
         EmbedkitError: The file can't be written.
     """
-    script = files("embedkit.report").joinpath("templates/map.js").read_text("utf-8")
+    folder = files("embedkit.report").joinpath("templates", "map")
+    script = "".join(folder.joinpath(f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    data = {
-        "x": [round(x, 4) for x in page.points[:, 0].tolist()],
-        "y": [round(y, 4) for y in page.points[:, 1].tolist()],
-        "group": page.groups.tolist(),
-        "colors": [*GROUP_COLORS[: len(page.names)], OTHER_COLOR],
-        "name": [printable(name) for name in page.ids],
-        "word": [printable(word) for word in page.words],
-        "picture": [page.thumbnails.get(name, "") for name in page.ids],
-    }
-    counts = [int((page.groups == number).sum()) for number in range(len(page.names))]
+    marks = [mark_of(number) for number in range(len(page.names))]
+    counts = np.bincount(page.groups[page.groups >= 0], minlength=len(page.names)).tolist()
     text = (
         environment()
         .get_template("map.html")
         .render(
             page=page,
-            legend=list(zip(page.names, GROUP_COLORS, counts, strict=False)),
+            legend=list(zip(page.names, marks, counts, strict=True)),
             others=int((page.groups < 0).sum()),
-            other_color=OTHER_COLOR,
-            data=data,
+            other=OTHER,
+            shapes=SHAPES,
+            data=_data(page, [*marks, OTHER]),
             digest=digest,
             script=script,
         )
     )
     return write_page(path, text)
+
+
+def _data(page: MapPage, marks: Sequence[GroupMark]) -> dict[str, Any]:
+    """What the script draws: lists of one entry per image, and the groups."""
+    pictures = [page.pictures.get(name) for name in page.ids]
+    return {
+        "x": [round(x, 4) for x in page.points[:, 0].tolist()],
+        "y": [round(y, 4) for y in page.points[:, 1].tolist()],
+        "group": page.groups.tolist(),
+        "names": [printable(name) for name in page.names],
+        "marks": [[mark.color, SHAPES[mark.shape], mark.is_hollow] for mark in marks],
+        "name": [printable(name) for name in page.ids],
+        "word": [printable(word) for word in page.words],
+        "picture": [one.thumbnail if one else "" for one in pictures],
+        "link": [one.link if one else "" for one in pictures],
+        "facts": [printable(one.facts) if one else "" for one in pictures],
+    }

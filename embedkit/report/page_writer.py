@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import jinja2
+from markupsafe import Markup
 
 from embedkit.errors import EmbedkitError
 
@@ -42,6 +44,9 @@ def environment() -> jinja2.Environment:
     )
     made.filters["percent"] = _percent
     made.filters["count"] = "{:,}".format
+    made.filters["cut"] = _cut
+    made.filters["short"] = _short
+    made.filters["wrapped"] = _wrapped
     return made
 
 
@@ -59,6 +64,20 @@ def printable(text: str) -> str:
 def _finalize(value: object) -> object:
     """Text as ``printable``; markup, a subclass of str, is the template's own and stays."""
     return printable(value) if type(value) is str else value
+
+
+def _cut(name: str, letters: int) -> str:
+    return name if len(name) <= letters else name[: letters - 1] + "…"
+
+
+def _short(name: str) -> str:
+    """The last folder and the name of a file."""
+    return "/".join(name.rsplit("/", 2)[-2:])
+
+
+def _wrapped(name: str) -> Markup:
+    """A name that breaks into lines after its separators."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/_.\-#])(?![/_.\-#])", printable(name)))
 
 
 def _percent(share: float) -> str:

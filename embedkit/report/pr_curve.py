@@ -52,6 +52,6 @@ def plot_curves(
     by_recall.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     for axes in (by_threshold, by_recall):
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="lower left")
     figure.suptitle(title)
     figure.savefig(path)

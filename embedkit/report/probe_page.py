@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedkit.errors import MissingExtraError
+from embedkit.report.gallery_data import Page
 from embedkit.report.matplotlib_style import drawable, to_png
 from embedkit.report.page_writer import environment, write_page
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embedkit.report.charts import Chart, ConfusionChart
     from embedkit.report.gallery_data import Picture
 
 __all__ = [
     "FigureTable",
     "PictureGroup",
     "ProbePage",
-    "data_uri",
     "draw_confusion",
     "write_probe_page",
 ]
@@ -40,12 +40,14 @@ class FigureTable:
         header: Names of the columns.
         rows: The cells, as they are shown.
         note: A remark.
+        folded: Whether only the title is seen at first.
     """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +66,24 @@ class PictureGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbePage:
+class ProbePage(Page):
     """The report of a probe. Empty parts are left out.
 
     Attributes:
-        title: The page's title.
-        facts: Names and values of what was done.
+        charts: Curves, the most telling first.
+        confusion: The confusion matrix.
         tables: Figures.
-        confusion: A ``data:image/`` URI.
         groups: Pictures.
         groups_note: A remark on them.
+        no_mistakes: Where there are no groups: a headline, and what was tested.
     """
 
-    title: str
-    facts: Sequence[tuple[str, str]]
+    charts: Sequence[Chart] = ()
+    confusion: ConfusionChart | None = None
     tables: Sequence[FigureTable] = ()
-    confusion: str = ""
     groups: Sequence[PictureGroup] = ()
     groups_note: str = ""
+    no_mistakes: tuple[str, str] | None = None
 
 
 def write_probe_page(path: Path, page: ProbePage) -> Path:
@@ -122,8 +124,3 @@ def draw_confusion(counts: NDArray[np.int64], names: Sequence[str]) -> bytes:
         axes.set_yticks(range(len(labels)), labels, fontsize=7)
     figure.colorbar(shown, ax=axes, shrink=0.6)
     return to_png(figure)
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG as a URI that can stand in a page itself."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,23 +1,26 @@
-"""Makes thumbnails of a store's images by id, as far as they can still be read."""
+"""Makes pictures of a store's images by id, as far as these can still be read."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedkit.decode.exact import decode_image
+from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import DecodeError, SourceError
 from embedkit.extraction.source_images import OriginalImages
 from embedkit.report import thumbnail
+from embedkit.report.gallery_data import ENLARGED, Picture, facts_line
+from embedkit.report.links import link_to
 from embedkit.utils.parallel import in_order, usable_cores
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
-
-    from embedkit.decode.policy import DecodePolicy
 
 __all__ = ["thumbnails"]
 
@@ -34,8 +37,9 @@ def thumbnails(
     root: Path = Path(),
     hashes: Mapping[str, bytes] | None = None,
     max_bytes: int | None = None,
-) -> dict[str, str]:
-    """Id to thumbnail, for those images that can still be found.
+    page: Path | None = None,
+) -> dict[str, Picture]:
+    """Id to picture with a thumbnail, for those images that can still be found.
 
     A page must not fail for lack of images: if ``images`` can't be read or has none of the ids, a
     warning is logged, and there are no thumbnails.
@@ -49,10 +53,10 @@ def thumbnails(
         hashes: SHA-256 of each id's encoded image: one of other bytes isn't shown. None shows what
             there is.
         max_bytes: Stop when the thumbnails reach this total size; None makes all.
+        page: Where the page will lie, for links to the images; None makes no links.
 
     Returns:
-        ``data:`` URIs of the images that were tried; empty for one that can't be read or decoded
-        any more.
+        The images that were tried; one that can't be read or decoded any more has no thumbnail.
     """
     requested = list(ids)
     try:
@@ -65,20 +69,37 @@ def thumbnails(
         _log.warning("no thumbnails: %s", exc)
         return {}
     with originals:
-        return _made(originals, requested, side, max_bytes)
+        return _made(originals, requested, _Maker(originals, policy, side, page), max_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    originals: OriginalImages
+    policy: DecodePolicy | None
+    side: int
+    page: Path | None
+
+    def __call__(self, name: str) -> Picture:
+        try:
+            data = self.originals.read(name)
+            decoded = decode_image(data, name, self.policy or DecodePolicy())
+        except DecodeError:
+            return Picture(name)  # the page says "no picture"
+        image = decoded.image
+        return Picture(
+            name,
+            thumbnail(image, self.side),
+            link_to(self.originals.record(name), self.page) if self.page else "",
+            facts_line(*image.size, decoded.format, len(data)),
+            is_small=max(image.size) < ENLARGED,
+        )
 
 
 def _made(
-    originals: OriginalImages, requested: Sequence[str], side: int, max_bytes: int | None
-) -> dict[str, str]:
-    def make(name: str) -> str:
-        try:
-            return thumbnail(originals.decode(name), side)
-        except DecodeError:
-            return ""  # the page says "no picture"
-
+    originals: OriginalImages, requested: Sequence[str], make: _Maker, max_bytes: int | None
+) -> dict[str, Picture]:
     place = {name: number for number, name in enumerate(originals)}
-    made: dict[str, str] = {}
+    made: dict[str, Picture] = {}
     nbytes = 0
     stage = Stage("making thumbnails", len(requested), unit="images")
     for start in range(0, len(requested), _PART):
@@ -89,5 +110,5 @@ def _made(
             for name, picture in pictures:
                 made[name] = picture
                 stage.add()
-        nbytes += sum(len(made[name]) for name in part)
+        nbytes += sum(len(made[name].thumbnail) for name in part)
     return made

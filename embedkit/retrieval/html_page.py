@@ -67,8 +67,8 @@ class SearchPage:
             EmbedkitError: The file can't be written.
         """
         names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
-        thumbnails = self._thumbnails(sorted(names))
-        pictures = {name: Picture(name, thumbnails.get(name, "")) for name in names}
+        found = self._thumbnails(sorted(names), path)
+        pictures = {name: found.get(name) or Picture(name) for name in names}
         searches = [
             SearchExample(pictures[query], [(pictures[name], score) for name, score in near])
             for query, near in self._shown
@@ -80,17 +80,24 @@ class SearchPage:
             searches_left_out=self._left_out,
             failures=self._failures,
             failures_note=self._failures_note(),
+            summary=self._summary(),
+            empty=None if searches else ("No query to show", self._summary()),
         )
         return write_gallery(path, gallery)
 
-    def _thumbnails(self, names: Sequence[str]) -> dict[str, str]:
+    def _thumbnails(self, names: Sequence[str], page: Path) -> dict[str, Picture]:
         policy, side = policy_of(self._index.meta), self._side()
         if not self._images:
-            return make_thumbnails(names, policy, side)
+            return make_thumbnails(names, policy, side, page=page)
         others = self._index.unknown(names)  # queries from elsewhere
         mine = [name for name in names if name not in others]
-        made = make_thumbnails(mine, policy, side, images=self._images)
-        return made | make_thumbnails(sorted(others), policy, side)
+        made = make_thumbnails(mine, policy, side, images=self._images, page=page)
+        return made | make_thumbnails(sorted(others), policy, side, page=page)
+
+    def _summary(self) -> str:
+        queries = len(self._shown) + self._left_out
+        text = f"{queries:,} queries" if queries != 1 else "1 query"
+        return f"{text} in {len(self._index):,} images, scored by {_SCORES[self._index.metric]}"
 
     def _side(self) -> int:
         return _SIDE if self._pictures <= _FEW else _SMALL_SIDE

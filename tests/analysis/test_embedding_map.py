@@ -17,7 +17,7 @@ from embedkit.analysis.embedding_map import projection as layout
 from embedkit.analysis.embedding_map.png import draw_png
 from embedkit.analysis.embedding_map.projection import lay_out, principal_components
 from embedkit.errors import MissingExtraError, StoreError
-from embedkit.report import GROUP_COLORS
+from embedkit.report.group_marks import GROUP_COLORS
 from embedkit.types import Head
 
 RNG = np.random.default_rng(0)
@@ -113,10 +113,12 @@ def test_a_sample_colours_and_limits(tmp_path):
     labels = [f"l{n % 30}" for n in range(40)]
     store = write_store(tmp_path / "a.h5", ROWS, head=HEAD, labels=labels)
     done = plot(store, tmp_path / "a.html", method="pca", sample=25, color="label")
-    assert (done.images, done.left_out, len(done.groups)) == (25, 15, len(GROUP_COLORS))
-    assert data_of(done.path)["group"].count(-1) == 25 - sum(
-        data_of(done.path)["word"].count(name) for name in done.groups
-    )
+    data = data_of(done.path)
+    assert (done.images, done.left_out) == (25, 15)
+    assert set(done.groups) == set(data["word"])  # every class is on the map, however many
+    assert [done.groups[group] for group in data["group"]] == data["word"]
+    marks = [tuple(mark) for mark in data["marks"]]
+    assert len(set(marks)) == len(done.groups) + 1
     by_class = plot(store, tmp_path / "b.html", method="pca", color="class")
     words = [("cat", "dog", "owl")[row[:3].argmax()] for row in ROWS]
     assert data_of(by_class.path)["word"] == words

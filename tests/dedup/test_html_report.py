@@ -4,50 +4,23 @@ import dataclasses
 import re
 import zipfile
 from hashlib import sha256
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from duplicates import make_found, make_pairs
+from html_page import HOSTILE, Page
 from images import draw_photo, encode
 
 from embedkit.dedup.groups.explain import describe_pair
 from embedkit.dedup.leakage import ClassLeaks, Leaks, StoreLeaks
 from embedkit.dedup.output import html_report as page
+from embedkit.dedup.output.folder import write_duplicates
 from embedkit.sources.id_lookup import find_originals
-
-HOSTILE = (
-    "<script>alert(1)</script>.jpg",
-    '"><img src=x onerror=alert(1)>',
-    "caf\udce9\n\u202e.jpg",
-)
-
-
-class Tags(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text, self._open = [], [], []
-        self.feed(text)
-        assert not self._open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "img", "br"}:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def find(self, tag):
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 def write(found, tmp_path):
     text = page.write_page(found, tmp_path / "report.html", tmp_path).read_text("utf-8")
-    return text, Tags(text)
+    return text, Page(text)
 
 
 @pytest.fixture
@@ -77,12 +50,17 @@ def test_a_group_is_a_row_of_pictures(photos, tmp_path):
     assert [figure.get("class") for figure in tags.find("figure")] == [
         "keeper", None, "keeper", None, None,
     ]  # fmt: skip
-    words = " ".join("".join(tags.text).split())
+    assert [link["href"] for link in tags.find("a")] == [one["alt"] for one in pictures]
+    widths = [tag["style"] for tag in tags.find("article")]
+    assert widths == ["--n:2", "--n:3"]  # a pair is as wide as two pictures
+    words = tags.words
     for told in (
         "Group 0 weakest pair 0.800, 3 images",
-        "0.800 cosine 0.720, hash 3 bits apart, verified on the pixels (mirrored); copy of 2.jpg",
+        "0.800 40 x 30, JPEG, 900 bytes more cosine 0.720, hash 3 bits apart, verified on the "
+        "pixels (mirrored); copy of 2.jpg",
         "cosine 0.540, not confirmed on the pixels; copy of 4.jpg",
-        "40 x 30, 2 kB, JPEG",
+        "40 x 30, JPEG, 2 kB",
+        "2 groups of 5 images, among 5; 3 could be removed",
         "3 pairs, 1 of equal bytes",
     ):
         assert told in words
@@ -107,10 +85,11 @@ def test_how_a_copy_was_made_is_told_in_words(how, told):
 
 
 def test_hostile_names_and_labels_are_text(tmp_path):
-    leaks = StoreLeaks(1, 2, tuple(ClassLeaks(name, 1, 2) for name in HOSTILE))
-    plain = ("a.jpg", "b.jpg", "c.jpg")
+    hostile = (HOSTILE[0], HOSTILE[1], HOSTILE[6])
+    leaks = StoreLeaks(1, 2, tuple(ClassLeaks(name, 1, 2) for name in hostile))
+    plain = tuple("abc")
     tags = []
-    for names in (plain, HOSTILE):
+    for names in (plain, hostile):
         pairs = make_pairs({(0, 0): 0.9, (0, 1): 0.8}, 1, against_rows=2)
         found = make_found(pairs, names, labels=names, formats=names)
         tags.append(write(dataclasses.replace(found, leaks=Leaks(leaks, leaks, 1)), tmp_path)[1])
@@ -139,7 +118,7 @@ def test_thousands_of_groups_fold(tmp_path):
     scores = np.linspace(0.6, 1, count)
     pairs = make_pairs({(2 * i, 2 * i + 1): scores[i] for i in range(count)}, 2 * count)
     text, tags = write(make_found(pairs, [f"{i}.jpg" for i in range(2 * count)]), tmp_path)
-    folds = tags.find("details")
+    folds = [fold for fold in tags.find("details") if fold.get("class") == "fold"]
     assert len(folds) == 20
     assert ["open" in fold for fold in folds] == [True, *[False] * 19]
     assert len(text) < 3 * 2**20
@@ -151,6 +130,29 @@ def test_pairs_only(tmp_path):
     text, tags = write(dataclasses.replace(found, linkage="pairs"), tmp_path)
     assert "pairs.parquet" in text
     assert not tags.find("figure")
+
+
+@pytest.mark.parametrize("against", [None, 7])
+def test_nothing_found_says_what_was_searched(tmp_path, against):
+    found = make_found(make_pairs({}, 5, against_rows=against), [])
+    words = write(found, tmp_path)[1].words
+    assert "No near-duplicates found" in words
+    searched = (
+        "all pairs of the 5 images of photos.h5"
+        if against is None
+        else "each of the 5 images of photos.h5 with the 7 of test.h5"
+    )
+    assert f"Compared {searched} (exact search): no pair has a score of 0.5 or more" in words
+    assert "embedkit dedup plan" not in words
+
+
+def test_links_start_from_where_the_page_will_lie(photos, tmp_path):
+    found = make_found(make_pairs({(0, 1): 0.9}, 2), photos[:2], root=tmp_path)
+    folder = write_duplicates(found, tmp_path / "out" / "found", root=tmp_path)
+    links = Page((folder / "report.html").read_text("utf-8")).find("a")
+    assert [(folder / link["href"]).resolve() for link in links] == [
+        (tmp_path / name).resolve() for name in photos[:2]
+    ]
 
 
 def test_images_are_found_in_archives_too(photos, tmp_path):

@@ -114,3 +114,28 @@ def test_thumbnails_are_small_jpegs(mode: str, size: tuple[int, int]) -> None:
 def test_no_folder_to_write_in(tmp_path: Path) -> None:
     with pytest.raises(EmbedkitError, match="can't be written"):
         write_gallery(tmp_path / "missing" / "report.html", Gallery("x", []))
+
+
+def test_a_picture_links_wraps_and_is_enlarged(tmp_path: Path) -> None:
+    uri = thumbnail(Image.new("RGB", (20, 10), "teal"), 160)
+    name = "data/set_1/a-b.c/photo.jpg"
+    picture = Picture(name, uri, "../a%20b.jpg", "20 x 10, PNG, 1 kB", is_small=True)
+    text = written(tmp_path, Gallery("x", [], [ClassifiedPicture(picture, [])]))
+    page = Page(text)
+    assert [link["href"] for link in page.find("a")] == ["../a%20b.jpg"]
+    (image,) = page.find("img")
+    assert image["class"] == "small"
+    assert ">a-<wbr>b.<wbr>c/<wbr>photo.<wbr>jpg</span>" in text
+    assert f"20 x 10, PNG, 1 kB more {name}" in page.words
+
+
+def test_pictures_come_before_what_was_done(tmp_path: Path) -> None:
+    page = Page(written(tmp_path, gallery_of("a.jpg")))
+    (made,) = (fold for fold in page.find("details") if fold.get("class") == "made")
+    assert "open" not in made
+
+
+def test_an_empty_page_says_what_was_searched(tmp_path: Path) -> None:
+    gallery = Gallery("x", [], summary="of 3", empty=("Nothing found", "among 3 images"))
+    words = Page(written(tmp_path, gallery)).words
+    assert words.endswith("of 3 Nothing found among 3 images")

@@ -9,6 +9,7 @@ from images import draw_photo, encode, write_photos
 from PIL import Image
 
 from embedkit.decode.policy import DecodePolicy
+from embedkit.report import Picture
 from embedkit.report.thumbnails import thumbnails
 from embedkit.sources.readers.image_reader import ImageReader
 
@@ -22,20 +23,19 @@ def test_files_by_their_ids(tmp_path, monkeypatch):
     Path(ids[1]).write_bytes(b"no image")
     Path(ids[2]).unlink()
     made = thumbnails(ids, None, 50)
-    assert [bool(made[name]) for name in ids] == [True, False, False, True, True]
+    assert [bool(made[name].thumbnail) for name in ids] == [True, False, False, True, True]
     monkeypatch.chdir(tmp_path)
-    assert thumbnails(["photo_0000.jpg"], None, 50, root=Path("p")) == {
-        "photo_0000.jpg": made[ids[0]]
-    }
+    (below,) = thumbnails(["photo_0000.jpg"], None, 50, root=Path("p")).values()
+    assert below.thumbnail == made[ids[0]].thumbnail
     small = thumbnails(ids[:1], DecodePolicy(max_pixels=100), 50)
-    assert small == {ids[0]: ""}
+    assert small == {ids[0]: Picture(ids[0])}
 
 
 def test_moved_images(tmp_path):
     ids = ids_of(tmp_path / "old")
     expected = thumbnails(ids, None, 50)
     (tmp_path / "old").rename(tmp_path / "new")
-    assert set(thumbnails(ids, None, 50).values()) == {""}
+    assert thumbnails(ids, None, 50) == {name: Picture(name) for name in ids}
     assert thumbnails(ids, None, 50, images=[tmp_path / "new"]) == expected
 
 
@@ -78,4 +78,17 @@ def test_an_archive_is_read_in_its_own_order(tmp_path, monkeypatch):
         read.clear()
         made = thumbnails(ids, None, 50, images=images)
         assert read == [f"{tmp_path}/a.tar.gz#{name}" for name in names]
-        assert all(made[name] for name in ids)
+        assert all(made[name].thumbnail for name in ids)
+
+
+def test_what_is_known_of_a_picture(tmp_path):
+    large, small = tmp_path / "large.png", tmp_path / "small.png"
+    Image.new("RGB", (300, 96)).save(large)
+    Image.new("RGB", (95, 40)).save(small)
+    ids = [str(large), str(small)]
+    page = tmp_path / "out" / "page.html"
+    first, second = thumbnails(ids, None, 50, page=page).values()
+    assert first.facts == f"300 x 96, PNG, {large.stat().st_size} bytes"
+    assert (first.link, second.link) == ("../large.png", "../small.png")
+    assert (first.is_small, second.is_small) == (False, True)
+    assert [one.link for one in thumbnails(ids, None, 50).values()] == ["", ""]

@@ -14,7 +14,7 @@ from embedkit.analysis.embedding_map.png import draw_png
 from embedkit.analysis.embedding_map.projection import lay_out
 from embedkit.errors import StoreError
 from embedkit.extraction.source_images import policy_of
-from embedkit.report import GROUP_COLORS, MapPage, write_map
+from embedkit.report import MapPage, write_map
 from embedkit.report.thumbnails import thumbnails
 from embedkit.store import EmbeddingStore
 from embedkit.utils.atomic_write import commit_bytes
@@ -46,7 +46,7 @@ class MapSummary:
         left_out: Images left out by the random sample.
         method: ``umap`` or ``pca``.
         color: ``label``, ``class`` or ``none``.
-        groups: Labels or classes that have a colour, most frequent first.
+        groups: Labels or classes, most frequent first.
     """
 
     path: Path
@@ -117,16 +117,25 @@ def plot(
                     ("Backbone", opened.meta.backbone),
                     ("Points", f"{count:,} images, placed by {method_taken.upper()}"),
                     ("Colour", color),
+                    ("Thumbnails", f"of {len(chosen):,} images"),
                 ],
                 points,
                 groups,
                 names,
                 ids,
                 words,
-                thumbnails(dict.fromkeys(chosen), policy, _SIDE, images=images),
+                thumbnails(dict.fromkeys(chosen), policy, _SIDE, images=images, page=path),
+                summary=_summary(count, len(opened), names, color),
+                empty=None if count else ("No images", f"{store} holds none to draw"),
             )
             write_map(path, page)
         return MapSummary(path, count, len(opened) - count, method_taken, color, tuple(names))
+
+
+def _summary(count: int, images: int, names: Sequence[str], color: Colors) -> str:
+    shown = f"{count:,} images" + (f", a random sample of {images:,}" if count < images else "")
+    kinds = {"label": "labels", "class": "most probable classes"}.get(color)
+    return f"{shown}; the nearer, the more alike" + (f"; {len(names):,} {kinds}" if kinds else "")
 
 
 def _check(path: Path, sample: int, pictures: int, *, overwrite: bool) -> None:
@@ -157,9 +166,9 @@ def _words(
 
 
 def _grouped(words: list[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """The number of each word's colour, -1 for none, and the most frequent words."""
+    """The number of each word, -1 for none, and the words, the most frequent first."""
     counts = Counter(filter(None, words))
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    names = [word for word, _ in ranked[: len(GROUP_COLORS)]]
+    names = [word for word, _ in ranked]
     numbers = {word: number for number, word in enumerate(names)}
     return np.array([numbers.get(word, -1) for word in words], np.int64), names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedkit.errors import MissingExtraError
-from embedkit.report import GROUP_COLORS, OTHER_COLOR
+from embedkit.report.group_marks import OTHER, mark_of
 from embedkit.report.matplotlib_style import drawable, to_png
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_png"]
 
 _INCHES, _DPI = (10, 8), 150
+_COLUMN, _MAX_NAMED = 40, 80  # names in a column of the legend, and in all
 _TITLE_LETTERS = 70
 
 
@@ -31,7 +32,7 @@ def draw_png(
     Args:
         points: ``(n, 2)`` in the unit square.
         groups: ``(n,)`` numbers of ``names``; -1 for the rest.
-        names: Names of the groups that have a colour, at most as many as there are colours.
+        names: Names of the groups; the legend has the first 80.
         title: Above the map.
 
     Returns:
@@ -48,12 +49,27 @@ def draw_png(
     axes = figure.add_subplot()
     for number in (-1, *range(len(names))):
         mine = points[groups == number]
-        color = OTHER_COLOR if number < 0 else GROUP_COLORS[number]
+        mark = OTHER if number < 0 else mark_of(number)
         label = "other" if number < 0 else names[number]
         if len(mine):
-            axes.scatter(mine[:, 0], mine[:, 1], s=8, c=color, label=drawable(label), linewidths=0)
+            axes.scatter(
+                mine[:, 0],
+                mine[:, 1],
+                s=10,
+                marker=mark.shape,
+                facecolors="none" if mark.is_hollow else mark.color,
+                edgecolors=mark.color,
+                linewidths=0.8 if mark.is_hollow else 0,
+                label=drawable(label) if number < _MAX_NAMED else "_",
+            )
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.set_title(drawable(title, _TITLE_LETTERS))
     if names:
-        figure.legend(loc="outside right upper", fontsize="small", markerscale=2)
+        columns = 1 + (min(len(names), _MAX_NAMED) - 1) // _COLUMN
+        left_out = len(names) - _MAX_NAMED
+        remark = f"the {_MAX_NAMED} largest of {len(names):,}" if left_out > 0 else None
+        figure.legend(
+            loc="outside right upper", fontsize="small", markerscale=2, ncols=columns,
+            title=remark,
+        )  # fmt: skip
     return to_png(figure)

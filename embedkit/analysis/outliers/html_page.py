@@ -43,8 +43,10 @@ def write_outliers_page(
     rows = {one.row for one in both} | {row for o in both for row, *_ in o.neighbors[:_NEIGHBORS]}
     with EmbeddingStore.open(found.path) as store:
         names = {row: store.ids[row] for row in sorted(rows)}
-    small = thumbnails(dict.fromkeys(names.values()), policy_of(found.meta), _SIDE, images=images)
-    pictures = {row: Picture(name, small.get(name, "")) for row, name in names.items()}
+    small = thumbnails(
+        dict.fromkeys(names.values()), policy_of(found.meta), _SIDE, images=images, page=path
+    )
+    pictures = {row: small.get(name) or Picture(name) for row, name in names.items()}
     shelves = [
         Shelf(
             "Off-topic images",
@@ -63,11 +65,22 @@ def write_outliers_page(
             ("Store", f"{found.path}, {found.images:,} images"),
             ("Backbone", found.meta.backbone),
             ("Neighbours per image", _neighbors_text(found)),
-            ("Found", f"{len(found.off_topic)} off-topic, {len(found.labels)} doubtful labels"),
         ],
         shelves=[shelf for shelf in shelves if shelf.rows],
+        summary=(
+            f"{len(found.off_topic):,} off-topic images and {len(found.labels):,} doubtful labels "
+            f"among {found.images:,} images"
+        ),
+        empty=None if both else ("No outliers found", _searched(found)),
     )
     return write_gallery(path, gallery)
+
+
+def _searched(found: Outliers) -> str:
+    return (
+        f"Compared each of the {found.images:,} images of {found.path} with its {found.k:,} "
+        "nearest: none is far enough from them, and no label is contradicted by them."
+    )
 
 
 def _neighbors_text(found: Outliers) -> str:

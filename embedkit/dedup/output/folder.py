@@ -71,7 +71,7 @@ def write_duplicates(
             with Stage("writing"):
                 _write_files(found, whole)
             if report:
-                write_page(found, whole / REPORT, Path(root), images)
+                write_page(found, whole / REPORT, Path(root), images, lies_in=output)
             if output.exists():
                 output.replace(Path(name, "old"))
             whole.replace(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_o
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.report import Picture
 from embedkit.report.duplicates_page import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
+from embedkit.report.gallery_data import facts_line
 from embedkit.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -33,7 +35,12 @@ _MAX_CLASSES = 200
 
 
 def write_page(
-    found: Duplicates, path: Path, root: Path, images: Sequence[str | os.PathLike[str]] = ()
+    found: Duplicates,
+    path: Path,
+    root: Path,
+    images: Sequence[str | os.PathLike[str]] = (),
+    *,
+    lies_in: Path | None = None,
 ) -> Path:
     """Writes the report: the least sure groups first, thumbnails as far as they fit.
 
@@ -43,6 +50,8 @@ def write_page(
         root: The folder that relative ids are below.
         images: The sources that the images are of, where these lie now. None:
             ids are taken for paths.
+        lies_in: The folder that the page will lie in, which its links start from; None is the one
+            of ``path``.
 
     Raises:
         EmbedkitError: The file can't be written.
@@ -61,37 +70,85 @@ def write_page(
         shown.append((number, decisions))
         figures += min(len(decisions), _MAX_MEMBERS)
     members = [v.image for _, decisions in shown for v in decisions[:_MAX_MEMBERS]]
-    pictures = _pictures(found, list(dict.fromkeys(members)), root, images)
+    page_path = (lies_in or path.parent) / path.name
+    pictures = _pictures(found, list(dict.fromkeys(members)), root, images, page_path)
     cards = [_card(found, number, decisions, pictures) for number, decisions in shown]
     page = CopyPage(
-        title=f"Copies in {found.store.path}",
+        title=_title(found),
         facts=_facts(found),
         notes=list(_notes(found, len(shown), len(pictures), len(set(members)))),
         groups=cards,
         leaks=_leak_tables(found),
+        summary=_summary(found),
+        empty=None if len(found.pairs) else ("No near-duplicates found", _searched(found)),
     )
     return write_copies(path, page)
 
 
+def _title(found: Duplicates) -> str:
+    if found.against is None:
+        return f"Near-duplicates in {found.store.path}"
+    return f"Images of {found.store.path} that are in {found.against.path} too"
+
+
+def _summary(found: Duplicates) -> str:
+    if not len(found.pairs):
+        return ""
+    grouped = int((found.groups.group >= 0).sum())
+    groups = f"{len(found.groups):,} group{'s' if len(found.groups) != 1 else ''}"
+    if found.leaks is not None:
+        store, against = found.leaks.store, found.leaks.against
+        return (
+            f"{store.leaking:,} of the {store.images:,} images have near-duplicates among "
+            f"{against.leaking:,} of the other {against.images:,}, in {groups}"
+        )
+    if found.linkage == "pairs":
+        return f"{len(found.pairs):,} pairs among {found.store.rows:,} images"
+    return (
+        f"{groups} of {grouped:,} images, among {found.store.rows:,}; "
+        f"{found.surplus():,} could be removed"
+    )
+
+
+def _searched(found: Duplicates) -> str:
+    """What was searched, in a sentence."""
+    info, rows = found.pairs.info, found.store.rows
+    what = f"all pairs of the {rows:,} images of {found.store.path}"
+    if found.against is not None:
+        against = found.against
+        what = (
+            f"each of the {rows:,} images of {found.store.path} with the {against.rows:,} of "
+            f"{against.path}"
+        )
+    return (
+        f"Compared {what} ({info.mode} search): no pair has a score of {info.threshold:.4g} or "
+        f"more (calibration: {info.calibration})."
+    )
+
+
 def _pictures(
-    found: Duplicates, members: Sequence[int], root: Path, images: Sequence[str | os.PathLike[str]]
-) -> dict[int, str]:
-    """Thumbnails by image, those of each store by themselves: both may have the same ids."""
-    own, out = found.is_of_store(), dict[int, str]()
+    found: Duplicates,
+    members: Sequence[int],
+    root: Path,
+    images: Sequence[str | os.PathLike[str]],
+    page: Path,
+) -> dict[int, Picture]:
+    """Pictures by image, those of each store by themselves: both may have the same ids."""
+    own, out = found.is_of_store(), dict[int, Picture]()
     sides = [[image for image in members if own[image] == side] for side in (True, False)]
     for side in filter(None, sides):
         named = {found.images.ids[image]: image for image in side}
         hashes = {name: found.images.content_hash[i].tobytes() for name, i in named.items()}
         made = thumbnails(
             named, None, _SIDE, images=images, root=root, hashes=hashes,
-            max_bytes=_MAX_PICTURE_BYTES * len(side) // len(members),
+            max_bytes=_MAX_PICTURE_BYTES * len(side) // len(members), page=page,
         )  # fmt: skip
         out |= {named[name]: picture for name, picture in made.items()}
     return out
 
 
 def _card(
-    found: Duplicates, number: int, decisions: Sequence[Decision], pictures: dict[int, str]
+    found: Duplicates, number: int, decisions: Sequence[Decision], pictures: dict[int, Picture]
 ) -> CopyGroup:
     groups = found.groups
     there, possible = int(groups.found[number]), int(groups.possible[number])
@@ -107,21 +164,25 @@ def _card(
     )
 
 
-def _figure(found: Duplicates, decision: Decision, pictures: dict[int, str]) -> CopyFigure:
+def _figure(found: Duplicates, decision: Decision, pictures: dict[int, Picture]) -> CopyFigure:
     image, images = decision.image, found.images
     name = images.ids[image]
     reason = decision.why
     if decision.copy_of is not None:
         reason += f"; copy of {images.ids[decision.copy_of].rpartition('/')[2]}"
-    size = f"{images.width[image]} x {images.height[image]}, {images.nbytes[image] / 1000:,.0f} kB"
+    facts = facts_line(
+        int(images.width[image]),
+        int(images.height[image]),
+        images.formats[image],
+        int(images.nbytes[image]),
+    )
     is_other = found.groups.node[image] >= found.store.rows
     return CopyFigure(
-        Picture(name, pictures.get(image, "")),
-        f"{size}, {images.formats[image]}",
+        replace(pictures.get(image) or Picture(name), facts=facts),
         decision.copy_of is None,
         decision.score,
         reason,
-        "against" if is_other else "",
+        found.against.path if found.against is not None and is_other else "",
     )
 
 
@@ -146,12 +207,14 @@ def _facts(found: Duplicates) -> list[tuple[str, str]]:
 
 
 def _notes(found: Duplicates, shown: int, tried: int, listed: int) -> Iterable[str]:
+    if not len(found.pairs):
+        return
     if found.linkage == "pairs":
         yield "Only pairs were requested: they are in pairs.parquet."
         return
     yield (
-        "The least sure groups come first. Marked is what 'keep best-quality' would keep: "
-        "'embedkit dedup plan' decides, and this page changes nothing."
+        "The least certain groups come first. Marked with 'keep' is what the policy best-quality "
+        "keeps. This page changes nothing: 'embedkit dedup plan' decides."
     )
     if shown < len(found.groups):
         yield f"{len(found.groups) - shown:,} more groups are not shown; groups.parquet has all."
