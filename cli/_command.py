@@ -66,6 +66,10 @@ class Command(TyperCommand):
         from embedkit.errors import EmbedkitError
 
         try:
+            if "backbone" in ctx.params:
+                from embedkit.backbones.registry import check_name
+
+                check_name(ctx.params["backbone"])  # at once, whatever the command loads first
             return super().invoke(ctx)
         except (EmbedkitError, ValueError) as exc:
             raise CommandError(to_flags(str(exc), self.params)) from exc

@@ -267,6 +267,9 @@ def command(
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
+    from embedkit.backbones.weight_files import check_weights
+
+    check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 

@@ -12,6 +12,7 @@ from embedkit.dedup.results import collect
 from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import ignore_progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class PairOptions(TypedDict, total=False):
     max_pairs: int
 
 
+@plain_numbers
 def find_duplicates(
     store: str | os.PathLike[str],
     *,

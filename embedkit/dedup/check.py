@@ -29,6 +29,7 @@ from embedkit.index.manifest import MANIFEST
 from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import ignore_progress
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Checked:
     calibration: str
 
 
+@plain_numbers
 def check_duplicates(
     known: str | os.PathLike[str],
     images: Paths,

@@ -73,11 +73,11 @@ class Job:
 
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""
-        mine = Path.cwd() / self.output
+        mine = self.output.absolute()
         folder = mine.with_name(mine.name + ".partial")
         for record in self.listing.scan():
             if self.output.name in record.path:  # quickly, for nearly all
-                path = Path.cwd() / record.path
+                path = Path(record.path).absolute()
                 if mine in {path, path.parent} or folder in {path, path.parent}:
                     continue
             yield record

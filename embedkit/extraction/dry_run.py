@@ -10,6 +10,7 @@ import numpy as np
 from embedkit.engines import choose_engine, open_engine
 from embedkit.extraction.config import JobOptions, prepare
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     import os
@@ -53,6 +54,7 @@ class ExtractPreview:
     exists: bool
 
 
+@plain_numbers
 def preview(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],

@@ -21,6 +21,7 @@ from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     import os
@@ -44,6 +45,7 @@ _Frozen = tuple["StoreMeta", dict[str, str | None]]
 _log = logging.getLogger("embedkit")
 
 
+@plain_numbers
 def extract(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],

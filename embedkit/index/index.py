@@ -23,6 +23,7 @@ from embedkit.index.store_rows import StoreRows
 from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.store.format import StoreMeta
 from embedkit.types import Neighbors
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
@@ -260,6 +261,7 @@ class Index:
         """
         return compact_index(Path(path), on_progress)
 
+    @plain_numbers
     def search(
         self,
         queries: NDArray[np.floating],

@@ -12,6 +12,7 @@ import numpy as np
 from embedkit.probe.serialization import load_probe
 from embedkit.retrieval.queries import kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
+from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ class PredictedBatch:
     failures: tuple[ImageFailure, ...] = ()
 
 
+@plain_numbers
 def predict(
     probe: str | os.PathLike[str] | Probe,
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],

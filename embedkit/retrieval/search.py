@@ -17,6 +17,7 @@ from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.retrieval.queries import kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
 from embedkit.types import Neighbors, SearchResult
+from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -85,6 +86,7 @@ class Search:
         return SearchResult(batch.ids, found, batch.failures)
 
 
+@plain_numbers
 def search(
     index: str | os.PathLike[str] | Index,
     queries: Paths,

@@ -99,7 +99,7 @@ class _Opener:
     def open_spec(self, spec: str) -> list[Source]:
         """Open one path, URL or pattern; a pattern gives several sources."""
         if spec == "-":
-            return [StreamListSource(self.stdin or sys.stdin.buffer, self.open_entry)]
+            return [StreamListSource(self.stdin or _standard_input(), self.open_entry)]
         names = [spec] if _is_literal(spec) else _expand(spec)
         types = _types([name for name in names if not self._is_pattern(name)])
         return [
@@ -153,6 +153,12 @@ def _is_literal(spec: str) -> bool:
     """Tell whether a local file has this very name, brackets and all."""
     local = storage.local_path(spec)
     return local is not None and os.path.lexists(local)
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # the process was started with it closed
+        raise SourceError("-: standard input is closed; pass the list as a .txt file")
+    return sys.stdin.buffer
 
 
 def _is_folder(path: str) -> bool:

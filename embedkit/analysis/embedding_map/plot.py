@@ -17,6 +17,7 @@ from embedkit.extraction.source_images import policy_of
 from embedkit.report import GROUP_COLORS, MapPage, write_map
 from embedkit.report.thumbnails import thumbnails
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import commit_bytes
 from embedkit.utils.vectors import refuse_not_finite, unit_rows
 
@@ -55,6 +56,7 @@ class MapSummary:
     groups: tuple[str, ...]
 
 
+@plain_numbers
 def plot(
     store: str | os.PathLike[str],
     output: str | os.PathLike[str],

@@ -19,6 +19,7 @@ from embedkit.errors import DecodeError, EmbedkitError
 from embedkit.extraction.embed_like_store import embed_likewise
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import ignore_progress
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = ["calibrate"]
 _FEWEST = 4
 
 
+@plain_numbers
 def calibrate(
     store: str | os.PathLike[str],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
