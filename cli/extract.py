@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from ._command import JsonOption, examples
+from ._completion import complete_backbone, completing
 from ._output import ExitCode, count_of, plain, print_json, print_message
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
 from ._progress import ProgressDisplay
@@ -84,7 +85,12 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Store to write.")],
     backbone: Annotated[
         str,
-        typer.Option("--backbone", "-b", help="Name from 'embedkit models', or timm:NAME."),
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="Name from 'embedkit models', or timm:NAME.",
+            autocompletion=complete_backbone,
+        ),
     ] = "resnet50_swsl",
     device: Annotated[
         str,
@@ -174,6 +180,7 @@ def command(
         str | None,
         typer.Option(
             help="Interpolation: bilinear, bicubic, lanczos or nearest [default: the backbone's].",
+            autocompletion=completing("bilinear", "bicubic", "lanczos", "nearest"),
             rich_help_panel=PREPROCESSING,
         ),
     ] = None,
@@ -181,6 +188,7 @@ def command(
         str | None,
         typer.Option(
             help="Crop: center or squash [default: the backbone's].",
+            autocompletion=completing("center", "squash"),
             rich_help_panel=PREPROCESSING,
         ),
     ] = None,

@@ -13,6 +13,7 @@ from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import ignore_progress
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def find_duplicates(
         EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
         ValueError: An argument is out of its range.
     """
+    if verify:
+        require_extra("cv2", "verify", "verification on pixels")
     on_progress = on_progress or ignore_progress
     with ExitStack() as stack:
         opened = [

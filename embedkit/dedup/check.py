@@ -30,6 +30,7 @@ from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import ignore_progress
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def check_duplicates(
         ValueError: An argument is out of its range.
     """
     check_scoring(threshold, precision, max_hamming)
+    if verify:
+        require_extra("cv2", "verify", "verification on pixels")
     _refuse_other(Path(known))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

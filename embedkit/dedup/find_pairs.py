@@ -20,6 +20,7 @@ from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.scorer import Scorer, select_pairs
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import ignore_progress
 from embedkit.utils.vectors import first_not_finite
 
@@ -114,6 +115,8 @@ def find_pairs(
     _check_candidates(mode, min_cosine, candidates_per_image)
     if calibration == "cosine" and (verify is not None or views):
         raise ValueError('calibration="cosine" compares embeddings alone: no pixels, no views')
+    if verify is not None:
+        require_extra("cv2", "verify", "verification on pixels")
     on_progress = on_progress or ignore_progress
     views = views or {}
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ import numpy as np
 
 from embedkit.analysis.classification import classify
 from embedkit.analysis.embedding_map.png import draw_png
-from embedkit.analysis.embedding_map.projection import lay_out
+from embedkit.analysis.embedding_map.projection import check_umap, lay_out
 from embedkit.errors import StoreError
 from embedkit.extraction.source_images import policy_of
 from embedkit.report import GROUP_COLORS, MapPage, write_map
@@ -19,6 +19,7 @@ from embedkit.report.thumbnails import thumbnails
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import commit_bytes
+from embedkit.utils.extras import require_extra
 from embedkit.utils.vectors import refuse_not_finite, unit_rows
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def plot(
     """
     path = Path(output)
     _check(path, sample, pictures, overwrite=overwrite)
+    if method == "umap":
+        check_umap()
+    if path.suffix.lower() == ".png":
+        require_extra("matplotlib", "map", "a map as PNG")
     with EmbeddingStore.open(store) as opened:
         rng = np.random.default_rng(seed)
         count = min(sample, len(opened))

@@ -20,6 +20,7 @@ from embedkit.extraction.embed_like_store import embed_likewise
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import ignore_progress
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def calibrate(
             f"originals must be at least {_FEWEST} and precision above 0 and at most 1, not "
             f"{originals} and {precision}"
         )
+    require_extra("cv2", "verify", "a calibration, which verifies pairs on pixels,")
     on_progress = on_progress or ignore_progress
     with EmbeddingStore.open(store) as opened, tempfile.TemporaryDirectory() as folder:
         policy = policy_of(opened.meta)
