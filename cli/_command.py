@@ -64,13 +64,15 @@ class Command(TyperCommand):
             CommandError: An expected error of the library.
         """
         from embedkit.errors import EmbedkitError
+        from embedkit.utils.timing import timed
 
         try:
             if "backbone" in ctx.params:
                 from embedkit.backbones.registry import check_name
 
                 check_name(ctx.params["backbone"])  # at once, whatever the command loads first
-            return super().invoke(ctx)
+            with timed("%s, all in all", ctx.command_path):
+                return super().invoke(ctx)
         except (EmbedkitError, ValueError) as exc:
             raise CommandError(to_flags(str(exc), self.params)) from exc
 

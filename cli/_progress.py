@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgressDisplay"]
 
+_log = logging.getLogger("embedkit")
 _LINE_SECONDS = 30.0  # between two lines where stderr is no terminal
 _BAR_SECONDS = 0.1  # between two updates of the bar
 
@@ -73,6 +75,8 @@ class ProgressDisplay:
 
     def __exit__(self, *exc: object) -> None:
         """Removes the bar."""
+        self._log_stage(monotonic())
+        self._stage = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
@@ -91,6 +95,7 @@ class ProgressDisplay:
             return
         now, is_new = monotonic(), stage != self._stage
         if is_new:
+            self._log_stage(now)
             self._stage, self._started, self._first = stage, now, done
         pause = _BAR_SECONDS if self._terminal else _LINE_SECONDS
         is_due = now - self._shown >= pause or (self._terminal and (is_new or done == total))
@@ -105,6 +110,11 @@ class ProgressDisplay:
             self._draw(plain(stage), done, total, text)
         else:
             print_message(f"{stage}: {text}")
+
+    def _log_stage(self, now: float) -> None:
+        """Logs the stage that has ended, and how long it took."""
+        if self._stage is not None:
+            _log.debug("%s: %.2f s", self._stage, now - self._started)
 
     def _draw(self, stage: str, done: int, total: int | None, text: str) -> None:
         if self._bar is None:

@@ -15,6 +15,7 @@ from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.store.format import StoreMeta
+from embedkit.utils.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,10 +115,12 @@ def prepare(
     _refuse_own_source(Path(output), sources)
     labels = options.get("labels", "auto")
     image_column, label_column = options.get("image_column"), options.get("label_column")
-    listing = open_source(
-        sources, labels=labels, image_column=image_column, label_column=label_column
-    )
-    loaded = _load(backbone, loading)
+    with timed("opened the source"):
+        listing = open_source(
+            sources, labels=labels, image_column=image_column, label_column=label_column
+        )
+    with timed("loaded the backbone"):
+        loaded = _load(backbone, loading)
     policy = options.get("policy") or DecodePolicy()
     decode = {"decoder": decoder, **policy.to_config()}
     meta = _describe(loaded, decode, dtype, options.get("normalize", False), sources)

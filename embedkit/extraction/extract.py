@@ -22,6 +22,7 @@ from embedkit.store.seal import is_sealed
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.timing import timed
 
 if TYPE_CHECKING:
     import os
@@ -155,7 +156,8 @@ def extract(
         meta = None if frozen is None else frozen[0]
         result = _embed(partial, job, plan, meta, choice, how)
         if result.complete:
-            partial.finish(plan.num_shards, sharded=sharded)
+            with timed("wrote the store"):
+                partial.finish(plan.num_shards, sharded=sharded)
         return result
 
 
@@ -202,7 +204,12 @@ def _embed(
             )
             stack.enter_context(decoders or nullcontext())
         kept = None if frozen is None else frozen.engine
-        engine, described = open_precise(backbone, choice, plan, load, kept)
+        with timed("opened the engine"):
+            engine, described = open_precise(backbone, choice, plan, load, kept)
+        _log.debug(
+            "engine %s on %s, precision %s, batches of %d",
+            engine.name, ", ".join(choice.devices), described["precision"], engine.batch_size,
+        )  # fmt: skip
         stack.enter_context(engine)
         meta = frozen
         if meta is None:
@@ -242,7 +249,10 @@ def _plan(
     plan = Plan.open(partial.folder)
     if frozen is None or plan is None:
         _log.info("listing %s", ", ".join(job.meta.source))
-        return Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS), None
+        with timed("listed"):
+            plan = Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS)
+        _log.debug("%d files in %d shards", plan.count, plan.num_shards)
+        return plan, None
     before, listed_by = frozen
     differences = before.differences(job.meta, ignore=_DERIVED)
     differences |= {

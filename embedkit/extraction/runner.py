@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from embedkit.types import ImageRecord
 
 __all__ = ["ExtractResult", "Progress", "Runner"]
+
+_log = logging.getLogger("embedkit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,7 @@ class Runner:
         shards = range(self.run.plan.num_shards) if self.shards is None else self.shards
         work = Checkpoints(self.run, shards)
         began = time.monotonic()
+        _log.debug("%d threads, %d images embedded before", self._num_threads(), work.resumed)
         with ImageReader(max_bytes=self.load.policy.max_bytes) as reader:
             meta = self.run.meta
             process = BatchProcessor(
@@ -154,6 +158,7 @@ class Runner:
             finally:
                 work.save()
         progress = self._progress(work, began)
+        _log.debug("embedded: %.2f s", progress.seconds)
         return ExtractResult.of(
             self.run.partial.output,
             work.counts,

@@ -24,6 +24,7 @@ from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.store.format import StoreMeta
 from embedkit.types import Neighbors
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.timing import timed
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
@@ -119,9 +120,10 @@ class Index:
         if spec is not None and metric is not None:
             raise ValueError("the metric is part of the spec: give one of the two")
         spec = spec or IndexSpec(metric=metric or "cosine")
-        return build_index(
-            _as_list(stores), output, spec, overwrite=overwrite, on_progress=on_progress
-        )
+        with timed("built the index"):
+            return build_index(
+                _as_list(stores), output, spec, overwrite=overwrite, on_progress=on_progress
+            )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check: Check = "full") -> Index:
