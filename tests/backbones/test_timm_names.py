@@ -88,7 +88,12 @@ def test_a_silent_host_may_answer_later(monkeypatch, caplog):
     import threading
 
     end = threading.Event()
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: end.wait(10))
+
+    def wait(*_args, **_settings):
+        end.wait(10)
+        raise OSError
+
+    monkeypatch.setattr(socket, "create_connection", wait)
     assert why_unreachable("https://hub.invalid/x", seconds=0.05) is None
     end.set()
     assert "hub.invalid doesn't answer yet" in caplog.text
