@@ -89,9 +89,9 @@ def test_numpys_scalars_from_end_to_end(tmp_path):
     three, index = np.int64(3), tmp_path / "s.index"
     spec = embedkit.IndexSpec(recall=np.float32(0.9), whiten=three, seed=three)
     embedkit.Index.build(store, index, spec, overwrite=np.bool_(False))
-    assert embedkit.search(index, store, k=three).neighbors.ids.shape == (20, 3)
+    assert embedkit.search(index, store, k=three).neighbors.scores.shape == (20, 3)
     for name in ("a.csv", "a.parquet"):
         embedkit.search_to_file(index, store, tmp_path / name, k=three)
     with embedkit.Index.open(index) as opened:
-        assert opened.search(np.ones((1, 8), np.float32), k=three).ids.shape == (1, 3)
+        assert opened.search(np.ones((1, 8), np.float32), k=three).scores.shape == (1, 3)
     embedkit.find_outliers(store, k=three, top=np.int32(2))

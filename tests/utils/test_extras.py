@@ -37,7 +37,7 @@ def test_a_missing_extra_is_told_first(name, monkeypatch):
         ("cv2", "dedup check nowhere.h5 new.jpg --verify"),
         ("cv2", "demo -o x"),
         ("matplotlib", "dedup calibrate nowhere.h5 --images x --plot x.png"),
-        ("matplotlib", "index bench nowhere.index --plot x.png"),
+        ("matplotlib", "index eval nowhere.index --plot x.png"),
         ("matplotlib", "probe linear nowhere.h5 -o x"),
         ("matplotlib", "plot nowhere.h5 -o x.png"),
         ("lancedb", "export nowhere.h5 --to lancedb -o x"),
