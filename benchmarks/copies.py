@@ -31,6 +31,7 @@ from PIL import Image
 
 from embedkit import EmbeddingStore, extract
 from embedkit.dedup import find_pairs
+from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring.calibrate import calibrate
 from embedkit.extraction.source_images import OriginalImages
 from embedkit.metrics import micro_ap, recall_at_precision
@@ -141,10 +142,10 @@ def score(
         began = time.perf_counter()
         sources = [folder / queries.stem, folder / references.stem]
         with OriginalImages.of_source(sources, ids) as pixels:
+            config = DedupConfig(threshold=0.0, calibration=report.calibration)
             found = find_pairs(
-                queries, against=references, threshold=0.0, calibration=report.calibration,
-                verify=pixels if verify else None,
-            )  # fmt: skip
+                queries, config, against=references, verify=pixels if verify else None
+            )
         out[name][found.first, found.second] = found.score
         looked = int((found.verified >= 0).sum())
         print(f"{name}: {time.perf_counter() - began:.0f} s, {len(found):,} candidates, "

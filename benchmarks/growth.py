@@ -102,7 +102,7 @@ def extract_here(images: Path, backbone: str, device: str) -> dict[str, object]:
             backbone=loaded,
             device=device,
             precision="fp32",
-            on_progress=lambda progress: moments.append((progress.seconds, progress.done)),
+            progress=lambda p: moments.append((p.seconds, p.done)) if p.rate else None,
         )
         seconds = time.perf_counter() - began
     return {

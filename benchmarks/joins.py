@@ -296,12 +296,14 @@ def find(base: NDArray[np.floating], size: int, folder: Path, args: argparse.Nam
 
 def run_store(args: argparse.Namespace, *, exact: bool = True, default: bool = False) -> dict:
     from embedkit.dedup import find_pairs
+    from embedkit.dedup.config import DedupConfig
 
     began = time.perf_counter()
-    pairs = find_pairs(
-        args.data, min_cosine=None if default else args.threshold, threshold=0.0,
+    config = DedupConfig(
+        min_cosine=None if default else args.threshold, threshold=0.0,
         mode="exact" if exact else "approximate",
     )  # fmt: skip
+    pairs = find_pairs(args.data, config)
     both = np.stack([pairs.first, pairs.second], axis=1)
     seconds = time.perf_counter() - began
     return told(seconds, args, "store", both, recall=pairs.info.recall)

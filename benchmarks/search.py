@@ -24,7 +24,7 @@ import faiss
 import numpy as np
 
 from embedkit.index import Index
-from embedkit.retrieval import open_search, search_to_file
+from embedkit.retrieval import SearchConfig, open_search, search_to_file
 from embedkit.store import EmbeddingStore, StoreCounts, StoreMeta
 from embedkit.store.shard_builder import make_block
 from embedkit.store.writer import ShardContent, encode_shard
@@ -134,7 +134,7 @@ def _filters(folder: Path, index: Path, count: int = 20) -> None:
     plain = None
     for passing, filters in {"all": [], **_FILTERS}.items():
         began = time.perf_counter()
-        with open_search(opened, names, 10, filters=filters) as ready:
+        with open_search(opened, names, 10, SearchConfig(filters=filters)) as ready:
             opening = time.perf_counter() - began
             each = min(_seconds(ready) for _ in range(4)) / count  # the first looks the ids up
         plain = plain or each

@@ -71,7 +71,7 @@ def measure(store: Path, rows: int, per_class: int) -> None:
     passes = max(rows // once, 1)
     marks = []
     cpu_began = time.process_time()
-    select([store] * passes, per_class, on_progress=lambda done, _: marks.append((done, now())))
+    select([store] * passes, per_class, progress=lambda p: marks.append((p.done, now())))
     cpu = (time.process_time() - cpu_began) / (passes * once)
     settled = next(k for k, (done, _) in enumerate(marks) if done >= rows // 2)
     (done_a, time_a), (done_b, time_b) = marks[settled], marks[-1]

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ._messages import to_flags
 from ._output import plain, print_message
+from ._progress import showing_progress
 
 __all__ = ["Command", "CommandError", "Group", "JsonOption", "Settings", "examples"]
 
@@ -71,7 +72,8 @@ class Command(TyperCommand):
                 from embedkit.backbones.registry import check_name
 
                 check_name(ctx.params["backbone"])  # at once, whatever the command loads first
-            with timed("%s, all in all", ctx.command_path):
+            name = ctx.command_path
+            with timed("%s, all in all", name), showing_progress(quiet=ctx.obj.quiet):
                 return super().invoke(ctx)
         except (EmbedkitError, ValueError) as exc:
             raise CommandError(to_flags(str(exc), self.params)) from exc

@@ -21,7 +21,7 @@ def read_defaults(path: Path, commands: Mapping[str, Any]) -> dict[str, Any]:
         typer.BadParameter: The file isn't TOML, or names an unknown command or option.
     """
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(path.read_text("utf-8-sig"))
     except ValueError as exc:
         raise typer.BadParameter(f"{path}: not valid TOML: {exc}") from exc
     return {name: _table(path, name, table, commands) for name, table in tables.items()}

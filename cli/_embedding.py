@@ -12,7 +12,6 @@ import typer
 from ._completion import complete_backbone
 from ._output import plain, print_message
 from ._panels import BACKBONE, PERFORMANCE
-from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
@@ -88,7 +87,6 @@ WeightsFileOption = Annotated[
 
 @contextmanager
 def open_inputs(
-    context: typer.Context,
     inputs: Sequence[str],
     *,
     backbone: str,
@@ -102,22 +100,16 @@ def open_inputs(
     """Yields a store for every input; images are embedded first, with progress."""
     from embedkit.extraction.inputs import as_stores
 
-    line = ProgressDisplay(quiet=context.obj.quiet)
-    with (
-        line,
-        as_stores(
-            inputs,
-            keep=keep,
-            backbone=backbone,
-            weights=weights,
-            engine=engine.value,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            on_progress=line.update,
-            on_download=line.download,
-        ) as stored,
-    ):
+    with as_stores(
+        inputs,
+        keep=keep,
+        backbone=backbone,
+        weights=weights,
+        engine=engine.value,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+    ) as stored:
         yield stored
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -21,9 +20,6 @@ __all__ = [
     "print_table",
 ]
 
-# What moves the cursor, ends a line or turns the text round: C0, DEL, C1, separators, bidi marks.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
 
 class ExitCode(IntEnum):
     """How a command ended."""
@@ -37,7 +33,9 @@ class ExitCode(IntEnum):
 
 def plain(value: object) -> str:
     """Returns text that is safe to print: control characters, as in names, are escaped."""
-    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], str(value))
+    from embedkit.utils.text import printable
+
+    return printable(value)
 
 
 def count_of(number: int, noun: str) -> str:

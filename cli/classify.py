@@ -35,7 +35,6 @@ EXAMPLES = examples(
 
 
 def command(
-    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -67,7 +66,6 @@ def command(
     if output is not None:
         _check_output(output, overwrite=overwrite)
     with open_inputs(
-        context,
         inputs,
         backbone=backbone,
         weights=weights,

@@ -13,7 +13,6 @@ from ._command import Command, Group, JsonOption, examples
 from ._images import ImagesOption
 from ._output import count_of, plain, print_json, print_table
 from ._panels import INPUT, OUTPUT, PERFORMANCE, SEARCH
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.dedup import Calibration, Duplicates
@@ -85,7 +84,6 @@ _ClassesOption = Annotated[
     ),
 )
 def _find(
-    context: typer.Context,
     store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
     output: _OutputOption,
     against: Annotated[
@@ -190,27 +188,25 @@ def _find(
     from embedkit.dedup.output.folder import check_output
 
     check_output(output, overwrite=overwrite)
-    with ProgressDisplay(quiet=context.obj.quiet) as line:
-        found = find_duplicates(
-            store,
-            against=against,
-            images=images or (),
-            root=root,
-            verify=verify,
-            flip=flip,
-            rotate=rotate,
-            linkage=linkage.value,
-            weights=weights,
-            device=device,
-            threshold=threshold,
-            precision=precision,
-            mode=mode.value,
-            calibration=_calibration(calibration),
-            min_cosine=min_cosine,
-            candidates_per_image=candidates_per_image,
-            max_hamming=None if max_hamming < 0 else max_hamming,
-            on_progress=line.step,
-        )
+    found = find_duplicates(
+        store,
+        against=against,
+        images=images or (),
+        root=root,
+        verify=verify,
+        flip=flip,
+        rotate=rotate,
+        linkage=linkage.value,
+        weights=weights,
+        device=device,
+        threshold=threshold,
+        precision=precision,
+        mode=mode.value,
+        calibration=_calibration(calibration),
+        min_cosine=min_cosine,
+        candidates_per_image=candidates_per_image,
+        max_hamming=None if max_hamming < 0 else max_hamming,
+    )
     write_duplicates(
         found, output, overwrite=overwrite, report=report, root=root, images=images or ()
     )

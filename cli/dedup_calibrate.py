@@ -12,7 +12,6 @@ import typer
 from ._command import JsonOption
 from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +25,6 @@ _PLOTS = (".png", ".svg", ".pdf")
 
 
 def _calibrate(
-    context: typer.Context,
     store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
     images: Annotated[
         list[Path],
@@ -73,17 +71,15 @@ def _calibrate(
     if output is None:
         output = store.with_name(store.name.removesuffix(".h5") + ".calibration.json")
     _check_outputs(output, plot, overwrite=overwrite)
-    with ProgressDisplay(quiet=context.obj.quiet) as line:
-        report = calibrate(
-            store,
-            images,
-            originals=originals,
-            precision=precision,
-            seed=seed,
-            weights=weights,
-            device=device,
-            on_progress=line.step,
-        )
+    report = calibrate(
+        store,
+        images,
+        originals=originals,
+        precision=precision,
+        seed=seed,
+        weights=weights,
+        device=device,
+    )
     report.calibration.save(output)
     if plot is not None:
         _plot(report, plot)

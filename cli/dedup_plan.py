@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +11,11 @@ import typer
 
 from ._command import JsonOption
 from ._output import ExitCode, count_of, plain, print_json, print_message
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from embedkit.dedup.cleanup.apply import Applied, Outcome
+    from embedkit.dedup.cleanup.apply import Applied
 
 __all__ = ["COMMANDS", "Action", "Keep"]
 
@@ -85,7 +83,6 @@ def _plan(
 
 
 def _apply(
-    context: typer.Context,
     plan: Annotated[Path, typer.Argument(help="Plan: a CSV file.")],
     action: Annotated[
         Action,
@@ -116,15 +113,13 @@ def _apply(
 
     journal = journal or Path(f"{plan}.journal")
     try:
-        with ProgressDisplay(quiet=context.obj.quiet) as line:
-            done = apply_plan(
-                plan,
-                action.value,
-                to=to,
-                journal=journal,
-                execute=execute,
-                on_outcome=_count_on(line),
-            )
+        done = apply_plan(
+            plan,
+            action.value,
+            to=to,
+            journal=journal,
+            execute=execute,
+        )
     except KeyboardInterrupt:
         if execute and journal.exists():
             print_message(
@@ -145,21 +140,18 @@ def _apply(
 
 
 def _undo(
-    context: typer.Context,
     journal: Annotated[Path, typer.Argument(help="Journal of 'dedup apply'.")],
     json: JsonOption = False,
 ) -> None:
     """Undo every change recorded in a journal."""
     from embedkit.dedup import undo_journal
 
-    with ProgressDisplay(quiet=context.obj.quiet) as line:
-        done = undo_journal(journal, on_outcome=_count_on(line))
+    done = undo_journal(journal)
     _print_result(done, "undo", json)
     _exit(done)
 
 
 def _purge(
-    context: typer.Context,
     journal: Annotated[Path, typer.Argument(help="Journal of 'dedup apply'.")],
     execute: Annotated[
         bool, typer.Option("--execute", help="Make the changes; without it, a dry run.")
@@ -169,8 +161,7 @@ def _purge(
     """Delete the trash of 'dedup apply' for good. Dry run unless --execute."""
     from embedkit.dedup import purge_journal
 
-    with ProgressDisplay(quiet=context.obj.quiet) as line:
-        done = purge_journal(journal, execute=execute, on_outcome=_count_on(line))
+    done = purge_journal(journal, execute=execute)
     _print_result(done, "purge", json)
     if not execute and not json:
         typer.echo("dry run, nothing was changed; pass --execute to apply")
@@ -189,12 +180,6 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "undo": (_undo, ("embedkit dedup undo plan.csv.journal",)),
     "purge": (_purge, ("embedkit dedup purge plan.csv.journal --execute",)),
 }
-
-
-def _count_on(line: ProgressDisplay) -> Callable[[Outcome], None]:
-    """Counts the files on the progress line."""
-    numbers = count(1)
-    return lambda _: line.files(next(numbers))
 
 
 def _print_result(done: Applied, word: str, json: bool) -> None:

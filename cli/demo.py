@@ -10,7 +10,6 @@ import typer
 
 from ._command import JsonOption, examples
 from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.demo import DemoResult
@@ -41,17 +40,11 @@ def command(
     """Run embedding, search, classification and deduplication on sample images, offline."""
     from embedkit.demo import run_demo
 
-    quiet = context.obj.quiet
-    line = ProgressDisplay(quiet=quiet)
-
     def on_step(step: str) -> None:
-        with line:
-            pass
-        if not quiet:
+        if not context.obj.quiet:
             print_message(step)
 
-    with line:
-        result = run_demo(output, images, on_step, on_progress=line.update, on_part=line.step)
+    result = run_demo(output, images, on_step)
     if json:
         print_json(_as_json(result))
     else:

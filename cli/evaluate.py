@@ -34,7 +34,6 @@ EXAMPLES = examples(
 
 
 def command(
-    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -67,7 +66,6 @@ def command(
     from embedkit.analysis.classification import evaluate
 
     with open_inputs(
-        context,
         inputs,
         backbone=backbone,
         weights=weights,

@@ -16,12 +16,11 @@ from ._command import JsonOption, examples
 from ._completion import complete_backbone, completing
 from ._output import ExitCode, count_of, plain, print_json, print_message
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
-    from embedkit.backbones.load_options import LoadOptions
     from embedkit.decode.policy import DecodePolicy
-    from embedkit.extraction.runner import ExtractResult, Progress
+    from embedkit.extraction.runner import ExtractResult
+    from embedkit.utils.progress import Progress
 
 __all__ = ["EXAMPLES", "Decoder", "Dtype", "EngineName", "Pooling", "Precision", "command"]
 
@@ -74,7 +73,6 @@ class Dtype(StrEnum):
 
 
 def command(
-    context: typer.Context,
     source: Annotated[
         list[str],
         typer.Argument(
@@ -114,12 +112,53 @@ def command(
     ] = "auto",
     image_column: Annotated[
         str | None,
-        typer.Option(help="Column of the images in Parquet files.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Column of the images in Parquet files and CSV lists.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that paths in Parquet files are relative to [default: where the first "
+            "one is found].",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(help="Column of the labels in Parquet or label files.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Column of the labels in Parquet files, CSV lists and label files.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
+    label_id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the ids or paths in label files.", rich_help_panel=INPUT),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="Name that the ids begin with, to tell images of several sources apart.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    list_folders: Annotated[
+        bool,
+        typer.Option(
+            "--list-folders",
+            help="Open the folders that a list names; otherwise they fail.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="Entries of lists end in NUL (find -print0).",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     max_pixels: Annotated[
         int,
         typer.Option(
@@ -281,8 +320,7 @@ def command(
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 
-    line = ProgressDisplay(quiet=context.obj.quiet)
-    loading: LoadOptions = {
+    settings: dict[str, Any] = {
         "weights": weights,
         "seed": seed,
         "pooling": pooling.value,
@@ -291,9 +329,6 @@ def command(
         "flip": flip,
         "input_size": input_size,
         "preprocessing": _changed(resize, interpolation, crop_mode),
-        "on_download": line.download,
-    }
-    settings: dict[str, Any] = {
         "backbone": backbone,
         "engine": engine.value,
         "device": device,
@@ -305,24 +340,28 @@ def command(
         "policy": _policy(background, max_pixels, max_bytes),
         "labels": labels,
         "image_column": image_column,
+        "image_root": image_root,
         "label_column": label_column,
+        "label_id_column": label_id_column,
+        "prefix": prefix,
+        "list_folders": list_folders,
+        "null": null,
     }
     if dry_run:
-        _show_preview(asdict(preview(source, output, loading=loading, **settings)), json=json)
+        _show_preview(asdict(preview(source, output, **settings)), json=json)
         return
-    with _Stopping(line) as stopping, line:
+    with _Stopping() as stopping:
         result = extract(
             source,
             output,
             **settings,
-            **loading,
             workers=workers,
             processes=processes,
             sharded=sharded,
             shard_rows=shard_rows,
             overwrite=overwrite,
             stop=stopping.event,
-            on_progress=stopping.on_progress,
+            progress=stopping.on_progress,
         )
     _report(result, json=json)
 
@@ -373,15 +412,16 @@ class _Stopping:
         event: Set when the run is to commit what is done and return.
     """
 
-    def __init__(self, line: ProgressDisplay) -> None:
+    def __init__(self) -> None:
         self.event = threading.Event()
-        self._line = line
         self._embedding = self._interrupted = False
 
     def on_progress(self, progress: Progress) -> None:
-        """Shows the progress; from now on there is something to commit."""
-        self._embedding = True
-        self._line.update(progress)
+        """Takes note of the first embedded image: from then on there is something to commit."""
+        from embedkit.extraction.runner import EMBEDDING
+
+        if progress.stage == EMBEDDING and progress.done:
+            self._embedding = True
 
     def __enter__(self) -> Self:
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -430,6 +470,8 @@ def _report(result: ExtractResult, *, json: bool) -> None:
             "to resume"
         )
         raise typer.Exit(ExitCode.INTERRUPTED)
+    if result.unlabelled:
+        print_message(f"{result.unlabelled:,} of {result.found:,} files have no label")
     if result.failed:
         images = count_of(result.failed, "image")
         print_message(

@@ -14,7 +14,6 @@ from ._command import Command, Group, JsonOption, examples
 from ._completion import completing
 from ._output import count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.index import Index, IndexSpec
@@ -56,7 +55,6 @@ _Index = Annotated[Path, typer.Argument(help="Index: a folder.")]
     ),
 )
 def build(
-    context: typer.Context,
     stores: Annotated[
         list[Path], typer.Argument(help="Stores of one backbone: files or folders of shards.")
     ],
@@ -148,8 +146,7 @@ def build(
     if dry_run:
         _show_choice(stores, spec, json=json)
         return
-    with ProgressDisplay(quiet=context.obj.quiet) as line:
-        Index.build(stores, output, spec, overwrite=overwrite, on_progress=line.stage)
+    Index.build(stores, output, spec, overwrite=overwrite)
     with Index.open(output, check="fast") as index:
         _show_index(index, json=json)
 
@@ -162,7 +159,6 @@ def build(
     ),
 )
 def add(
-    context: typer.Context,
     index: _Index,
     stores: Annotated[
         list[Path], typer.Argument(help="Stores with the embedding settings of the index.")
@@ -172,8 +168,7 @@ def add(
     """Add all embeddings of stores to an index, atomically."""
     from embedkit.index import Index
 
-    with ProgressDisplay(quiet=context.obj.quiet) as line:
-        added = Index.add(index, stores, on_progress=line.stage)
+    added = Index.add(index, stores)
     _show_change(index, "added", added, json=json)
 
 
@@ -212,12 +207,11 @@ def remove(
         "embedkit index compact photos.index",
     ),
 )
-def compact(context: typer.Context, index: _Index, json: JsonOption = False) -> None:
+def compact(index: _Index, json: JsonOption = False) -> None:
     """Rebuild an index without its removed images, from its stores."""
     from embedkit.index import Index
 
-    with ProgressDisplay(quiet=context.obj.quiet) as line:
-        left_out = Index.compact(index, on_progress=line.stage)
+    left_out = Index.compact(index)
     _show_change(index, "removed for good", left_out, json=json)
 
 

@@ -14,14 +14,12 @@ from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
 from ._output import ExitCode, plain, print_json, print_message, print_table
 from ._panels import INPUT, OUTPUT, PERFORMANCE
-from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.probe import ProbeResult
-    from embedkit.probe.run import ProbeOptions
     from embedkit.types import ImageFailure
 
 __all__ = ["Task", "group"]
@@ -144,7 +142,7 @@ def _knn(
     json: JsonOption = False,
 ) -> None:
     """Classify by weighted votes of the nearest training images; no training."""
-    options: ProbeOptions = {
+    options: dict[str, Any] = {
         "test": test,
         "split": split,
         "shots": _numbers(shots),
@@ -202,7 +200,7 @@ def _linear(
     json: JsonOption = False,
 ) -> None:
     """Train a logistic (or ridge) regression; C is chosen on held-out training images."""
-    options: ProbeOptions = {
+    options: dict[str, Any] = {
         "test": test,
         "split": split,
         "shots": _numbers(shots),
@@ -231,7 +229,6 @@ def _linear(
     ),
 )
 def _predict(
-    context: typer.Context,
     probe: Annotated[Path, typer.Argument(help="Probe: a folder.")],
     images: Annotated[
         list[str],
@@ -260,7 +257,6 @@ def _predict(
     from embedkit.probe.metrics import digits
     from embedkit.probe.predict import predict
 
-    line = ProgressDisplay(quiet=context.obj.quiet)
     batches = predict(
         probe,
         images,
@@ -270,23 +266,19 @@ def _predict(
         device=device,
         batch_size=batch_size,
         workers=workers,
-        on_download=line.download,
     )
     rows: list[dict[str, Any]] = []
     failures: list[ImageFailure] = []
-    with line:
-        for batch in batches:
-            failures += batch.failures
-            for one, names, scores in zip(batch.ids, batch.names, batch.scores, strict=True):
-                said = [
-                    (name, float(str(score))) for name, score in zip(names, scores, strict=True)
-                ]
-                if json:
-                    predictions = [{"name": name, "score": score} for name, score in said]
-                    rows.append({"id": one, "predictions": predictions})
-                else:
-                    shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
-                    typer.echo(f"{plain(one)}: {shown}")
+    for batch in batches:
+        failures += batch.failures
+        for one, names, scores in zip(batch.ids, batch.names, batch.scores, strict=True):
+            said = [(name, float(str(score))) for name, score in zip(names, scores, strict=True)]
+            if json:
+                predictions = [{"name": name, "score": score} for name, score in said]
+                rows.append({"id": one, "predictions": predictions})
+            else:
+                shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
+                typer.echo(f"{plain(one)}: {shown}")
     if json:
         lost = [{"id": f.id, "reason": f.reason} for f in failures]
         print_json({"probe": str(probe), "predictions": rows, "failures": lost})
@@ -315,7 +307,7 @@ def _numbers(text: str) -> list[int]:
 def _run(
     kind: Literal["knn", "linear"],
     train: Path,
-    options: ProbeOptions,
+    options: dict[str, Any],
     output: Path | None,
     images: Sequence[Path],
     *,

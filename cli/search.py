@@ -13,14 +13,13 @@ from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
 from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
-from ._progress import ProgressDisplay
 from .extract import EngineName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedkit.index import Index
-    from embedkit.retrieval import SearchOptions, SearchPage, SearchSummary
+    from embedkit.retrieval import SearchPage, SearchSummary
     from embedkit.types import ImageFailure, SearchResult
 
 __all__ = ["EXAMPLES", "command"]
@@ -35,7 +34,6 @@ _SHOWN = 20  # failures
 
 
 def command(
-    context: typer.Context,
     index: Annotated[Path, typer.Argument(help="Index: a folder.")],
     query: Annotated[
         list[str],
@@ -108,8 +106,7 @@ def command(
     Queries are embedded with the settings of the index. Exit codes: 0 done, 1 error, 2 usage,
     3 done but some queries failed, 130 interrupted.
     """
-    line = ProgressDisplay(quiet=context.obj.quiet)
-    options: SearchOptions = {
+    options: dict[str, Any] = {
         "threshold": threshold,
         "exclude_self": exclude_self,
         "filters": filter or [],
@@ -119,7 +116,6 @@ def command(
         "device": device,
         "batch_size": batch_size,
         "workers": workers,
-        "on_download": line.download,
     }
     from embedkit.index import Index
 
@@ -127,15 +123,14 @@ def command(
     page = None if html is None else _begin_page(opened, html, images or (), overwrite=overwrite)
     shown = _Shown(str(index), k, json=json, table=output is None and page is None)
     sinks = [shown.add] if page is None else [shown.add, page.add]
-    with line:
-        if output is None:
-            _search(opened, query, k, options, sinks)
-        else:
-            summary = _write(opened, query, output, k, options, page, line, overwrite=overwrite)
-            shown.summarize(summary)
-        if page is not None and html is not None:
-            page.write(html, _facts(k, options))
-            shown.page = str(html)
+    if output is None:
+        _search(opened, query, k, options, sinks)
+    else:
+        summary = _write(opened, query, output, k, options, page, overwrite=overwrite)
+        shown.summarize(summary)
+    if page is not None and html is not None:
+        page.write(html, _facts(k, options))
+        shown.page = str(html)
     shown.end()
     if shown.failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
@@ -152,7 +147,7 @@ def _begin_page(index: Index, html: Path, images: Sequence[Path], *, overwrite: 
     return SearchPage(index, images)
 
 
-def _facts(k: int, options: SearchOptions) -> list[tuple[str, str]]:
+def _facts(k: int, options: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [("Neighbors per query", f"{k:,}"), *(("Filter", one) for one in options["filters"])]
     if options["threshold"] is not None:
         facts.append(("Lowest score", f"{options['threshold']:g}"))
@@ -163,12 +158,12 @@ def _search(
     index: Index,
     queries: list[str],
     k: int,
-    options: SearchOptions,
+    options: dict[str, Any],
     sinks: Sequence[Callable[[SearchResult], None]],
 ) -> None:
-    from embedkit.retrieval import open_search
+    from embedkit.retrieval import SearchConfig, open_search
 
-    with open_search(index, queries, k, **options) as ready:
+    with open_search(index, queries, k, SearchConfig.of(**options)) as ready:
         for result in ready.results():
             for sink in sinks:
                 sink(result)
@@ -179,9 +174,8 @@ def _write(
     queries: list[str],
     output: Path,
     k: int,
-    options: SearchOptions,
+    options: dict[str, Any],
     page: SearchPage | None,
-    line: ProgressDisplay,
     *,
     overwrite: bool,
 ) -> SearchSummary:
@@ -194,7 +188,6 @@ def _write(
         k,
         overwrite=overwrite,
         on_result=None if page is None else page.add,
-        on_progress=line.queries,
         **options,
     )
 

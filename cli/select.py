@@ -11,7 +11,6 @@ from ._command import JsonOption, examples
 from ._embedding import WorkersOption
 from ._output import count_of, plain, print_json
 from ._panels import OUTPUT
-from ._progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from embedkit.analysis.selection import Selection
@@ -25,7 +24,6 @@ EXAMPLES = examples(
 
 
 def command(
-    context: typer.Context,
     stores: Annotated[
         list[Path], typer.Argument(metavar="STORE", help="Stores (.h5) of one backbone.")
     ],
@@ -71,17 +69,14 @@ def command(
     from embedkit.analysis.selection import select, write_selection, write_webdataset
 
     _check_outputs(output, webdataset, overwrite=overwrite)
-    line = ProgressDisplay(quiet=context.obj.quiet)
-    with line:
-        selection = select(
-            stores,
-            per_class,
-            classes=None if classes is None else _expand(classes),
-            min_score=min_score,
-            max_classes=max_classes,
-            workers=workers,
-            on_progress=line.images,
-        )
+    selection = select(
+        stores,
+        per_class,
+        classes=None if classes is None else _expand(classes),
+        min_score=min_score,
+        max_classes=max_classes,
+        workers=workers,
+    )
     if output is not None:
         write_selection(selection, output, overwrite=overwrite)
     if webdataset is not None:

@@ -26,6 +26,7 @@ from embedkit.errors import (
     IndexFileError,
     IndexMismatchError,
     MissingExtraError,
+    NothingEmbeddedError,
     SourceError,
     StoreCorruptError,
     StoreError,
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from embedkit.store.store import EmbeddingStore
     from embedkit.store.verify import verify
     from embedkit.types import Head, ImageFailure, Neighbors, SearchResult
+    from embedkit.utils.progress import Progress
 
 __all__ = [
     "BACKBONES",
@@ -96,10 +98,12 @@ __all__ = [
     "IndexSpec",
     "MissingExtraError",
     "Neighbors",
+    "NothingEmbeddedError",
     "Pairs",
     "PlanRow",
     "Preprocessing",
     "ProbeResult",
+    "Progress",
     "SearchResult",
     "SourceError",
     "StoreCorruptError",
@@ -163,6 +167,7 @@ _HOMES = {
     "PlanRow": "embedkit.dedup.cleanup.plan",
     "Preprocessing": "embedkit.decode.preprocessing",
     "ProbeResult": "embedkit.probe.run",
+    "Progress": "embedkit.utils.progress",
     "SearchResult": "embedkit.types",
     "StoreMeta": "embedkit.store.format",
     "apply_plan": "embedkit.dedup.cleanup.apply",

@@ -4,6 +4,7 @@
 
     EmbedkitError
     ├─ SourceError                 a folder, archive or list can't be read at all
+    │  └─ NothingEmbeddedError     not one image could be embedded: failures
     ├─ DecodeError                 one image can't be read or decoded: id, reason
     ├─ BackboneError
     │  ├─ UnknownBackboneError     no such name: name, suggestions
@@ -26,7 +27,7 @@ and what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ __all__ = [
     "IndexFileError",
     "IndexMismatchError",
     "MissingExtraError",
+    "NothingEmbeddedError",
     "SourceError",
     "StoreCorruptError",
     "StoreError",
@@ -58,6 +60,18 @@ class EmbedkitError(Exception):
 
 class SourceError(EmbedkitError):
     """A source of images can't be listed at all."""
+
+
+class NothingEmbeddedError(SourceError):
+    """Not one image of a source could be embedded, so no store was written.
+
+    Attributes:
+        failures: The first few images that failed, as ``ImageFailure`` objects.
+    """
+
+    def __init__(self, message: str, failures: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
 
 
 class WorkerError(EmbedkitError):

@@ -31,21 +31,23 @@ class ImageRecord:
         kind: How ``path`` holds them: as a whole file, or as a member of an archive or table.
         offset: For tar: where the bytes begin in the (decompressed) archive.
         nbytes: How many bytes, where the listing knows it.
-        key: For zip and Parquet: what the reader needs to find the member.
+        key: For zip, Parquet and datasets: what the reader needs to find the member.
         label: The label that the source gives, if any.
         problem: Why the image can't be read, where the listing already knows.
-        sidecar: Not an image but what accompanies one (a caption in a WebDataset sample).
+        named: Counts as an image although its id doesn't end like an image's name: the user named
+            this very file, or it is ``a.jpg@2``. It fails if its content is no image, where another
+            file would be skipped.
     """
 
     id: str
     path: str
-    kind: Literal["file", "tar", "zip", "parquet"] = "file"
+    kind: Literal["file", "tar", "zip", "parquet", "dataset"] = "file"
     offset: int | None = None
     nbytes: int | None = None
     key: str | None = None
     label: str | None = None
     problem: str | None = None
-    sidecar: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ HOMES = {
     "huggingface_hub": {"backbones"},
     "platformdirs": {"backbones"},
     "pyarrow": {"dedup", "exporters", "retrieval", "sources", "utils"},
+    "rich": {"utils"},
     "scipy": {"dedup"},
     "threadpoolctl": {"analysis", "dedup", "utils"},
     "jinja2": {"report"},

@@ -12,7 +12,7 @@ from embedkit.backbones.spec import BackboneSpec
 from embedkit.types import Head
 
 if TYPE_CHECKING:
-    from embedkit.backbones.backbone import Backbone, load_backbone
+    from embedkit.backbones.backbone import Backbone, load_backbone, load_configured
 
 __all__ = [
     "BACKBONES",
@@ -21,10 +21,11 @@ __all__ = [
     "Head",
     "find_spec",
     "load_backbone",
+    "load_configured",
     "weights_on_disk",
 ]
 
-_LOADING = ("Backbone", "load_backbone")
+_LOADING = ("Backbone", "load_backbone", "load_configured")
 
 
 def __getattr__(name: str) -> object:

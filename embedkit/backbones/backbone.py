@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones.config import BackboneConfig
+from embedkit.backbones.config import BackboneConfig, LoadConfig
 from embedkit.backbones.metadata_cache import Memory
 from embedkit.backbones.registry import BACKBONES, TIMM_PREFIX, cache_folder, find_spec
 from embedkit.backbones.timm_names import check_timm_name
@@ -22,6 +22,7 @@ from embedkit.backbones.weight_files import (
 )
 from embedkit.errors import WeightsError
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
     import os
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from embedkit.backbones.spec import BackboneSpec
     from embedkit.decode.preprocessing import Preprocessing
     from embedkit.types import Head
+    from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["Backbone", "load_backbone", "load_configured"]
 
 _SMALLEST_INPUT = 32  # pixels; the networks halve the side five times
 _RANDOM_LICENCE = "none (random weights)"
@@ -171,7 +173,7 @@ def load_backbone(
     input_size: int | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     cache: Path | None = None,
-    on_download: Callable[[str, int, int | None], None] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Backbone:
     """Build a backbone and load its weights.
 
@@ -189,7 +191,7 @@ def load_backbone(
         preprocessing: Instead of the one that the weights were trained with, or the fields of it
             to change (``{"resize": 224}``).
         cache: Instead of ``EMBEDKIT_CACHE``.
-        on_download: Called while weights are downloaded: file name, bytes here, bytes in all.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         The backbone, on the CPU, in eval mode.
@@ -201,36 +203,47 @@ def load_backbone(
         MissingExtraError: The weights are in a Python package that isn't installed.
         ValueError: A setting is unknown, or the network can't do it.
     """
+    config = LoadConfig(
+        weights, seed, pooling, gem_p, tuple(layers), flip, input_size, preprocessing
+    )
+    with reporting(progress):
+        return load_configured(name, config, cache)
+
+
+def load_configured(name: str, config: LoadConfig, cache: Path | None = None) -> Backbone:
+    """``load_backbone`` with its settings in one object."""
     memory = Memory(cache_folder(cache) / "backbones")
     spec = _any_spec(name, memory)
+    weights = config.weights
     is_random = weights == "random" or (spec.source == "none" and weights == "auto")
+    changed = _changed(spec.preprocessing(), config.preprocessing)
     recipe = BackboneConfig(
         spec=spec,
-        preprocessing=_with_input_size(_changed(spec.preprocessing(), preprocessing), input_size),
-        pooling=pooling,
-        gem_p=gem_p,
-        layers=tuple(layers),
-        flip=flip,
-        seed=seed if is_random else None,
+        preprocessing=_with_input_size(changed, config.input_size),
+        pooling=config.pooling,
+        gem_p=config.gem_p,
+        layers=config.layers,
+        flip=config.flip,
+        seed=config.seed if is_random else None,
     )
     here = None if is_random else find_weights(spec, weights, cache=cache)
     if here is None and not is_random:
         check_obtainable(spec, cache=cache)  # before PyTorch is imported, which takes seconds
-    obtain = partial(obtain_weights, spec, weights, cache=cache, on_progress=on_download)
+    obtain = partial(obtain_weights, spec, weights, cache=cache)
     network, found = _load(memory, recipe, here, None if is_random else obtain)
     return Backbone(
         spec=spec,
         head=found.head,
         head_name=found.head_name,
-        head_applies=found.head is not None and pooling == "avg" and not layers,
+        head_applies=found.head is not None and config.pooling == "avg" and not config.layers,
         preprocessing=recipe.preprocessing,
         feature_dim=found.feature_dim,
-        pooling=pooling,
-        gem_p=gem_p if pooling == "gem" else None,
-        layers=recipe.layers,
-        flip=flip,
+        pooling=config.pooling,
+        gem_p=config.gem_p if config.pooling == "gem" else None,
+        layers=config.layers,
+        flip=config.flip,
         fingerprint=found.fingerprint,
-        weights=network.file.provenance if network.file else f"random:{seed}",
+        weights=network.file.provenance if network.file else f"random:{config.seed}",
         licence=_RANDOM_LICENCE if is_random else spec.licence,
         warning=None if is_random else spec.warning,
         _network=network,
@@ -258,7 +271,8 @@ def _load(
             return _Network(recipe, here, found.fingerprint), found
     from embedkit.backbones.build import build
 
-    built = build(recipe, obtain)
+    with Stage("loading the backbone"):
+        built = build(recipe, obtain)
     if built.file is None or built.sha256:
         path = built.file.path if built.file else None
         memory.remember(recipe, path, built.sha256, built.findings)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from embedkit.backbones.pooling import Pooling
@@ -11,7 +13,51 @@ if TYPE_CHECKING:
     from embedkit.decode.preprocessing import Preprocessing
     from embedkit.types import Head
 
-__all__ = ["BackboneConfig", "BackboneMetadata"]
+__all__ = ["BackboneConfig", "BackboneMetadata", "LoadConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadConfig:
+    """The settings of ``load_backbone``, which describes them, besides the name.
+
+    Attributes:
+        weights: ``auto``, ``random`` or a file.
+        seed: Seed of random weights.
+        pooling: ``avg``, ``gem``, ``max`` or ``avg+max``.
+        gem_p: Exponent of ``gem``.
+        layers: Stages to pool and concatenate.
+        flip: Whether to average with the features of the mirror image.
+        input_size: Side of the image that the network sees, pixels.
+        preprocessing: Another one, or the fields of the backbone's own to change.
+    """
+
+    weights: str | os.PathLike[str] = "auto"
+    seed: int = 0
+    pooling: Pooling = "avg"
+    gem_p: float = 3.0
+    layers: tuple[str, ...] = ()
+    flip: bool = False
+    input_size: int | None = None
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None
+
+    @property
+    def changed(self) -> list[str]:
+        """The names of the settings that aren't the defaults."""
+        default = type(self)()
+        names = [field.name for field in fields(self)]
+        return [name for name in names if getattr(self, name) != getattr(default, name)]
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; ``from_config`` reads them."""
+        own = self.preprocessing
+        plain = own if own is None or isinstance(own, Mapping) else own.to_config()
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "weights": os.fspath(self.weights), "preprocessing": plain}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The settings that ``to_config`` gave."""
+        return cls(**{**config, "layers": tuple(config["layers"])})
 
 
 @dataclass(frozen=True, slots=True)

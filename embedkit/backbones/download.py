@@ -14,9 +14,10 @@ from filelock import FileLock
 
 from embedkit.errors import WeightsError
 from embedkit.utils.file_cache import file_sha256
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 __all__ = ["download_from_hub", "download_from_url"]
 
@@ -31,7 +32,6 @@ def download_from_hub(
     cache: Path,
     endpoint: str | None = None,
     timeout: float = 10.0,
-    on_progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Path:
     """Fetch a file of a Hugging Face repository into the Hugging Face cache.
 
@@ -42,8 +42,6 @@ def download_from_hub(
         endpoint: URL of the hub, if not the public one.
         timeout: Longest wait for the file's metadata, seconds. For the file itself,
             ``HF_HUB_DOWNLOAD_TIMEOUT`` sets it.
-        on_progress: Called with the file's name, the bytes received, and the bytes in all (None
-            where the server doesn't say).
 
     Returns:
         The file in the cache.
@@ -63,7 +61,7 @@ def download_from_hub(
                 cache_dir=cache,
                 endpoint=endpoint,
                 etag_timeout=timeout,
-                tqdm_class=_progress_class(filename, on_progress),
+                tqdm_class=_progress_class(filename),
             )
         )
     except Exception as exc:  # the hub client's errors and those of its HTTP library share no base
@@ -82,7 +80,6 @@ def download_from_url(
     *,
     sha8: str | None = None,
     timeout: float = 30.0,
-    on_progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Path:
     """Fetch a file over HTTP, once, however many processes ask for it.
 
@@ -93,7 +90,6 @@ def download_from_url(
         target: The file to make; one that exists is returned as it is.
         sha8: First hex digits that the file's SHA-256 must have.
         timeout: Longest silence of the server, seconds.
-        on_progress: As in `download_from_hub`.
 
     Returns:
         ``target``.
@@ -108,7 +104,7 @@ def download_from_url(
             if target.exists():  # another process may have brought it while this one waited
                 return target
             try:
-                sha256 = _receive(url, part, timeout, on_progress or _no_report)
+                sha256 = _receive(url, part, timeout)
                 if not sha256.startswith(sha8 or ""):
                     raise WeightsError(
                         f"{url}: the file's SHA-256 is {sha256}, but it should begin with {sha8}; "
@@ -120,29 +116,31 @@ def download_from_url(
     return target
 
 
-def _receive(
-    url: str, part: Path, timeout: float, on_progress: Callable[[str, int, int | None], None]
-) -> str:
+def _receive(url: str, part: Path, timeout: float) -> str:
     """Write what the URL gives; return its SHA-256."""
-    sha256, done, name = hashlib.sha256(), 0, part.stem
-    with urllib.request.urlopen(url, timeout=timeout) as response, part.open("wb") as file:
+    sha256, done, total = hashlib.sha256(), 0, None
+    with (
+        Stage(f"downloading {part.stem}", unit="bytes") as stage,
+        urllib.request.urlopen(url, timeout=timeout) as response,
+        part.open("wb") as file,
+    ):
         length = response.headers.get("Content-Length")
         total = None if length is None else int(length)
         while chunk := response.read1(_CHUNK_BYTES):
             file.write(chunk)
             sha256.update(chunk)
             done += len(chunk)
-            on_progress(name, done, total)
+            stage.update(done, total=total)
     if total is not None and done != total:
         raise WeightsError(f"{url}: the connection was cut after {done} of {total} bytes")
     return sha256.hexdigest()
 
 
-def _progress_class(name: str, on_progress: Callable[[str, int, int | None], None] | None) -> type:
-    """Make the progress bar of the hub client: one that draws nothing but calls a function."""
+def _progress_class(name: str) -> type:
+    """Make the progress bar of the hub client: one that draws nothing but counts in a stage."""
     from huggingface_hub.utils import tqdm
 
-    report = on_progress or _no_report
+    stage = Stage(f"downloading {name}", unit="bytes")
 
     class Reporting(tqdm):  # type: ignore[misc]
         def __init__(self, **settings: Any) -> None:
@@ -150,13 +148,9 @@ def _progress_class(name: str, on_progress: Callable[[str, int, int | None], Non
 
         def update(self, n: float | None = 1) -> None:
             self.n += int(n or 0)
-            report(name, self.n, None if self.total is None else int(self.total))
+            stage.update(self.n, total=None if self.total is None else int(self.total))
 
     return Reporting
-
-
-def _no_report(_name: str, _done: int, _total: int | None) -> None:
-    """Take the place of a progress callback."""
 
 
 def _reason(exc: Exception) -> str:

@@ -75,7 +75,6 @@ def obtain_weights(
     weights: str | os.PathLike[str] = "auto",
     *,
     cache: Path | None = None,
-    on_progress: Callable[[str, int, int | None], None] | None = None,
 ) -> WeightsFile:
     """Find a backbone's weights, or download them.
 
@@ -83,7 +82,6 @@ def obtain_weights(
         spec: The backbone.
         weights: ``auto``, or a file.
         cache: embedkit's cache, if not the usual one.
-        on_progress: Called with the file's name, the bytes received, and the bytes in all.
 
     Raises:
         WeightsError: They are not here and can't be downloaded.
@@ -93,7 +91,7 @@ def obtain_weights(
     if found is not None:
         return found
     _check_package(spec)
-    path = _fetch(spec, weights_folder(cache), on_progress)
+    path = _fetch(spec, weights_folder(cache))
     return WeightsFile(path, _provenance(spec, path))
 
 
@@ -188,16 +186,12 @@ def _provenance(spec: BackboneSpec, path: Path) -> str:
     return f"url:{spec.url}" if path.name == spec.filename else f"hub:{spec.hub_id}"
 
 
-def _fetch(
-    spec: BackboneSpec,
-    folder: Path,
-    on_progress: Callable[[str, int, int | None], None] | None,
-) -> Path:
+def _fetch(spec: BackboneSpec, folder: Path) -> Path:
     """Try each place on the network; if all fail, say what to bring and where to put it."""
     reasons = [_OFFLINE] if _offline() else []
     for place, url, _, fetch in () if reasons else _places(spec, folder):
         try:
-            return fetch(on_progress=on_progress)
+            return fetch()
         except WeightsError as exc:
             reasons.append(f"{place}: " + str(exc).removeprefix(f"{url}: "))
     raise _unavailable(spec, folder, reasons)
@@ -215,9 +209,7 @@ def _unavailable(spec: BackboneSpec, folder: Path, reasons: list[str]) -> Weight
     )
 
 
-def _places(
-    spec: BackboneSpec, folder: Path
-) -> Iterator[tuple[str, str, str, Callable[..., Path]]]:
+def _places(spec: BackboneSpec, folder: Path) -> Iterator[tuple[str, str, str, Callable[[], Path]]]:
     """List (what, URL, name for a file brought by hand, function that fetches), best first."""
     from embedkit.backbones.download import download_from_hub, download_from_url
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageCms
 
-from embedkit.decode.exif import BadImageError
+from embedkit.decode.failure import BadImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

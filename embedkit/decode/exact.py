@@ -1,19 +1,14 @@
 """Decodes bytes to an upright 8-bit sRGB image, or raises `DecodeError` with the reason.
 
 The policy is in docs/decoding.md. Safe to call from many threads: nothing global in Pillow is
-changed, and none of its global settings (``MAX_IMAGE_PIXELS``, ``LOAD_TRUNCATED_IMAGES``) decides
-what is accepted. The plugin of the sniffed format is called directly, so that ``Image.open``'s own
-checks and warnings, which can't be silenced for one thread alone, never run.
+changed. The plugin of the sniffed format is called directly, so that no other one sees the file,
+and the sizes are compared with the policy's limits, not with Pillow's.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import struct
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from PIL import (
     AvifImagePlugin,
@@ -21,36 +16,46 @@ from PIL import (
     GifImagePlugin,
     Image,
     ImageCms,
-    ImageFile,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL.TiffImagePlugin import TiffImageFile
 
-from embedkit.decode.color import srgb_transform, to_rgb
-from embedkit.decode.exif import (
-    BadImageError,
-    Prepared,
-    exif_orientation,
-    prepare_avif,
-    prepare_gif,
-    prepare_png,
-    prepare_webp,
+from embedkit.decode.camera_raw import raw_name
+from embedkit.decode.checks import (
+    Header,
+    check_gif,
+    check_jpeg,
+    check_jpeg_2000,
+    check_png,
+    check_ppm,
+    check_webp,
 )
+from embedkit.decode.color import srgb_transform, to_rgb
+from embedkit.decode.failure import BadImageError, mapped_errors
 from embedkit.decode.jpeg_header import JpegParts, scan_jpeg
+from embedkit.decode.jpeg_xl import decode_jpeg_xl, jpeg_xl_size
+from embedkit.decode.orientation import header_orientation, orientation, upright
+from embedkit.decode.pillow_reader import StrictReader, check_sizes, open_image
 from embedkit.decode.policy import DecodedImage, DecodePolicy
 from embedkit.decode.sniff import describe_other, sniff_format
-from embedkit.decode.tiff import prepare_tiff
-from embedkit.errors import DecodeError
+from embedkit.decode.tiff import check_strips, palette_of, read_tiff_header, why_not_pillow
+from embedkit.decode.tiff_directory import Tag
+from embedkit.decode.tiff_fallback import decode_with_tifffile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+
+    from PIL import ImageFile
 
 __all__ = ["JpegHeader", "decode_image", "read_jpeg_header"]
 
 _DEFAULT_POLICY = DecodePolicy()
+_Decoded = tuple[Image.Image, int]
+"""The image, RGB and upright, and the number of frames or pages."""
 
 
 def decode_image(
@@ -69,7 +74,7 @@ def decode_image(
     Raises:
         DecodeError: If it can't be decoded; the reason is one line of at most 200 characters.
     """
-    with _mapped_errors(image_id):
+    with mapped_errors(image_id):
         if not data:
             raise BadImageError("empty file (0 bytes)")
         if len(data) > policy.max_bytes:
@@ -79,7 +84,11 @@ def decode_image(
         kind = sniff_format(data)
         if kind is None:
             raise BadImageError(describe_other(data))
-        return DecodedImage(_decode(kind, data, policy), kind)
+        if kind == "RAW":
+            name = raw_name(data)
+            raise BadImageError(f"a camera raw ({name}): convert it to TIFF or JPEG first")
+        image, frames = _decode(kind, data, policy)
+        return DecodedImage(image, kind, frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class JpegHeader:
     """What an ordinary JPEG says of itself before its pixels.
 
     Attributes:
-        orientation: As EXIF states it, 1 to 8.
+        orientation: As EXIF or XMP states it, 1 to 8.
         to_srgb: What turns its colours into sRGB; None if they are sRGB.
     """
 
@@ -111,124 +120,39 @@ def read_jpeg_header(data: bytes, image_id: str, policy: DecodePolicy) -> JpegHe
     """
     if sniff_format(data) != "JPEG" or len(data) > policy.max_bytes:
         return None
-    with _mapped_errors(image_id):
+    with mapped_errors(image_id):
         parts = scan_jpeg(data) or _pillow_parts(data)
         if parts is None:
             return None
-        _check_sizes((parts.size,), policy)
-        orientation = exif_orientation(parts.exif) if parts.exif else 1
-        return JpegHeader(orientation, srgb_transform(parts.profile, "RGB"))
+        check_sizes((parts.size,), policy)
+        if parts.has_many_scans:
+            check_jpeg(data)
+        turn = header_orientation(parts.exif, parts.xmp)
+        return JpegHeader(turn, srgb_transform(parts.profile, "RGB"))
 
 
 def _pillow_parts(data: bytes) -> JpegParts | None:
     """The header as Pillow reads it; None if it isn't of three components."""
-    image = _JpegFile(_Reader(data))
+    image = JpegImagePlugin.JpegImageFile(StrictReader(data))
     if image.mode != "RGB":
         return None
     info = image.info
-    return JpegParts(image.size, info.get("exif", b""), info.get("icc_profile"))
-
-
-class _Reader(io.BytesIO):
-    """A file in memory that, once ``strict``, raises at its end instead of giving nothing.
-
-    So a cut file is found out even where ``LOAD_TRUNCATED_IMAGES`` asks Pillow to pass it.
-    """
-
-    strict = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        found = super().read(size)
-        if self.strict and size != 0 and not found:
-            raise BadImageError("truncated: the pixel data end early")
-        return found
-
-
-class _WebpReader(_Reader):
-    """Gives 16 bytes in the first read, unless that asks for the whole file.
-
-    Pillow's plugin (from 13 on) compares the size with its global limit if the first read brings
-    it; ours has been checked before.
-    """
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        is_first_part = self.tell() == 0 and size is not None and size >= 0
-        return super().read(16 if is_first_part else size)
-
-
-class _JpegFile(JpegImagePlugin.JpegImageFile):
-    """JPEG whose EXIF is not searched for a resolution, which would warn about damaged EXIF."""
-
-    def _read_dpi_from_exif(self) -> None:
-        pass
-
-
-class _TiffFile(TiffImagePlugin.TiffImageFile):
-    """TIFF whose size is not compared with Pillow's global limit."""
-
-    def load_prepare(self) -> None:
-        if self._im is None:
-            self.im = Image.new(self.mode, self._tile_size).im
-        ImageFile.ImageFile.load_prepare(self)
-
-
-def _check_sizes(sizes: tuple[tuple[int, int], ...], policy: DecodePolicy) -> None:
-    """Refuse by the header.
-
-    Raises:
-        BadImageError: If a buffer of that size is above the limit.
-    """
-    for width, height in sizes:
-        if width * height > policy.max_pixels:
-            raise BadImageError(
-                f"too many pixels: {width}x{height}, the limit is {policy.max_pixels:,}"
-            )
-
-
-def _open(
-    data: bytes,
-    policy: DecodePolicy,
-    plugin: type[ImageFile.ImageFile],
-    prepare: Callable[[bytes], Prepared],
-) -> ImageFile.ImageFile:
-    """Prepare, check and decode; what is given back is loaded, in the file's own mode."""
-    prepared = prepare(data)
-    _check_sizes(prepared.sizes, policy)
-    reader = _WebpReader(prepared.data) if prepare is prepare_webp else _Reader(prepared.data)
-    image = plugin(reader)
-    _check_sizes((image.size,), policy)
-    # These two decoders read to the end by design, and check the amount themselves.
-    reader.strict = all(tile[0] not in ("ppm", "ppm_plain") for tile in image.tile)
-    image.load()
-    return image
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What undoes each EXIF orientation (Source: Exif 2.32, tag 0112h)."""
+    exif, xmp = info.get("exif", b""), info.get("xmp", b"")
+    return JpegParts(image.size, exif, xmp, info.get("icc_profile"), has_many_scans=True)
 
 
 def _finish(image: Image.Image, policy: DecodePolicy) -> Image.Image:
-    """Convert, and turn as EXIF says."""
-    exif = image.info.get("exif", b"")
-    turn = _TURNS.get(exif_orientation(exif)) if exif else None
-    rgb = to_rgb(image, policy.background)
-    return rgb if turn is None else rgb.transpose(turn)
+    """Convert, and turn as EXIF or XMP says."""
+    turn = orientation(image)
+    return upright(to_rgb(image, policy.background), turn)
 
 
-def _decode_png(data: bytes, policy: DecodePolicy) -> Image.Image:
-    image = _open(data, policy, PngImagePlugin.PngImageFile, prepare_png)
+def _decode_png(data: bytes, policy: DecodePolicy) -> _Decoded:
+    image, frames = open_image(data, policy, PngImagePlugin.PngImageFile, check_png)
     if image.mode in ("L", "RGB") and "transparency" in image.info:
         # The file states the transparent colour in its own bit depth, the pixels now have 8.
         image.info["transparency"] = _scaled_key(image.info["transparency"], depth=data[24])
-    return _finish(image, policy)
+    return _finish(image, policy), frames
 
 
 def _scaled_key(key: object, depth: int) -> object:
@@ -238,21 +162,29 @@ def _scaled_key(key: object, depth: int) -> object:
     return key * 255 // (2**depth - 1) if isinstance(key, int) else key
 
 
-_PHOTOMETRIC, _BITS = 262, 258
-
-
-def _decode_tiff(data: bytes, policy: DecodePolicy) -> Image.Image:
+def _decode_tiff(data: bytes, policy: DecodePolicy) -> _Decoded:
+    header = read_tiff_header(data)
+    page = header.page
+    check_sizes(header.sizes, policy)
+    check_strips(data, page)
+    layout = why_not_pillow(page)
+    if layout is not None:
+        return to_rgb(decode_with_tifffile(data, page, layout), policy.background), header.frames
     # Pillow turns a TIFF upright while it loads it.
-    image = cast("_TiffFile", _open(data, policy, _TiffFile, prepare_tiff))
-    return to_rgb(
-        image,
-        policy.background,
-        gray_bits=image.tag_v2.get(_BITS, (16,))[0],
-        white_is_zero=image.tag_v2.get(_PHOTOMETRIC) == 0,
-    )
+    image, _ = open_image(data, policy, TiffImageFile, lambda _: Header(frames=header.frames))
+    if image.mode in ("P", "PA"):
+        image.putpalette(palette_of(page).tobytes())
+    bits, photometric = page.first(Tag.BITS, 1), page.first(Tag.PHOTOMETRIC)
+    rgb = to_rgb(image, policy.background, gray_bits=bits, white_is_zero=photometric == 0)
+    return rgb, header.frames
 
 
-def _decode_heif(data: bytes, policy: DecodePolicy) -> Image.Image:
+def _decode_jpeg_xl(data: bytes, policy: DecodePolicy) -> _Decoded:
+    check_sizes((jpeg_xl_size(data),), policy)
+    return _finish(decode_jpeg_xl(data), policy), 1
+
+
+def _decode_heif(data: bytes, policy: DecodePolicy) -> _Decoded:
     try:
         import pillow_heif
     except ImportError as exc:
@@ -261,74 +193,38 @@ def _decode_heif(data: bytes, policy: DecodePolicy) -> Image.Image:
     # turns the image upright by itself, and by rule EXIF has no say in it.
     opened = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
     primary = opened[opened.primary_index]
-    _check_sizes((primary.size,), policy)
+    check_sizes((primary.size,), policy)
     profile = primary.info.get("icc_profile")
     image = Image.frombytes(
         primary.mode, primary.size, primary.data, "raw", primary.mode, primary.stride
     )
     if profile:
         image.info["icc_profile"] = profile
-    return to_rgb(image, policy.background)
+    return to_rgb(image, policy.background), len(opened)
 
 
-_PLAIN: Mapping[str, tuple[type[ImageFile.ImageFile], Callable[[bytes], Prepared]]] = {
-    "AVIF": (AvifImagePlugin.AvifImageFile, prepare_avif),
-    "BMP": (BmpImagePlugin.BmpImageFile, Prepared),
-    "GIF": (GifImagePlugin.GifImageFile, prepare_gif),
+_PLAIN: Mapping[str, tuple[type[ImageFile.ImageFile], Callable[[bytes], Header] | None]] = {
+    "AVIF": (AvifImagePlugin.AvifImageFile, None),
+    "BMP": (BmpImagePlugin.BmpImageFile, None),
+    "GIF": (GifImagePlugin.GifImageFile, check_gif),
     # The plain class reads the first picture of an MPO too, and never warns about the others.
-    "JPEG": (_JpegFile, Prepared),
-    "PPM": (PpmImagePlugin.PpmImageFile, Prepared),
-    "WEBP": (WebPImagePlugin.WebPImageFile, prepare_webp),
+    "JPEG": (JpegImagePlugin.JpegImageFile, check_jpeg),
+    "JPEG2000": (Jpeg2KImagePlugin.Jpeg2KImageFile, check_jpeg_2000),
+    "PPM": (PpmImagePlugin.PpmImageFile, check_ppm),
+    "WEBP": (WebPImagePlugin.WebPImageFile, check_webp),
 }
-_SPECIAL: Mapping[str, Callable[[bytes, DecodePolicy], Image.Image]] = {
+_SPECIAL: Mapping[str, Callable[[bytes, DecodePolicy], _Decoded]] = {
     "HEIF": _decode_heif,
+    "JPEGXL": _decode_jpeg_xl,
     "PNG": _decode_png,
     "TIFF": _decode_tiff,
 }
 
 
-def _decode(kind: str, data: bytes, policy: DecodePolicy) -> Image.Image:
+def _decode(kind: str, data: bytes, policy: DecodePolicy) -> _Decoded:
     """Decode by the plugin of a sniffed format, and by no other."""
     if kind in _SPECIAL:
         return _SPECIAL[kind](data, policy)
-    plugin, prepare = _PLAIN[kind]
-    return _finish(_open(data, policy, plugin, prepare), policy)
-
-
-@contextmanager
-def _mapped_errors(image_id: str) -> Iterator[None]:
-    """Turn whatever decoding raises into a `DecodeError`.
-
-    Damaged bytes bring nearly every built-in error out of the plugins and out of Little CMS, and
-    the set grows with each release, so all of `Exception` is taken; KeyboardInterrupt is not one.
-    """
-    try:
-        yield
-    except BadImageError as exc:
-        raise DecodeError(image_id, _one_line(str(exc))) from exc
-    except MemoryError as exc:
-        raise DecodeError(image_id, "not enough memory to decode it") from exc
-    except Exception as exc:
-        raise DecodeError(
-            image_id, _one_line(f"{_damage_kind(exc)}: {str(exc) or type(exc).__name__}")
-        ) from exc
-
-
-_CUT = re.compile(
-    "truncat|not enough|not large enough|end of|too short|no more|premature", re.IGNORECASE
-)
-_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
-_MAX_REASON = 200
-
-
-def _damage_kind(exc: Exception) -> str:
-    """Classifies an error: a truncated file or a damaged one."""
-    cut = isinstance(exc, (EOFError, IndexError, struct.error)) or _CUT.search(str(exc))
-    return "truncated" if cut else "damaged"
-
-
-def _one_line(text: str) -> str:
-    """Printable, on one line, without memory addresses, at most 200 characters."""
-    line = " ".join(_ADDRESS.sub("the file", text).split())
-    line = "".join(c if c.isprintable() else "?" for c in line)
-    return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 1] + "…"
+    plugin, check = _PLAIN[kind]
+    image, frames = open_image(data, policy, plugin, check)
+    return _finish(image, policy), frames

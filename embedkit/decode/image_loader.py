@@ -34,6 +34,7 @@ class LoadedImage:
         height: Height of the upright image, pixels.
         format: As ``DecodedImage.format``.
         thumbnail: ``(32, 32, 3) uint8`` of the whole image; the perceptual hash is made of it.
+        frames: As ``DecodedImage.frames``.
     """
 
     pixels: NDArray[np.uint8]
@@ -41,6 +42,7 @@ class LoadedImage:
     height: int
     format: str
     thumbnail: NDArray[np.uint8]
+    frames: int = 1
 
     @property
     def phash(self) -> int:
@@ -85,7 +87,8 @@ class ImageLoader:
         self._check(decoded.image.size, image_id)
         pixels = self.preprocessing.apply(decoded.image)
         small = thumbnail(decoded.image)
-        return LoadedImage(pixels, *decoded.image.size, decoded.format, small)
+        size = decoded.image.size
+        return LoadedImage(pixels, *size, decoded.format, small, decoded.frames)
 
     def _fast(self, data: bytes, image_id: str) -> LoadedImage | None:
         """None where the fast way is not for this image."""

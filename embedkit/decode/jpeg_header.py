@@ -15,6 +15,8 @@ _HUFFMAN, _SCAN, _QUANTIZATION, _RESTART, _COMMENT = 0xC4, 0xDA, 0xDB, 0xDD, 0xF
 _PLAIN = (_HUFFMAN, _RESTART, _COMMENT)
 _APP0, _APP1, _APP2, _APP13, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF
 _JFIF, _EXIF, _ICC, _ADOBE = b"JFIF", b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_COMPONENTS = 3
 _THREE_COMPONENTS = 17  # bytes of such a frame header
 
 
@@ -25,12 +27,16 @@ class JpegParts:
     Attributes:
         size: (width, height), pixels, not turned by EXIF.
         exif: The EXIF block with its ``Exif`` prefix, empty where there is none.
+        xmp: The XMP packet, empty where there is none.
         profile: The ICC profile; None where there is none.
+        has_many_scans: Whether the pixels may be spread over several scans.
     """
 
     size: tuple[int, int] = (0, 0)
     exif: bytes = b""
+    xmp: bytes = b""
     profile: bytes | None = None
+    has_many_scans: bool = False
 
 
 def scan_jpeg(data: bytes) -> JpegParts | None:
@@ -56,6 +62,7 @@ def scan_jpeg(data: bytes) -> JpegParts | None:
             if end < at or end > len(data):
                 return None
             if marker == _SCAN:
+                parts.has_many_scans |= data[at] < _COMPONENTS
                 return parts if parts.size[0] and parts.size[1] else None
             if not _take(parts, profiles, marker, data[at:end]):
                 return None
@@ -74,6 +81,7 @@ def _take(parts: JpegParts, profiles: list[bytes], marker: int, segment: bytes) 
     if parts.size != (0, 0):
         return False
     if marker in _FRAMES:
+        parts.has_many_scans = marker == _PROGRESSIVE
         return _take_frame(parts, profiles, segment)
     if _APP0 <= marker <= _APP15:
         return _take_application(parts, profiles, marker, segment)
@@ -88,7 +96,7 @@ def _whole_tables(segment: bytes) -> bool:
 
 
 def _take_frame(parts: JpegParts, profiles: list[bytes], segment: bytes) -> bool:
-    if len(segment) != _THREE_COMPONENTS - 2 or segment[0] != 8 or segment[5] != 3:
+    if len(segment) != _THREE_COMPONENTS - 2 or segment[0] != 8 or segment[5] != _COMPONENTS:
         return False
     parts.size = (segment[3] << 8 | segment[4], segment[1] << 8 | segment[2])
     profiles.sort()  # by their numbers
@@ -102,6 +110,10 @@ def _take_application(parts: JpegParts, profiles: list[bytes], marker: int, segm
         if parts.exif:
             return False
         parts.exif = segment
+    elif marker == _APP1 and segment.startswith(_XMP):
+        if parts.xmp:
+            return False
+        parts.xmp = segment[len(_XMP) :]
     elif marker == _APP2 and segment.startswith(_ICC):
         profiles.append(segment[len(_ICC) :])
         return len(profiles[-1]) >= 2

@@ -63,9 +63,11 @@ class DecodedImage:
 
     Attributes:
         image: Mode RGB, 8-bit sRGB, upright, fully loaded, without metadata.
-        format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP``, ``TIFF``, ``PPM``, ``AVIF`` or
-            ``HEIF``, as found in the content.
+        format: ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP``, ``TIFF``, ``PPM``, ``AVIF``,
+            ``HEIF``, ``JPEG2000`` or ``JPEGXL``, as found in the content.
+        frames: How many frames or pages the file has; the image is the first.
     """
 
     image: Image.Image
     format: str
+    frames: int = 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from embedkit.decode.camera_raw import raw_name
+
 __all__ = ["describe_other", "sniff_format"]
 
 _SIGNATURES = (
@@ -15,6 +17,8 @@ _SIGNATURES = (
     (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), "BMP"),
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
     (re.compile(rb"P[1-6][\s#]"), "PPM"),
+    (re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "), "JPEG2000"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEGXL"),
 )
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _HEIF_BRANDS = frozenset(
@@ -37,8 +41,7 @@ _OTHERS = (
     (re.compile(rb"RIFF....WAVE", re.DOTALL), "sound (wav)"),
     (re.compile(rb"ID3|OggS|fLaC"), "sound"),
     (re.compile(rb"....ftyp", re.DOTALL), "video (mp4)"),
-    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL: not supported"),
-    (re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "), "JPEG 2000: not supported"),
+    (re.compile(rb"II\xbc"), "JPEG XR: not supported"),
     (re.compile(rb"8BPS"), "Photoshop document: not supported"),
     (re.compile(rb"\0\0[\1\2]\0[^\0]\0"), "icon or cursor: not supported"),
     (re.compile(rb"P[fF7][\s]"), "PFM or PAM image: not supported"),
@@ -59,12 +62,15 @@ def sniff_format(data: bytes) -> str | None:
         data: The first 64 bytes, or more of them.
 
     Returns:
-        ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP``, ``TIFF``, ``PPM``, ``AVIF`` or ``HEIF``;
-        None if it is none of these.
+        ``JPEG``, ``PNG``, ``WEBP``, ``GIF``, ``BMP``, ``TIFF``, ``PPM``, ``AVIF``, ``HEIF``,
+        ``JPEG2000`` or ``JPEGXL``; ``RAW`` for a camera raw that its first bytes tell, which is
+        refused; None if it is none of these.
     """
-    for pattern, name in _SIGNATURES:
-        if pattern.match(data):
-            return name
+    name = next((name for pattern, name in _SIGNATURES if pattern.match(data)), None)
+    if name in (None, "TIFF") and raw_name(data) is not None:
+        return "RAW"
+    if name is not None:
+        return name
     return _sniff_brands(data) if data[4:8] == b"ftyp" else None
 
 

@@ -1,160 +1,201 @@
-"""TIFF files brought down to the directory entries that make the first picture.
-
-Pillow reads every entry, follows the pointers to EXIF, GPS and sub-images, and warns about what is
-odd in them. Here a new first directory is appended that holds only what decoding needs; the pixels
-stay where they are.
-
-Source: TIFF 6.0 (Adobe, 1992); BigTIFF design (Aware Systems).
-"""
+"""Checks a TIFF before it is decoded: what it holds, where, and whether Pillow reads it rightly."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedkit.decode.exif import BadImageError, Prepared
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from embedkit.decode.camera_raw import preview_reason
+from embedkit.decode.failure import BadImageError
+from embedkit.decode.tiff_directory import Directory, Tag, read_pages, read_sub_images
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from numpy.typing import NDArray
 
-__all__ = ["prepare_tiff"]
-
-_SCALARS = frozenset(
-    (
-        *(256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 332),
-        *(512, 513, 514, 515, 531),
-    )
-)
-"""Width, length, compression, photometric … : one whole number each."""
-_ARRAYS = frozenset((258, 273, 279, 320, 324, 325, 338, 339, 519, 520, 521, 529, 530, 532))
-"""Bits per sample, strips, tiles, colour map …"""
-_BLOBS = frozenset((347, 34675))
-"""JPEG tables and the ICC profile."""
-_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH, _ICC = 256, 257, 322, 323, 34675
-
-_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_BYTES = {1: "B", 7: "B"}
-_UNIT = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
-"""Bytes of a value of each field type."""
+__all__ = ["TiffHeader", "check_strips", "palette_of", "read_tiff_header", "why_not_pillow"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
-    """How this file writes its directories: `struct` formats and sizes in bytes."""
+class TiffHeader:
+    """What the directories of a TIFF say.
 
-    order: str
-    count: str
-    offset: str
-    room: int
+    Attributes:
+        page: The first page.
+        frames: Pages; a page that can't be read counts, previews and masks don't.
+    """
+
+    page: Directory
+    frames: int
 
     @property
-    def entry_size(self) -> int:
-        return 4 + 2 * self.room
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of the page and, for a tiled one, of a tile."""
+        tile = self.page.first(Tag.TILE_WIDTH), self.page.first(Tag.TILE_LENGTH)
+        return (self.page.size, tile)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A directory entry; ``field`` is the value, or the offset where it lies, ``room`` bytes."""
-
-    tag: int
-    kind: int
-    count: int
-    field: bytes
-
-
-def prepare_tiff(data: bytes) -> Prepared:
-    """Append a first directory without metadata, and point the header at it.
-
-    Returns:
-        The sizes are those of the image and, for a tiled one, of a tile.
+def read_tiff_header(data: bytes) -> TiffHeader:
+    """Read the directories.
 
     Raises:
-        BadImageError: If the directory or a needed value lies outside the file.
-        struct.error: If the file is cut within the directory.
+        BadImageError: If there is no picture, it is only a preview, or its samples have no white.
+        struct.error: If the file is cut.
     """
-    layout = _layout(data)
-    entries = _read_entries(data, layout)
-    numbers = {e.tag: _number(e, layout) for e in entries.values() if e.tag in _SCALARS}
-    if _WIDTH not in numbers or _LENGTH not in numbers:
+    pages = list(read_pages(data))
+    page = pages[0] if pages else None
+    if page is None or not page.pixels:
         raise BadImageError("damaged: the TIFF states no width and length")
-    sizes = [(numbers[_WIDTH], numbers[_LENGTH])]
-    if _TILE_WIDTH in numbers and _TILE_LENGTH in numbers:
-        sizes.append((numbers[_TILE_WIDTH], numbers[_TILE_LENGTH]))
-    return Prepared(_rewritten(data, entries, layout), tuple(sizes))
+    readable = [one for one in pages[1:] if one is not None]
+    reason = preview_reason(page, readable, read_sub_images(data, page))
+    if reason is not None:
+        raise BadImageError(reason)
+    _check_samples(page)
+    behind = sum(one is None or one.is_page for one in pages[1:])
+    return TiffHeader(page, 1 + behind)
 
 
-def _layout(data: bytes) -> _Layout:
-    order = "<" if data[:2] == b"II" else ">"
-    (version,) = struct.unpack_from(f"{order}H", data, 2)
-    return _Layout(order, "Q", "Q", 8) if version == 43 else _Layout(order, "H", "I", 4)
+_UNSIGNED, _FLOATS, _VOID = 1, (3, 6), 4
 
 
-def _read_entries(data: bytes, layout: _Layout) -> dict[int, _Entry]:
-    """The entries of the first directory that decoding needs, the first of each tag."""
-    (at,) = struct.unpack_from(layout.order + layout.offset, data, layout.room)
-    if at >= len(data):
-        raise BadImageError(f"truncated: the TIFF's directory would be at byte {at}")
-    (count,) = struct.unpack_from(layout.order + layout.count, data, at)
-    at += struct.calcsize(layout.order + layout.count)
-    entries: dict[int, _Entry] = {}
-    for start in range(at, at + count * layout.entry_size, layout.entry_size):
-        form = f"{layout.order}HH{layout.offset}{layout.room}s"
-        entry = _checked(_Entry(*struct.unpack_from(form, data, start)), data, layout)
-        if entry is not None:
-            entries.setdefault(entry.tag, entry)
-    return entries
+def _check_samples(page: Directory) -> None:
+    """Refuse samples for which no convention says what white is."""
+    formats = page.numbers.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,))
+    bits = max(page.numbers.get(Tag.BITS, (1,)))
+    if any(one in _FLOATS for one in formats):
+        raise BadImageError(f"{bits}-bit float samples have no defined white: convert first")
+    if bits > 16 or any(one not in (_UNSIGNED, _VOID) for one in formats):
+        raise BadImageError("signed or 32-bit integer samples have no defined white: convert first")
 
 
-def _checked(entry: _Entry, data: bytes, layout: _Layout) -> _Entry | None:
-    """The entry if decoding needs it and its value lies in the file."""
-    if entry.kind not in _allowed_kinds(entry.tag) or entry.count == 0:
-        return None
-    nbytes = entry.count * _UNIT[entry.kind]
-    start = 0
-    if nbytes > layout.room:
-        (start,) = struct.unpack(layout.order + layout.offset, entry.field)
-    if start + nbytes > len(data):
-        if entry.tag == _ICC:
-            return None
+def check_strips(data: bytes, page: Directory) -> None:
+    """Find a cut file: every strip and tile must end inside the data.
+
+    Raises:
+        BadImageError: If one doesn't, or there are fewer than the page needs.
+    """
+    if page.first(Tag.JPEG_OFFSET) + page.first(Tag.JPEG_BYTES) > len(data):
+        raise BadImageError("truncated: the TIFF's JPEG stream ends beyond the file's end")
+    is_tiled = Tag.TILE_OFFSETS in page.numbers
+    offsets = page.numbers.get(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS, ())
+    if not offsets:
+        return
+    rows, planes, row_bytes = _grid(page, is_tiled)
+    if len(offsets) < len(rows) * planes:
+        raise BadImageError(f"truncated: {len(offsets)} of {len(rows) * planes} TIFF strips")
+    if page.first(Tag.COMPRESSION, 1) == 1 and not _is_subsampled(page):
+        # The stated count is often wrong, and nobody reads it.
+        counts = np.array([count * row_bytes for count in rows] * planes, dtype=object)
+    else:
+        stated = page.numbers.get(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, ())
+        counts = np.array(stated, dtype=object)
+    ends = np.array(offsets[: len(counts)], dtype=object) + counts[: len(offsets)]
+    if len(ends) and ends.max() > len(data):
         raise BadImageError(
-            f"truncated: the value of TIFF tag {entry.tag} is beyond the file's end"
+            f"truncated: the pixels of the TIFF would end at byte {ends.max():,}, "
+            f"the file ends at {len(data):,}"
         )
-    if entry.tag in _SCALARS and entry.count > 1:
-        # Pillow takes the first value too, and warns.
-        value = data[start:] if nbytes > layout.room else entry.field
-        field = value[: _UNIT[entry.kind]].ljust(layout.room, b"\0")
-        return _Entry(entry.tag, entry.kind, 1, field)
-    return entry
 
 
-def _allowed_kinds(tag: int) -> Mapping[int, object]:
-    """The field types in which the value of a tag is taken; none for a tag that isn't needed."""
-    if tag in _SCALARS:
-        return _INTEGERS
-    if tag in _BLOBS:
-        return _BYTES
-    return _UNIT if tag in _ARRAYS else {}
+def _grid(page: Directory, is_tiled: bool) -> tuple[list[int], int, int]:
+    """Rows of each strip or tile of a plane, the number of planes, and bytes of a row."""
+    width, length = page.size
+    if is_tiled:
+        width, high = page.first(Tag.TILE_WIDTH), page.first(Tag.TILE_LENGTH)
+        if not width or not high:
+            raise BadImageError("damaged: a tiled TIFF without the size of its tiles")
+        rows = [high] * (-(-page.size[0] // width) * -(-length // high))
+    else:
+        high = min(page.first(Tag.ROWS_PER_STRIP, length), length) or length
+        rows = [min(high, length - start) for start in range(0, length, high)]
+    bits, planes = _bits(page), 1
+    if page.first(Tag.PLANAR, 1) == 2:
+        bits, planes = bits[:1], len(bits)
+    return rows, planes, -(-width * sum(bits) // 8)
 
 
-def _number(entry: _Entry, layout: _Layout) -> int:
-    value: int = struct.unpack_from(layout.order + _INTEGERS[entry.kind], entry.field)[0]
-    return value
+def _bits(page: Directory) -> tuple[int, ...]:
+    """Bits of each sample; where one number stands for all, repeated, as Pillow does."""
+    bits = page.numbers.get(Tag.BITS, (1,))
+    default = 3 if page.first(Tag.COMPRESSION, 1) == _OLD_JPEG else 1
+    samples = page.first(Tag.SAMPLES, default)
+    if samples > TiffImagePlugin.MAX_SAMPLESPERPIXEL:
+        return bits
+    return bits * samples if len(bits) == 1 else bits[:samples]
 
 
-def _rewritten(data: bytes, entries: dict[int, _Entry], layout: _Layout) -> bytes:
-    """The file with ``entries`` as its only directory."""
-    at = len(data) + len(data) % 2
-    form = f"{layout.order}HH{layout.offset}{layout.room}s"
-    rows = [struct.pack(form, e.tag, e.kind, e.count, e.field) for _, e in sorted(entries.items())]
-    head = struct.pack(layout.order + layout.offset, at)
-    parts = (
-        data[: layout.room],
-        head,
-        data[2 * layout.room :],
-        b"\0" * (len(data) % 2),
-        struct.pack(layout.order + layout.count, len(rows)),
-        *rows,
-        struct.pack(layout.order + layout.offset, 0),
+def _is_subsampled(page: Directory) -> bool:
+    return page.first(Tag.PHOTOMETRIC) == _YCBCR and page.numbers.get(Tag.SUBSAMPLING, (2, 2)) != (
+        1,
+        1,
     )
-    return b"".join(parts)
+
+
+def palette_of(page: Directory) -> NDArray[np.uint8]:
+    """The colours of a palette image.
+
+    A map without any value above 255 is taken as one of 8 bits, which some programs write; libtiff
+    judges in the same way.
+
+    Returns:
+        ``(colours, 3) uint8``.
+    """
+    table = np.array(page.numbers.get(Tag.COLOR_MAP, ()), np.uint16)
+    if len(table) % 3:
+        raise BadImageError("damaged: the TIFF's palette isn't of three colours")
+    wide = table.size and table.max() > 255
+    return np.ascontiguousarray((table >> 8 if wide else table).reshape(3, -1).T.astype(np.uint8))
+
+
+_RAW, _OLD_JPEG = 1, 6
+_UNBUILT = (34676, 34677, 50001)
+"""SGI's logarithmic samples, which are floats, and WebP, which Pillow's wheels don't decode."""
+_RGB, _CMYK, _YCBCR = 2, 5, 6
+_COLORS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, 8: 3}
+_ASSOCIATED = 1
+
+
+def why_not_pillow(page: Directory) -> str | None:
+    """What about the layout of a page Pillow can't read, or reads wrongly; None if nothing.
+
+    The second kind was found by comparing it with tifffile over all layouts that this writes.
+    """
+    compression = page.first(Tag.COMPRESSION, 1)
+    limit = Image.MAX_IMAGE_PIXELS
+    if page.big and page.prefix == b"MM":
+        return "a big-endian BigTIFF"
+    if compression in _UNBUILT or compression not in TiffImagePlugin.COMPRESSION_INFO:
+        return f"compression {compression}"
+    if page.first(Tag.DEPTH, 1) != 1:
+        return "more than one layer"
+    if compression == _RAW and _is_subsampled(page):
+        return "subsampled YCbCr without compression"
+    if limit is not None and page.pixels > 2 * limit:
+        return "more pixels than PIL.Image.MAX_IMAGE_PIXELS"
+    return _why_not_samples(page, compression)
+
+
+def _why_not_samples(page: Directory, compression: int) -> str | None:
+    """The same of the samples of a page."""
+    photometric = _YCBCR if compression == _OLD_JPEG else page.first(Tag.PHOTOMETRIC)
+    bits, extra = _bits(page), page.numbers.get(Tag.EXTRA_SAMPLES, ())
+    name = f"{bits[0]}-bit samples, {len(bits)} per pixel, photometric {photometric}"
+    is_planar = page.first(Tag.PLANAR, 1) == 2 and len(bits) > 1
+    if is_planar:
+        wide = set(bits) == {16} and compression != _RAW
+        spare = len(bits) - _COLORS.get(photometric, 0)
+        if (
+            photometric not in (_RGB, _CMYK, _YCBCR)
+            or not (set(bits) == {8} or wide)
+            or spare > 1
+            or _ASSOCIATED in extra
+            or (compression == _RAW and extra and max(extra) == 0)
+        ):
+            return f"{name}, in separate planes"
+        if extra and max(extra) == 0:
+            bits, extra = bits[: -len(extra)], ()
+    fill_order = page.first(Tag.FILL_ORDER, 1)
+    key = (page.prefix, photometric, (_UNSIGNED,), fill_order, bits, extra)
+    return None if key in TiffImagePlugin.OPEN_INFO else name

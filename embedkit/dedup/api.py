@@ -5,40 +5,32 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal
 
+from embedkit.dedup.candidates.exact_join import MAX_PAIRS
+from embedkit.dedup.config import CANDIDATES_PER_IMAGE, DedupConfig
 from embedkit.dedup.find_pairs import find_pairs
 from embedkit.dedup.results import collect
+from embedkit.dedup.scoring.calibration import PRECISION
 from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.extras import require_extra
-from embedkit.utils.progress import ignore_progress
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from embedkit.dedup.find_pairs import Mode
+    from embedkit.dedup.config import Mode
     from embedkit.dedup.groups.grouping import Linkage
+    from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.results import Duplicates
     from embedkit.dedup.scoring.calibration import Calibration
+    from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["PairOptions", "find_duplicates"]
-
-
-class PairOptions(TypedDict, total=False):
-    """Options of ``find_pairs``; all may be left out."""
-
-    threshold: float | None
-    precision: float
-    mode: Mode
-    calibration: Calibration | Literal["cosine"] | None
-    min_cosine: float | None
-    max_hamming: int | None
-    candidates_per_image: float
-    max_pairs: int
+__all__ = ["find_duplicates"]
 
 
 @plain_numbers
@@ -52,10 +44,17 @@ def find_duplicates(
     flip: bool = False,
     rotate: bool = False,
     linkage: Linkage = "single",
+    threshold: float | None = None,
+    precision: float = PRECISION,
+    mode: Mode = "auto",
+    calibration: Calibration | Literal["cosine"] | None = None,
+    min_cosine: float | None = None,
+    max_hamming: int | None = 7,
+    candidates_per_image: float = CANDIDATES_PER_IMAGE,
+    max_pairs: int = MAX_PAIRS,
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
-    on_progress: Callable[[str, int, int], None] | None = None,
-    **options: Unpack[PairOptions],
+    progress: bool | ProgressCallback = False,
 ) -> Duplicates:
     """Finds near-duplicates (copies) within a store, or between two, and groups them.
 
@@ -70,12 +69,24 @@ def find_duplicates(
         rotate: Whether to find rotated copies, by embeddings of the images rotated by 90, 180, 270
             degrees.
         linkage: How pairs become groups; see ``group_pairs``.
+        threshold: The least score; None takes the calibration's threshold for ``precision``.
+        precision: Target share of the returned pairs that are copies.
+        mode: ``exact`` finds every candidate; ``approximate`` compares embeddings only within IVF
+            cells and measures its recall; ``auto`` is exact up to about 1.4 million images.
+        calibration: The models that score; None takes the built-in calibration for the backbone,
+            or a guess where there is none. ``"cosine"`` scores a pair by its cosine alone (equal
+            content scores 1), with a threshold of 0.95 unless ``threshold`` is given.
+        min_cosine: The least cosine of a candidate; None takes the cosine that each image has with
+            about ``candidates_per_image`` others.
+        max_hamming: The most differing bits of a candidate's perceptual hashes; None finds no
+            candidates by them, though they still count in the score.
+        candidates_per_image: How many other images each one is scored with, on average, beside its
+            copies; fewer where that would make more than four million pairs.
+        max_pairs: More candidates are refused.
         weights: Backbone weights for ``flip`` and ``rotate``: ``auto``, or the file that the store
             was embedded with.
         device: Where embeddings are compared, and mirrored and rotated images embedded.
-        on_progress: Called with (stage, done, total).
-        **options: Those of ``find_pairs``: threshold, precision, mode, calibration, min_cosine,
-            max_hamming, candidates_per_image, max_pairs.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: A store can't be read, or an embedding isn't finite.
@@ -88,33 +99,48 @@ def find_duplicates(
     """
     if verify:
         require_extra("cv2", "verify", "verification on pixels")
-    on_progress = on_progress or ignore_progress
+    config = DedupConfig(
+        threshold, precision, mode, calibration, min_cosine, max_hamming, candidates_per_image,
+        max_pairs, verify, flip, rotate, linkage,
+    )  # fmt: skip
+    with reporting(progress):
+        pairs = _find(store, against, config, images, Path(root), weights, device)
+        return collect(pairs, store, against, linkage=linkage, settings=config.to_config())
+
+
+def _find(
+    store: str | os.PathLike[str],
+    against: str | os.PathLike[str] | None,
+    config: DedupConfig,
+    images: Sequence[str | os.PathLike[str]],
+    root: Path,
+    weights: str | os.PathLike[str],
+    device: str,
+) -> Pairs:
+    """The pairs, with the pixels and the views that the settings need."""
     with ExitStack() as stack:
         opened = [
             stack.enter_context(EmbeddingStore.open(path))
             for path in (store, against)
             if path is not None
         ]
-        with_pixels = opened if verify else opened[:1]
+        with_pixels = opened if config.verify else opened[:1]
         sources = (
-            [stack.enter_context(_images_of(one, images, Path(root))) for one in with_pixels]
-            if verify or flip or rotate
+            [stack.enter_context(_images_of(one, images, root)) for one in with_pixels]
+            if config.verify or config.flip or config.rotate
             else []
         )
         views = {}
-        if flip or rotate:
+        if config.flip or config.rotate:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             views = embed_views(
-                opened[0], sources[0].read, folder, flip=flip, rotate=rotate, weights=weights,
-                device=device, on_progress=on_progress,
+                opened[0], sources[0].read, folder, flip=config.flip, rotate=config.rotate,
+                weights=weights, device=device,
             )  # fmt: skip
-        pairs = find_pairs(
-            store, against=against, verify=sources[0] if verify else None,
-            verify_against=sources[-1] if verify else None, views=views, device=device,
-            on_progress=on_progress, **options,
+        return find_pairs(
+            store, config, against=against, verify=sources[0] if config.verify else None,
+            verify_against=sources[-1] if config.verify else None, views=views, device=device,
         )  # fmt: skip
-    settings = _settings(options, linkage, verify=verify, flip=flip, rotate=rotate)
-    return collect(pairs, store, against, linkage=linkage, settings=settings)
 
 
 def _images_of(
@@ -124,13 +150,3 @@ def _images_of(
     if not images:
         return OriginalImages.by_ids(store.ids, root, policy, hashes)
     return OriginalImages.of_source(images, store.ids, policy, hashes)
-
-
-def _settings(options: PairOptions, linkage: str, **requested: bool) -> dict[str, Any]:
-    """The settings of a search, as ``summary.json`` holds them."""
-    settings: dict[str, Any] = {**options, **requested, "linkage": linkage}
-    calibration = options.get("calibration")
-    settings["calibration"] = getattr(calibration, "name", calibration)
-    if "candidates_per_image" in settings:  # under its first name, which older files have
-        settings["looks"] = settings.pop("candidates_per_image")
-    return settings

@@ -15,7 +15,7 @@ from embedkit.dedup.candidates.collect import Candidates, find_candidates
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.joins import ExactJoin, WhitenedJoin
 from embedkit.dedup.candidates.representatives import DedupInput
-from embedkit.dedup.find_pairs import CANDIDATES_PER_IMAGE, check_scoring
+from embedkit.dedup.config import CANDIDATES_PER_IMAGE, check_scoring
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
 from embedkit.dedup.scoring.features import hamming_distances
@@ -31,7 +31,7 @@ from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.extras import require_extra
-from embedkit.utils.progress import ignore_progress
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from embedkit.types import ImageFailure
 
     Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Checked", "Match", "check_duplicates"]
 
@@ -112,6 +113,7 @@ def check_duplicates(
     root: str | os.PathLike[str] = ".",
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
+    progress: bool | ProgressCallback = False,
 ) -> Checked:
     """Finds the known images that new images are copies of.
 
@@ -131,6 +133,7 @@ def check_duplicates(
         root: The folder that relative ids of known images are relative to.
         weights: Backbone weights: ``auto``, or the file that the known images were embedded with.
         device: Where the new images are embedded.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         SourceError: There is no such image, or none.
@@ -145,7 +148,7 @@ def check_duplicates(
     if verify:
         require_extra("cv2", "verify", "verification on pixels")
     _refuse_other(Path(known))
-    with ExitStack() as stack:
+    with reporting(progress), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         index, opened = _open(Path(known), stores, stack)
         fresh = folder / "new.h5"
@@ -235,9 +238,7 @@ class _KnownScorer:
             self.threshold, "exact" if self.index is None else "approximate",
             calibration=self.calibration.name, rows=len(self.new), against_rows=len(known),
         )  # fmt: skip
-        scorer = Scorer(
-            self.new, known, self.calibration, background, {}, ignore_progress, backwards=True
-        )
+        scorer = Scorer(self.new, known, self.calibration, background, {}, backwards=True)
         if self.readers is None:
             return scorer.score(candidates, info)
         return scorer.score(candidates, info, self.readers.new, self.readers.of(known.store))
@@ -251,7 +252,6 @@ class _KnownScorer:
                     max_pairs=MAX_PAIRS, whitened=whitened,
                 ),
                 MAX_PAIRS,
-                ignore_progress,
             )
             for whitened in (False, True)
         )  # fmt: skip
@@ -275,7 +275,7 @@ def _indexed_candidates(
 ) -> Candidates:
     """Pairs that are near in the index, or have equal content or a near perceptual hash."""
     parts = [_near(index, new, known.store)]
-    for row in range(len(new)):
+    for row in track(range(len(new)), "comparing hashes", len(new), unit="images"):
         near = hamming_distances(known.hashes, new.hashes[[row]]) <= max_hamming
         same = np.flatnonzero(indexed & (near | (known.contents == new.contents[row])))
         parts.append(np.column_stack([np.full(len(same), row), same]))

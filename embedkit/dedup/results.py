@@ -12,6 +12,7 @@ from embedkit.dedup.groups.grouping import group_pairs, nodes_of
 from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
@@ -139,7 +140,8 @@ def collect(
         StoreError: A store can't be read.
         ValueError: The pairs aren't those stores', or there is no such linkage.
     """
-    groups = group_pairs(pairs, linkage)
+    with Stage("grouping"):
+        groups = group_pairs(pairs, linkage)
     with EmbeddingStore.open(store) as opened:
         name = _name(opened)
         mine = groups.node[groups.node < len(opened)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup import Duplicates
     from embedkit.demo.photos import DemoImages
-    from embedkit.extraction.runner import ExtractResult, Progress
+    from embedkit.extraction.runner import ExtractResult
     from embedkit.types import ImageFailure
 
 __all__ = ["DemoResult", "run_demo"]
@@ -100,9 +100,6 @@ def run_demo(
     output: Path,
     images: Path | None,
     on_step: Callable[[str], None],
-    *,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_part: Callable[[str, int, int], None] | None = None,
 ) -> DemoResult:
     """Embeds photographs, searches, classifies and finds copies among them, and reports.
 
@@ -112,8 +109,6 @@ def run_demo(
         images: A folder of images to take, up to 2,000; None takes photographs that installed
             packages bring, with one file damaged on purpose.
         on_step: Called with one line per step.
-        on_progress: Called with the progress of the embedding, after every batch.
-        on_part: Called with (stage, done, total) of the near-duplicate search.
 
     Raises:
         MissingExtraError: A package that the demo needs isn't installed.
@@ -127,16 +122,12 @@ def run_demo(
     gathered = _gather(output, images)
     store, index = output / "photos.h5", output / "photos.index"
     on_step(f"embedding {len(gathered.photos) + len(gathered.copies)} images with {_BACKBONE}")
-    extraction = extract(
-        gathered.folder, store, backbone=_BACKBONE, labels="none", on_progress=on_progress
-    )
+    extraction = extract(gathered.folder, store, backbone=_BACKBONE, labels="none")
     on_step("building an index, searching")
     Index.build(store, index, overwrite=True)
     searches = _search(store, index, gathered)
     on_step("looking for copies, on the pixels too")
-    duplicates = find_duplicates(
-        store, verify=True, candidates_per_image=_CANDIDATES_PER_IMAGE, on_progress=on_part
-    )
+    duplicates = find_duplicates(store, verify=True, candidates_per_image=_CANDIDATES_PER_IMAGE)
     on_step("classifying")
     classes = _classes(store)
     with EmbeddingStore.open(store) as opened:

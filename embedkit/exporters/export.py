@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,11 +18,14 @@ from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.reader import refuse_damage
 from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.extras import require_extra
+from embedkit.utils.progress import reporting, silent, track
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from embedkit.store import RowBlock
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["export"]
 
@@ -42,6 +46,7 @@ def export(
     *,
     to: Literal["npy", "parquet", "h5", "lancedb"],
     overwrite: bool = False,
+    progress: bool | ProgressCallback = False,
 ) -> Path:
     """Writes a store in another format, streaming.
 
@@ -58,6 +63,7 @@ def export(
         output: The file, or for ``npy`` and ``lancedb`` the folder, to write.
         to: The format.
         overwrite: Whether something that exists is replaced.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     The store is verified before.
 
@@ -76,12 +82,14 @@ def export(
         raise ValueError(f"can't export to {to!r}: {reason}")
     if to == "lancedb":
         require_extra("lancedb", "lancedb", "exporting to LanceDB")
-    with EmbeddingStore.open(store) as opened:
+    with reporting(progress), EmbeddingStore.open(store) as opened:
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
             return merge([store], output, overwrite=overwrite)  # which verifies by itself
-        for path in _shard_paths(opened):
-            refuse_damage(path)
+        paths = _shard_paths(opened)
+        for path in track(paths, "verifying", len(paths), unit="shards"):
+            with silent() if len(paths) > 1 else nullcontext():
+                refuse_damage(path)
         if to == "parquet":
             _write_parquet(opened, output, id_column="id", embeddings="embedding")
         else:
@@ -139,7 +147,7 @@ def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
     schema = _schema(store, "id", "vector")
     batches = (
         batch
-        for block in in_blocks(store.blocks(), _ROW_GROUP)
+        for block in _blocks(store)
         for batch in _table(schema, block, "id", "vector").to_batches()
     )
     try:
@@ -159,8 +167,18 @@ def _write_npy(store: EmbeddingStore, output: Path) -> None:
     }
     with atomic_file(output) as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in store.iter_batches(_ROW_GROUP):
+        batches = track(
+            store.iter_batches(_ROW_GROUP), "writing", len(store), unit="rows",
+            size=lambda batch: len(batch.ids),
+        )  # fmt: skip
+        for batch in batches:
             file.write(np.ascontiguousarray(batch.embeddings).data)
+
+
+def _blocks(store: EmbeddingStore) -> Iterator[RowBlock]:
+    """All rows, a row group at a time, counted."""
+    blocks = in_blocks(store.blocks(), _ROW_GROUP)
+    return track(blocks, "writing", len(store), unit="rows", size=len)
 
 
 def _write_parquet(
@@ -168,7 +186,7 @@ def _write_parquet(
 ) -> None:
     schema = _schema(store, id_column, embeddings)
     with atomic_file(output) as file, pq.ParquetWriter(file, schema) as writer:
-        for block in in_blocks(store.blocks(), _ROW_GROUP):
+        for block in _blocks(store):
             writer.write_table(_table(schema, block, id_column, embeddings))
 
 

@@ -16,7 +16,7 @@ from embedkit.errors import DecodeError
 from embedkit.extraction.batch_processor import in_order
 from embedkit.extraction.embed_like_store import backbone_of
 from embedkit.extraction.source_images import policy_of
-from embedkit.utils.progress import ignore_progress
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +52,6 @@ def embed_views(
     rotate: bool,
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
-    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, NDArray[np.floating]]:
     """Embeds flipped and rotated views of every image of a store, made after resize and crop.
 
@@ -65,7 +64,6 @@ def embed_views(
         rotate: See ``view_names``.
         weights: Weights of the backbone: ``auto``, or the file that the store was embedded with.
         device: Device to embed on.
-        on_progress: Called with (stage, done, total).
 
     Returns:
         View name to ``(N, D)`` float16 memory map.
@@ -74,7 +72,7 @@ def embed_views(
         BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: The weights differ from those of the store.
     """
-    report, meta = on_progress or ignore_progress, store.meta
+    meta = store.meta
     turns = _turns(flip=flip, rotate=rotate)
     shape = len(store), meta.feature_dim
     views = {name: open_memmap(folder / f"{name}.npy", "w+", np.float16, shape) for name in turns}
@@ -90,10 +88,11 @@ def embed_views(
         embedded = in_order(
             lambda batch: _embed(batch, encoded, loader, engine, turns), batches, usable_cores()
         )
+        stage = Stage("embedding flipped and rotated", len(store), unit="images")
         for batch, (kept, found) in stack.enter_context(closing(embedded)):
             for name, view in views.items():
                 view[kept] = found[name]
-            report("embedding flipped and rotated", batch[-1][0] + 1, len(store))
+            stage.update(batch[-1][0] + 1)
     return dict(views)
 
 

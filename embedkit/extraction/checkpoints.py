@@ -79,7 +79,7 @@ class Checkpoints:
     @property
     def images_done(self) -> int:
         """Images that are done, by earlier runs too."""
-        return self.counts.found - sum(self._sidecars(number) for number in self.shards)
+        return self.counts.found
 
     def is_finished(self, number: int) -> bool:
         """Whether a shard is saved and whole."""
@@ -91,7 +91,7 @@ class Checkpoints:
             return self._plan.rows(number)
         if number not in self._builders:
             return 0
-        return self._builders[number].counts.found - self._sidecars(number)
+        return self._builders[number].counts.found
 
     def add(self, number: int, part: ShardPart) -> None:
         """Adds what comes next in a shard; saves the shard when it is full or long unsaved."""
@@ -113,14 +113,14 @@ class Checkpoints:
     def _resume_shard(self, number: int) -> None:
         counts = self._partial.finished_counts(number)
         if counts is not None:
-            self._check(number, counts.found - self._sidecars(number), whole=True)
+            self._check(number, counts.found, whole=True)
             self._finished.add(number)
             self.counts += counts
             return
         unfinished = self._partial.unfinished(number)
         if unfinished is not None:
             with closing(unfinished):
-                self._check(number, unfinished.counts.found - self._sidecars(number), whole=False)
+                self._check(number, unfinished.counts.found, whole=False)
                 self._builder(number).load(unfinished)
         elif number == 0:
             self._builder(number)
@@ -139,9 +139,7 @@ class Checkpoints:
 
     def _builder(self, number: int) -> ShardBuilder:
         if number not in self._builders:
-            self._builders[number] = ShardBuilder(
-                self._meta, self._plan.rows(number), self._sidecars(number)
-            )
+            self._builders[number] = ShardBuilder(self._meta, self._plan.rows(number))
         return self._builders[number]
 
     def _finish(self, number: int) -> None:
@@ -150,7 +148,3 @@ class Checkpoints:
         self._finished.add(number)
         del self._builders[number]
         self._saved = time.monotonic()
-
-    def _sidecars(self, number: int) -> int:
-        """The first shard also counts the sidecars, as skipped."""
-        return 0 if number else self._plan.sidecars

@@ -4,54 +4,146 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from embedkit._version import __version__
-from embedkit.backbones import load_backbone
+from embedkit.backbones import load_configured
+from embedkit.backbones.config import LoadConfig
 from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
+from embedkit.sources.dataset import dataset_name, is_dataset
+from embedkit.sources.open import as_specs
 from embedkit.store.format import StoreMeta
+from embedkit.utils.progress import track
 from embedkit.utils.timing import timed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from embedkit.backbones import Backbone
-    from embedkit.backbones.load_options import LoadOptions
     from embedkit.decode.image_loader import Decoder
     from embedkit.decode.resize import Scaler
+    from embedkit.engines import EngineName, Precision
     from embedkit.sources import Source
+    from embedkit.sources.open import Spec
     from embedkit.types import ImageRecord
 
-__all__ = ["Job", "JobOptions", "loader_of", "prepare"]
+__all__ = ["ExtractConfig", "Job", "RunConfig", "loader_of", "prepare"]
 
 _log = logging.getLogger("embedkit")
 
 
-class JobOptions(TypedDict, total=False):
-    """Options that affect the rows of a store, besides the backbone's own.
+@dataclass(frozen=True, slots=True)
+class ExtractConfig:
+    """The settings of an extraction, as the keywords of ``extract``, which describes them.
 
     Attributes:
+        backbone: A name, or a loaded backbone.
+        loading: How a backbone given by its name is loaded.
+        engine: The inference engine.
+        device: One device or several.
+        precision: Arithmetic of the network.
+        batch_size: Images per batch; None chooses by device.
         dtype: Data type of the stored embeddings.
         normalize: Whether the stored rows get unit L2 norm.
         decoder: ``fast`` or ``exact``.
-        policy: Decoding limits and background; None is the default policy.
+        policy: Decoding limits and background.
         labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
-        image_column: For Parquet: the column of images; None finds it.
-        label_column: For Parquet or a labels file: the column of labels; None finds it.
+        image_column: Column of images in Parquet files and CSV lists; None finds it.
+        image_root: Folder that paths in Parquet files are relative to; None finds it.
+        label_column: Column of labels in Parquet files, CSV lists and labels files; None finds it.
+        label_id_column: Column of ids or paths in a labels file; None finds it.
+        prefix: Name that the ids begin with.
+        list_folders: Whether folders that a list names are opened.
+        null: Whether the entries of lists end in NUL.
+
+    Raises:
+        ValueError: A setting is unknown.
     """
 
-    dtype: Literal["float16", "float32"]
-    normalize: bool
-    decoder: Decoder
-    policy: DecodePolicy | None
-    labels: str
-    image_column: str | None
-    label_column: str | None
+    backbone: str | Backbone = "resnet50_swsl"
+    loading: LoadConfig = field(default_factory=LoadConfig)
+    engine: EngineName = "auto"
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int | None = None
+    dtype: Literal["float16", "float32"] = "float16"
+    normalize: bool = False
+    decoder: Decoder = "fast"
+    policy: DecodePolicy = field(default_factory=DecodePolicy)
+    labels: str = "auto"
+    image_column: str | None = None
+    image_root: str | os.PathLike[str] | None = None
+    label_column: str | None = None
+    label_id_column: str | None = None
+    prefix: str | None = None
+    list_folders: bool = False
+    null: bool = False
+
+    def __post_init__(self) -> None:
+        if self.decoder not in {"fast", "exact"}:
+            raise ValueError(f"decoder must be fast or exact, not {self.decoder!r}")
+        if self.dtype not in {"float16", "float32"}:
+            raise ValueError(f"dtype must be float16 or float32, not {self.dtype!r}")
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:
+        """The settings of ``extract``'s keywords, those of ``load_backbone`` among them.
+
+        Raises:
+            TypeError: There is no such keyword.
+        """
+        names = {one.name for one in fields(LoadConfig)}
+        loading = {name: value for name, value in keywords.items() if name in names}
+        own = {name: value for name, value in keywords.items() if name not in names}
+        if own.get("policy", ...) is None:
+            del own["policy"]
+        loading["layers"] = tuple(loading.get("layers", ()))
+        return cls(loading=LoadConfig(**loading), **own)
+
+    @property
+    def listed_by(self) -> dict[str, Any]:
+        """The settings that decide which ids and labels a source has."""
+        return {
+            "labels": self.labels,
+            "image_column": self.image_column,
+            "image_root": None if self.image_root is None else os.fspath(self.image_root),
+            "label_column": self.label_column,
+            "label_id_column": self.label_id_column,
+            "prefix": self.prefix,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The settings of a run that don't change an embedding; see ``extract``.
+
+    Attributes:
+        workers: Threads; None goes by the cores.
+        processes: Whether processes decode; None where that pays.
+        sharded: Whether a folder of shards is written.
+        shard_rows: Images per shard; None chooses.
+        overwrite: Whether an existing store is replaced.
+
+    Raises:
+        ValueError: A number is less than 1.
+    """
+
+    workers: int | None = None
+    processes: bool | None = None
+    sharded: bool = False
+    shard_rows: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "shard_rows"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, not {number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +155,22 @@ class Job:
         listing: The source.
         backbone: The backbone.
         meta: Metadata of the store; engine and plan are filled in later.
-        listed_by: The settings by which the source is listed: labels and columns.
+        config: All settings.
+        in_process: Whether the images can only be read in this process.
     """
 
     output: Path
     listing: Source
     backbone: Backbone
     meta: StoreMeta
-    listed_by: Mapping[str, str | None]
+    config: ExtractConfig
+    in_process: bool = False
 
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""
         mine = self.output.absolute()
         folder = mine.with_name(mine.name + ".partial")
-        for record in self.listing.scan():
+        for record in track(self.listing.scan(), "listing", unit="files"):
             if self.output.name in record.path:  # quickly, for nearly all
                 path = Path(record.path).absolute()
                 if mine in {path, path.parent} or folder in {path, path.parent}:
@@ -93,54 +187,46 @@ def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader
 
 
 def prepare(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
-    backbone: str | Backbone,
-    options: JobOptions,
-    loading: LoadOptions,
+    config: ExtractConfig,
 ) -> Job:
     """Opens the source, loads the backbone and logs its licence.
 
     Raises:
         SourceError: The source can't be opened.
         BackboneError: The backbone or its weights aren't available.
-        ValueError: An option is out of its range.
+        ValueError: A setting is out of its range.
     """
-    dtype, decoder = options.get("dtype", "float16"), options.get("decoder", "fast")
-    if decoder not in {"fast", "exact"}:
-        raise ValueError(f"decoder must be fast or exact, not {decoder!r}")
-    if dtype not in {"float16", "float32"}:
-        raise ValueError(f"dtype must be float16 or float32, not {dtype!r}")
-    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    sources = as_specs(source)
     _refuse_own_source(Path(output), sources)
-    labels = options.get("labels", "auto")
-    image_column, label_column = options.get("image_column"), options.get("label_column")
     with timed("opened the source"):
         listing = open_source(
-            sources, labels=labels, image_column=image_column, label_column=label_column
+            sources, **config.listed_by, list_folders=config.list_folders, null=config.null
         )
     with timed("loaded the backbone"):
-        loaded = _load(backbone, loading)
-    policy = options.get("policy") or DecodePolicy()
-    decode = {"decoder": decoder, **policy.to_config()}
-    meta = _describe(loaded, decode, dtype, options.get("normalize", False), sources)
-    listed_by = {"labels": labels, "image_column": image_column, "label_column": label_column}
-    return Job(Path(output), listing, loaded, meta, listed_by)
+        loaded = _load(config)
+    in_process = any(is_dataset(one) for one in sources)
+    meta = _describe(loaded, config, sources)
+    return Job(Path(output), listing, loaded, meta, config, in_process)
 
 
-def _refuse_own_source(output: Path, sources: Sequence[str | os.PathLike[str]]) -> None:
+def _refuse_own_source(output: Path, sources: Sequence[Spec]) -> None:
     """Refuses an output that is one of the sources, which overwriting would destroy."""
     for source in sources:
+        if not isinstance(source, str | os.PathLike):
+            continue
         if output.exists() and Path(source).exists() and output.samefile(source):
             raise StoreError(f"{output}: is one of the sources; choose another output")
 
 
-def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
+def _load(config: ExtractConfig) -> Backbone:
     """Loads a backbone by its name; logs its licence and warning."""
+    backbone = config.backbone
     if isinstance(backbone, str):
-        backbone = load_backbone(backbone, **options)
-    elif options:
-        raise ValueError(f"{', '.join(options)}: only for a backbone that is given by its name")
+        backbone = load_configured(backbone, config.loading)
+    elif changed := config.loading.changed:
+        raise ValueError(f"{', '.join(changed)}: only for a backbone that is given by its name")
     level = logging.WARNING if "-NC" in backbone.licence else logging.INFO
     _log.log(level, "weights of %s: licence %s", backbone.spec.name, backbone.licence)
     if backbone.warning:
@@ -148,13 +234,7 @@ def _load(backbone: str | Backbone, options: LoadOptions) -> Backbone:
     return backbone
 
 
-def _describe(
-    backbone: Backbone,
-    decode: Mapping[str, Any],
-    dtype: str,
-    normalize: bool,
-    sources: Sequence[str | os.PathLike[str]],
-) -> StoreMeta:
+def _describe(backbone: Backbone, settings: ExtractConfig, sources: Sequence[Spec]) -> StoreMeta:
     """Metadata of the store; the engine and the plan's hash are added when the run begins."""
     config = backbone.to_config()
     return StoreMeta(
@@ -165,18 +245,20 @@ def _describe(
         preprocessing=config["preprocessing"],
         pooling={key: config[key] for key in ("pooling", "gem_p", "layers", "flip")},
         feature_dim=backbone.feature_dim,
-        dtype=dtype,
-        normalized=normalize,
-        decode=decode,
+        dtype=settings.dtype,
+        normalized=settings.normalize,
+        decode={"decoder": settings.decoder, **settings.policy.to_config()},
         engine={},
         source=[_source_name(source) for source in sources],
         plan_hash="",
         embedkit_version=__version__,
-        head_applies=backbone.head_applies and not normalize,
+        head_applies=backbone.head_applies and not settings.normalize,
     )
 
 
-def _source_name(source: str | os.PathLike[str]) -> str:
+def _source_name(source: Spec) -> str:
     """The source as given, without a trailing slash."""
+    if not isinstance(source, str | os.PathLike):
+        return dataset_name(source)
     name = os.fspath(source)
     return name if "://" in name else name.rstrip("/") or "/"

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.engines import choose_engine, open_engine
-from embedkit.extraction.config import JobOptions, prepare
+from embedkit.extraction.config import ExtractConfig, RunConfig, prepare
 from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from embedkit.backbones import Backbone
-    from embedkit.backbones.load_options import LoadOptions
-    from embedkit.engines import EngineName, Precision
+    from embedkit.engines import EngineName
+    from embedkit.sources.open import Spec
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["ExtractPreview", "preview"]
 
@@ -29,7 +30,6 @@ class ExtractPreview:
 
     Attributes:
         found: Files that the source lists.
-        sidecars: Of these, files that only accompany images, such as captions.
         backbone: Its name.
         weights: Where its weights come from.
         licence: Licence of the weights.
@@ -42,7 +42,6 @@ class ExtractPreview:
     """
 
     found: int
-    sidecars: int
     backbone: str
     weights: str
     licence: str
@@ -56,58 +55,57 @@ class ExtractPreview:
 
 @plain_numbers
 def preview(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     *,
-    backbone: str | Backbone = "resnet50_swsl",
-    engine: EngineName = "auto",
-    device: str = "auto",
-    precision: Precision = "auto",
-    batch_size: int | None = None,
-    loading: LoadOptions | None = None,
-    **options: Unpack[JobOptions],
+    progress: bool | ProgressCallback = False,
+    **keywords: Any,
 ) -> ExtractPreview:
     """Previews an extraction: lists the source and loads the backbone, but writes nothing.
 
     Args:
         source: As ``extract``'s.
         output: As ``extract``'s.
-        backbone: As ``extract``'s.
-        engine: As ``extract``'s.
-        device: As ``extract``'s.
-        precision: As ``extract``'s; ``auto`` isn't resolved, because that takes a trial run.
-        batch_size: As ``extract``'s.
-        loading: How a backbone given by its name is loaded.
-        **options: As ``extract``'s; see ``JobOptions``.
+        progress: True shows a progress bar; a function is called with each `Progress`.
+        **keywords: As ``extract``'s; of those that don't change an embedding none has an effect.
+            ``precision="auto"`` isn't resolved, because that takes a trial run.
 
     Raises:
         SourceError: The source can't be listed.
         BackboneError: The backbone or its weights aren't available.
-        ValueError: An option is out of its range.
+        TypeError: ``extract`` has no such keyword.
+        ValueError: A setting is out of its range.
     """
-    choice = choose_engine(engine, device, precision, batch_size)
-    job = prepare(source, output, backbone, options, loading or {})
+    running = {field.name for field in fields(RunConfig)} | {"stop"}
+    config = ExtractConfig.of(**{k: v for k, v in keywords.items() if k not in running})
+    with reporting(progress):
+        return _preview(source, output, config)
+
+
+def _preview(
+    source: Spec | Sequence[Spec],
+    output: str | os.PathLike[str],
+    config: ExtractConfig,
+) -> ExtractPreview:
+    choice = choose_engine(config.engine, config.device, config.precision, config.batch_size)
+    job = prepare(source, output, config)
     # Not compiled, because that takes a minute or more.
-    engine = "torch" if choice.name == "torch-compiled" else choice.name
+    engine: EngineName = "torch" if choice.name == "torch-compiled" else choice.name
     with open_engine(
         job.backbone, engine=engine, device=choice.device, batch_size=choice.batch_size
     ) as ready:
         precision_note = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
         runs = f"{choice.name} on {ready.device}, {precision_note}, batches of {ready.batch_size}"
-    found = sidecars = 0
-    for record in job.scan():
-        found += 1
-        sidecars += record.sidecar
+    found = sum(1 for _ in job.scan())
     meta = job.meta
     return ExtractPreview(
         found=found,
-        sidecars=sidecars,
         backbone=meta.backbone,
         weights=meta.weights,
         licence=meta.licence,
         feature_dim=meta.feature_dim,
         engine=runs,
-        store_bytes=(found - sidecars) * meta.feature_dim * np.dtype(meta.dtype).itemsize,
+        store_bytes=found * meta.feature_dim * np.dtype(meta.dtype).itemsize,
         resumes=PartialStore(job.output).frozen_meta() is not None,
         output=str(output),
         exists=job.output.exists(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones import load_backbone
+from embedkit.backbones import load_configured
+from embedkit.backbones.config import LoadConfig
 from embedkit.decode.preprocessing import Preprocessing
 from embedkit.errors import StoreFormatError, StoreMismatchError
 from embedkit.extraction.extract import extract
@@ -12,7 +14,7 @@ from embedkit.extraction.source_images import policy_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from embedkit.backbones import Backbone
@@ -22,18 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["backbone_of", "embed_likewise"]
 
 
-def backbone_of(
-    meta: StoreMeta,
-    weights: str | os.PathLike[str] = "auto",
-    *,
-    on_download: Callable[[str, int, int | None], None] | None = None,
-) -> Backbone:
+def backbone_of(meta: StoreMeta, weights: str | os.PathLike[str] = "auto") -> Backbone:
     """Loads the backbone of a store, with its weights, preprocessing and pooling.
 
     Args:
         meta: The store's metadata.
         weights: ``auto``, or the file that the store was embedded with.
-        on_download: Called with file name, bytes downloaded, total bytes.
 
     Raises:
         BackboneError: The backbone or its weights aren't available.
@@ -43,20 +39,14 @@ def backbone_of(
     kind, _, seed = meta.weights.partition(":")
     try:
         preprocessing = Preprocessing.from_config(meta.preprocessing)
-        settings = _pooling_settings(meta)
+        config = LoadConfig(weights=weights, preprocessing=preprocessing, **_pooling_settings(meta))
     except (TypeError, ValueError, KeyError) as exc:
         raise StoreFormatError(
             f"the images were embedded with settings that this embedkit doesn't know ({exc})"
         ) from exc
     if weights == "auto" and kind == "random":
-        weights, settings["seed"] = "random", int(seed)
-    backbone = load_backbone(
-        meta.backbone,
-        weights=weights,
-        preprocessing=preprocessing,
-        on_download=on_download,
-        **settings,
-    )
+        config = replace(config, weights="random", seed=int(seed))
+    backbone = load_configured(meta.backbone, config)
     if backbone.fingerprint != meta.weights_fingerprint:
         differences = {
             "weights": (meta.weights, backbone.weights),
@@ -69,7 +59,7 @@ def backbone_of(
 
 
 def _pooling_settings(meta: StoreMeta) -> dict[str, Any]:
-    """The keyword arguments of ``load_backbone`` that say how features are pooled.
+    """The fields of `LoadConfig` that say how features are pooled.
 
     Raises:
         KeyError: A setting is missing, or isn't known.
@@ -78,6 +68,7 @@ def _pooling_settings(meta: StoreMeta) -> dict[str, Any]:
     settings = {name: pooling.pop(name) for name in ("pooling", "gem_p", "layers", "flip")}
     if pooling:
         raise KeyError(*pooling)
+    settings["layers"] = tuple(settings["layers"])
     return {name: value for name, value in settings.items() if value is not None}
 
 

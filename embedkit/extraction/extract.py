@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 
 from embedkit.decode.resize import Scaler
 from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.checkpoints import FrozenRun
-from embedkit.extraction.config import Job, JobOptions, loader_of, prepare
+from embedkit.extraction.config import ExtractConfig, RunConfig, loader_of, prepare
 from embedkit.extraction.decode_workers import open_decode_workers
 from embedkit.extraction.multi_gpu import MultiGpuRunner
+from embedkit.extraction.outcome import nothing_embedded, unlabelled
 from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import ExtractResult, Runner
 from embedkit.sources.shard_plan import Plan
@@ -22,6 +23,7 @@ from embedkit.store.seal import is_sealed
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import reporting
 from embedkit.utils.timing import timed
 
 if TYPE_CHECKING:
@@ -31,12 +33,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedkit.backbones import Backbone
-    from embedkit.backbones.load_options import LoadOptions
+    from embedkit.backbones.pooling import Pooling
     from embedkit.decode.image_loader import Decoder
     from embedkit.decode.policy import DecodePolicy
+    from embedkit.decode.preprocessing import Preprocessing
     from embedkit.engines import EngineChoice, EngineName, Precision
-    from embedkit.extraction.runner import Progress
+    from embedkit.extraction.config import Job
+    from embedkit.sources.open import Spec
     from embedkit.store.format import StoreMeta
+    from embedkit.utils.progress import Progress
 
 __all__ = ["extract"]
 
@@ -48,7 +53,7 @@ _log = logging.getLogger("embedkit")
 
 @plain_numbers
 def extract(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     *,
     backbone: str | Backbone = "resnet50_swsl",
@@ -64,13 +69,25 @@ def extract(
     policy: DecodePolicy | None = None,
     labels: str = "auto",
     image_column: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
     label_column: str | None = None,
+    label_id_column: str | None = None,
+    prefix: str | None = None,
+    list_folders: bool = False,
+    null: bool = False,
+    weights: str | os.PathLike[str] = "auto",
+    seed: int = 0,
+    pooling: Pooling = "avg",
+    gem_p: float = 3.0,
+    layers: Sequence[str] = (),
+    flip: bool = False,
+    input_size: int | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     sharded: bool = False,
     shard_rows: int | None = None,
     overwrite: bool = False,
     stop: threading.Event | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    **loading: Unpack[LoadOptions],
+    progress: bool | Callable[[Progress], None] = False,
 ) -> ExtractResult:
     """Embeds every image of a source and stores the pooled features.
 
@@ -79,7 +96,8 @@ def extract(
     as a failure, with the reason, and the run continues.
 
     Args:
-        source: A folder, file, list, glob, archive, Parquet file or URL, or several of them.
+        source: A folder, file, list, glob, archive, Parquet file, URL or ``datasets.Dataset``, or
+            several of them.
         output: The store to write; ``<output>.partial/`` holds unfinished work.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
         engine: The inference engine. ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
@@ -102,21 +120,37 @@ def extract(
             ordinary JPEGs and differs by at most two of 255 levels.
         policy: Decoding limits and background; None is the default policy.
         labels: ``auto``, ``none``, ``folder``, or a CSV or Parquet file.
-        image_column: For Parquet: the column of images; None finds it.
-        label_column: For Parquet or a labels file: the column of labels; None finds it.
+        image_column: Column of images in Parquet files and CSV lists; None finds it.
+        image_root: Folder that paths in Parquet files are relative to; None looks beside the file,
+            in the folder above and in the current folder.
+        label_column: Column of labels in Parquet files, CSV lists and labels files; None finds it.
+        label_id_column: Column of ids or paths in a labels file; None finds it.
+        prefix: ``NAME`` makes the ids begin with ``NAME/``, so that they differ from those of
+            another source.
+        list_folders: Whether folders that a list names are opened; otherwise they fail.
+        null: Whether the entries of lists end in NUL, as those of ``find -print0``; False finds
+            out, where it can be told.
+        weights: For a backbone given by its name, as the next seven: as ``load_backbone``'s.
+        seed: As ``load_backbone``'s.
+        pooling: As ``load_backbone``'s.
+        gem_p: As ``load_backbone``'s.
+        layers: As ``load_backbone``'s.
+        flip: As ``load_backbone``'s.
+        input_size: As ``load_backbone``'s.
+        preprocessing: As ``load_backbone``'s.
         sharded: Write a folder of shards instead of one file.
         shard_rows: Images per shard; None is 16384, or the value of an interrupted run.
         overwrite: Replace an existing store, and discard an interrupted run.
         stop: Set this event (from a signal handler or another thread) to save and return early.
-        on_progress: Called after every batch, from the calling thread.
-        **loading: How a backbone given by its name is loaded: weights, seed, pooling, gem_p,
-            layers, flip, input_size, preprocessing, on_download (see ``LoadOptions``).
+        progress: True shows a bar; a function is called with each `Progress`, after every batch,
+            from the calling thread.
 
     Returns:
         Counts and rate; ``complete`` is False if ``stop`` was set before the end.
 
     Raises:
         SourceError: The source can't be listed, or holds no image.
+        NothingEmbeddedError: Not one image could be embedded; no store is written.
         BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: An interrupted run, or the finished store, has other settings.
         StoreLockedError: Another process is writing this store.
@@ -124,118 +158,122 @@ def extract(
         StoreError: The output can't be written, or exists with another source.
         ValueError: An argument is out of its range.
     """
-    _check_positive(workers=workers, shard_rows=shard_rows)
-    options: JobOptions = {
-        "dtype": dtype,
-        "normalize": normalize,
-        "decoder": decoder,
-        "policy": policy,
-        "labels": labels,
-        "image_column": image_column,
-        "label_column": label_column,
-    }
-    choice = choose_engine(engine, device, precision, batch_size)
-    if not isinstance(backbone, str):
-        choice = _one_device(choice, device)
-    job = prepare(source, output, backbone, options, loading)
-    output = job.output
-    with PartialStore.locked(output) as partial:
-        if overwrite:
-            _check_replaceable(output)
+    run = RunConfig(workers, processes, sharded, shard_rows, overwrite)
+    config = ExtractConfig.of(
+        backbone=backbone, engine=engine, device=device, precision=precision,
+        batch_size=batch_size, dtype=dtype, normalize=normalize, decoder=decoder, policy=policy,
+        labels=labels, image_column=image_column, image_root=image_root,
+        label_column=label_column, label_id_column=label_id_column, prefix=prefix,
+        list_folders=list_folders, null=null,
+        weights=weights, seed=seed, pooling=pooling, gem_p=gem_p, layers=layers, flip=flip,
+        input_size=input_size, preprocessing=preprocessing,
+    )  # fmt: skip
+    with reporting(progress):
+        return _extract(source, output, config, run, stop)
+
+
+def _extract(
+    source: Spec | Sequence[Spec],
+    output: str | os.PathLike[str],
+    config: ExtractConfig,
+    run: RunConfig,
+    stop: threading.Event | None,
+) -> ExtractResult:
+    choice = choose_engine(config.engine, config.device, config.precision, config.batch_size)
+    if not isinstance(config.backbone, str):
+        choice = _one_device(choice, config.device)
+    job = prepare(source, output, config)
+    if job.in_process:
+        choice, run = _one_device(choice, config.device), replace(run, processes=False)
+    with PartialStore.locked(job.output) as partial:
+        if run.overwrite:
+            _check_replaceable(job.output)
             partial.clear()
         frozen = partial.frozen_meta()
-        if output.exists() and not overwrite:
-            result, plan_hash = _finished_before(job, sharded=sharded)
+        if job.output.exists() and not run.overwrite:
+            result, plan_hash = _finished_before(job, sharded=run.sharded)
             if frozen is not None and frozen[0].plan_hash == plan_hash:
                 partial.discard()  # killed between the store's last step and its tidying up
             return result
-        plan, frozen = _plan(partial, frozen, job, shard_rows)
+        plan, frozen = _plan(partial, frozen, job, run.shard_rows)
         if frozen is not None:
-            choice = _as_begun(choice, frozen[0].engine, batch_size, precision)
-        how = _HowToRun(loading, workers, processes, stop, on_progress)
+            choice = _as_begun(choice, frozen[0].engine, config)
         meta = None if frozen is None else frozen[0]
-        result = _embed(partial, job, plan, meta, choice, how)
+        result = _Extraction(partial, job, plan, choice, run).embed(meta, stop)
+        if result.complete and not result.embedded:
+            error = nothing_embedded(job.meta.source, result, partial, plan)
+            partial.discard()
+            raise error
         if result.complete:
             with timed("wrote the store"):
-                partial.finish(plan.num_shards, sharded=sharded)
-        return result
-
-
-def _check_positive(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, not {number}")
+                partial.finish(plan.num_shards, sharded=run.sharded)
+        return replace(result, unlabelled=unlabelled(plan))
 
 
 def _one_device(choice: EngineChoice, device: str) -> EngineChoice:
-    """The choice for a loaded backbone, which stays in this process."""
+    """The choice for a loaded backbone or dataset, which stays in this process."""
     if len(choice.devices) > 1 and device != "auto":
-        raise ValueError("on several devices a backbone must be given by its name")
+        raise ValueError(
+            "on several devices a backbone must be given by its name, and images as files"
+        )
     return replace(choice, devices=choice.devices[:1])
 
 
 def _as_begun(
-    choice: EngineChoice, engine: Mapping[str, Any], batch_size: int | None, precision: Precision
+    choice: EngineChoice, engine: Mapping[str, Any], config: ExtractConfig
 ) -> EngineChoice:
     """The choice; batch size and precision default to those of the resumed run."""
     return replace(
         choice,
-        batch_size=engine["batch_size"] if batch_size is None else choice.batch_size,
-        precision=engine["precision"] if precision == "auto" else choice.precision,
+        batch_size=engine["batch_size"] if config.batch_size is None else choice.batch_size,
+        precision=engine["precision"] if config.precision == "auto" else choice.precision,
     )
 
 
-def _embed(
-    partial: PartialStore,
-    job: Job,
-    plan: Plan,
-    frozen: StoreMeta | None,
-    choice: EngineChoice,
-    how: _HowToRun,
-) -> ExtractResult:
-    """Embeds the remaining images of a new or resumed run (``frozen`` if resumed)."""
-    backbone, one_device = job.backbone, len(choice.devices) == 1
-    with ExitStack() as stack:
-        load = loader_of(job.meta, backbone, stack.enter_context(Scaler(plan.count)))
-        decoders = None
-        if one_device:  # they start while the engine is opened
-            decoders = open_decode_workers(
-                load, choice, plan.count, workers=how.workers, processes=how.processes
-            )
-            stack.enter_context(decoders or nullcontext())
-        kept = None if frozen is None else frozen.engine
-        with timed("opened the engine"):
-            engine, described = open_precise(backbone, choice, plan, load, kept)
-        _log.debug(
-            "engine %s on %s, precision %s, batches of %d",
-            engine.name, ", ".join(choice.devices), described["precision"], engine.batch_size,
-        )  # fmt: skip
-        stack.enter_context(engine)
-        meta = frozen
-        if meta is None:
-            meta = replace(job.meta, engine=described, plan_hash=plan.digest)
-            partial.freeze_meta(meta, job.listed_by)
-        elif differences := engine_differences(meta.engine, described):
-            raise StoreMismatchError(str(partial.folder), differences)
-        run = FrozenRun(partial, plan, meta, backbone.head)
-        if one_device:
-            runner = Runner(run, load, engine, how.workers, decoders=decoders)
-            return runner.go(how.stop, how.on_progress)
-    choice = replace(choice, precision=meta.engine["precision"])
-    return MultiGpuRunner(
-        run, backbone.spec.name, how.loading, choice, how.workers, how.processes
-    ).go(how.stop, how.on_progress)
-
-
 @dataclass(frozen=True, slots=True)
-class _HowToRun:
-    """Options of a run that don't affect its result; see ``extract``."""
+class _Extraction:
+    """A planned extraction."""
 
-    loading: LoadOptions
-    workers: int | None
-    processes: bool | None
-    stop: threading.Event | None
-    on_progress: Callable[[Progress], None] | None
+    partial: PartialStore
+    job: Job
+    plan: Plan
+    choice: EngineChoice
+    settings: RunConfig
+
+    def embed(self, frozen: StoreMeta | None, stop: threading.Event | None) -> ExtractResult:
+        """Embeds the remaining images of a new or resumed run (``frozen`` if resumed)."""
+        job, choice, settings = self.job, self.choice, self.settings
+        backbone, one_device = job.backbone, len(choice.devices) == 1
+        with ExitStack() as stack:
+            load = loader_of(job.meta, backbone, stack.enter_context(Scaler(self.plan.count)))
+            decoders = None
+            if one_device:  # they start while the engine is opened
+                decoders = open_decode_workers(
+                    load, choice, self.plan.count,
+                    workers=settings.workers, processes=settings.processes,
+                )  # fmt: skip
+                stack.enter_context(decoders or nullcontext())
+            kept = None if frozen is None else frozen.engine
+            engine, described = open_precise(backbone, choice, self.plan, load, kept)
+            stack.enter_context(engine)
+            meta = self._freeze(frozen, described)
+            run = FrozenRun(self.partial, self.plan, meta, backbone.head)
+            if one_device:
+                return Runner(run, load, engine, settings.workers, decoders=decoders).go(stop)
+        choice = replace(choice, precision=meta.engine["precision"])
+        loading = job.config.loading
+        return MultiGpuRunner(run, backbone.spec.name, loading, choice, settings).go(stop)
+
+    def _freeze(self, frozen: StoreMeta | None, described: Mapping[str, Any]) -> StoreMeta:
+        """The run's metadata, saved, or compared with what was saved."""
+        if frozen is None:
+            job = self.job
+            meta = replace(job.meta, engine=described, plan_hash=self.plan.digest)
+            self.partial.freeze_meta(meta, job.config.listed_by)
+            return meta
+        if differences := engine_differences(frozen.engine, described):
+            raise StoreMismatchError(str(self.partial.folder), differences)
+        return frozen
 
 
 def _plan(
@@ -257,7 +295,7 @@ def _plan(
     differences = before.differences(job.meta, ignore=_DERIVED)
     differences |= {
         key: (listed_by.get(key), value)
-        for key, value in job.listed_by.items()
+        for key, value in job.config.listed_by.items()
         if listed_by.get(key) != value
     }
     if shard_rows not in {None, plan.shard_rows}:
@@ -285,12 +323,11 @@ def _finished_before(job: Job, *, sharded: bool) -> tuple[ExtractResult, str]:
             raise StoreMismatchError(str(job.output), differences)
         plan = Plan.draft(job.scan())
         if plan.digest != store.meta.plan_hash:
-            listed = plan.count + plan.sidecars
             raise StoreError(
                 f"{job.output}: exists, and its source or its labels have changed since "
-                f"({store.counts.found} files then, {listed} now); overwrite=True replaces it, or "
-                "extract the new images into another file and merge"
+                f"({store.counts.found} files then, {plan.count} now); overwrite=True replaces it, "
+                "or extract the new images into another file and merge"
             )
         counts = store.counts
         result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)
-        return result, store.meta.plan_hash
+        return replace(result, unlabelled=unlabelled(plan)), store.meta.plan_hash

@@ -13,6 +13,7 @@ import numpy as np
 
 from embedkit.errors import (
     DecodeError,
+    NothingEmbeddedError,
     SourceError,
     StoreCorruptError,
     StoreError,
@@ -24,9 +25,11 @@ from embedkit.store.verify import verify
 from embedkit.utils.file_cache import file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from embedkit.types import ImageFailure
 
 __all__ = ["cached_features"]
 
@@ -119,24 +122,27 @@ def _problem(path: Path, changed: int, size: int) -> str:
     return next(iter(verify(path)), "")
 
 
+def _refuse(failures: Iterable[ImageFailure]) -> None:
+    for failure in failures:
+        raise DecodeError(failure.id, failure.reason, nbytes=failure.nbytes)
+
+
 def _extract(files: Sequence[Path], folder: Path, options: Mapping[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise StoreError(f"{folder}: can't be made: {exc.strerror or exc}") from exc
-    lines = [str(file.absolute()) for file in files]
-    if any("\n" in line for line in lines):
-        raise SourceError("a file with a line break in its name can't be embedded from a list")
+    names = [str(file.absolute()) + "\0" for file in files]
     with tempfile.TemporaryDirectory(prefix="embedkit-") as name:
         listed, made = Path(name, "images.txt"), Path(name, "features.h5")
-        listed.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
-        extract(listed, made, labels="none", **options)
+        listed.write_text("".join(names), "utf-8", "surrogateescape")
+        try:
+            extract(listed, made, labels="none", null=True, **options)
+        except NothingEmbeddedError as exc:
+            _refuse(exc.failures)
+            raise
         with EmbeddingStore.open(made) as store:
-            failure = next(store.failures(), None)
-            if failure is not None:
-                raise DecodeError(failure.id, failure.reason, nbytes=failure.nbytes)
-            if not len(store):
-                raise SourceError(f"{files[0]}: no image")
+            _refuse(store.failures())
         # Copied under another name first, so that every .h5 file there is complete.
         target = folder / f"{secrets.token_hex(8)}.part"
         try:

@@ -79,7 +79,8 @@ def _read(
     try:
         if record.problem is not None:
             raise DecodeError(record.id, record.problem)
-        if not has_image_name(record.id) and sniff_format(reader.peek(record)) is None:
+        is_image = record.named or has_image_name(record.id)
+        if not is_image and sniff_format(reader.peek(record)) is None:
             return None
         data = reader.read(record)
         nbytes = len(data)

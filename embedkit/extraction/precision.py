@@ -12,6 +12,7 @@ from embedkit.engines.fidelity import GATE, measure_fidelity
 from embedkit.errors import BackboneError, DecodeError
 from embedkit.extraction.batch_processor import in_order
 from embedkit.sources import ImageReader
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +59,17 @@ def open_precise(
     Raises:
         BackboneError: The engine can't run it, or there is no image to quantize it by.
     """
+    with Stage("preparing the network"):
+        return _opened(backbone, choice, plan, load, frozen)
+
+
+def _opened(
+    backbone: Backbone,
+    choice: EngineChoice,
+    plan: Plan,
+    load: ImageLoader,
+    frozen: Mapping[str, Any] | None,
+) -> tuple[Engine, dict[str, Any]]:
     if frozen is not None:
         probe = _probe(plan, load) if choice.precision == "int8" else None
         engine = _open(backbone, choice, choice.precision, probe)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,10 +11,11 @@ from embedkit.engines import usable_cores
 from embedkit.extraction.batch_processor import BatchProcessor, in_order
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.sources import ImageReader
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from embedkit.decode.image_loader import ImageLoader
@@ -25,28 +25,12 @@ if TYPE_CHECKING:
     from embedkit.store.format import StoreCounts
     from embedkit.types import ImageRecord
 
-__all__ = ["ExtractResult", "Progress", "Runner"]
+__all__ = ["EMBEDDING", "ExtractResult", "Runner"]
 
 _log = logging.getLogger("embedkit")
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of an extraction.
-
-    Attributes:
-        done: Images finished, those of earlier runs included.
-        total: Images in the plan.
-        failed: Images that could not be embedded.
-        seconds: Since this run's loop began.
-        images_per_second: This run's rate.
-    """
-
-    done: int
-    total: int
-    failed: int
-    seconds: float = 0.0
-    images_per_second: float = 0.0
+EMBEDDING = "embedding"
+"""The stage of the progress that counts embedded images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +47,7 @@ class ExtractResult:
         resumed: Images that an earlier run had already done.
         seconds: Duration of this run's loop, in seconds.
         images_per_second: This run's rate.
+        unlabelled: Files without a label, where others have one.
     """
 
     path: Path
@@ -74,6 +59,7 @@ class ExtractResult:
     resumed: int
     seconds: float = 0.0
     images_per_second: float = 0.0
+    unlabelled: int = 0
 
     @classmethod
     def of(
@@ -128,17 +114,17 @@ class Runner:
     shards: Sequence[int] | None = None
     decoders: DecodeWorkers | None = None
 
-    def go(
-        self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
-    ) -> ExtractResult:
+    def go(self, stop: threading.Event | None) -> ExtractResult:
         """Embeds until the plan is done or ``stop`` is set.
 
         Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
         """
         shards = range(self.run.plan.num_shards) if self.shards is None else self.shards
         work = Checkpoints(self.run, shards)
-        began = time.monotonic()
         _log.debug("%d threads, %d images embedded before", self._num_threads(), work.resumed)
+        stage = Stage(
+            EMBEDDING, work.total, unit="images", done=work.images_done, failed=work.counts.failed
+        )
         with ImageReader(max_bytes=self.load.policy.max_bytes) as reader:
             meta = self.run.meta
             process = BatchProcessor(
@@ -151,21 +137,19 @@ class Runner:
                 with closing(results):
                     for task, part in results:
                         work.add(task.shard, part)
-                        if on_progress is not None:
-                            on_progress(self._progress(work, began))
+                        stage.update(work.images_done, failed=work.counts.failed)
                         if stop is not None and stop.is_set():
                             break
             finally:
                 work.save()
-        progress = self._progress(work, began)
-        _log.debug("embedded: %.2f s", progress.seconds)
+        progress = stage.progress
         return ExtractResult.of(
             self.run.partial.output,
             work.counts,
             complete=progress.done == progress.total,
             resumed=work.resumed,
             seconds=progress.seconds,
-            images_per_second=progress.images_per_second,
+            images_per_second=progress.rate,
         )
 
     def _num_threads(self) -> int:
@@ -181,9 +165,3 @@ class Runner:
             records = self.run.plan.shard(number)
             for start in range(work.done(number), len(records), size):
                 yield _Task(number, records[start : start + size])
-
-    def _progress(self, work: Checkpoints, began: float) -> Progress:
-        seconds = time.monotonic() - began
-        done = work.images_done
-        rate = (done - work.resumed) / seconds if seconds > 0 else 0.0
-        return Progress(done, work.total, work.counts.failed, seconds, rate)

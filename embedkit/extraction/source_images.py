@@ -16,6 +16,7 @@ from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import DecodeError, SourceError, StoreFormatError
 from embedkit.sources import ImageReader, open_source
 from embedkit.sources.id_lookup import find_originals
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -119,7 +120,8 @@ class OriginalImages:
                 folders match equally well.
         """
         requested = list(ids)
-        available = {record.id: record for record in open_source(source, labels="none").scan()}
+        records = track(open_source(source, labels="none").scan(), "listing", unit="files")
+        available = {record.id: record for record in records}
         found = {name: available[name] for name in requested if name in available}
         found = found or _moved(requested, available, hashes or {})
         if not found:

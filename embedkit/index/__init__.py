@@ -4,7 +4,6 @@ from embedkit.index import openmp_wait  # noqa: F401  # before anything loads fa
 from embedkit.index.auto_select import Choice
 from embedkit.index.index import Index
 from embedkit.index.manifest import OperatingPoint
-from embedkit.index.progress import IndexProgress
 from embedkit.index.spec import IndexSpec, Metric
 
-__all__ = ["Choice", "Index", "IndexProgress", "IndexSpec", "Metric", "OperatingPoint"]
+__all__ = ["Choice", "Index", "IndexSpec", "Metric", "OperatingPoint"]

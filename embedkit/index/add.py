@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from embedkit.index.generation import ContentReader
     from embedkit.index.manifest import IndexManifest, StoreEntry
-    from embedkit.index.progress import Reporter
     from embedkit.index.store_rows import StoreRows
     from embedkit.index.working_dir import PartialIndex
 
@@ -37,19 +36,15 @@ _PART, _LISTS, _FACTORS = "held.faiss", "lists-final.bin", "factors.f4"
 class Addition:
     """The rows of new stores on their way into an index."""
 
-    def __init__(
-        self, partial: PartialIndex, reader: ContentReader, rows: StoreRows, reporter: Reporter
-    ) -> None:
+    def __init__(self, partial: PartialIndex, reader: ContentReader, rows: StoreRows) -> None:
         """Prepares an addition.
 
         Args:
             partial: The working folder.
             reader: The index as it is.
             rows: The rows to add.
-            reporter: Reports progress.
         """
         self._partial, self._reader, self._rows = partial, reader, rows
-        self._reporter = reporter
         self._start = reader.manifest.count
         self._stop = self._start + len(rows)
         self._order = RowOrder(self._stop, first=self._start)
@@ -126,19 +121,12 @@ class Addition:
             self._order,
             self._reader.space(),
             self._partial.path(_FACTORS),
-            lambda done: self._reporter.tell("add", done - self._start, len(self._rows)),
+            first=self._start,
         )
 
     def _write_ids(self, write: Callable[[bytes], int]) -> None:
         copy_into(self._reader.checked("ids"), write)
-        write_ids(
-            self._rows,
-            self._order,
-            self._start,
-            self._stop,
-            write,
-            lambda done: self._reporter.tell("write", done - self._start, len(self._rows)),
-        )
+        write_ids(self._rows, self._order, self._start, self._stop, write)
 
     def _write_order(self, writer: ContentWriter) -> None:
         """The new rows follow those of all stores before, indexed or not."""

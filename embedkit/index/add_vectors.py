@@ -16,9 +16,9 @@ import numpy as np
 from embedkit.index.faiss_io import read_faiss, write_faiss
 from embedkit.index.faiss_types import adds_at_once, ivf_of, reserve
 from embedkit.index.gpu import adding_to
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import faiss
@@ -50,7 +50,8 @@ class Encoder:
         order: RowOrder,
         space: Space,
         factors: Path,
-        on_rows: Callable[[int], None],
+        *,
+        first: int = 0,
     ) -> None:
         """Makes an encoder.
 
@@ -59,10 +60,11 @@ class Encoder:
             order: Which row goes to which position.
             space: The index's space.
             factors: File of the rows' factors, written at the positions' places.
-            on_rows: Called with the last position + 1 of each block that is added.
+            first: The first position that is added.
         """
         self.rows, self.order, self.space = rows, order, space
-        self._factors, self._on_rows = factors, on_rows
+        self._factors, self._first = factors, first
+        self._stage: Stage | None = None
         self._block_rows = max(1, _BLOCK_BYTES // (4 * max(rows.dim, space.dim)))
 
     def add(self, index: faiss.Index, start: int, stop: int) -> None:
@@ -80,15 +82,23 @@ class Encoder:
         step = max(1, stop - start) if adds_at_once(index) else self._block_rows
         with self._factors.open("r+b") as file, adding_to(index) as add:
             file.seek(4 * self.space.num_factors * start)
+            stage = self._stage_from(start)
             for first in range(start, stop, step):
                 last = min(first + step, stop)
                 raw = self.rows.read(self.order.span(first, last))
                 vectors = self.space.project(raw)
                 add(vectors, np.arange(first, last))
                 file.write(self.space.factors(raw).astype("<f4").tobytes())
-                self._on_rows(last)
+                stage.update(last - self._first)
             file.flush()
             os.fsync(file.fileno())
+
+    def _stage_from(self, start: int) -> Stage:
+        """The stage that counts all rows; those before ``start`` were added by an earlier run."""
+        if self._stage is None:
+            total, done = len(self.order) - self._first, start - self._first
+            self._stage = Stage("adding", total, unit="rows", done=done)
+        return self._stage
 
     def add_separate_parts(self, partial: PartialIndex, index: faiss.Index, stop: int) -> None:
         """Adds all positions before ``stop`` as parts, after the existing parts.

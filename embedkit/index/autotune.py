@@ -12,9 +12,10 @@ from embedkit.index.faiss_types import SearchParams, is_exact, layers, search_gr
 from embedkit.index.manifest import OperatingPoint
 from embedkit.index.score_cache import ScoreCache
 from embedkit.index.timing import TIMED, TUNED_K, Clock, milliseconds
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import faiss
     from numpy.typing import NDArray
@@ -40,7 +41,6 @@ def measure_frontier(
     judge: Reranker,
     queries: NDArray[np.floating],
     true: NDArray[np.float32],
-    on_point: Callable[[int, int], None],
 ) -> list[OperatingPoint]:
     """Measures settings from the smallest to the largest search width, until recall saturates.
 
@@ -49,7 +49,6 @@ def measure_frontier(
         judge: Gives the exact scores of what was found.
         queries: ``(Q, D)`` none of which is in the index.
         true: ``(Q, 10)`` exact scores of their nearest rows, best first.
-        on_point: Called with the number of widths measured and their count.
 
     Returns:
         The settings that no other one beats in both recall@10 and time, the fastest first.
@@ -59,15 +58,13 @@ def measure_frontier(
     scores = ScoreCache(judge, searcher.space.project(queries))
     clock = Clock(searcher, queries)
     last = -1.0
-    for number, width in enumerate(widths):
-        on_point(number, len(widths))
+    for width in track(widths, "tuning", len(widths), unit="settings"):
         found = list(_measure_width(searcher, scores, clock, true, width))
         points += found
         reached = max(point.recall_at_10 for point in found)
         if reached >= _ENOUGH or (reached >= 0.99 and reached - last < 1e-4):
             break
         last = reached
-    on_point(len(widths), len(widths))
     return [clock.alone(point) for point in _unbeaten(points)]
 
 

@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 
 from embedkit.index.faiss_types import faiss_metric
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,8 +67,10 @@ def true_scores(
     """
     best = np.full((len(vectors), k), -np.inf, np.float32)
     step = max(k, _BLOCK_BYTES // (4 * rows.dim))
+    stage = Stage("searching exactly", stop, unit="rows")
     for start in range(0, stop, step):
         last = min(start + step, stop)
+        stage.update(start)
         numbers = order.span(start, last)
         if removed is not None:
             numbers = numbers[~removed[start:last]]
@@ -77,6 +80,7 @@ def true_scores(
         _, scores = knn(vectors, block, min(k, len(block)), space.metric)
         both = np.concatenate([best, scores], axis=1)
         best = -np.sort(-both, axis=1)[:, :k]
+    stage.update(stop)
     return best
 
 

@@ -14,16 +14,14 @@ from embedkit.index.file_io import HashingFile, new_folder, refuse_existing, wri
 from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST
 from embedkit.index.openmp import respect_cores
-from embedkit.index.progress import Reporter
 from embedkit.index.store_rows import StoreRows
 from embedkit.index.working_dir import PartialIndex
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from embedkit.index.build_plan import Plan
-    from embedkit.index.progress import IndexProgress
     from embedkit.index.spec import IndexSpec
 
 __all__ = ["begin_or_resume", "build_index", "discarding_failures"]
@@ -35,7 +33,6 @@ def build_index(
     spec: IndexSpec,
     *,
     overwrite: bool,
-    on_progress: Callable[[IndexProgress], None] | None = None,
 ) -> Path:
     """Builds an index; see ``Index.build``."""
     output = Path(output)
@@ -45,7 +42,7 @@ def build_index(
         plan = make_plan(spec, rows, output)
         begin_or_resume(partial, plan, overwrite=overwrite)
         with discarding_failures(partial):
-            made = IndexBuild(partial, plan, rows, Reporter(on_progress)).run()
+            made = IndexBuild(partial, plan, rows).run()
         with new_folder(output) as folder:
             manifest = made.write(ContentWriter(folder))
             with HashingFile(folder / MANIFEST) as file:

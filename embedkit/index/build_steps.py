@@ -39,6 +39,7 @@ from embedkit.index.train import (
     warn_of_few,
 )
 from embedkit.index.vector_space import Space, Whitening, learn_whitening
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     from embedkit.index.build_plan import Plan
     from embedkit.index.generation import ContentWriter
-    from embedkit.index.progress import Reporter
     from embedkit.index.store_rows import StoreRows
     from embedkit.index.working_dir import PartialIndex
 
@@ -75,14 +75,12 @@ class IndexBuild:
         index: The faiss index; after ``run`` with all rows.
     """
 
-    def __init__(
-        self, folder: PartialIndex, plan: Plan, rows: StoreRows, reporter: Reporter
-    ) -> None:
+    def __init__(self, folder: PartialIndex, plan: Plan, rows: StoreRows) -> None:
         self.plan = plan
         self.index: faiss.Index = make_index(
             plan.factory, plan.spec.whiten or rows.dim, plan.spec.metric
         )
-        self._partial, self._rows, self._reporter = folder, rows, reporter
+        self._partial, self._rows = folder, rows
         self._first_held = plan.count - plan.held
         self._at_once = adds_at_once(self.index)
         self._points: tuple[OperatingPoint, ...] = ()
@@ -99,9 +97,7 @@ class IndexBuild:
         self._space = self._make_space()
         self._train()
         self._make_factors()
-        self._encoder = Encoder(
-            self._rows, self._order, self._space, self._path(_FACTORS), self._on_rows
-        )
+        self._encoder = Encoder(self._rows, self._order, self._space, self._path(_FACTORS))
         self._add()
         if self.plan.generation == 0:
             self._tune()
@@ -211,15 +207,14 @@ class IndexBuild:
 
     def _train(self) -> None:
         if not self._path(_TRAINED).exists():
-            self._reporter.tell("train", 0, 1)
             if not self.index.is_trained:
                 requested = self.plan.spec.train_rows
                 target = requested or default_train_rows(self.index, self._rows.dim)
                 count = min(target, self._first_held)
-                self._learn(self._space.project(self._sample(count)))
+                with Stage("training"):
+                    self._learn(self._space.project(self._sample(count)))
                 warn_of_few(self.index, count if requested else self._move_centroids(count))
             self._partial.commit(_TRAINED, lambda file: write_faiss(self.index, file.write))
-        self._reporter.tell("train", 1, 1)
         self.index = load_index(self._path(_TRAINED))
 
     def _learn(self, vectors: NDArray[np.float32]) -> None:
@@ -298,9 +293,8 @@ class IndexBuild:
             return exact_point(searcher, self._rows) if self.plan.factory == "Flat" else []
         queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
         vectors = self._space.project(queries)
-        self._reporter.tell("tune", 0, 1)
         true = true_scores(vectors, self._rows, self._order, self._space, _K, stop=self._first_held)
-        points = measure_frontier(searcher, judge, queries, true, self._on_point)
+        points = measure_frontier(searcher, judge, queries, true)
         searcher.close()
         return points
 
@@ -317,21 +311,8 @@ class IndexBuild:
             return np.empty((self._first_held, width), np.float32)
         return np.memmap(self._path(_FACTORS), "<f4", "r").reshape(-1, width)
 
-    def _on_rows(self, done: int) -> None:
-        self._reporter.tell("add", done, self.plan.count)
-
-    def _on_point(self, done: int, total: int) -> None:
-        self._reporter.tell("tune", done, total)
-
     def _write_ids(self, write: Callable[[bytes], int]) -> None:
-        write_ids(
-            self._rows,
-            self._order,
-            0,
-            self.plan.count,
-            write,
-            lambda done: self._reporter.tell("write", done, self.plan.count),
-        )
+        write_ids(self._rows, self._order, 0, self.plan.count, write)
 
     def _path(self, name: str) -> Path:
         return self._partial.path(name)
@@ -343,11 +324,11 @@ def write_ids(
     start: int,
     stop: int,
     write: Callable[[bytes], int],
-    on_rows: Callable[[int], None],
 ) -> None:
     """Writes the ids of some positions, each ended by a NUL byte."""
+    stage = Stage("writing ids", stop - start, unit="ids")
     for first in range(start, stop, _IDS_AT_ONCE):
         last = min(first + _IDS_AT_ONCE, stop)
         names = rows.ids(order.span(first, last))
         write(b"".join(name + b"\0" for name in names))
-        on_rows(last)
+        stage.update(last - start)

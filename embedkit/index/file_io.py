@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.manifest import MANIFEST
 from embedkit.utils.atomic_write import sync_folder
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,9 @@ def checked_file(folder: Path, entry: FileEntry) -> Iterator[BufferedReader]:
         IndexCorruptError: It isn't the file that was written.
     """
     with _opened(folder / entry.name) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+        with Stage(f"checking {entry.name}"):
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != entry.sha256:
             raise _other_file(folder / entry.name)
         file.seek(0)
         yield file

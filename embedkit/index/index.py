@@ -24,21 +24,22 @@ from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.store.format import StoreMeta
 from embedkit.types import Neighbors
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import reporting
 from embedkit.utils.timing import timed
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.index.auto_select import Choice
     from embedkit.index.generation import Check
     from embedkit.index.manifest import OperatingPoint
-    from embedkit.index.progress import IndexProgress
     from embedkit.index.spec import Metric
     from embedkit.store import EmbeddingStore
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Index"]
 
@@ -92,7 +93,7 @@ class Index:
         *,
         metric: Metric | None = None,
         overwrite: bool = False,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> Path:
         """Builds an index from one or more stores with the same embedding settings.
 
@@ -106,7 +107,7 @@ class Index:
             metric: The metric, if there is no ``spec``; None is ``cosine``.
             overwrite: Whether to replace an existing index (never any other folder) and to discard
                 an interrupted build.
-            on_progress: Called periodically with the progress.
+            progress: True shows a progress bar; a function is called with each `Progress`.
 
         Returns:
             ``output``.
@@ -120,10 +121,8 @@ class Index:
         if spec is not None and metric is not None:
             raise ValueError("the metric is part of the spec: give one of the two")
         spec = spec or IndexSpec(metric=metric or "cosine")
-        with timed("built the index"):
-            return build_index(
-                _as_list(stores), output, spec, overwrite=overwrite, on_progress=on_progress
-            )
+        with timed("built the index"), reporting(progress):
+            return build_index(_as_list(stores), output, spec, overwrite=overwrite)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check: Check = "full") -> Index:
@@ -175,12 +174,15 @@ class Index:
         taken = self.manifest.params
         return next((p for p in self.manifest.frontier if p.params == taken), None)
 
-    def evaluate(self, queries: NDArray[np.floating]) -> OperatingPoint:
+    def evaluate(
+        self, queries: NDArray[np.floating], *, progress: bool | ProgressCallback = False
+    ) -> OperatingPoint:
         """Measures recall and time with these queries, against brute force over the stores.
 
         Args:
             queries: ``(Q, D)`` embeddings of images that aren't in the index (those would find
                 themselves).
+            progress: True shows a progress bar; a function is called with each `Progress`.
 
         Raises:
             ValueError: ``queries`` is empty, has the wrong shape or values that aren't finite.
@@ -192,7 +194,7 @@ class Index:
             raise ValueError("nothing to measure: no queries, or an empty index")
         if not self.manifest.stores:
             raise IndexFileError(f"{self.path}: of format 1, which names no stores; build it again")
-        with StoreRows.reopen(self.manifest.stores, self.path) as rows:
+        with reporting(progress), StoreRows.reopen(self.manifest.stores, self.path) as rows:
             return measure(self._searcher, rows, self._order, queries)
 
     @staticmethod
@@ -200,7 +202,7 @@ class Index:
         path: str | os.PathLike[str],
         stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> int:
         """Adds all rows of one or more stores to an index, without retraining it.
 
@@ -209,7 +211,7 @@ class Index:
         Args:
             path: The index's folder.
             stores: Store files or folders with the index's embedding settings.
-            on_progress: Called periodically with the progress.
+            progress: True shows a progress bar; a function is called with each `Progress`.
 
         Returns:
             How many rows were added.
@@ -220,7 +222,8 @@ class Index:
             IndexFileError: A store is in the index already, another process is changing the index,
                 or it can't be written.
         """
-        return add_stores(Path(path), _as_list(stores), on_progress)
+        with reporting(progress):
+            return add_stores(Path(path), _as_list(stores))
 
     @staticmethod
     def remove(path: str | os.PathLike[str], ids: Iterable[str]) -> int:
@@ -243,7 +246,7 @@ class Index:
     def compact(
         path: str | os.PathLike[str],
         *,
-        on_progress: Callable[[IndexProgress], None] | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> int:
         """Rebuilds an index from its stores without the removed rows, without retraining.
 
@@ -251,7 +254,7 @@ class Index:
 
         Args:
             path: The index's folder.
-            on_progress: Called periodically with the progress.
+            progress: True shows a progress bar; a function is called with each `Progress`.
 
         Returns:
             Number of rows dropped.
@@ -261,7 +264,8 @@ class Index:
             IndexFileError: A store is missing, another process is changing the index, or it can't
                 be written.
         """
-        return compact_index(Path(path), on_progress)
+        with reporting(progress):
+            return compact_index(Path(path))
 
     @plain_numbers
     def search(

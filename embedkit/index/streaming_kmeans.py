@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 
 from embedkit.index.faiss_types import ivf_of, transformed
+from embedkit.utils.progress import Stage
 from embedkit.utils.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def move_centroids(
     assert ivf is not None
     quantizer = faiss.downcast_index(ivf.quantizer)
     step = max(1, _BLOCK_BYTES // (4 * rows.dim))
+    stage = Stage("training", rounds * len(numbers), unit="rows")
     for _ in range(rounds):
         sums = np.zeros((ivf.nlist, ivf.d), np.float32)
         counts = np.zeros(ivf.nlist, np.int64)
@@ -57,6 +59,7 @@ def move_centroids(
             filled, starts, many = np.unique(nearest[order], return_index=True, return_counts=True)
             sums[filled] += np.add.reduceat(vectors[order], starts, axis=0)
             counts[filled] += many
+            stage.add(len(raw))
         centroids = quantizer.reconstruct_n(0, ivf.nlist)
         some = counts > 0  # an empty list stays where it is
         centroids[some] = sums[some] / counts[some, None]

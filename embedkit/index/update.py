@@ -22,31 +22,25 @@ from embedkit.index.generation import ContentReader, ContentWriter, change_gener
 from embedkit.index.id_table import IdTable
 from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.openmp import respect_cores
-from embedkit.index.progress import Reporter
 from embedkit.index.store_rows import StoreRows
 from embedkit.index.working_dir import PartialIndex
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from embedkit.index.progress import IndexProgress
 
 __all__ = ["add_stores", "compact_index", "remove_ids"]
 
 
-def add_stores(
-    path: Path,
-    stores: Sequence[str | os.PathLike[str]],
-    on_progress: Callable[[IndexProgress], None] | None,
-) -> int:
+def add_stores(path: Path, stores: Sequence[str | os.PathLike[str]]) -> int:
     """Adds all rows of the stores and returns their number; see ``Index.add``."""
     with _changing(path) as (partial, reader), StoreRows.open(stores) as rows:
         partial.clear()
-        addition = Addition(partial, reader, rows, Reporter(on_progress))
+        addition = Addition(partial, reader, rows)
         with writing_errors(path):
             manifest = addition.write(store_entries(rows, path))
         change_generation(path, manifest)
@@ -69,14 +63,14 @@ def remove_ids(path: Path, ids: Iterable[str]) -> int:
         return len(positions)
 
 
-def compact_index(path: Path, on_progress: Callable[[IndexProgress], None] | None) -> int:
+def compact_index(path: Path) -> int:
     """Drops the removed rows and returns their number; see ``Index.compact``."""
     with _changing(path) as (partial, reader):
         manifest = reader.manifest
         if not manifest.removed:
             return 0
         with StoreRows.reopen(manifest.stores, path) as rows:
-            made = _remade(partial, reader, rows, Reporter(on_progress))
+            made = _remade(partial, reader, rows)
             with writing_errors(path):
                 writer = ContentWriter(path, manifest.generation + 1)
                 changed = made.write(writer, manifest)
@@ -126,9 +120,7 @@ def _positions_of(
     return left
 
 
-def _remade(
-    partial: PartialIndex, reader: ContentReader, rows: StoreRows, reporter: Reporter
-) -> IndexBuild:
+def _remade(partial: PartialIndex, reader: ContentReader, rows: StoreRows) -> IndexBuild:
     """The index rebuilt from the remaining rows, without retraining."""
     manifest = reader.manifest
     left = np.setdiff1d(np.arange(manifest.count), reader.removed(), assume_unique=True)
@@ -152,4 +144,4 @@ def _remade(
         if content is not None:
             partial.keep(name, content)
     with discarding_failures(partial):
-        return IndexBuild(partial, plan, rows, reporter).run()
+        return IndexBuild(partial, plan, rows).run()

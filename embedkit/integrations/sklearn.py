@@ -15,6 +15,7 @@ from embedkit._version import __version__
 from embedkit.backbones.registry import cache_folder
 from embedkit.errors import MissingExtraError
 from embedkit.extraction.feature_cache import cached_features
+from embedkit.sources.naming import kind_of_name
 from embedkit.utils.file_cache import CachedFiles, file_sha256
 
 try:
@@ -154,7 +155,13 @@ def _listed(images: Any) -> Any:
 def _as_file(image: str | os.PathLike[str] | NDArray[np.uint8], folder: Path, number: int) -> Path:
     """The file of an image; of an array, a PNG that is made."""
     if isinstance(image, str | os.PathLike):
-        return Path(image)
+        path = Path(image)
+        if path.is_dir() or kind_of_name(path.name) not in {None, "image"}:
+            raise ValueError(
+                f"image {number} is {str(path)!r}, which holds several images: give the path of "
+                "each image, or embed it with embedkit.extract"
+            )
+        return path
     if not isinstance(image, np.ndarray):
         raise ValueError(f"image {number} is {image!r:.80}: it must be a path or an array of uint8")
     if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)):

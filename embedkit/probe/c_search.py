@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from embedkit.probe.logistic import LogisticProblem
 from embedkit.probe.metrics import mean_average_precision, r_squared
 from embedkit.probe.ridge import RidgeProblem
+from embedkit.utils.progress import Stage, track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ def fit_linear(
         part = make(features, known, len(targets.names), fit_count)
         held_out = targets.values[fit_count:]
         solution: Solution | None = None
-        for c in cs:
+        for c in track(cs, "choosing C", len(cs), unit="fits"):
             solution = part.solve(
                 c, solution, tolerance=_SWEEP_TOLERANCE, max_iterations=max_iterations
             )
@@ -103,7 +104,9 @@ def fit_linear(
             if len(swept) == 1 or rank > best[0]:
                 best = (rank, c, solution)
     _, c, start = best
-    found = make(features, known, len(targets.names)).solve(c, start, max_iterations=max_iterations)
+    with Stage("fitting"):
+        problem = make(features, known, len(targets.names))
+        found = problem.solve(c, start, max_iterations=max_iterations)
     weight = found.weight @ features.axes.T
     bias = found.bias - weight @ features.mean
     dtype = torch.float64 if targets.task == "regression" else torch.float32

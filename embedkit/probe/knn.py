@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import pad
 
 from embedkit.utils.knn_votes import vote_weights
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ def nearest(
     Yields:
         The test rows in order, 1,024 at a time.
     """
+    stage = Stage("finding neighbours", len(queries), unit="images")
     for start, block in queries.blocks(_QUERIES):
         padded = _padded(block).to(device)
         best = torch.empty((len(block), 0), device=device)
@@ -80,6 +82,7 @@ def nearest(
             place = _highest(joined, min(k, joined.shape[1]))
             best = joined.gather(1, place)
             rows = torch.cat([rows, numbers], dim=1).gather(1, place)
+        stage.add(len(block))
         yield Nearest(start, rows.cpu().numpy(), best.cpu().numpy())
 
 

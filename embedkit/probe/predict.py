@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedkit.probe.serialization import load_probe
 from embedkit.retrieval.queries import kind_of_query, open_queries
-from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
+from embedkit.retrieval.query_embedder import EmbedderConfig, QueryEmbedder
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from embedkit.engines import EngineName
     from embedkit.probe.model import Probe
     from embedkit.retrieval.queries import Queries
     from embedkit.types import ImageFailure
@@ -49,7 +51,12 @@ def predict(
     probe: str | os.PathLike[str] | Probe,
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     k: int = 5,
-    **options: Unpack[EmbedderOptions],
+    *,
+    weights: str | os.PathLike[str] = "auto",
+    engine: EngineName = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
 ) -> Iterator[PredictedBatch]:
     """Predicts the classes, labels or numbers of images.
 
@@ -61,8 +68,11 @@ def predict(
         probe: A probe, or its folder.
         images: An image, folder, list, pattern, archive or URL, a store, or several of them.
         k: How many classes or labels to give for each image; no more than there are.
-        **options: weights, engine, device, batch_size, workers, on_download (see
-            ``EmbedderOptions``).
+        weights: Weights for images: ``auto`` (where the probe's are published), or a file.
+        engine: ``auto``, ``openvino``, ``torch`` or ``torch-compiled``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        batch_size: Images per batch; None takes the probe's on a CPU, which gives the same bits.
+        workers: Number of threads; None is one per core.
 
     Returns:
         All images in order, batch by batch, embedded lazily.
@@ -81,8 +91,9 @@ def predict(
     specs = [images] if isinstance(images, str | os.PathLike) else list(images)
     if any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs):
         raise ValueError("id: is for searches; give images or a store")
+    config = EmbedderConfig(weights, engine, device, batch_size, workers)
     with ExitStack() as stack:
-        embedder = stack.enter_context(QueryEmbedder(opened, options))
+        embedder = stack.enter_context(QueryEmbedder(opened, config))
         kinds = open_queries(specs, opened, embedder, None)
         for one in kinds:
             stack.callback(one.close)
@@ -94,10 +105,10 @@ def _batches(
     probe: Probe, stack: ExitStack, kinds: Sequence[Queries], k: int
 ) -> Iterator[PredictedBatch]:
     with stack:
-        for one in kinds:
-            for batch in one.batches():
-                scores = probe.scores(batch.vectors)
-                best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-                names = tuple(tuple(probe.names[c] for c in row) for row in best.tolist())
-                ordered = np.take_along_axis(scores, best, axis=1)
-                yield PredictedBatch(batch.ids, names, ordered, batch.failures)
+        batches = (batch for one in kinds for batch in one.batches())
+        for batch in track(batches, "predicting", unit="images", size=lambda batch: len(batch.ids)):
+            scores = probe.scores(batch.vectors)
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            names = tuple(tuple(probe.names[c] for c in row) for row in best.tolist())
+            ordered = np.take_along_axis(scores, best, axis=1)
+            yield PredictedBatch(batch.ids, names, ordered, batch.failures)

@@ -5,24 +5,26 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from embedkit.probe.c_search import CS
+from embedkit.probe.config import ProbeConfig
 from embedkit.probe.leakage import ImageHashes, find_leaks
 from embedkit.probe.model import refuse_others
 from embedkit.probe.rows import Rows
 from embedkit.probe.splits import draw_shots, hash_ids, split_off
 from embedkit.probe.targets import match_targets, read_targets
-from embedkit.probe.train import ProbeSettings, train_knn, train_linear
+from embedkit.probe.train import train_knn, train_linear
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.devices import torch_device
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,50 +34,13 @@ if TYPE_CHECKING:
     from embedkit.probe.model import Probe
     from embedkit.probe.targets import Targets, Task
     from embedkit.probe.train import Examined
+    from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["ProbeOptions", "ProbeResult", "ProbeRun", "run_probe"]
+__all__ = ["ProbeResult", "ProbeRun", "run_probe"]
 
 _log = logging.getLogger("embedkit")
 
 _TRAINERS = {"knn": train_knn, "linear": train_linear}
-
-
-class ProbeOptions(TypedDict, total=False):
-    """Options of a probe; all are optional.
-
-    Attributes:
-        test: A store of test images.
-        split: The share of test images; 0.2 if neither ``test`` nor ``shots`` is given.
-        shots: Training images per class; the others test. Several values are tried in turn.
-        trials: Random draws per number of shots.
-        seed: Random seed.
-        task: ``classes``, ``multilabel`` or ``regression``.
-        labels: A CSV or Parquet file of labels; None takes those in the stores.
-        label_column: Its column; None takes ``label``.
-        normalize: Whether features get unit L2 norm.
-        check_leaks: Whether to look for near-duplicates across the split.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        memory: Maximum memory for training features, in bytes.
-        cs: The values of C that a linear probe tries, ascending; a single one is used as is.
-        max_iterations: Maximum iterations per fit of a linear probe.
-        on_run: Called with (splits done, splits in total).
-    """
-
-    test: str | os.PathLike[str] | None
-    split: float | None
-    shots: Sequence[int]
-    trials: int
-    seed: int
-    task: Task
-    labels: str | None
-    label_column: str | None
-    normalize: bool
-    check_leaks: bool
-    device: str
-    memory: int
-    cs: tuple[float, ...]
-    max_iterations: int
-    on_run: Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +129,47 @@ class _Split:
 def run_probe(
     kind: Literal["knn", "linear"],
     train: str | os.PathLike[str],
-    **options: Unpack[ProbeOptions],
+    *,
+    test: str | os.PathLike[str] | None = None,
+    split: float | None = None,
+    shots: Sequence[int] = (),
+    trials: int = 5,
+    seed: int = 0,
+    task: Task = "classes",
+    labels: str | None = None,
+    label_column: str | None = None,
+    normalize: bool = True,
+    check_leaks: bool = True,
+    device: str = "auto",
+    memory: int = 2**31,
+    cs: Sequence[float] = CS,
+    max_iterations: int = 1000,
+    progress: bool | ProgressCallback = False,
 ) -> ProbeResult:
     """Trains a probe on the labelled images of a store, and evaluates it on others.
 
-    Memory: what ``options["memory"]`` allows for features, some blocks of 64 MiB, the labels and
-    ids of both stores, and ``20 * C * D * 8`` bytes for L-BFGS; a kNN probe, which holds its
-    training rows when it is done, also these, as they are stored.
+    Memory: ``memory`` for features, some blocks of 64 MiB, the labels and ids of both stores, and
+    ``20 * C * D * 8`` bytes for L-BFGS; a kNN probe, which holds its training rows when it is
+    done, also these, as they are stored.
 
     Args:
         kind: ``knn`` (weighted votes of the nearest) or ``linear`` (logistic or ridge regression).
         train: A store.
-        **options: See ``ProbeOptions``.
+        test: A store of test images.
+        split: The share of test images; 0.2 if neither ``test`` nor ``shots`` is given.
+        shots: Training images per class; the others test. Several values are tried in turn.
+        trials: Random draws per number of shots.
+        seed: Random seed.
+        task: ``classes``, ``multilabel`` or ``regression``.
+        labels: A CSV or Parquet file of labels; None takes those in the stores.
+        label_column: Its column; None takes ``label``.
+        normalize: Whether features get unit L2 norm.
+        check_leaks: Whether to look for near-duplicates across the split.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        memory: Maximum memory for training features, in bytes.
+        cs: The values of C that a linear probe tries, ascending; a single one is used as is.
+        max_iterations: Maximum iterations per fit of a linear probe.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         EmbedkitError: There are no labels, or they aren't what the task needs.
@@ -185,62 +179,50 @@ def run_probe(
     """
     if kind not in _TRAINERS:
         raise ValueError(f"no probe {kind!r}: knn or linear")
-    settings = _settings(options)
-    with ExitStack() as stack:
-        sides = [_open(stack, train, options, trains=True)]
-        if options.get("test") is not None:
-            sides.append(_open(stack, options["test"] or "", options, trains=False))
-            sides[1] = _matched(sides[0], sides[1], normalize=settings.normalize)
-        splits = list(_splits(sides[0], sides[-1], options))
-        runs: list[ProbeRun] = []
-        on_run = options.get("on_run")
-        for split in splits:
-            run, examined = _run(kind, sides[0], sides[-1], split, settings, options)
-            runs.append(run)
-            if on_run is not None:
-                on_run(len(runs), len(splits))
-        _warn(runs)
-        return ProbeResult(
-            str(sides[0].store.path),
-            str(sides[-1].store.path),
-            settings.seed,
-            sum(side.targets.unlabelled for side in sides),
-            tuple(runs),
-            examined.probe,
-            examined.predictions.confusion(),
-            examined.predictions.mistakes(),
-            sides[-1].targets.take(splits[-1].test).ids,
-        )
+    config = ProbeConfig(
+        test=test, split=split, shots=tuple(shots), trials=trials, seed=seed, task=task,
+        labels=labels, label_column=label_column, normalize=normalize, check_leaks=check_leaks,
+        device=torch_device(device), memory=memory, cs=tuple(cs), max_iterations=max_iterations,
+    )  # fmt: skip
+    with reporting(progress), ExitStack() as stack:
+        return _probe(kind, train, config, stack)
 
 
-def _settings(options: ProbeOptions) -> ProbeSettings:
-    cs, memory = options.get("cs", CS), options.get("memory", 2**31)
-    if not cs or not all(0 < c < np.inf for c in cs) or list(cs) != sorted(cs):
-        raise ValueError("the values of C must be positive, finite and ascending")
-    seed = options.get("seed", 0)
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, not {seed}")
-    if memory < 0:
-        raise ValueError(f"memory must be at least 0 bytes, not {memory}")
-    return ProbeSettings(
-        options.get("normalize", True),
-        seed,
-        torch_device(options.get("device", "auto")),
-        memory,
-        cs,
-        max_iterations=options.get("max_iterations", 1000),
+def _probe(
+    kind: str, train: str | os.PathLike[str], config: ProbeConfig, stack: ExitStack
+) -> ProbeResult:
+    sides = [_open(stack, train, config, trains=True)]
+    if config.test is not None:
+        sides.append(_open(stack, config.test, config, trains=False))
+        sides[1] = _matched(sides[0], sides[1], normalize=config.normalize)
+    splits = list(_splits(sides[0], sides[-1], config))
+    runs: list[ProbeRun] = []
+    for split in track(splits, "probing", len(splits), unit="splits"):
+        run, examined = _run(kind, sides[0], sides[-1], split, config)
+        runs.append(run)
+    _warn(runs)
+    return ProbeResult(
+        str(sides[0].store.path),
+        str(sides[-1].store.path),
+        config.seed,
+        sum(side.targets.unlabelled for side in sides),
+        tuple(runs),
+        examined.probe,
+        examined.predictions.confusion(),
+        examined.predictions.mistakes(),
+        sides[-1].targets.take(splits[-1].test).ids,
     )
 
 
 def _open(
-    stack: ExitStack, path: str | os.PathLike[str], options: ProbeOptions, *, trains: bool
+    stack: ExitStack, path: str | os.PathLike[str], config: ProbeConfig, *, trains: bool
 ) -> _Side:
     store = stack.enter_context(EmbeddingStore.open(path))
     targets = read_targets(
         store,
-        task=options.get("task", "classes"),
-        labels=options.get("labels"),
-        label_column=options.get("label_column"),
+        task=config.task,
+        labels=config.labels,
+        label_column=config.label_column,
         trains=trains,
     )
     content, perceptual = store.images("content_hash"), store.images("phash")
@@ -253,9 +235,9 @@ def _matched(train: _Side, test: _Side, *, normalize: bool) -> _Side:
     return _Side(test.store, match_targets(test.targets, train.targets.names), test.hashes)
 
 
-def _splits(train: _Side, test: _Side, options: ProbeOptions) -> Iterator[_Split]:
+def _splits(train: _Side, test: _Side, config: ProbeConfig) -> Iterator[_Split]:
     """The requested splits, in order."""
-    shots, share, seed = options.get("shots", ()), options.get("split"), options.get("seed", 0)
+    shots, share, seed = config.shots, config.split, config.seed
     targets = train.targets
     everything = np.arange(len(test.targets))
     if share is not None and (shots or test is not train):
@@ -263,10 +245,8 @@ def _splits(train: _Side, test: _Side, options: ProbeOptions) -> Iterator[_Split
     if shots:
         if targets.task != "classes":
             raise ValueError("shots are images of a class: only for the task classes")
-        if options.get("trials", 5) < 1:
-            raise ValueError(f"trials must be at least 1, not {options.get('trials')}")
         for number in shots:
-            for trial in range(options.get("trials", 5)):
+            for trial in range(config.trials):
                 drawn = draw_shots(targets.ids, targets.strata, number, f"{seed}:shots:{trial}")
                 if test is train and drawn.all():
                     raise ValueError(f"{number} shots are all images: none is left to test on")
@@ -288,11 +268,10 @@ def _run(
     train: _Side,
     test: _Side,
     split: _Split,
-    settings: ProbeSettings,
-    options: ProbeOptions,
+    settings: ProbeConfig,
 ) -> tuple[ProbeRun, Examined]:
     leaks = None
-    if options.get("check_leaks", True):
+    if settings.check_leaks:
         leaks = find_leaks(
             test.rows(split.test, normalize=True),
             train.rows(split.training, normalize=True),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from embedkit.errors import EmbedkitError
-from embedkit.sources.labels import read_labels
-from embedkit.sources.parquet import LABEL_SEPARATOR
+from embedkit.sources.labels import LABEL_SEPARATOR, LabelColumns, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -180,7 +179,7 @@ def _numbers(texts: Sequence[str], where: str) -> NDArray[np.float64]:
 def _from_table(
     store: EmbeddingStore, ids: Sequence[str], path: str, column: str | None
 ) -> list[str]:
-    labels = read_labels(path, column)
+    labels = read_labels(path, LabelColumns(labels=column))
     roots = [source.rstrip("/") + "/" for source in store.meta.source]
     return [
         next((labels[name] for name in _names(one, roots) if name in labels), "") for one in ids

@@ -10,48 +10,27 @@ import numpy as np
 
 from embedkit.probe.c_search import fit_linear
 from embedkit.probe.evaluation import Predictions
-from embedkit.probe.knn import KS, nearest, votes
+from embedkit.probe.knn import nearest, votes
 from embedkit.probe.model import KnnProbe, LinearProbe
 from embedkit.probe.rotated_features import Features
 from embedkit.probe.splits import split_off
+from embedkit.utils.progress import Stage, track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from embedkit.probe.config import ProbeConfig
     from embedkit.probe.metrics import Measure
     from embedkit.probe.model import Probe
     from embedkit.probe.rows import Rows
     from embedkit.probe.targets import Targets
     from embedkit.store import StoreMeta
 
-__all__ = ["Examined", "ProbeSettings", "train_knn", "train_linear"]
+__all__ = ["Examined", "train_knn", "train_linear"]
 
 _HELD_OUT = 0.2
 _MOST_QUERIES = 10_000  # training images used to choose k
 _SCORED_ROWS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeSettings:
-    """How a probe is trained.
-
-    Attributes:
-        normalize: Whether features get unit L2 norm.
-        seed: Random seed.
-        device: ``cpu``, ``cuda``, ``cuda:1``.
-        memory: Maximum memory for training features, in bytes.
-        cs: The values of C to try.
-        ks: The values of k to evaluate.
-        max_iterations: Maximum iterations per fit of a linear probe.
-    """
-
-    normalize: bool
-    seed: int
-    device: str
-    memory: int
-    cs: tuple[float, ...]
-    ks: tuple[int, ...] = KS
-    max_iterations: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +62,7 @@ def train_linear(
     test: Rows,
     truth: Targets,
     meta: StoreMeta,
-    settings: ProbeSettings,
+    settings: ProbeConfig,
 ) -> Examined:
     """Trains a linear probe: C is chosen on a held-out fifth of the training images.
 
@@ -93,11 +72,12 @@ def train_linear(
         test: Q rows.
         truth: Their targets.
         meta: How all were embedded.
-        settings: See ``ProbeSettings``.
+        settings: See ``ProbeConfig``.
     """
     aside = split_off(known.ids, known.strata, _HELD_OUT, f"{settings.seed}:held-out")
     order = np.concatenate([np.flatnonzero(~aside), np.flatnonzero(aside)])
-    features = Features(training.take(order), device=settings.device, memory=settings.memory)
+    with Stage("finding the axes of the features"):
+        features = Features(training.take(order), device=settings.device, memory=settings.memory)
     fitted = fit_linear(
         features,
         known.take(order),
@@ -116,12 +96,15 @@ def train_linear(
         fitted.c,
     )
     predictions = Predictions(truth)
-    for start in range(0, len(test), _SCORED_ROWS):
+    starts = range(0, len(test), _SCORED_ROWS)
+    for start in track(starts, "predicting", len(starts), unit="batches"):
         stop = min(start + _SCORED_ROWS, len(test))
         predictions.add(probe.scores(test.stored(start, stop)))
+    with Stage("measuring"):
+        measures = predictions.measures(settings.seed)
     return Examined(
         probe,
-        predictions.measures(settings.seed),
+        measures,
         predictions,
         {"c": fitted.c},
         tuple(one._asdict() for one in fitted.swept),
@@ -135,7 +118,7 @@ def train_knn(
     test: Rows,
     truth: Targets,
     meta: StoreMeta,
-    settings: ProbeSettings,
+    settings: ProbeConfig,
 ) -> Examined:
     """Evaluates every k; the saved one is chosen by leave-one-out on training images.
 
@@ -145,7 +128,7 @@ def train_knn(
         test: Q rows.
         truth: Their targets.
         meta: How all were embedded.
-        settings: See ``ProbeSettings``.
+        settings: See ``ProbeConfig``.
     """
     count = len(training)
     ks = [k for k in settings.ks if k <= count] or [count]
@@ -154,7 +137,8 @@ def train_knn(
     for found in nearest(test, training, ks[-1], device=settings.device):
         for predictions, scores in zip(by_k.values(), votes(found, known, ks), strict=True):
             predictions.add(scores)
-    measures = {one: predictions.measures(settings.seed) for one, predictions in by_k.items()}
+    with Stage("measuring"):
+        measures = {one: predictions.measures(settings.seed) for one, predictions in by_k.items()}
     chosen = k if k in by_k else ks[0]
     probe = KnnProbe(
         Path(),
@@ -170,7 +154,7 @@ def train_knn(
 
 
 def _choose_k(
-    training: Rows, known: Targets, ks: Sequence[int], settings: ProbeSettings
+    training: Rows, known: Targets, ks: Sequence[int], settings: ProbeConfig
 ) -> tuple[int, tuple[dict[str, float], ...]]:
     """The k with the best leave-one-out score on training images; the smallest of equal ones."""
     if not ks:

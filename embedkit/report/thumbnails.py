@@ -11,6 +11,7 @@ from embedkit.errors import DecodeError, SourceError
 from embedkit.extraction.source_images import OriginalImages
 from embedkit.report import thumbnail
 from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
@@ -79,11 +80,14 @@ def _made(
     place = {name: number for number, name in enumerate(originals)}
     made: dict[str, str] = {}
     nbytes = 0
+    stage = Stage("making thumbnails", len(requested), unit="images")
     for start in range(0, len(requested), _PART):
         if max_bytes is not None and nbytes >= max_bytes:
             break
         part = sorted(requested[start : start + _PART], key=lambda name: place.get(name, -1))
         with closing(in_order(make, part, usable_cores())) as pictures:
-            made |= dict(pictures)
+            for name, picture in pictures:
+                made[name] = picture
+                stage.add()
         nbytes += sum(len(made[name]) for name in part)
     return made

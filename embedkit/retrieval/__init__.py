@@ -3,10 +3,10 @@
 from embedkit.retrieval.html_page import SearchPage
 from embedkit.retrieval.results_file import SearchSummary, search_to_file
 from embedkit.retrieval.results_schema import check_suffix
-from embedkit.retrieval.search import SearchOptions, join_results, open_search, search
+from embedkit.retrieval.search import SearchConfig, join_results, open_search, search
 
 __all__ = [
-    "SearchOptions",
+    "SearchConfig",
     "SearchPage",
     "SearchSummary",
     "check_suffix",

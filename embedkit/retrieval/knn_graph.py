@@ -19,10 +19,11 @@ from embedkit.errors import StoreCorruptError, StoreMismatchError
 from embedkit.retrieval.results_schema import COLUMNS, neighbor_columns
 from embedkit.utils.atomic_write import atomic_file, commit_bytes
 from embedkit.utils.locks import LOCK, lock_folder
+from embedkit.utils.progress import Stage
 from embedkit.utils.table_writers import ParquetTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from embedkit.index import Index
@@ -120,36 +121,27 @@ class Graph:
         if differences:
             raise StoreMismatchError(str(self.folder), differences)
 
-    def run(
-        self,
-        search: Search,
-        queries: Sequence[StoreQueries],
-        on_progress: Callable[[int], None] | None,
-    ) -> GraphCounts:
+    def run(self, search: Search, queries: Sequence[StoreQueries]) -> GraphCounts:
         """Searches with all queries whose part isn't there yet, and makes the file of the parts.
 
         Args:
             search: The search.
             queries: Its queries.
-            on_progress: Called with the number of finished queries, after each batch.
 
         Raises:
             StoreError: Something can't be read or written.
         """
         size, total = int(self.config["part_queries"]), sum(one.count or 0 for one in queries)
-        parts, resumed = range(-(-total // size)), 0
-        for part in parts:
+        parts = range(-(-total // size))
+        missing = [part for part in parts if not self._part(part).exists()]
+        resumed = total - sum(min(size, total - part * size) for part in missing)
+        stage = Stage("searching", total, unit="queries", done=resumed)
+        for part in missing:
             start, stop = part * size, min((part + 1) * size, total)
-            if self._part(part).exists():
-                resumed += stop - start
-                continue
-            done = start
             with atomic_file(self._part(part)) as file, ParquetTable(file, COLUMNS) as table:
                 for batch in _rows(queries, start, stop):
                     table.write(neighbor_columns(search.result(batch)))
-                    done += len(batch.ids)
-                    if on_progress is not None:
-                        on_progress(done)
+                    stage.add(len(batch.ids))
         rows = self._join([self._part(part) for part in parts])
         self.discard()
         return GraphCounts(rows, resumed)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, Self, TypedDict
+from typing import TYPE_CHECKING, Protocol, Self
 
 from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.resize import Scaler
@@ -25,7 +25,7 @@ from embedkit.sources.shard_plan import storable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from embedkit.backbones import Backbone
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from embedkit.store.shard_builder import ShardPart
     from embedkit.types import ImageRecord
 
-__all__ = ["EmbedderOptions", "QueryEmbedder", "QueryTarget"]
+__all__ = ["EmbedderConfig", "QueryEmbedder", "QueryTarget"]
 
 _log = logging.getLogger("embedkit")
 
@@ -54,7 +54,8 @@ class QueryTarget(Protocol):
         """Refuses queries that were embedded with other settings."""
 
 
-class EmbedderOptions(TypedDict, total=False):
+@dataclass(frozen=True, slots=True)
+class EmbedderConfig:
     """How query images are embedded; the settings that decide the embeddings are the index's.
 
     Attributes:
@@ -63,15 +64,20 @@ class EmbedderOptions(TypedDict, total=False):
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Images per batch; None takes the index's on a CPU, which gives the same bits.
         workers: Number of threads; None is one per core.
-        on_download: Called with file name, bytes here, bytes in all.
+
+    Raises:
+        ValueError: ``workers`` is less than 1.
     """
 
-    weights: str | os.PathLike[str]
-    engine: EngineName
-    device: str
-    batch_size: int | None
-    workers: int | None
-    on_download: Callable[[str, int, int | None], None] | None
+    weights: str | os.PathLike[str] = "auto"
+    engine: EngineName = "auto"
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
 
 
 class QueryEmbedder:
@@ -81,18 +87,13 @@ class QueryEmbedder:
 
     Args:
         index: The index.
-        options: See ``EmbedderOptions``.
-
-    Raises:
-        ValueError: ``workers`` is less than 1.
+        config: See ``EmbedderConfig``.
     """
 
-    def __init__(self, index: QueryTarget, options: EmbedderOptions) -> None:
+    def __init__(self, index: QueryTarget, config: EmbedderConfig) -> None:
         self._index = index
-        self._options = options
-        self._workers = options.get("workers") or usable_cores()
-        if self._workers < 1 or options.get("workers") == 0:
-            raise ValueError(f"workers must be at least 1, not {options.get('workers')}")
+        self._config = config
+        self._workers = config.workers or usable_cores()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -112,7 +113,7 @@ class QueryEmbedder:
             BackboneError: The index's backbone or its weights aren't available.
             IndexMismatchError: The weights here aren't those of the index.
         """
-        images = (storable(record) for record in records if not record.sidecar)
+        images = map(storable, records)
         batches = iter(lambda: list(islice(images, self._processor.engine.batch_size)), [])
         with closing(in_order(self._processor, batches, self._workers)) as results:
             for _, part in results:
@@ -130,18 +131,16 @@ class QueryEmbedder:
         scale = self._stack.enter_context(Scaler())
         loader = ImageLoader(policy, backbone.preprocessing, decoder, scale)
         reader = self._stack.enter_context(ImageReader(max_bytes=policy.max_bytes))
-        engine = self._stack.enter_context(_engine_of(meta, backbone, self._options))
+        engine = self._stack.enter_context(_engine_of(meta, backbone, self._config))
         return BatchProcessor(reader, loader, engine, meta.dtype, meta.normalized)
 
     def _load_backbone(self) -> Backbone:
         """Loads the backbone that the index names, and refuses other weights than its own."""
         from embedkit.extraction.embed_like_store import backbone_of
 
-        index, options = self._index, self._options
+        index = self._index
         with _as_index_errors(index):
-            backbone = backbone_of(
-                index.meta, options.get("weights", "auto"), on_download=options.get("on_download")
-            )
+            backbone = backbone_of(index.meta, self._config.weights)
         # The backbone was loaded by the index's settings; this finds a version that reads them
         # differently.
         loaded = backbone.to_config()
@@ -175,12 +174,10 @@ def _as_index_errors(index: QueryTarget) -> Iterator[None]:
         ) from exc
 
 
-def _engine_of(meta: StoreMeta, backbone: Backbone, options: EmbedderOptions) -> Engine:
-    device, batch_size = options.get("device", "auto"), options.get("batch_size")
+def _engine_of(meta: StoreMeta, backbone: Backbone, config: EmbedderConfig) -> Engine:
+    device, batch_size = config.device, config.batch_size
     # The same shape takes the same kernels, so that an image gets the bits that its row has. A
     # GPU's large batches would take a CPU far too long for one query.
     if batch_size is None and meta.engine.get("device") == "cpu" and device in {"auto", "cpu"}:
         batch_size = meta.engine.get("batch_size")
-    return open_engine(
-        backbone, engine=options.get("engine", "auto"), device=device, batch_size=batch_size
-    )
+    return open_engine(backbone, engine=config.engine, device=device, batch_size=batch_size)

@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import StoreError
 from embedkit.retrieval.knn_graph import Graph, digest_of_index
 from embedkit.retrieval.queries import StoreQueries
+from embedkit.retrieval.query_embedder import EmbedderConfig
 from embedkit.retrieval.results_schema import COLUMNS, check_suffix, neighbor_columns
-from embedkit.retrieval.search import open_search
+from embedkit.retrieval.search import SearchConfig, open_search
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.progress import reporting
 from embedkit.utils.table_writers import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from embedkit.engines import EngineName
     from embedkit.index import Index
-    from embedkit.retrieval.search import Search, SearchOptions
+    from embedkit.retrieval.search import Search
     from embedkit.types import ImageFailure, SearchResult
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["SearchSummary", "search_to_file"]
 
@@ -57,8 +61,16 @@ def search_to_file(
     overwrite: bool = False,
     part_queries: int | None = None,
     on_result: Callable[[SearchResult], None] | None = None,
-    on_progress: Callable[[int], None] | None = None,
-    **options: Unpack[SearchOptions],
+    threshold: float | None = None,
+    exclude_self: bool = False,
+    filters: Sequence[str] = (),
+    stores: Sequence[str | os.PathLike[str]] | None = None,
+    weights: str | os.PathLike[str] = "auto",
+    engine: EngineName = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> SearchSummary:
     """Searches, and writes the neighbours to a CSV, JSON lines or Parquet file as they are found.
 
@@ -75,8 +87,16 @@ def search_to_file(
         overwrite: Replace an existing file, and discard an interrupted run.
         part_queries: Queries per committed part; None is 4096.
         on_result: Called with each result; such a run can't be resumed.
-        on_progress: Called with the number of queries done.
-        **options: As ``search``'s.
+        threshold: As ``search``'s.
+        exclude_self: As ``search``'s.
+        filters: As ``search``'s.
+        stores: As ``search``'s.
+        weights: As ``search``'s.
+        engine: As ``search``'s.
+        device: As ``search``'s.
+        batch_size: As ``search``'s.
+        workers: As ``search``'s.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: ``output`` exists or can't be written, or a store can't be read.
@@ -90,14 +110,16 @@ def search_to_file(
     if part_queries is not None and part_queries < 1:
         raise ValueError(f"part_queries must be at least 1, not {part_queries}")
     _refuse_query(path, queries)
-    with open_search(index, queries, k, **options) as ready:
+    embedder = EmbedderConfig(weights, engine, device, batch_size, workers)
+    settings = SearchConfig(threshold, exclude_self, filters, stores, embedder)
+    with reporting(progress), open_search(index, queries, k, settings) as ready:
         rows = [one for one in ready.queries if isinstance(one, StoreQueries)]
         if suffix == ".parquet" and on_result is None and len(rows) == len(ready.queries):
-            config = _config(ready, rows, options, part_queries or _PART_QUERIES)
-            return _write_graph(ready, rows, path, config, overwrite, on_progress)
+            config = _config(ready, rows, settings, part_queries or _PART_QUERIES)
+            return _write_graph(ready, rows, path, config, overwrite)
         if path.exists() and not overwrite:
             raise _exists(path)
-        return _write_stream(ready, path, suffix, on_result, on_progress)
+        return _write_stream(ready, path, suffix, on_result)
 
 
 def _write_stream(
@@ -105,7 +127,6 @@ def _write_stream(
     path: Path,
     suffix: str,
     on_result: Callable[[SearchResult], None] | None,
-    on_progress: Callable[[int], None] | None,
 ) -> SearchSummary:
     queries = 0
     failures: list[ImageFailure] = []
@@ -116,8 +137,6 @@ def _write_stream(
             failures += result.failures
             if on_result is not None:
                 on_result(result)
-            if on_progress is not None:
-                on_progress(queries)
     return SearchSummary(path, queries, table.rows, failures=tuple(failures))
 
 
@@ -127,7 +146,6 @@ def _write_graph(
     path: Path,
     config: dict[str, Any],
     overwrite: bool,
-    on_progress: Callable[[int], None] | None,
 ) -> SearchSummary:
     queries = sum(one.count or 0 for one in rows)
     with Graph.locked(path, config) as graph:
@@ -140,16 +158,16 @@ def _write_graph(
             graph.clear()  # killed between the file's last step and the tidying up
             return SearchSummary(path, queries, finished, queries)
         graph.freeze()
-        counts = graph.run(ready, rows, on_progress)
+        counts = graph.run(ready, rows)
     return SearchSummary(path, queries, counts.neighbors, counts.resumed)
 
 
 def _config(
-    ready: Search, rows: Sequence[StoreQueries], options: SearchOptions, part_queries: int
+    ready: Search, rows: Sequence[StoreQueries], settings: SearchConfig, part_queries: int
 ) -> dict[str, Any]:
     """Everything that decides the neighbours; index and stores by their content."""
     metadata = ready.result_filter.metadata
-    uses_metadata = bool(options.get("filters")) or ready.result_filter.exclude_self
+    uses_metadata = bool(settings.filters) or ready.result_filter.exclude_self
     stores = metadata.stores if metadata is not None and uses_metadata else ()
     return {
         "index": digest_of_index(ready.index),
@@ -157,7 +175,7 @@ def _config(
         "k": ready.k,
         "threshold": ready.result_filter.threshold,
         "exclude_self": ready.result_filter.exclude_self,
-        "filters": list(options.get("filters", ())),
+        "filters": list(settings.filters),
         "stores": [store.fingerprint for store in stores],
         "part_queries": part_queries,
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,23 +15,27 @@ from embedkit.retrieval.filtered_search import ResultFilter, filtered_search
 from embedkit.retrieval.filters import Filter
 from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.retrieval.queries import kind_of_query, open_queries
-from embedkit.retrieval.query_embedder import EmbedderOptions, QueryEmbedder
+from embedkit.retrieval.query_embedder import EmbedderConfig, QueryEmbedder
 from embedkit.types import Neighbors, SearchResult
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from embedkit.engines import EngineName
     from embedkit.retrieval.queries import Queries, QueryBatch
     from embedkit.types import ImageFailure
 
     Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["Search", "SearchOptions", "join_results", "open_search", "search"]
+__all__ = ["Search", "SearchConfig", "join_results", "open_search", "search"]
 
 
-class SearchOptions(EmbedderOptions, total=False):
-    """Options of a search besides the queries and k; all are optional.
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """The settings of a search besides the queries and k; see ``search``.
 
     Attributes:
         threshold: Minimum score; None keeps all.
@@ -40,12 +44,33 @@ class SearchOptions(EmbedderOptions, total=False):
         filters: Conditions on the neighbours, such as ``label=cat``; see ``Filter``.
         stores: What the index was built of; None takes ``photos.h5`` beside ``photos.index``.
             Needed for filters and for queries by id.
+        embedder: How query images are embedded.
+
+    Raises:
+        ValueError: ``threshold`` is NaN.
     """
 
-    threshold: float | None
-    exclude_self: bool
-    filters: Sequence[str]
-    stores: Sequence[str | os.PathLike[str]] | None
+    threshold: float | None = None
+    exclude_self: bool = False
+    filters: Sequence[str] = ()
+    stores: Sequence[str | os.PathLike[str]] | None = None
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and np.isnan(self.threshold):
+            raise ValueError("threshold must be a number, not NaN")
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:
+        """The settings of ``search``'s keywords.
+
+        Raises:
+            TypeError: There is no such keyword.
+        """
+        names = {one.name for one in fields(EmbedderConfig)}
+        embedder = {name: value for name, value in keywords.items() if name in names}
+        own = {name: value for name, value in keywords.items() if name not in names}
+        return cls(**own, embedder=EmbedderConfig(**embedder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +98,13 @@ class Search:
             IndexMismatchError: The weights here aren't those of the index.
             StoreError: A store can't be read, or lacks an image of the index.
         """
-        for one in self.queries:
-            for batch in one.batches():
-                yield self.result(batch)
+        counts = [one.count for one in self.queries]
+        total = None if None in counts else sum(filter(None, counts))
+        batches = (batch for one in self.queries for batch in one.batches())
+        for batch in track(
+            batches, "searching", total, unit="queries", size=lambda batch: len(batch.ids)
+        ):
+            yield self.result(batch)
 
     def result(self, batch: QueryBatch) -> SearchResult:
         """The neighbours of one batch."""
@@ -91,7 +120,17 @@ def search(
     index: str | os.PathLike[str] | Index,
     queries: Paths,
     k: int = 10,
-    **options: Unpack[SearchOptions],
+    *,
+    threshold: float | None = None,
+    exclude_self: bool = False,
+    filters: Sequence[str] = (),
+    stores: Sequence[str | os.PathLike[str]] | None = None,
+    weights: str | os.PathLike[str] = "auto",
+    engine: EngineName = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> SearchResult:
     """Finds the nearest images of each query: an image, a row of a store, or an id.
 
@@ -104,8 +143,18 @@ def search(
             input, a store (each row is a query), ``id:ID`` for an image of the index, or several
             of them.
         k: Neighbours per query.
-        **options: threshold, exclude_self, filters, stores (see ``SearchOptions``); weights,
-            engine, device, batch_size, workers, on_download (see ``EmbedderOptions``).
+        threshold: Minimum score; None keeps all.
+        exclude_self: Leave out the query's own id, and images of the same bytes if the stores are
+            found.
+        filters: Conditions on the neighbours, such as ``label=cat``.
+        stores: What the index was built of; None takes ``photos.h5`` beside ``photos.index``.
+            Needed for filters and for queries by id.
+        weights: Weights for images: ``auto`` (where the index's are published), or a file.
+        engine: ``auto``, ``openvino``, ``torch`` or ``torch-compiled``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        batch_size: Images per batch; None takes the index's on a CPU, which gives the same bits.
+        workers: Number of threads; None is one per core.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         The neighbours in the order of the queries; at most ``k`` per query.
@@ -118,7 +167,9 @@ def search(
         StoreError: A store can't be read, or is needed and not there.
         ValueError: An argument is out of its range.
     """
-    with open_search(index, queries, k, **options) as ready:
+    embedder = EmbedderConfig(weights, engine, device, batch_size, workers)
+    config = SearchConfig(threshold, exclude_self, filters, stores, embedder)
+    with reporting(progress), open_search(index, queries, k, config) as ready:
         return join_results(ready.results(), k)
 
 
@@ -127,7 +178,7 @@ def open_search(
     index: str | os.PathLike[str] | Index,
     queries: Paths,
     k: int = 10,
-    **options: Unpack[SearchOptions],
+    config: SearchConfig | None = None,
 ) -> Iterator[Search]:
     """Opens a search whose results can be streamed.
 
@@ -135,7 +186,7 @@ def open_search(
         index: As ``search``'s.
         queries: As ``search``'s.
         k: As ``search``'s.
-        **options: As ``search``'s.
+        config: The other settings; None takes the defaults.
 
     Raises:
         EmbedkitError: As ``search``.
@@ -143,15 +194,16 @@ def open_search(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    conditions = [Filter.parse(text) for text in options.get("filters", ())]
+    config = config or SearchConfig()
+    conditions = [Filter.parse(text) for text in config.filters]
     specs = [queries] if isinstance(queries, str | os.PathLike) else list(queries)
     opened = index if isinstance(index, Index) else Index.open(index)
     with ExitStack() as stack:
-        metadata = _metadata(opened, specs, options)
+        metadata = _metadata(opened, specs, config)
         if metadata is not None:
             stack.enter_context(metadata)
-        result_filter = _result_filter(opened, metadata, conditions, options)
-        embedder = stack.enter_context(QueryEmbedder(opened, options))
+        result_filter = _result_filter(opened, metadata, conditions, config)
+        embedder = stack.enter_context(QueryEmbedder(opened, config.embedder))
         kinds = open_queries(specs, opened, embedder, metadata)
         for one in kinds:
             stack.callback(one.close)
@@ -159,24 +211,20 @@ def open_search(
 
 
 def _metadata(
-    index: Index, specs: Sequence[str | os.PathLike[str]], options: SearchOptions
+    index: Index, specs: Sequence[str | os.PathLike[str]], config: SearchConfig
 ) -> StoreMetadata | None:
     """The stores' metadata, if the search needs it or its stores are given."""
     by_id = any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs)
-    needed = by_id or options.get("filters") or options.get("exclude_self")
-    stores = options.get("stores")
-    return StoreMetadata.of_index(index, stores) if needed or stores is not None else None
+    needed = by_id or config.filters or config.exclude_self or config.stores is not None
+    return StoreMetadata.of_index(index, config.stores) if needed else None
 
 
 def _result_filter(
     index: Index,
     metadata: StoreMetadata | None,
     conditions: Sequence[Filter],
-    options: SearchOptions,
+    config: SearchConfig,
 ) -> ResultFilter:
-    threshold, exclude_self = options.get("threshold"), options.get("exclude_self", False)
-    if threshold is not None and np.isnan(threshold):
-        raise ValueError("threshold must be a number, not NaN")
     allowed = None
     if conditions:
         if metadata is None:
@@ -184,7 +232,7 @@ def _result_filter(
                 f"{index.path}: a filter needs the store that the index was built of: stores=FILE"
             )
         allowed = metadata.matching(conditions)
-    return ResultFilter(threshold, exclude_self, allowed, metadata)
+    return ResultFilter(config.threshold, config.exclude_self, allowed, metadata)
 
 
 def join_results(parts: Iterable[SearchResult], k: int) -> SearchResult:

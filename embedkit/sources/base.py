@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from embedkit.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from embedkit.types import ImageRecord
 
-__all__ = ["ChainSource", "Source"]
+__all__ = ["ChainSource", "PrefixedSource", "Source"]
 
 
 class Source(ABC):
@@ -41,3 +44,26 @@ class ChainSource(Source):
         """List the images of each source in turn."""
         for source in self.sources:
             yield from source.scan()
+
+
+class PrefixedSource(Source):
+    """A source whose ids begin with a name, so that they differ from those of another one.
+
+    Args:
+        source: The source.
+        prefix: ``NAME`` makes ``NAME/photos/a.jpg`` of ``photos/a.jpg``.
+
+    Raises:
+        SourceError: The name is empty, or no file could have it.
+    """
+
+    def __init__(self, source: Source, prefix: str) -> None:
+        self.source = source
+        self.prefix = prefix.rstrip("/")
+        if not self.prefix.strip() or not self.prefix.isprintable():
+            raise SourceError(f"prefix={prefix!r}: give a name without control characters")
+
+    def scan(self) -> Iterator[ImageRecord]:
+        """List the source's images under their new ids."""
+        for record in self.source.scan():
+            yield replace(record, id=f"{self.prefix}/{record.id}")

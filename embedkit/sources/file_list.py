@@ -2,86 +2,77 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from embedkit.errors import SourceError
 from embedkit.sources.base import Source
 from embedkit.sources.image_suffixes import has_image_name
 from embedkit.sources.io import storage
+from embedkit.sources.list_entries import split_entries
+from embedkit.sources.list_format import ListColumns, ListItem, parse_entries
 from embedkit.sources.naming import is_url
 from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["FileListSource", "StreamListSource", "split_entries"]
-
-_BLOCK = 2**16
-_MAX_ENTRY = 2**20
+__all__ = ["FileListSource", "ListOptions", "StreamListSource"]
 
 
-def split_entries(stream: BinaryIO) -> Iterator[str]:
-    """Split a list into its entries, holding no more than a block of it.
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """How lists are read.
 
-    Entries end in a newline, or in a NUL where the first 64 KiB hold one. Between newlines, blank
-    lines and lines that start with ``#`` are passed over; between NULs, only empty entries.
-
-    Args:
-        stream: The list's bytes.
-
-    Yields:
-        The entries; bytes that are not UTF-8 as surrogate escapes.
-
-    Raises:
-        SourceError: An entry has no end: this is no list.
-    """
-    block = stream.read(_BLOCK).removeprefix(b"\xef\xbb\xbf")
-    separator = b"\0" if b"\0" in block else b"\n"
-    rest = b""
-    while block:
-        *entries, rest = (rest + block).split(separator)
-        if len(rest) > _MAX_ENTRY:
-            raise SourceError(f"not a list of paths: an entry is longer than {_MAX_ENTRY} bytes")
-        yield from _kept(entries, separator)
-        block = stream.read(_BLOCK)
-    yield from _kept([rest], separator)
-
-
-def _kept(entries: list[bytes], separator: bytes) -> Iterator[str]:
-    for entry in entries:
-        if separator == b"\0":
-            if entry:
-                yield os.fsdecode(entry)
-        elif entry.strip() and not entry.startswith(b"#"):
-            yield os.fsdecode(entry.rstrip(b"\r"))
-
-
-class _Entries:
-    """Turns the entries of one list into records.
-
-    Args:
-        list_path: The list's own path, or None for a stream.
+    Attributes:
         open_entry: Opens an entry that isn't an image by its name.
+        columns: The columns of a CSV list.
+        null: Whether entries end in NUL; False finds out.
     """
 
-    def __init__(self, list_path: str | None, open_entry: Callable[[str], Source]) -> None:
-        self._list_path = list_path
-        self._open_entry = open_entry
-        self._base: str | None = None if list_path is not None else ""
+    open_entry: Callable[[str], Source]
+    columns: ListColumns = field(default_factory=ListColumns)
+    null: bool = False
+
+
+class _Items:
+    """Turns the items of one list into records.
+
+    Args:
+        path: The list's own path, or None for a stream.
+        options: How it is read.
+    """
+
+    def __init__(self, path: str | None, options: ListOptions) -> None:
+        self._path = path
+        self._options = options
+        self._base: str | None = None if path is not None else ""
 
     def records(self, stream: BinaryIO) -> Iterator[ImageRecord]:
-        for entry in split_entries(stream):
-            path = self._resolve(entry)
-            if has_image_name(path):
-                yield ImageRecord(id=path, path=path)
-            else:
-                yield from self._opened(path)
+        where = self._path or "-"
+        found = split_entries(stream, where, null=self._options.null)
+        items: Iterator[ListItem] = map(ListItem, found.entries)
+        if not found.null:
+            items = parse_entries(found.entries, where, self._options.columns, self._exists)
+        for item in items:
+            yield from self._records_of(item)
+
+    def _records_of(self, item: ListItem) -> Iterator[ImageRecord]:
+        path = self._resolve(item.path)
+        if item.problem is not None:
+            yield ImageRecord(id=path, path=path, problem=item.problem)
+        elif has_image_name(path):
+            yield ImageRecord(id=path, path=path, label=item.label)
+        elif not item.path.strip("./\\ \t\r\n"):
+            yield ImageRecord(id=path, path=path, problem="names no image: '.', '..' or '/'")
+        else:
+            for record in self._opened(path):
+                yield replace(record, label=item.label) if item.label is not None else record
 
     def _opened(self, path: str) -> Iterator[ImageRecord]:
         try:
-            yield from self._open_entry(path).scan()
+            yield from self._options.open_entry(path).scan()
         except SourceError as exc:
             # One bad line must not end a list of millions.
             yield ImageRecord(id=path, path=path, problem=str(exc))
@@ -95,16 +86,14 @@ class _Entries:
 
     def _find_base(self, entry: str) -> str:
         """Find the base folder of relative entries, from the first one."""
-        folder = posixpath.dirname(self._list_path or "")
-        is_relative = bool(folder) and not _exists(entry) and _exists(storage.join(folder, entry))
-        return folder if is_relative else ""
+        folder = posixpath.dirname(self._path or "")
+        is_relative = bool(folder) and not storage.exists(entry)
+        return folder if is_relative and storage.exists(storage.join(folder, entry)) else ""
 
-
-def _exists(path: str) -> bool:
-    try:
-        return storage.file_type(path) is not None
-    except OSError:
-        return False
+    def _exists(self, entry: str) -> bool:
+        folder = posixpath.dirname(self._path or "")
+        beside = bool(folder) and not is_url(entry)
+        return storage.exists(entry) or (beside and storage.exists(storage.join(folder, entry)))
 
 
 class FileListSource(Source):
@@ -112,26 +101,25 @@ class FileListSource(Source):
 
     Args:
         path: The list's path or URL.
-        open_entry: Opens an entry that isn't an image by its name.
+        options: How it is read.
     """
 
-    def __init__(self, path: str, open_entry: Callable[[str], Source]) -> None:
+    def __init__(self, path: str, options: ListOptions) -> None:
         self.path = path
-        self._open_entry = open_entry
+        self._options = options
 
     def scan(self) -> Iterator[ImageRecord]:
         """List what the entries name, in their order.
 
         Raises:
-            SourceError: The list can't be read.
+            SourceError: The list can't be read, or it isn't clear what it holds.
         """
-        entries = _Entries(self.path, self._open_entry)
         try:
             stream = storage.open_random(self.path)
         except OSError as exc:
             raise SourceError(f"{self.path}: {storage.reason_of(exc)}") from exc
         with stream:
-            yield from entries.records(stream)
+            yield from _Items(self.path, self._options).records(stream)
 
 
 class StreamListSource(Source):
@@ -139,20 +127,20 @@ class StreamListSource(Source):
 
     Args:
         stream: Its bytes.
-        open_entry: Opens an entry that isn't an image by its name.
+        options: How it is read.
     """
 
-    def __init__(self, stream: BinaryIO, open_entry: Callable[[str], Source]) -> None:
+    def __init__(self, stream: BinaryIO, options: ListOptions) -> None:
         self._stream: BinaryIO | None = stream
-        self._open_entry = open_entry
+        self._options = options
 
     def scan(self) -> Iterator[ImageRecord]:
         """List what the entries name, in their order.
 
         Raises:
-            SourceError: The stream was read before.
+            SourceError: The stream was read before, or it isn't clear what it holds.
         """
         stream, self._stream = self._stream, None
         if stream is None:
             raise SourceError("-: standard input can be listed only once")
-        yield from _Entries(None, self._open_entry).records(stream)
+        yield from _Items(None, self._options).records(stream)

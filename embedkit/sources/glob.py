@@ -38,7 +38,8 @@ class GlobSource(Source):
     def __init__(self, pattern: str, open_entry: Callable[[str], Source]) -> None:
         self.pattern = pattern
         self._open_entry = open_entry
-        parts = pattern.split("/")
+        local = storage.local_path(pattern)
+        parts = (pattern if local is None else storage.local_url(local, pattern)).split("/")
         literal = next(i for i, part in enumerate(parts) if has_magic(part))
         self._base = "/".join(parts[:literal]) or ("/" if literal else "")
         self._parts = parts[literal:]
@@ -89,9 +90,8 @@ class GlobSource(Source):
 
     def _flat_matches(self) -> Iterator[ImageRecord]:
         local = storage.local_path(self.pattern) or ""
-        scheme = self.pattern.removesuffix(local)
         for found in sorted(glob.glob(local), key=os.fsencode):  # noqa: PTH207 - keeps the names
-            path = scheme + found
+            path = storage.local_url(found, like=self.pattern)
             if has_image_name(path) or _is_listed(path):
                 yield ImageRecord(id=path, path=path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-__all__ = ["has_image_name"]
+__all__ = ["has_image_name", "is_repeated_image"]
 
 # Formats that are not read are among them: their files fail with a reason, and are not skipped.
 _SUFFIXES = frozenset(
@@ -15,6 +15,11 @@ _SUFFIXES = frozenset(
         *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
     )
 )
+
+
+def is_repeated_image(name: str, image_id: str) -> bool:
+    """Whether a name is an image's, but its id isn't: ``a.jpg@2`` for a second ``a.jpg``."""
+    return not has_image_name(image_id) and has_image_name(name)
 
 
 def has_image_name(name: str) -> bool:

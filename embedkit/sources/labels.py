@@ -4,24 +4,96 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import posixpath
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedkit.errors import SourceError
 from embedkit.sources.base import Source
+from embedkit.sources.examples import Examples
+from embedkit.sources.image_suffixes import has_image_name
 from embedkit.sources.io import storage
-from embedkit.sources.parquet import label_text
+from embedkit.sources.label_text import LABEL_SEPARATOR, label_text
+from embedkit.sources.list_entries import marked_encoding
+from embedkit.sources.naming import with_slashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from embedkit.types import ImageRecord
 
-__all__ = ["FolderLabels", "NoLabels", "TableLabels", "read_labels"]
+__all__ = [
+    "LABEL_COLUMN",
+    "LABEL_SEPARATOR",
+    "FolderLabels",
+    "LabelColumns",
+    "LabelTable",
+    "NoLabels",
+    "TableLabels",
+    "read_labels",
+]
 
-_ID_COLUMNS = ("id", "path", "file", "filename", "image")
-_LABEL_COLUMN = "label"
+_log = logging.getLogger("embedkit")
+
+_ID_COLUMNS = ("id", "path", "file", "filename", "file_name", "image")
+LABEL_COLUMN = "label"
+"""The column of labels, where none is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumns:
+    """The columns of a table of labels.
+
+    Attributes:
+        ids: The column of images; None takes ``id``, ``path``, ``file``, ``filename``,
+            ``file_name`` or ``image``, else the first one.
+        labels: The column of labels; None takes ``label``.
+    """
+
+    ids: str | None = None
+    labels: str | None = None
+
+
+class LabelTable(Mapping[str, str]):
+    r"""Labels by the names of images.
+
+    A leading ``./``, ``\`` for ``/`` and the Unicode form of accents make no difference.
+
+    Args:
+        path: The table's name, for errors.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._labels: dict[str, str] = {}
+
+    def add(self, image: str, label: str) -> None:
+        """Add an image.
+
+        Raises:
+            SourceError: It has another label already.
+        """
+        before = self._labels.setdefault(_plain_name(image), label)
+        if before != label:
+            raise SourceError(f"{self._path}: {image} has two labels, {before} and {label}")
+
+    def __getitem__(self, image: str) -> str:
+        return self._labels[_plain_name(image)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+
+def _plain_name(name: str) -> str:
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
+    return name.replace("\\", "/").removeprefix("./")
 
 
 class NoLabels(Source):
@@ -45,7 +117,8 @@ class FolderLabels(Source):
     def scan(self) -> Iterator[ImageRecord]:
         """List the source's images, each labelled by its folder's name."""
         for record in self.source.scan():
-            folder = posixpath.dirname(_member(record) or record.id)
+            name = _member(record) or record.id
+            folder = posixpath.dirname(with_slashes(name) if record.kind == "zip" else name)
             yield replace(record, label=posixpath.basename(folder) or None)
 
 
@@ -57,7 +130,7 @@ class TableLabels(Source):
         table: A ``.csv`` or ``.parquet`` file: images by id, by path below one of ``roots``, or by
             name in their archive.
         roots: Folders that the table's paths may be relative to.
-        label_column: The column of labels; None takes ``label``.
+        columns: The table's columns.
     """
 
     def __init__(
@@ -66,31 +139,38 @@ class TableLabels(Source):
         table: str,
         *,
         roots: Sequence[str] = (),
-        label_column: str | None = None,
+        columns: LabelColumns | None = None,
     ) -> None:
         self.source = source
         self.table = table
         self.roots = tuple(storage.join(root, "") for root in roots)
-        self.label_column = label_column
+        self.columns = columns or LabelColumns()
 
     def scan(self) -> Iterator[ImageRecord]:
         """List the source's images, labelled where the table knows them.
 
+        Warns of images that the table doesn't have.
+
         Raises:
             SourceError: The table can't be read, or knows none of the images.
         """
-        labels = read_labels(self.table, self.label_column)
-        count = matched = 0
+        labels = read_labels(self.table, self.columns)
+        images, missing = 0, Examples()
         for record in self.source.scan():
-            count += 1
             label = next((labels[name] for name in self._names(record) if name in labels), None)
-            matched += label is not None
+            if label is not None or record.kind != "file" or has_image_name(record.id):
+                images += 1
+                if label is None:
+                    missing.add(record.id)
             yield replace(record, label=label)
-        if count and not matched:
+        if images and missing.count == images:
             raise SourceError(
-                f"{self.table}: none of the {count} images is in this table; it must hold their "
-                "ids, or their paths relative to the source"
+                f"{self.table}: none of the {images} images is in this table; it must hold their "
+                "ids, or their paths relative to the source (label_id_column=NAME says where)"
             )
+        if missing:
+            counts = f"{missing.count:,} of {images:,} images"
+            _log.warning("%s: has no label for %s: %s", self.table, counts, missing)
 
     def _names(self, record: ImageRecord) -> Iterator[str]:
         """Yield the names that the table may have for an image."""
@@ -108,62 +188,72 @@ def _member(record: ImageRecord) -> str | None:
     return None if record.kind == "file" else record.id[len(record.path) + 1 :]
 
 
-def read_labels(path: str, label_column: str | None = None) -> dict[str, str]:
+def read_labels(path: str, columns: LabelColumns | None = None) -> LabelTable:
     """Read a table of labels.
 
     Args:
-        path: A ``.csv`` or ``.parquet`` file or URL. The images stand in the column ``id``,
-            ``path``, ``file``, ``filename`` or ``image``, else in the first one.
-        label_column: The column of labels; None takes ``label``.
+        path: A ``.csv`` or ``.parquet`` file or URL.
+        columns: Its columns.
 
     Returns:
         Image to label; images without one are left out. A Parquet list becomes several labels,
         with ``|`` between them.
 
     Raises:
-        SourceError: It can't be read, lacks the column, or gives one image two labels; or a column
+        SourceError: It can't be read, lacks a column, or gives one image two labels; or a column
             holds no texts, numbers or lists of them.
     """
-    column = label_column or _LABEL_COLUMN
     reader = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
-    labels: dict[str, str] = {}
+    labels = LabelTable(path)
     try:
-        for image, label in reader(path, column):
-            if label and labels.setdefault(image, label) != label:
-                raise SourceError(f"{path}: {image} has two labels, {labels[image]} and {label}")
+        for image, label in reader(path, columns or LabelColumns()):
+            if image and label:
+                labels.add(image, label)
     except (OSError, ValueError, csv.Error) as exc:
         raise SourceError(f"{path}: labels can't be read: {storage.reason_of(exc)}") from exc
     return labels
 
 
-def _columns(path: str, names: Iterable[str], label_column: str) -> tuple[str, str]:
+def _columns(path: str, names: Iterable[str], chosen: LabelColumns) -> tuple[str, str]:
     """Choose the columns of images and of labels."""
     columns = list(names)
-    images = [name for name in (*_ID_COLUMNS, *columns) if name in columns and name != label_column]
-    if label_column not in columns or not images:
-        missing = "of images" if label_column in columns else repr(label_column)
+    label = chosen.labels or LABEL_COLUMN
+    candidates = (*_ID_COLUMNS, *columns) if chosen.ids is None else (chosen.ids,)
+    images = [name for name in candidates if name in columns and name != label]
+    if label not in columns or not images:
+        missing, option = "of images", "label_id_column"
+        if label not in columns:
+            missing, option = repr(label), "label_column"
+        elif chosen.ids is not None:
+            missing = repr(chosen.ids)
         raise SourceError(
-            f"{path}: no column {missing}; the columns are {', '.join(columns)} (label_column=NAME)"
+            f"{path}: no column {missing}; the columns are {', '.join(columns)} ({option}=NAME)"
         )
-    return images[0], label_column
+    return images[0], label
 
 
-def _csv_rows(path: str, label_column: str) -> Iterator[tuple[str, str]]:
+def _csv_rows(path: str, columns: LabelColumns) -> Iterator[tuple[str, str]]:
     with (
         storage.open_random(path) as raw,
-        io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as text,
+        io.TextIOWrapper(raw, _encoding_of(raw), "surrogateescape", newline="") as text,
     ):
         rows = csv.DictReader(text)
-        image, label = _columns(path, rows.fieldnames or (), label_column)
+        image, label = _columns(path, rows.fieldnames or (), columns)
         for row in rows:
-            yield row[image], row[label] or ""
+            yield row[image] or "", row[label] or ""
 
 
-def _parquet_rows(path: str, label_column: str) -> Iterator[tuple[str, str]]:
+def _encoding_of(raw: BinaryIO) -> str:
+    encoding = marked_encoding(raw.read(4)) or "utf-8-sig"
+    raw.seek(0)
+    return encoding
+
+
+def _parquet_rows(path: str, columns: LabelColumns) -> Iterator[tuple[str, str]]:
     import pyarrow.parquet as pq
 
     with storage.open_random(path) as raw, pq.ParquetFile(raw) as table:
-        image, label = _columns(path, table.schema_arrow.names, label_column)
+        image, label = _columns(path, table.schema_arrow.names, columns)
         for batch in table.iter_batches(columns=[image, label]):
             _refuse_nested(batch.column(label).type, f"{path}: column {label!r}")
             images, labels = batch.column(image).to_pylist(), batch.column(label).to_pylist()

@@ -6,19 +6,21 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from embedkit.errors import SourceError
-from embedkit.sources.base import ChainSource, Source
+from embedkit.sources.base import ChainSource, PrefixedSource, Source
 from embedkit.sources.braces import expand_braces
-from embedkit.sources.file_list import FileListSource, StreamListSource
+from embedkit.sources.dataset import Dataset, DatasetSource, is_dataset
+from embedkit.sources.file_list import FileListSource, ListOptions, StreamListSource
 from embedkit.sources.folder import FolderSource
 from embedkit.sources.glob import GlobSource, has_magic
 from embedkit.sources.io import storage
-from embedkit.sources.labels import FolderLabels, NoLabels, TableLabels
+from embedkit.sources.labels import FolderLabels, LabelColumns, NoLabels, TableLabels
+from embedkit.sources.list_format import ListColumns
 from embedkit.sources.naming import kind_of_name
-from embedkit.sources.parquet import ParquetSource
-from embedkit.sources.remote_folder import RemoteFolderSource
+from embedkit.sources.parquet import ParquetSource, TableColumns
+from embedkit.sources.remote_folder import DatasetRepository, RemoteFolderSource
 from embedkit.sources.single_file import FileSource
 from embedkit.sources.tar import TarSource
 from embedkit.sources.zip import ZipSource
@@ -26,36 +28,49 @@ from embedkit.sources.zip import ZipSource
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["open_source"]
+__all__ = ["Spec", "as_specs", "open_source"]
 
-_KINDS = (
-    "a folder, an image file, a list (.txt, .lst, .list or -), a tar (.tar, .tar.gz, .tgz, "
-    ".tar.bz2, .tar.xz), a .zip, a .parquet, a pattern (*, **, {000..123}), or the URL of any of "
-    "these"
-)
+Spec = str | os.PathLike[str] | Dataset
+"""What names a source."""
 _TOLD = 5
 _CHECKS_AT_ONCE = 16
 
 
 def open_source(
-    spec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    spec: Spec | Sequence[Spec],
     *,
     labels: str = "auto",
     image_column: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
     label_column: str | None = None,
+    label_id_column: str | None = None,
+    prefix: str | None = None,
+    list_folders: bool = False,
+    null: bool = False,
     stdin: BinaryIO | None = None,
 ) -> Source:
     """Open a source of images.
 
     Args:
         spec: A folder, an image, a list, an archive, a pattern, ``-`` for a list on standard
-            input, or the URL of any of these; several are listed one after the other.
-        labels: ``auto`` takes what the source gives (a WebDataset's classes, a Parquet file's
-            label column, the first folder below the root), ``none`` nothing, ``folder`` the name
-            of the folder that the image lies in, and a path to a ``.csv`` or ``.parquet`` file
-            takes the labels from there.
-        image_column: The column of images in Parquet files; None finds it.
-        label_column: The column of labels, in Parquet files or in the file that ``labels`` names.
+            input, the URL of any of these, or a ``datasets.Dataset``; several are listed one after
+            the other.
+        labels: ``auto`` takes what the source gives (a list's labels, a WebDataset's classes, a
+            Parquet file's label column, the first folder below the root), ``none`` nothing,
+            ``folder`` the name of the folder that the image lies in, and a path to a ``.csv`` or
+            ``.parquet`` file takes the labels from there.
+        image_column: The column of images in Parquet files, or of paths in CSV lists; None finds
+            it.
+        image_root: The folder that paths in Parquet files are relative to; None looks beside the
+            file, in the folder above and in the current one.
+        label_column: The column of labels, in Parquet files, CSV lists or in the file that
+            ``labels`` names.
+        label_id_column: The column of ids or paths in the file that ``labels`` names; None finds
+            it.
+        prefix: ``NAME`` makes the ids begin with ``NAME/``.
+        list_folders: Whether folders that a list names are opened; otherwise they fail.
+        null: Whether the entries of lists end in NUL, as those of ``find -print0``; False finds
+            out, where it can be told.
         stdin: What ``-`` reads; None for the process's standard input.
 
     Returns:
@@ -66,16 +81,26 @@ def open_source(
         MissingExtraError: A URL's backend isn't installed.
         ValueError: ``labels`` is none of these.
     """
-    specs = [spec] if isinstance(spec, (str, bytes, os.PathLike)) else list(spec)
+    specs = as_specs(spec)
     table = _table_path(labels)
-    opener = _Opener(image_column, label_column, labels == "auto", stdin)
-    names = [os.fsdecode(one) for one in specs]
-    source = ChainSource([found for name in names for found in opener.open_spec(name)])
+    own = labels == "auto"
+    root = None if image_root is None else os.fsdecode(image_root)
+    opener = _Opener(TableColumns(image_column, label_column, own, root), list_folders, null, stdin)
+    source: Source = ChainSource([found for one in specs for found in opener.open_spec(one)])
     if table is not None:
-        return TableLabels(source, table, roots=names, label_column=label_column)
-    if labels == "auto":
-        return source
-    return NoLabels(source) if labels == "none" else FolderLabels(source)
+        columns = LabelColumns(label_id_column, label_column)
+        roots = [os.fsdecode(one) for one in specs if isinstance(one, (str, os.PathLike))]
+        source = TableLabels(source, table, roots=roots, columns=columns)
+    elif not own:
+        source = NoLabels(source) if labels == "none" else FolderLabels(source)
+    return source if prefix is None else PrefixedSource(source, prefix)
+
+
+def as_specs(spec: Spec | Sequence[Spec]) -> list[Spec]:
+    """Return a list of sources, whether one or several are given."""
+    if isinstance(spec, (str, bytes, os.PathLike)) or is_dataset(spec):
+        return [spec]
+    return list(cast("Sequence[Spec]", spec))
 
 
 def _table_path(labels: str) -> str | None:
@@ -91,15 +116,18 @@ def _table_path(labels: str) -> str | None:
 class _Opener:
     """Opens what is named, with the settings that all the sources of one call share."""
 
-    image_column: str | None
-    label_column: str | None
-    with_labels: bool
+    columns: TableColumns
+    list_folders: bool
+    null: bool
     stdin: BinaryIO | None
 
-    def open_spec(self, spec: str) -> list[Source]:
-        """Open one path, URL or pattern; a pattern gives several sources."""
+    def open_spec(self, spec: Spec) -> list[Source]:
+        """Open one path, URL, pattern or dataset; a pattern gives several sources."""
+        if is_dataset(spec):
+            return [DatasetSource(spec, self.columns)]
+        spec = os.fsdecode(cast(str, spec))
         if spec == "-":
-            return [StreamListSource(self.stdin or _standard_input(), self.open_entry)]
+            return [StreamListSource(self.stdin or _standard_input(), self._list_options())]
         names = [spec] if _is_literal(spec) else _expand(spec)
         types = _types([name for name in names if not self._is_pattern(name)])
         return [
@@ -119,10 +147,20 @@ class _Opener:
         if found == "other":
             raise SourceError(f"{name}: neither a regular file nor a folder")
         if kind == "list":
-            return FileListSource(name, self.open_entry)
-        if kind is None and "." in name.rpartition("/")[2]:
-            raise SourceError(f"{name}: not a known kind of source, which are: {_KINDS}")
-        return self._archive(name) or FileSource(name)
+            return FileListSource(name, self._list_options())
+        return self._archive(name) or FileSource(name, named=True)
+
+    def _list_options(self) -> ListOptions:
+        columns = self.columns
+        listed = ListColumns(columns.image, columns.label, columns.with_labels)
+        return ListOptions(self._open_list_entry, listed, self.null)
+
+    def _open_list_entry(self, path: str) -> Source:
+        if _is_folder(path) and not self.list_folders:
+            raise SourceError(
+                "a folder: list its images, or pass list_folders=True to open folders too"
+            )
+        return self.open_entry(path)
 
     def open_entry(self, path: str) -> Source:
         """Open a line of a list or a match of a pattern, which need not exist."""
@@ -131,7 +169,11 @@ class _Opener:
         return self._archive(path) or FileSource(path)
 
     def _folder(self, path: str) -> Source:
-        return RemoteFolderSource(path) if storage.local_path(path) is None else FolderSource(path)
+        if storage.local_path(path) is not None:
+            return FolderSource(path)
+        if path.startswith("hf://"):
+            return DatasetRepository(path, self.open_entry)
+        return RemoteFolderSource(path)
 
     def _archive(self, path: str) -> Source | None:
         kind = kind_of_name(path)
@@ -140,12 +182,7 @@ class _Opener:
         if kind == "zip":
             return ZipSource(path)
         if kind == "parquet":
-            return ParquetSource(
-                path,
-                image_column=self.image_column,
-                label_column=self.label_column,
-                with_labels=self.with_labels,
-            )
+            return ParquetSource(path, self.columns)
         return None
 
 

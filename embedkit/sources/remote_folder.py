@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from embedkit.errors import SourceError
 from embedkit.sources.base import Source
 from embedkit.sources.io import storage
-from embedkit.sources.naming import first_folder, is_hidden
+from embedkit.sources.naming import archive_suffix, first_folder, is_hidden
 from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from embedkit.sources.io.remote import Entry
 
-__all__ = ["RemoteFolderSource"]
+__all__ = ["DatasetRepository", "RemoteFolderSource"]
 
 
 class RemoteFolderSource(Source):
@@ -61,6 +61,27 @@ class RemoteFolderSource(Source):
         url = storage.join(self.root, name)
         label = first_folder(name)
         return ImageRecord(id=url, path=url, nbytes=nbytes, label=label, problem=problem)
+
+
+class DatasetRepository(Source):
+    """A dataset on the Hugging Face hub: its Parquet files and archives are opened.
+
+    Args:
+        root: ``hf://datasets/USER/NAME``, or a folder in it.
+        open_entry: Opens a Parquet file or an archive.
+    """
+
+    def __init__(self, root: str, open_entry: Callable[[str], Source]) -> None:
+        self._folder = RemoteFolderSource(root)
+        self._open_entry = open_entry
+
+    def scan(self) -> Iterator[ImageRecord]:
+        """List the images, file by file; the errors are those of any remote folder."""
+        for record in self._folder.scan():
+            if record.problem is None and archive_suffix(record.path) is not None:
+                yield from self._open_entry(record.path).scan()
+            else:
+                yield record
 
 
 def _list(url: str, prefix: str) -> list[tuple[str, Entry]]:

@@ -13,13 +13,15 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedkit.errors import SourceError
+from embedkit.sources.unique_ids import UniqueIds
 from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Plan", "record_from_json", "record_to_json", "storable"]
 
@@ -41,18 +43,16 @@ class Plan:
     Attributes:
         folder: Where ``plan.json`` and ``plan.jsonl`` lie.
         count: Images in the plan.
-        sidecars: Files of the source that only accompany images; they count as skipped.
         shard_rows: Images per shard.
-        has_labels: Whether any image has a label.
+        labelled: Images that have a label.
         digest: SHA-256 (hex) of ids, places and labels in their order.
         offsets: For each shard, the byte in ``plan.jsonl`` where its first line begins.
     """
 
     folder: Path
     count: int
-    sidecars: int
     shard_rows: int
-    has_labels: bool
+    labelled: int
     digest: str
     offsets: tuple[int, ...]
 
@@ -61,9 +61,16 @@ class Plan:
         """How many shards the plan is cut into."""
         return len(self.offsets)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any image has a label."""
+        return self.labelled > 0
+
     @classmethod
     def freeze(cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int) -> Plan:
-        """Writes the plan of these records into ``folder``, in bounded memory.
+        """Writes the plan of these records into ``folder``; holds 8 bytes per image in memory.
+
+        An id that comes again is renamed: the second ``a`` becomes ``a@2``.
 
         Args:
             records: The images in their final order.
@@ -73,49 +80,52 @@ class Plan:
         Raises:
             SourceError: There isn't one image.
         """
-        with (folder / _LINES).open("wb") as lines:
-            plan = cls._write(records, folder, shard_rows, lines.write)
-            lines.flush()
-            os.fsync(lines.fileno())
+        ids = UniqueIds()
+        plan = cls._write(ids.noted(map(storable, records)), folder, shard_rows)
+        renamed = ids.renamed(plan.records)
+        if renamed is not None:
+            plan = cls._write(renamed, folder, shard_rows)
         _write_header(plan)
         return plan
 
     @classmethod
     def draft(cls, records: Iterable[ImageRecord]) -> Plan:
-        """The plan of these records, with its digest, without writing to disk.
+        """The plan of these records, with its digest; its files are temporary, and gone.
 
         Raises:
             SourceError: There isn't one image.
         """
-        return cls._write(records, Path(), 1_000_000_000, len)
+        with TemporaryDirectory(prefix="embedkit-") as folder:
+            return cls.freeze(records, Path(folder), 1_000_000_000)
 
     @classmethod
-    def _write(
-        cls,
-        records: Iterable[ImageRecord],
-        folder: Path,
-        shard_rows: int,
-        write: Callable[[bytes], int],
+    def _write(cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int) -> Plan:
+        """Writes the lines under another name first: the records may come from the old ones."""
+        temporary = folder / f"{_LINES}.tmp"
+        with temporary.open("wb") as lines:
+            plan = cls._write_lines(records, folder, shard_rows, lines)
+            lines.flush()
+            os.fsync(lines.fileno())
+        temporary.replace(folder / _LINES)
+        return plan
+
+    @classmethod
+    def _write_lines(
+        cls, records: Iterable[ImageRecord], folder: Path, shard_rows: int, lines: BinaryIO
     ) -> Plan:
         digest, offsets = hashlib.sha256(), []
-        count = sidecars = position = 0
-        has_labels = False
+        count = labelled = position = 0
         for record in records:
-            if record.sidecar:
-                sidecars += 1
-                continue
             if count % shard_rows == 0:
                 offsets.append(position)
-            line = _to_line(storable(record))
+            line = _to_line(record)
             digest.update(line)
-            position += write(line)
-            has_labels = has_labels or record.label is not None
+            position += lines.write(line)
+            labelled += record.label is not None
             count += 1
         if not count:
             raise SourceError("no images found in the source")
-        return cls(
-            folder, count, sidecars, shard_rows, has_labels, digest.hexdigest(), tuple(offsets)
-        )
+        return cls(folder, count, shard_rows, labelled, digest.hexdigest(), tuple(offsets))
 
     @classmethod
     def open(cls, folder: Path) -> Plan | None:
@@ -145,9 +155,14 @@ class Plan:
 
     def shard(self, number: int) -> list[ImageRecord]:
         """The images of one shard, in order."""
-        with (self.folder / "plan.jsonl").open("rb") as lines:
+        with (self.folder / _LINES).open("rb") as lines:
             lines.seek(self.offsets[number])
             return [_from_line(lines.readline()) for _ in range(self.rows(number))]
+
+    def records(self) -> Iterator[ImageRecord]:
+        """All images, in order."""
+        with (self.folder / _LINES).open("rb") as lines:
+            yield from map(_from_line, lines)
 
     def sample(self, count: int) -> list[ImageRecord]:
         """Up to ``count`` images, evenly spaced over at most 16 shards; deterministic."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import IO, TYPE_CHECKING, cast
 
 from embedkit.sources.base import Source
-from embedkit.sources.image_suffixes import has_image_name
+from embedkit.sources.image_suffixes import has_image_name, is_repeated_image
 from embedkit.sources.io import storage
 from embedkit.sources.naming import UniqueNames, first_folder, is_hidden
 from embedkit.sources.readers.compression import (
@@ -16,7 +16,8 @@ from embedkit.sources.readers.compression import (
     compression_of,
     decompress,
 )
-from embedkit.sources.webdataset import Member, group_samples, is_class_name
+from embedkit.sources.tar_headers import HeaderDamageError, LeanTar
+from embedkit.sources.webdataset import Member, Samples, is_class_name
 from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TarSource"]
 
 _MAX_CLASS_BYTES = 256
+_MAX_NAME = 4096  # the longest path of Linux
 
 
 class TarSource(Source):
@@ -40,40 +42,9 @@ class TarSource(Source):
     def scan(self) -> Iterator[ImageRecord]:
         """List the members in the archive's order, then the damage, if there is any."""
         listing = _Listing(self.path)
-        yield from group_samples(listing.members())
+        yield from Samples(self.path).records(listing.members())
         if listing.problem is not None:
             yield ImageRecord(id=self.path, path=self.path, kind="tar", problem=listing.problem)
-
-
-class _HeaderDamageError(tarfile.ReadError):
-    """A header can't be read; the data before it is complete."""
-
-
-class _StrictInfo(tarfile.TarInfo):
-    """Raises at a damaged header, where ``tarfile`` would take it for the archive's end."""
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictInfo:
-        try:
-            return super().fromtarfile(tar)
-        except (OSError, tarfile.HeaderError, *COMPRESSION_ERRORS) as exc:
-            # The one proper end. The class isn't in the module's public names.
-            if type(exc).__name__ == "EOFHeaderError":
-                raise
-            reason = storage.reason_of(exc)
-            raise _HeaderDamageError("no end mark" if reason == "empty header" else reason) from exc
-
-
-class _LeanTar(tarfile.TarFile):
-    """Drops each member once it is yielded: ``TarFile`` would keep them all in memory."""
-
-    tarinfo = _StrictInfo
-    members: list[tarfile.TarInfo]
-
-    def next(self) -> tarfile.TarInfo | None:
-        info = super().next()
-        self.members.clear()
-        return info
 
 
 class _Listing:
@@ -100,7 +71,7 @@ class _Listing:
                     count += 1
                     reason = f"damaged after {count} members"
                     yield from self._known(member)
-        except (OSError, ValueError, tarfile.TarError, *COMPRESSION_ERRORS) as exc:
+        except (OSError, ValueError, OverflowError, tarfile.TarError, *COMPRESSION_ERRORS) as exc:
             self.problem = f"tar archive {reason}: {storage.reason_of(exc)}"
 
     def _open(self) -> IO[bytes]:
@@ -110,14 +81,14 @@ class _Listing:
 
     def _whole_members(self, stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
         """Yield each member once the next header, or the end, proves that its data is complete."""
-        with _LeanTar(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
+        with LeanTar(stream) as tar:
             info = tar.next()
             while info is not None:
                 text = _class_text(stream, info)
                 offset = tar.offset
                 try:
                     following = tar.next()
-                except _HeaderDamageError:
+                except HeaderDamageError:
                     yield info, text
                     raise
                 yield info, text
@@ -131,21 +102,26 @@ class _Listing:
         problem = _problem(info)
         if is_hidden(info.name) or not (info.isreg() or problem):
             return
+        name = info.name if len(info.name) <= _MAX_NAME else f"{info.name[:_MAX_NAME]}…"
+        image_id = f"{self.path}#{self._names.add(name)}"
         record = ImageRecord(
-            id=f"{self.path}#{self._names.add(info.name)}",
+            id=image_id,
             path=self.path,
             kind="tar",
             offset=info.offset_data,
             nbytes=info.size,
             key=self._compression,
-            label=first_folder(info.name),
+            label=first_folder(name),
             problem=problem,
+            named=is_repeated_image(name, image_id),
         )
-        yield Member(info.name, record, text)
+        yield Member(name, record, text)
 
 
 def _problem(info: tarfile.TarInfo) -> str | None:
     """Say why a member that should be an image can't be read."""
+    if len(info.name) > _MAX_NAME:
+        return f"a name of {len(info.name):,} letters"
     if (info.issym() or info.islnk()) and has_image_name(info.name):
         return f"a link to {info.linkname!r}; links in tar archives are not followed"
     if info.issparse():

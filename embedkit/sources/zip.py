@@ -6,8 +6,9 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from embedkit.sources.base import Source
+from embedkit.sources.image_suffixes import is_repeated_image
 from embedkit.sources.io import storage
-from embedkit.sources.naming import UniqueNames, first_folder, is_hidden
+from embedkit.sources.naming import UniqueNames, first_folder, is_hidden, with_slashes
 from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ class ZipSource(Source):
         names = UniqueNames()
         for index, info in enumerate(infos):
             name = member_name(info)
-            if info.is_dir() or is_hidden(name):
+            if with_slashes(name).endswith("/") or is_hidden(with_slashes(name)):
                 continue
+            image_id = f"{self.path}#{names.add(name)}"
             yield ImageRecord(
-                id=f"{self.path}#{names.add(name)}",
+                id=image_id,
                 path=self.path,
                 kind="zip",
                 nbytes=info.file_size,
                 key=str(index),
-                label=first_folder(name),
+                label=first_folder(with_slashes(name)),
+                named=is_repeated_image(name, image_id),
             )

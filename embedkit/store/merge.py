@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from embedkit.store.reader import ShardFile, refuse_damage
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.writer import ShardContent, write_shard
 from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.progress import reporting, silent, track
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from embedkit.store.format import RowBlock
     from embedkit.types import ImageFailure
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["merge", "merge_shards"]
 
@@ -30,6 +32,7 @@ def merge(
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    progress: bool | ProgressCallback = False,
 ) -> Path:
     """Merges stores into one file; rows keep their order, store after store.
 
@@ -40,6 +43,7 @@ def merge(
         stores: Files or folders, at least one.
         output: The file to write; it appears when it is complete.
         overwrite: Whether an existing file is replaced.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         ``output``.
@@ -64,7 +68,8 @@ def merge(
             paths += [folder / entry.name for entry in store.shards]
     if any(path.resolve() == output.resolve() for path in paths):
         raise StoreError(f"{output}: is one of the stores to merge; choose another output")
-    merge_shards(paths, output)
+    with reporting(progress):
+        merge_shards(paths, output)
     return output
 
 
@@ -79,8 +84,9 @@ def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = N
     metas: list[StoreMeta] = []
     counts = StoreCounts(0, 0, 0)
     with_labels, head = False, None
-    for path in paths:
-        refuse_damage(path)
+    for path in track(paths, "verifying", len(paths), unit="shards"):
+        with silent() if len(paths) > 1 else nullcontext():
+            refuse_damage(path)
         with closing(ShardFile(path)) as shard:
             metas.append(shard.meta)
             if differences := metas[0].differences(shard.meta, purpose="merge"):
@@ -91,7 +97,7 @@ def merge_shards(paths: Sequence[Path], output: Path, workspace: Path | None = N
     content = ShardContent(
         _merged_meta(metas),
         counts,
-        _rows(paths),
+        track(_rows(paths), "merging", counts.embedded, unit="rows", size=len),
         _failures(paths),
         with_labels,
         head,

@@ -27,6 +27,7 @@ from embedkit.store.writer import (
     head_digest,
 )
 from embedkit.types import Head, ImageFailure
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +227,8 @@ class ShardFile:
         """
         with hdf5_errors(self.path):
             sums = {name: data[:].tobytes() for name, data in self._h5["checksums"].items()}
-        for number, block in enumerate(self.blocks()):
+        blocks = track(self.blocks(), "verifying", len(self), unit="rows", size=len)
+        for number, block in enumerate(blocks):
             where = slice(32 * number, 32 * number + 32)
             first = number * BLOCK_ROWS
             rows = f"rows {first} to {first + len(block) - 1}"

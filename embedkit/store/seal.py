@@ -7,12 +7,15 @@ if it matches, the file can be parsed, and the blocks' checksums then locate dam
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from embedkit.utils.progress import track
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["SEAL_BYTES", "SealCheck", "check_seal", "is_sealed", "seal"]
@@ -45,7 +48,7 @@ def seal(file: IO[bytes], start: int, nbytes: int) -> None:
         start: Where the embeddings begin, bytes.
         nbytes: How long they are, bytes.
     """
-    block = _block(*_digests(file, start, nbytes), start, nbytes)
+    block = _block(*_digests(_chunks(file), start, nbytes), start, nbytes)
     file.seek(0)
     file.write(block)
 
@@ -66,7 +69,9 @@ def check_seal(file: IO[bytes]) -> SealCheck:
     if match is None:
         return SealCheck(is_there=False)
     start, nbytes = int(match[3]), int(match[2])
-    whole, rest = _digests(file, start, nbytes)
+    size = os.fstat(file.fileno()).st_size - SEAL_BYTES
+    chunks = track(_chunks(file), "verifying", size, unit="bytes", size=lambda chunk: len(chunk[1]))
+    whole, rest = _digests(chunks, start, nbytes)
     return SealCheck(
         is_there=True,
         is_whole=found == _block(whole, rest, start, nbytes),
@@ -79,10 +84,10 @@ def _block(whole: str, rest: str, start: int, nbytes: int) -> bytes:
     return text.encode("ascii").ljust(SEAL_BYTES, b"\0")
 
 
-def _digests(file: IO[bytes], start: int, nbytes: int) -> tuple[str, str]:
+def _digests(chunks: Iterable[tuple[int, memoryview]], start: int, nbytes: int) -> tuple[str, str]:
     """SHA-256 (hex) of all that follows the user block, and of that without the embeddings."""
     whole, rest = hashlib.sha256(), hashlib.sha256()
-    for begin, chunk in _chunks(file):
+    for begin, chunk in chunks:
         whole.update(chunk)
         first = min(max(start - begin, 0), len(chunk))
         last = min(max(start + nbytes - begin, first), len(chunk))

@@ -77,18 +77,17 @@ class ShardBuilder:
     A part is added in one step, so whenever the run is interrupted the builder is consistent.
     """
 
-    def __init__(self, meta: StoreMeta, capacity: int, skipped: int = 0) -> None:
+    def __init__(self, meta: StoreMeta, capacity: int) -> None:
         """An empty shard.
 
         Args:
             meta: How the rows are made.
             capacity: Maximum number of rows.
-            skipped: Files that the listing already knew to be no images.
         """
         self._meta = meta
         self._embeddings = np.empty((capacity, meta.feature_dim), meta.dtype)
         # Each part with the counts so far: one step adds both, whatever interrupts the run.
-        self._parts = [(ShardPart(None, (), skipped), StoreCounts(0, 0, skipped))]
+        self._parts = [(ShardPart(None, (), 0), StoreCounts(0, 0, 0))]
 
     @property
     def counts(self) -> StoreCounts:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError
 from embedkit.store.manifest import read_manifest
 from embedkit.store.reader import ShardFile, shard_problems
+from embedkit.utils.progress import reporting, silent, track
 
 if TYPE_CHECKING:
     import os
@@ -17,25 +18,28 @@ if TYPE_CHECKING:
 
     from embedkit.store.format import StoreMeta
     from embedkit.store.manifest import ShardEntry
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["verify"]
 
 
-def verify(path: str | os.PathLike[str]) -> list[str]:
+def verify(path: str | os.PathLike[str], *, progress: bool | ProgressCallback = False) -> list[str]:
     """Checks counts, shapes, finiteness, every checksum and every byte of a store.
 
     Args:
         path: A shard file or a folder of shards.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         One line for each problem, beginning with the file's name; empty if all is well. What
         keeps the store from being opened is a problem as well.
     """
     path = Path(path)
-    try:
-        return list(_folder_problems(path) if path.is_dir() else _file_problems(path))
-    except StoreError as exc:
-        return [str(exc)]
+    with reporting(progress):
+        try:
+            return list(_folder_problems(path) if path.is_dir() else _file_problems(path))
+        except StoreError as exc:
+            return [str(exc)]
 
 
 def _file_problems(path: Path) -> Iterator[str]:
@@ -44,8 +48,9 @@ def _file_problems(path: Path) -> Iterator[str]:
 
 def _folder_problems(path: Path) -> Iterator[str]:
     meta, shards = read_manifest(path)
-    for entry in shards:
-        found = list(_file_problems(path / entry.name))
+    for entry in track(shards, "verifying", len(shards), unit="shards"):
+        with silent() if len(shards) > 1 else nullcontext():
+            found = list(_file_problems(path / entry.name))
         yield from found
         if not found:
             yield from _differences(path / entry.name, meta, entry)

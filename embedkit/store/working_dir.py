@@ -22,10 +22,13 @@ from embedkit.store.reader import ShardFile, shard_problems
 from embedkit.store.writer import ShardContent, encode_shard
 from embedkit.utils.atomic_write import commit_bytes, sync_folder
 from embedkit.utils.locks import LOCK, lock_folder
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from embedkit.types import ImageFailure
 
 __all__ = ["PartialStore"]
 
@@ -120,6 +123,12 @@ class PartialStore:
         commit_bytes(self._shard_path(number), encode_shard(content))
         self._unfinished_path(number).unlink(missing_ok=True)
 
+    def failures(self, num_shards: int) -> Iterator[ImageFailure]:
+        """The failures of all shards, which must be finished."""
+        for number in range(num_shards):
+            with closing(ShardFile(self._shard_path(number))) as shard:
+                yield from shard.failures()
+
     def finish(self, num_shards: int, *, sharded: bool) -> None:
         """Makes the store of all shards: one file, or a folder with a manifest."""
         if sharded:
@@ -143,7 +152,8 @@ class PartialStore:
         """Makes the folder ``output`` of all shards with their manifest."""
         for number in range(num_shards):
             self._unfinished_path(number).unlink(missing_ok=True)
-        entries = [self._entry(number) for number in range(num_shards)]
+        numbers = track(range(num_shards), "hashing", num_shards, unit="shards")
+        entries = [self._entry(number) for number in numbers]
         with closing(ShardFile(self._shard_path(0))) as first:
             manifest = encode_manifest(first.meta, entries)
         commit_bytes(self.folder / MANIFEST, manifest)

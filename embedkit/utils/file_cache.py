@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedkit.utils.progress import Stage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -90,7 +92,7 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: The file can't be read.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, Stage(f"checking {path.name}"):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -110,7 +110,7 @@ def test_a_folder_of_shards_and_progress(tmp_path, small):
     with EmbeddingStore.open(folder) as store:
         whole = store.to_numpy()
     seen = []
-    found = select(folder, 5, on_progress=lambda done, total: seen.append((done, total)))
+    found = select(folder, 5, progress=lambda p: seen.append((p.done, p.total)))
     assert as_lines(found) == [line[:3] for line in brute_force(whole, head, 5)]
     assert seen[-1] == (40, 40)
 

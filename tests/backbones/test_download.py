@@ -17,6 +17,7 @@ from embedkit.backbones.download import download_from_hub, download_from_url
 from embedkit.backbones.registry import find_spec, weights_on_disk
 from embedkit.backbones.weight_files import obtain_weights
 from embedkit.errors import MissingExtraError, WeightsError
+from embedkit.utils.progress import reporting
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -158,9 +159,11 @@ def run_at_once(function, *args):
 
 def test_url_arrives_whole_with_progress(server, target):
     seen = []
-    from_url(server, target, sha8=SHA256[:8], on_progress=lambda *step: seen.append(step))
+    with reporting(seen.append):
+        from_url(server, target, sha8=SHA256[:8])
     assert target.read_bytes() == CONTENT
-    assert seen[-1] == ("weights.pth", len(CONTENT), len(CONTENT))
+    assert (seen[-1].stage, seen[-1].unit) == ("downloading weights.pth", "bytes")
+    assert seen[-1].done == seen[-1].total == len(CONTENT)
     assert left_in(target.parent) == ["weights.pth"]
 
 
@@ -173,9 +176,11 @@ def test_existing_file_asks_nothing_of_the_server(server, target):
 
 def test_unknown_length_is_taken(server, target):
     server.chunked = True
-    totals = set()
-    from_url(server, target, on_progress=lambda _name, _done, total: totals.add(total))
-    assert (target.read_bytes(), totals) == (CONTENT, {None})
+    seen = []
+    with reporting(seen.append):
+        from_url(server, target)
+    assert target.read_bytes() == CONTENT
+    assert {one.total for one in seen[:-1]} == {None}
 
 
 def test_wrong_hash_names_both_and_leaves_nothing(server, target):
@@ -223,10 +228,12 @@ def test_processes_at_once_download_a_url_once(server, target):
 def test_hub_file_arrives_whole_with_progress(server, tmp_path, elsewhere, capfd):
     server.stored_elsewhere = elsewhere
     seen = []
-    path = from_hub(server, tmp_path, on_progress=lambda *step: seen.append(step))
+    with reporting(seen.append):
+        path = from_hub(server, tmp_path)
     assert path.read_bytes() == CONTENT
     assert path == tmp_path / "models--owner--model" / "snapshots" / COMMIT / "model.bin"
-    assert seen[-1] == ("model.bin", len(CONTENT), len(CONTENT))
+    assert seen[-1].stage == "downloading model.bin"
+    assert seen[-1].done == seen[-1].total == len(CONTENT)
     assert capfd.readouterr() == ("", "")
 
 

@@ -2,33 +2,24 @@
 
 import inspect
 import os
-import re
 from enum import Enum
-from importlib import import_module
 
 import pytest
 import typer.main
 
 import embedkit
-from embedkit.dedup.find_pairs import find_pairs
-from embedkit.extraction import config
-from embedkit.probe import run
-from embedkit.retrieval import query_embedder
 from embedkit_cli import main
 
-search = import_module("embedkit.retrieval.search")  # the package's own name is the function
-
 GROUP = typer.main.get_command(main.app)
-OPTIONS = re.compile(r"""options\.get\("(\w+)", ([^()]+|\(\))\)""")
 
-# Command to what it calls: functions, classes of settings, and modules that read keyword options.
+# Command to what it calls: functions and classes of settings.
 BEHIND = {
-    "extract": (embedkit.extract, embedkit.load_backbone, embedkit.DecodePolicy, config),
+    "extract": (embedkit.extract, embedkit.DecodePolicy),
     "merge": (embedkit.merge,),
     "export": (embedkit.export,),
     "index build": (embedkit.Index.build, embedkit.IndexSpec),
-    "search": (embedkit.search, embedkit.search_to_file, search, query_embedder),
-    "dedup find": (embedkit.find_duplicates, find_pairs, embedkit.write_duplicates),
+    "search": (embedkit.search, embedkit.search_to_file),
+    "dedup find": (embedkit.find_duplicates, embedkit.write_duplicates),
     "dedup rethreshold": (embedkit.rethreshold, embedkit.write_duplicates),
     "dedup calibrate": (embedkit.calibrate,),
     "dedup check": (embedkit.check_duplicates,),
@@ -37,9 +28,9 @@ BEHIND = {
     "dedup purge": (embedkit.purge_journal,),
     "classify": (embedkit.classify, embedkit.load_backbone),
     "select": (embedkit.select,),
-    "probe knn": (embedkit.run_probe, run),
-    "probe linear": (embedkit.run_probe, run),
-    "probe predict": (embedkit.predict, query_embedder),
+    "probe knn": (embedkit.run_probe,),
+    "probe linear": (embedkit.run_probe,),
+    "probe predict": (embedkit.predict,),
     "plot": (embedkit.plot,),
     "outliers": (embedkit.find_outliers,),
 }  # fmt: skip
@@ -49,7 +40,6 @@ KEYWORDS = {
     "filter": "filters",
     "store": "stores",
     "leaks": "check_leaks",
-    "candidates_per_image": "looks",
     "c": "cs",
 }
 
@@ -95,14 +85,8 @@ def command_of(name):
 def library_defaults(name):
     found = {}
     for behind in BEHIND[name]:
-        if inspect.ismodule(behind):
-            source = inspect.getsource(behind)
-            found |= dict.fromkeys(re.findall(r"""options\.get\("(\w+)"\)""", source))
-            for key, text in OPTIONS.findall(source):
-                found[key] = eval(text, vars(behind))
-        else:
-            for key, parameter in inspect.signature(behind).parameters.items():
-                found.setdefault(key, parameter.default)
+        for key, parameter in inspect.signature(behind).parameters.items():
+            found.setdefault(key, parameter.default)
     return found
 
 

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import shutil
 import signal
@@ -87,9 +88,41 @@ def test_bad_usage_is_exit_code_2(embedkit, photos, args):
     assert embedkit("extract", photos, *args).code == 2
 
 
+def test_a_list_with_labels_for_some(embedkit, photos, tmp_path):
+    files = [path for path in sorted(photos.iterdir()) if path.suffix == ".jpg"][:3]
+    rows = [f"{file},{label}" for file, label in zip(files, ("cat", "", "dog"), strict=True)]
+    names = tmp_path / "list.csv"
+    names.write_text("\n".join(["path,label", *rows]) + "\n")
+    options = ["-b", "tiny", "--prefix", "mine"]
+    ended = embedkit("extract", names, "-o", tmp_path / "x.h5", *options)
+    assert (ended.code, "1 of 3 files have no label" in ended.err) == (0, True)
+    with EmbeddingStore.open(tmp_path / "x.h5") as store:
+        assert store.labels == ["cat", "", "dog"]
+        assert store.ids[0] == f"mine/{files[0]}"
+    ended = embedkit("extract", names, "-o", tmp_path / "x.h5", *options, "--json")
+    assert json.loads(ended.out)["unlabelled"] == 1
+
+
+def test_a_list_from_another_system_is_refused_in_the_words_of_the_command_line(embedkit, tmp_path):
+    names = tmp_path / "list.txt"
+    names.write_bytes("a.jpg\r\n".encode("utf-16-le"))
+    ended = embedkit("extract", names, "-o", tmp_path / "x.h5", "-b", "tiny")
+    assert ended.code == 1
+    assert "if its entries end in NUL (find -print0), pass --null" in ended.err
+
+
+def test_a_named_file_that_is_no_image(embedkit, tmp_path):
+    (tmp_path / "LICENSE").write_text("hello")
+    ended = embedkit("extract", tmp_path / "LICENSE", "-o", tmp_path / "x.h5", "-b", "tiny")
+    assert ended.code == 1
+    assert "no image was embedded, so no store is written: 1 found, 1 failed" in ended.err
+    assert not (tmp_path / "x.h5").exists()
+
+
 def test_options_by_environment_and_file(embedkit, photos, tmp_path, monkeypatch):
     config = tmp_path / "embedkit.toml"
-    config.write_text('[extract]\nbackbone = "tiny"\nnormalize = true\nbatch-size = "4"\n')
+    text = '[extract]\nbackbone = "tiny"\nnormalize = true\nbatch-size = "4"\n'
+    config.write_text(text, encoding="utf-8-sig")  # as Notepad saves it
     monkeypatch.setenv("EMBEDKIT_EXTRACT_DTYPE", "float32")
     path = tmp_path / "x.h5"
     assert embedkit("--config", config, "extract", photos, "-o", path).code == 0
@@ -225,10 +258,9 @@ def test_signal_before_the_first_image_ends_at_once(tmp_path):
 STOPPING = """
 import contextlib, io, os, signal, sys, time
 from embedkit_cli import extract
-from embedkit_cli._progress import ProgressDisplay
 
 extract._AGAIN_SECONDS = 0.2
-stopping = extract._Stopping(ProgressDisplay(quiet=True))
+stopping = extract._Stopping()
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGTERM)

@@ -13,6 +13,7 @@ from embedkit.dedup.candidates import candidate_threshold
 from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.representatives import DedupInput
+from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring import background as background_set
 from embedkit.dedup.scoring import learn_background as learning
 from embedkit.dedup.scoring.background import Whitening
@@ -53,7 +54,7 @@ def with_copies(count: int, others: int = 300) -> np.ndarray:
 def test_many_copies_are_found_as_well_as_few(tmp_path: Path, count: int) -> None:
     rows = with_copies(count)
     path = write_store(tmp_path / "s.h5", rows)
-    found = find_pairs(path, calibration=by_all_features(), max_hamming=None)
+    found = find_pairs(path, DedupConfig(calibration=by_all_features(), max_hamming=None))
     pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     group = [0, *range(300, 300 + count)]
     assert pairs == {(i, j) for i in group for j in group if i < j}
@@ -63,7 +64,7 @@ def test_every_pair_of_large_groups_is_a_candidate(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     centres = np.repeat(rng.standard_normal((10, 128)), 100, 0)
     rows = (centres + 0.02 * rng.standard_normal((1000, 128))).astype(np.float16)
-    found = find_pairs(write_store(tmp_path / "s.h5", rows), max_hamming=None)
+    found = find_pairs(write_store(tmp_path / "s.h5", rows), DedupConfig(max_hamming=None))
     assert len(found) == 10 * 100 * 99 // 2
     assert (found.first // 100 == found.second // 100).all()
 
@@ -133,16 +134,18 @@ def test_more_copies_than_may_be_paired_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_store(tmp_path / "s.h5", with_copies(300))
-    found = find_pairs(path, max_hamming=None, max_pairs=20_000, threshold=0.0)
+    found = find_pairs(path, DedupConfig(max_hamming=None, max_pairs=20_000, threshold=0.0))
     assert 5_000 < len(found) < 15_000  # of 45,150
     assert "only pairs with a cosine of 0.97" in caplog.text
     other = write_store(
         tmp_path / "t.h5", with_copies(300)[300:], content_hash=[b"%032d" % n for n in range(300)]
     )
-    found = find_pairs(path, against=other, max_hamming=None, max_pairs=20_000, threshold=0.0)
+    found = find_pairs(
+        path, DedupConfig(max_hamming=None, max_pairs=20_000, threshold=0.0), against=other
+    )
     assert 5_000 < len(found) < 15_000  # of 90,300
     caplog.clear()
-    find_pairs(path, max_hamming=None)
+    find_pairs(path, DedupConfig(max_hamming=None))
     assert not caplog.text
 
 

@@ -18,6 +18,7 @@ from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.hamming_join import close_hashes
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.errors import EmbedkitError
+from embedkit.utils.progress import Progress, reporting
 
 
 def brute(rows: np.ndarray, threshold: float, other: np.ndarray | None = None) -> dict:
@@ -179,11 +180,12 @@ def test_too_many_pairs_are_refused_in_bounded_memory() -> None:
     tracemalloc.stop()
 
 
-def test_progress_counts_stripes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join, "_STRIPE", 10)
-    told: list[tuple[int, int]] = []
-    exact_join(UnitRows(photo_like(35, 8, 0)), 0.9, on_progress=lambda *done: told.append(done))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    told: list[Progress] = []
+    with reporting(told.append):
+        exact_join(UnitRows(photo_like(35, 8, 0)), 0.9)
+    assert [(one.done, one.total) for one in told] == [(n, 35) for n in (0, 10, 20, 30, 35)]
 
 
 def test_nothing_to_join() -> None:

@@ -16,11 +16,12 @@ from stores import make_meta, write_store
 from embedkit.dedup import Pairs, find_pairs
 from embedkit.dedup.candidates import ivf_join as cells
 from embedkit.dedup.candidates.exact_join import exact_join
+from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring.calibration import Calibration, guessed_calibration
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification import batch as looking
 from embedkit.errors import DecodeError, EmbedkitError, StoreError, StoreMismatchError
-from embedkit.utils.progress import ignore_progress
+from embedkit.utils.progress import reporting
 
 TELLING = 0xFFFFFFFF
 CLUSTERED = st.lists(
@@ -73,7 +74,7 @@ def test_every_pair_is_looked_at_or_joined_by_equals(images: list) -> None:
     """No pair but those to be looked at, and what equals left out is connected all the same."""
     with TemporaryDirectory() as folder:
         path, images = write(Path(folder) / "s.h5", images)
-        found = as_set(find_pairs(path, threshold=0.0, min_cosine=0.93, max_hamming=2))
+        found = as_set(find_pairs(path, DedupConfig(threshold=0.0, min_cosine=0.93, max_hamming=2)))
     count = len(images)
     every = {
         (i, j)
@@ -97,7 +98,9 @@ def test_every_leak_is_named(left: list, right: list) -> None:
         path, left = write(Path(folder) / "a.h5", left)
         other, right = write(Path(folder) / "b.h5", right)
         found = as_set(
-            find_pairs(path, against=other, threshold=0.0, min_cosine=0.93, max_hamming=2)
+            find_pairs(
+                path, DedupConfig(threshold=0.0, min_cosine=0.93, max_hamming=2), against=other
+            )
         )
     every = {
         (i, j)
@@ -115,7 +118,7 @@ def test_distinct_images_give_every_pair(tmp_path: Path) -> None:
     centres = rng.standard_normal((10, 24))
     rows = (centres[rng.integers(0, 10, 80)] + rng.standard_normal((80, 24)) * 0.4).astype("f4")
     path = write_store(tmp_path / "s.h5", rows)
-    found = find_pairs(path, threshold=0.0, min_cosine=0.8)
+    found = find_pairs(path, DedupConfig(threshold=0.0, min_cosine=0.8))
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     expected = np.argwhere(np.triu(unit @ unit.T >= 0.8, 1))
     assert len(expected) > 50
@@ -133,7 +136,7 @@ def test_columns_of_a_pair(tmp_path: Path) -> None:
     hashes = [b"%032d" % i for i in (0, 1, 2, 3, 0)]
     phash = [TELLING << 20, TELLING, TELLING << 31, TELLING ^ 7, TELLING << 20]
     path = write_store(tmp_path / "s.h5", rows, phash=phash, content_hash=hashes)
-    found = find_pairs(path, threshold=0.4)
+    found = find_pairs(path, DedupConfig(threshold=0.4))
     assert as_set(found) == {(0, 4), (1, 3)}
     assert found.exact.tolist() == [True, False]
     assert found.score[0] == 1
@@ -149,7 +152,7 @@ def test_columns_of_a_pair(tmp_path: Path) -> None:
 def test_few_of_one_hash_are_all_compared(tmp_path: Path, count: int, pairs: int) -> None:
     rows = np.eye(40, dtype=np.float32)[:count]
     path = write_store(tmp_path / "s.h5", rows, phash=[TELLING << 20] * count)
-    found = find_pairs(path, threshold=0.0, min_cosine=0.9, max_hamming=2)
+    found = find_pairs(path, DedupConfig(threshold=0.0, min_cosine=0.9, max_hamming=2))
     assert len(found) == pairs
     assert found.hamming.tolist() == [0] * pairs
 
@@ -158,20 +161,20 @@ def test_too_many_near_hashes_are_refused(tmp_path: Path) -> None:
     hashes = [TELLING ^ 1 << bit for bit in range(30)]
     path = write_store(tmp_path / "s.h5", np.eye(30, dtype=np.float32), phash=hashes)
     with pytest.raises(EmbedkitError, match="more than 400 pairs of perceptual hashes"):
-        find_pairs(path, min_cosine=0.9, max_pairs=400)
-    assert len(find_pairs(path, threshold=0.0, min_cosine=0.9, max_pairs=435)) == 435
+        find_pairs(path, DedupConfig(min_cosine=0.9, max_pairs=400))
+    assert len(find_pairs(path, DedupConfig(threshold=0.0, min_cosine=0.9, max_pairs=435))) == 435
 
 
 def test_thousands_of_one_image_are_a_star(tmp_path: Path) -> None:
     rows = np.ones((10_000, 8), np.float16)
     one = write_store(tmp_path / "a.h5", rows)
-    found = find_pairs(one, threshold=0.0)
+    found = find_pairs(one, DedupConfig(threshold=0.0))
     assert as_set(found) == {(0, row) for row in range(1, 10_000)}
     hashes = [b"b%031d" % row for row in range(4000)]
     other = write_store(
         tmp_path / "b.h5", rows[:4000], content_hash=hashes, phash=range(TELLING, TELLING + 4000)
     )
-    found = find_pairs(one, against=other, threshold=0.0)
+    found = find_pairs(one, DedupConfig(threshold=0.0), against=other)
     assert len(found) == 13_999
     assert set(found.first.tolist()) == set(range(10_000))
     assert set(found.second.tolist()) == set(range(4000))
@@ -179,16 +182,16 @@ def test_thousands_of_one_image_are_a_star(tmp_path: Path) -> None:
 
 def test_zero_embeddings_are_like_nothing(tmp_path: Path) -> None:
     path = write_store(tmp_path / "s.h5", np.zeros((50, 4), np.float16))
-    assert len(find_pairs(path, threshold=0.0)) == 0
+    assert len(find_pairs(path, DedupConfig(threshold=0.0))) == 0
 
 
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize("mode", ["exact", "approximate"])
 def test_nothing_to_compare(tmp_path: Path, count: int, mode: str) -> None:
     path = write_store(tmp_path / "s.h5", np.ones((count, 4), np.float32))
-    assert len(find_pairs(path, mode=mode)) == 0
+    assert len(find_pairs(path, DedupConfig(mode=mode))) == 0
     two = write_store(tmp_path / "t.h5", np.ones((2, 4), np.float32))
-    assert len(find_pairs(path, against=two, mode=mode, threshold=0.0)) == 2 * count
+    assert len(find_pairs(path, DedupConfig(mode=mode, threshold=0.0), against=two)) == 2 * count
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -205,7 +208,7 @@ def test_stores_of_different_backbones_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreMismatchError, match="backbone"):
         find_pairs(one, against=two)
     with pytest.raises(EmbedkitError, match="calibration 'none' is for other"):
-        find_pairs(one, calibration=guessed_calibration(make_meta(backbone="other")))
+        find_pairs(one, DedupConfig(calibration=guessed_calibration(make_meta(backbone="other"))))
 
 
 @pytest.mark.parametrize(
@@ -220,9 +223,9 @@ def test_stores_of_different_backbones_are_refused(tmp_path: Path) -> None:
         {"candidates_per_image": float("nan")},
     ],
 )
-def test_bad_arguments(tmp_path: Path, bad: dict) -> None:
+def test_bad_arguments(bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
-        find_pairs(tmp_path / "s.h5", **bad)
+        DedupConfig(**bad)
 
 
 def test_no_pair_scores_less_than_the_result_states(tmp_path: Path) -> None:
@@ -233,7 +236,9 @@ def test_no_pair_scores_less_than_the_result_states(tmp_path: Path) -> None:
     guess = guessed_calibration(make_meta())
     for checked in (0.5, 0.99):
         calibration = replace(guess, thresholds=((1.0, 0.6, checked),))
-        found = find_pairs(path, calibration=calibration, max_hamming=None, verify=load_from({}))
+        found = find_pairs(
+            path, DedupConfig(calibration=calibration, max_hamming=None), verify=load_from({})
+        )
         assert found.info.threshold == checked
         assert (found.score >= np.float32(max(checked, 0.6))).all()
         assert len(found) == (2 if checked == 0.5 else 0)
@@ -269,7 +274,7 @@ def test_cells_find_most_and_say_how_many(tmp_path: Path, monkeypatch: pytest.Mo
     rows[300:] = rows[:300] + rng.standard_normal((300, 12)).astype(np.float32) * 0.25
     exact = exact_join(UnitRows(rows), 0.8)
     unit = UnitRows(rows)
-    found = cells.ivf_join(unit, 0.8, ignore_progress, max_pairs=10_000, rows_a_cell=30)
+    found = cells.ivf_join(unit, 0.8, max_pairs=10_000, rows_a_cell=30)
     wanted, got = (
         set(zip(side[0].tolist(), side[1].tolist(), strict=True)) for side in (exact, found)
     )
@@ -279,7 +284,7 @@ def test_cells_find_most_and_say_how_many(tmp_path: Path, monkeypatch: pytest.Mo
     measured = cells.measure_recall(found, unit, 0.8, against=None, max_pairs=10_000)
     assert measured == pytest.approx(len(got) / len(wanted))
     path = write_store(tmp_path / "s.h5", rows)
-    pairs = find_pairs(path, mode="approximate", min_cosine=0.8, threshold=0.0)
+    pairs = find_pairs(path, DedupConfig(mode="approximate", min_cosine=0.8, threshold=0.0))
     assert pairs.info.mode == "approximate"
     assert pairs.info.recall == 1.0  # one cell
 
@@ -289,7 +294,7 @@ def test_cells_against_another_store() -> None:
     rows = rng.standard_normal((300, 12)).astype(np.float32)
     other = rows[::2] + rng.standard_normal((150, 12)).astype(np.float32) * 0.1
     found = cells.ivf_join(
-        UnitRows(rows), 0.9, ignore_progress,
+        UnitRows(rows), 0.9,
         against=UnitRows(other), max_pairs=10_000, rows_a_cell=30,
     )  # fmt: skip
     exact = exact_join(UnitRows(rows), 0.9, against=UnitRows(other))
@@ -327,10 +332,11 @@ def test_pixels_decide(
     rows = (1 + 0.3 * rng.standard_normal((10, 32))).astype(np.float32)  # all alike, a little
     path = write_store(tmp_path / "s.h5", rows)
     told = []
-    found = find_pairs(
-        path, threshold=0.0, min_cosine=0.5, verify=load_from(photos),
-        on_progress=lambda *progress: told.append(progress),
-    )  # fmt: skip
+    with reporting(told.append):
+        found = find_pairs(
+            path, DedupConfig(threshold=0.0, min_cosine=0.5), verify=load_from(photos)
+        )
+    told = [(one.stage, one.done, one.total) for one in told]
     assert len(found) == 45
     readable = (found.first < 9) & (found.second < 9)
     assert (found.verified[~readable] == -1).all()
@@ -342,9 +348,7 @@ def test_pixels_decide(
     assert how["flip"] is True
     np.testing.assert_allclose(how["crop"], [30 / 320, 20 / 240, 300 / 320, 220 / 240], atol=0.02)
     assert ("verifying pairs", 45, 45) in told
-    assert {what for what, _, _ in told} == {
-        "comparing embeddings", "scoring pairs", "verifying pairs",
-    }  # fmt: skip
+    assert {what for what, _, _ in told} >= {"comparing embeddings", "scoring pairs"}
 
 
 def test_a_calibration_appears_when_it_is_whole(
@@ -374,8 +378,8 @@ def test_a_given_calibration_scores(tmp_path: Path) -> None:
     config = guess.to_config()
     config["plain"]["bias"] += 3.0
     config["name"] = "mine"
-    sure = find_pairs(path, calibration=Calibration.from_config(config), threshold=0.0)
-    unsure = find_pairs(path, calibration=guess, threshold=0.0)
+    sure = find_pairs(path, DedupConfig(calibration=Calibration.from_config(config), threshold=0.0))
+    unsure = find_pairs(path, DedupConfig(calibration=guess, threshold=0.0))
     assert sure.info.calibration == "mine"
     odds = [np.log(p.score[0] / (1 - p.score[0])) for p in (sure, unsure)]
     assert odds[0] - odds[1] == pytest.approx(3.0, abs=1e-3)
@@ -390,11 +394,11 @@ def test_pairs_that_can_not_be_looked_at_need_the_score_of_a_search_without(
     config = guessed_calibration(make_meta(feature_dim=32)).to_config()
     config["thresholds"] = [[0.99, 0.9999, 0.6]]
     calibration = Calibration.from_config(config)
-    assert len(find_pairs(path, calibration=calibration)) == 0
-    assert len(find_pairs(path, calibration=calibration, threshold=0.6)) == 2
-    found = find_pairs(path, calibration=calibration, verify=load_from(photos))
+    assert len(find_pairs(path, DedupConfig(calibration=calibration))) == 0
+    assert len(find_pairs(path, DedupConfig(calibration=calibration, threshold=0.6))) == 2
+    found = find_pairs(path, DedupConfig(calibration=calibration), verify=load_from(photos))
     assert found.verified.tolist() == [1] * len(found)
     assert (0, 8) in zip(found.first.tolist(), found.second.tolist(), strict=True)
     assert found.info.threshold == 0.6
     assert "9 of 45 pairs can't be verified" in caplog.text
-    assert len(find_pairs(path, calibration=calibration, verify=load_from({}))) == 0
+    assert len(find_pairs(path, DedupConfig(calibration=calibration), verify=load_from({}))) == 0

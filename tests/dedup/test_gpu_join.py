@@ -14,8 +14,10 @@ from embedkit.dedup import find_pairs
 from embedkit.dedup.candidates import gpu_join as device_join
 from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.gpu_join import gpu_join, resolve_join_device
+from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.errors import EmbedkitError
+from embedkit.utils.progress import reporting
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
@@ -71,8 +73,9 @@ def test_too_many_pairs_and_progress():
     rows, told = UnitRows(np.ones((300, 8), np.float16)), []
     with pytest.raises(EmbedkitError, match="more than 1,000 pairs"):
         gpu_join(rows, 0.9, "cpu", max_pairs=1000)
-    gpu_join(rows, 0.9, "cpu", on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 1)]
+    with reporting(told.append):
+        gpu_join(rows, 0.9, "cpu")
+    assert [(one.done, one.total) for one in told] == [(0, 1), (1, 1)]
 
 
 def test_which_device():
@@ -89,10 +92,10 @@ def test_which_device():
 def test_find_pairs_on_a_device(tmp_path, monkeypatch):
     rows = photo_like(600, 32, seed=5)
     store = write_store(tmp_path / "a.h5", rows)
-    expected = find_pairs(store, threshold=0.0, min_cosine=0.8)
+    expected = find_pairs(store, DedupConfig(threshold=0.0, min_cosine=0.8))
     searching = import_module("embedkit.dedup.find_pairs")  # the function has the same name
     monkeypatch.setattr(searching, "resolve_join_device", lambda requested, pairs: "cpu:0")
-    found = find_pairs(store, threshold=0.0, min_cosine=0.8, device="auto")
+    found = find_pairs(store, DedupConfig(threshold=0.0, min_cosine=0.8), device="auto")
     assert len(expected) > 0
     np.testing.assert_array_equal(found.first, expected.first)
     np.testing.assert_array_equal(found.second, expected.second)

@@ -9,7 +9,6 @@ from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin, WhitenedJoin
 from embedkit.dedup.scoring.background import Whitening
 from embedkit.dedup.unit_rows import UnitRows
-from embedkit.utils.progress import ignore_progress
 
 
 def make_rows(count: int, dim: int = 24) -> np.ndarray:
@@ -35,7 +34,7 @@ def test_whitened_pairs_are_those_of_brute_force(join: type[ExactJoin], two_side
     if not two_sides:
         reaching = reaching[reaching[:, 0] < reaching[:, 1]]
     expected = set(zip(left.numbers[reaching[:, 0]], other.numbers[reaching[:, 1]], strict=True))
-    whitened = WhitenedJoin(join(0.6, MAX_PAIRS, ignore_progress), white)
+    whitened = WhitenedJoin(join(0.6, MAX_PAIRS), white)
     first, second, found = whitened(left, against=right)
     assert len(expected) > 60
     assert set(zip(first, second, strict=True)) == expected
@@ -45,6 +44,6 @@ def test_whitened_pairs_are_those_of_brute_force(join: type[ExactJoin], two_side
 def test_nothing_to_whiten() -> None:
     rows, nothing = UnitRows(make_rows(10)), UnitRows(np.empty((0, 24), np.float32))
     white = Whitening.learn(rows.sample(10))
-    join = WhitenedJoin(ExactJoin(0.5, MAX_PAIRS, ignore_progress), white)
+    join = WhitenedJoin(ExactJoin(0.5, MAX_PAIRS), white)
     for left, right in ((nothing, None), (nothing, rows), (rows, nothing)):
         assert [len(column) for column in join(left, against=right)] == [0, 0, 0]

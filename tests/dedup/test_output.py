@@ -20,6 +20,7 @@ from embedkit.dedup import (
     rethreshold,
     write_duplicates,
 )
+from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.leakage import ClassLeaks
 from embedkit.dedup.output.folder import check_output
 from embedkit.errors import DedupError, EmbedkitError
@@ -92,7 +93,9 @@ def test_rethreshold_is_a_search_with_that_threshold(tmp_path):
     rows += rng.standard_normal(rows.shape).astype("f4")
     store = write_store(tmp_path / "s.h5", rows)
     low, high = (
-        collect(find_pairs(store, threshold=t, min_cosine=0.6), store, linkage="complete")
+        collect(
+            find_pairs(store, DedupConfig(threshold=t, min_cosine=0.6)), store, linkage="complete"
+        )
         for t in (0.02, 0.2)
     )
     tightened = rethreshold(low, 0.2)

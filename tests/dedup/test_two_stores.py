@@ -7,6 +7,7 @@ import pytest
 from stores import write_store
 
 from embedkit.dedup import find_pairs
+from embedkit.dedup.config import DedupConfig
 from embedkit.errors import StoreError, StoreMismatchError
 
 
@@ -32,7 +33,9 @@ def test_pairs_between_two_stores_are_those_of_brute_force(tmp_path, seed):
         for j in range(50)
         if is_copy[images[0][i], images[1][j]] and (i in heads[0] or j in heads[1])
     ]
-    found = find_pairs(one, against=other, threshold=0, min_cosine=0.9, max_hamming=None)
+    found = find_pairs(
+        one, DedupConfig(threshold=0, min_cosine=0.9, max_hamming=None), against=other
+    )
     assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == expected
     np.testing.assert_array_equal(found.exact, images[0][found.first] == images[1][found.second])
     assert len(expected) > 60
@@ -47,4 +50,4 @@ def test_two_stores_that_can_not_be_compared(tmp_path):
     with pytest.raises(StoreError, match=r"1\.jpg isn't finite"):
         find_pairs(store, against=write_store(tmp_path / "u.h5", rows))
     with pytest.raises(ValueError, match="threshold"):
-        find_pairs(store, against=store, threshold=-1)
+        find_pairs(store, DedupConfig(threshold=-1), against=store)

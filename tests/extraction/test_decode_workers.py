@@ -76,7 +76,9 @@ def test_processes_that_are_killed_are_replaced(photos, by_threads, tmp_path):
                 killed.append(pid)
 
     # Those that have answered once: a process that dies at its start is an error.
-    def on_progress(_):
+    def on_progress(progress):
+        if progress.stage != "embedding" or not progress.done:
+            return
         if not killer.is_alive() and not ended.is_set():
             killer.start()
         time.sleep(0.5)
@@ -86,7 +88,7 @@ def test_processes_that_are_killed_are_replaced(photos, by_threads, tmp_path):
     settings = SETTINGS | {"batch_size": 2}
     extract(photos, tmp_path / "b.h5", processes=False, **settings)
     try:
-        extract(photos, output, processes=True, workers=2, on_progress=on_progress, **settings)
+        extract(photos, output, processes=True, workers=2, progress=on_progress, **settings)
     except WorkerError as exc:  # killed while it started
         assert "signal 9" in str(exc)  # noqa: PT017
         extract(photos, output, processes=True, workers=2, **settings)
@@ -134,7 +136,7 @@ def test_none_outlives_its_parent(photos, tmp_path):
     code = (
         "import embedkit, time\n"
         f"embedkit.extract({str(photos)!r}, {str(tmp_path / 'a.h5')!r}, processes=True, workers=2,"
-        f" on_progress=lambda _: time.sleep(60), **{SETTINGS!r})"
+        f" progress=lambda p: p.stage == 'embedding' and p.done and time.sleep(60), **{SETTINGS!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     try:

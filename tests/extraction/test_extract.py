@@ -10,8 +10,10 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from datasets_stand_in import StandIn
 from images import draw_photo, encode, write_photos
 from PIL import Image
 
@@ -20,7 +22,12 @@ from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
 from embedkit.engines import open_engine
 from embedkit.engines.torch import TorchEngine
-from embedkit.errors import SourceError, StoreError, StoreMismatchError
+from embedkit.errors import (
+    NothingEmbeddedError,
+    SourceError,
+    StoreError,
+    StoreMismatchError,
+)
 from embedkit.extraction.batch_processor import in_order
 from embedkit.extraction.dry_run import preview
 from embedkit.extraction.extract import extract
@@ -57,7 +64,7 @@ def whole(tiny, photos, tmp_path_factory):
 
 def stop_after(count, stop):
     def on_progress(progress):
-        if progress.done >= count:
+        if progress.stage == "embedding" and progress.done >= count:
             stop.set()
 
     return on_progress
@@ -69,9 +76,7 @@ def run_with_stops(photos, output, tiny, every=11, **settings):
     for _ in range(20):
         stop = threading.Event()
         on_progress = stop_after(done + every, stop)
-        result = extract(
-            photos, output, backbone=tiny, stop=stop, on_progress=on_progress, **settings
-        )
+        result = extract(photos, output, backbone=tiny, stop=stop, progress=on_progress, **settings)
         assert result.resumed == done or result.complete
         done = result.found
         if result.complete:
@@ -313,11 +318,62 @@ def test_all_images_are_bad(tiny, tmp_path):
     (tmp_path / "bad").mkdir()
     for number in range(11):
         (tmp_path / "bad" / f"{number:02d}.jpg").write_bytes(b"x" * number)
-    result = extract(tmp_path / "bad", tmp_path / "a.h5", backbone=tiny, **SMALL)
-    assert (result.complete, result.embedded, result.failed) == (True, 0, 11)
-    assert verify(tmp_path / "a.h5") == []
-    with EmbeddingStore.open(tmp_path / "a.h5") as store:
-        assert [f.nbytes for f in store.failures()] == list(range(11))
+    message = "no image was embedded, so no store is written: 11 found, 11 failed, 0 skipped.*empty"
+    with pytest.raises(NothingEmbeddedError, match=message) as caught:
+        extract(tmp_path / "bad", tmp_path / "a.h5", backbone=tiny, **SMALL)
+    assert [failure.nbytes for failure in caught.value.failures] == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_a_folder_of_archives_says_how_to_read_them(tiny, tmp_path):
+    for name in ("s/0.tar", "s/1.tar", "t.parquet"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"")
+    root = tmp_path / "in"
+    message = f"3 skipped.*archives .2 .tar, 1 .parquet.*'{root}/s/\\*.tar', '{root}/\\*.parquet'"
+    with pytest.raises(NothingEmbeddedError, match=message):
+        extract(root, tmp_path / "a.h5", backbone=tiny, **SMALL)
+
+
+def test_named_files_are_judged_by_their_content(tiny, photos, tmp_path):
+    (tmp_path / "photo.jpg_large").write_bytes((photos / "photo_0000.jpg").read_bytes())
+    (tmp_path / "LICENSE").write_text("no image")
+    named = [tmp_path / "photo.jpg_large", tmp_path / "LICENSE"]
+    with pytest.raises(NothingEmbeddedError, match="LICENSE: not an image: text"):
+        extract(named[1], tmp_path / "a.h5", backbone=tiny, **SMALL)
+    result = extract(named, tmp_path / "b.h5", backbone=tiny, **SMALL)
+    assert (result.embedded, result.failed, result.skipped) == (1, 1, 0)
+    result = extract(f"{tmp_path}/[pL]*", tmp_path / "c.h5", backbone=tiny, **SMALL)
+    assert (result.embedded, result.failed, result.skipped) == (1, 0, 1)
+
+
+def test_images_without_a_label_are_counted(tiny, photos, tmp_path):
+    (tmp_path / "l.csv").write_text("no,name,kind\n1,photo_0001.jpg,cat\n")
+    columns = {"label_column": "kind", "label_id_column": "name"}
+    settings = {"labels": str(tmp_path / "l.csv"), **columns, **SMALL}
+    for _ in range(2):  # the second call finds the finished store
+        result = extract(photos, tmp_path / "a.h5", backbone=tiny, **settings)
+        assert (result.found, result.unlabelled) == (51, 50)
+    with pytest.raises(StoreMismatchError, match="label_id_column"):
+        settings = {**settings, "label_id_column": "no"}
+        stop = threading.Event()
+        stop.set()
+        extract(photos, tmp_path / "b.h5", backbone=tiny, stop=stop, labels="none", **SMALL)
+        extract(photos, tmp_path / "b.h5", backbone=tiny, **settings)
+
+
+def test_a_dataset_is_read_in_this_process(tiny, photos, whole, tmp_path):
+    files = [photos / f"photo_{number:04d}.jpg" for number in range(20)]
+    images = pa.array([{"bytes": file.read_bytes(), "path": file.name} for file in files])
+    dataset = StandIn(pa.table({"image": images}))
+    settings = {"backbone": tiny, "prefix": "pets", "processes": True, **SMALL}
+    result = extract(dataset, tmp_path / "a.h5", **settings)
+    assert (result.embedded, result.failed) == (19, 1)
+    assert extract(dataset, tmp_path / "a.h5", **settings).resumed == 20
+    with EmbeddingStore.open(tmp_path / "a.h5") as store, EmbeddingStore.open(whole) as other:
+        assert np.array_equal(store.to_numpy(), other.to_numpy()[:19])
+        assert store.ids[0] == "pets/dataset:pets/train#photo_0000.jpg"
+        assert store.meta.source == ["dataset:pets/train"]
 
 
 def test_no_images_leave_nothing(tiny, tmp_path):
@@ -327,14 +383,14 @@ def test_no_images_leave_nothing(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_a_tar_with_sidecars(tiny, photos, whole, tmp_path):
+def test_a_tar_with_companions(tiny, photos, whole, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for number in range(20):
             tar.add(photos / f"photo_{number:04d}.jpg", f"{number:04d}.jpg")
             tar.add(photos / "notes.txt", f"{number:04d}.txt")
     outputs = [tmp_path / "a.h5", tmp_path / "b.h5"]
     first = extract(tmp_path / "a.tar", outputs[0], backbone=tiny, **SMALL)
-    assert (first.found, first.embedded, first.failed, first.skipped) == (40, 19, 1, 20)
+    assert (first.found, first.embedded, first.failed, first.skipped) == (20, 19, 1, 0)
     run_with_stops(tmp_path / "a.tar", outputs[1], tiny, every=4, workers=3, **SMALL)
     assert same_bytes(*outputs)
     with EmbeddingStore.open(outputs[0]) as store, EmbeddingStore.open(whole) as other:
@@ -404,7 +460,7 @@ def test_wrong_arguments(tiny, photos, tmp_path, wrong):
 
 def test_preview(tiny, photos, tmp_path):
     told = preview(photos, tmp_path / "a.h5", backbone=tiny, engine="torch", batch_size=4)
-    assert (told.found, told.sidecars, told.exists, told.resumes) == (51, 0, False, False)
+    assert (told.found, told.exists, told.resumes) == (51, False, False)
     assert told.store_bytes == 51 * 16 * 2
     assert list(tmp_path.iterdir()) == []
 
@@ -489,8 +545,8 @@ def test_a_resume_keeps_to_the_labels(tiny, photos, tmp_path):
 def test_the_size_of_what_is_over_the_limit_is_kept(tiny, tmp_path):
     (path,) = write_photos(tmp_path / "photos", 1, size=(48, 40))
     limit = path.stat().st_size - 1
-    extract(path.parent, tmp_path / "a.h5", backbone=tiny, policy=DecodePolicy(max_bytes=limit))
-    with EmbeddingStore.open(tmp_path / "a.h5") as store:
-        (failure,) = store.failures()
+    with pytest.raises(NothingEmbeddedError) as caught:
+        extract(path.parent, tmp_path / "a.h5", backbone=tiny, policy=DecodePolicy(max_bytes=limit))
+    (failure,) = caught.value.failures
     assert "over the limit" in failure.reason
     assert failure.nbytes == limit + 1

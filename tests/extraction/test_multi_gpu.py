@@ -13,11 +13,12 @@ import pytest
 from images import write_photos
 
 from embedkit.backbones import load_backbone
+from embedkit.backbones.config import LoadConfig
 from embedkit.decode.preprocessing import Preprocessing
 from embedkit.engines import choose_engine
 from embedkit.errors import WorkerError
 from embedkit.extraction.extract import extract
-from embedkit.extraction.multi_gpu.task import WorkerTask, plain_options
+from embedkit.extraction.multi_gpu.task import WorkerTask
 
 COUNT = 60
 SETTINGS = {"backbone": "tiny", "engine": "torch", "batch_size": 4, "shard_rows": 8}
@@ -55,7 +56,8 @@ def workers():
 def test_two_processes_give_the_bytes_of_one(photos, whole, tmp_path):
     told = []
     output = tmp_path / "a.h5"
-    result = extract(photos, output, device="cpu,cpu", on_progress=told.append, **SETTINGS)
+    result = extract(photos, output, device="cpu,cpu", progress=told.append, **SETTINGS)
+    told = [progress for progress in told if progress.stage == "embedding"]
     assert output.read_bytes() == whole.read_bytes()
     assert result.complete
     assert (result.found, result.embedded, result.failed) == (COUNT + 2, COUNT, 1)
@@ -67,9 +69,12 @@ def test_two_processes_give_the_bytes_of_one(photos, whole, tmp_path):
 
 def test_stopped_and_gone_on_with_by_one_process(photos, whole, tmp_path):
     output, stop = tmp_path / "a.h5", threading.Event()
-    result = extract(
-        photos, output, device="cpu,cpu", stop=stop, on_progress=lambda _: stop.set(), **SETTINGS
-    )
+
+    def stop_soon(progress):
+        if progress.stage == "embedding" and progress.done:
+            stop.set()
+
+    result = extract(photos, output, device="cpu,cpu", stop=stop, progress=stop_soon, **SETTINGS)
     assert not result.complete
     assert 0 < result.found < COUNT + 2
     resumed = extract(photos, output, device="cpu", **SETTINGS)
@@ -103,8 +108,9 @@ import sys
 from embedkit import extract
 print("begun", flush=True)
 def tell(progress):
-    print(progress.done, flush=True)
-extract(sys.argv[1], sys.argv[2], device="cpu,cpu", on_progress=tell, backbone="tiny",
+    if progress.stage == "embedding" and progress.done:
+        print(progress.done, flush=True)
+extract(sys.argv[1], sys.argv[2], device="cpu,cpu", progress=tell, backbone="tiny",
         engine="torch", batch_size=4, shard_rows=8)
 """
 
@@ -142,7 +148,7 @@ def test_a_killed_process_is_told(photos, whole, tmp_path):
             os.kill(number, signal.SIGKILL)
 
     with pytest.raises(WorkerError, match="it ended with -9"):
-        extract(photos, output, device="cpu,cpu", on_progress=kill_one, **SETTINGS)
+        extract(photos, output, device="cpu,cpu", progress=kill_one, **SETTINGS)
     assert extract(photos, output, device="cpu,cpu", **SETTINGS).complete
     assert output.read_bytes() == whole.read_bytes()
 
@@ -153,17 +159,14 @@ def test_a_loaded_backbone_is_for_one_device(photos, tmp_path):
 
 
 def test_a_task_survives_json():
-    loading = {
-        "weights": Path("weights.pth"),
-        "layers": ("layer3",),
-        "preprocessing": Preprocessing(resize=100),
-        "on_download": print,
-    }
+    loading = LoadConfig(
+        weights=Path("weights.pth"), layers=("layer3",), preprocessing=Preprocessing(resize=100)
+    )
     task = WorkerTask(
         output=Path("/caf\udce9/a.h5"),  # a name that isn't UTF-8
         shards=(1, 3),
         backbone="tiny",
-        loading=plain_options(loading),
+        loading=loading,
         choice=choose_engine("torch", "cuda:1", "fp32"),
         cores=(0, 2),
         workers=None,
@@ -173,8 +176,8 @@ def test_a_task_survives_json():
     assert again.output == task.output
     assert again.shards == task.shards
     assert again.cores == task.cores
-    assert again.loading["preprocessing"] == Preprocessing(resize=100).to_config()
-    assert "on_download" not in again.loading
+    assert again.loading.preprocessing == Preprocessing(resize=100).to_config()
+    assert (again.loading.weights, again.loading.layers) == ("weights.pth", ("layer3",))
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")

@@ -85,7 +85,7 @@ def stop_after(photos, output, **settings):
     import threading
 
     stop = threading.Event()
-    result = extract(photos, output, stop=stop, on_progress=lambda _: stop.set(), **settings)
+    result = extract(photos, output, stop=stop, progress=lambda _: stop.set(), **settings)
     assert not result.complete
 
 

@@ -167,7 +167,7 @@ encode._SAVE_SECONDS = 0.0
 encode._SAVE_SHARE = 1.0
 def tell(progress):
     print(progress.stage, progress.done, flush=True)
-Index.build(sys.argv[1], sys.argv[2], IndexSpec(factory=sys.argv[3]), on_progress=tell)
+Index.build(sys.argv[1], sys.argv[2], IndexSpec(factory=sys.argv[3]), progress=tell)
 """
 
 
@@ -196,8 +196,8 @@ def test_a_killed_build_goes_on(tmp_path: Path, factory: str) -> None:
         process, first = start("killed"), None
         assert process.stdout is not None
         for line in process.stdout:
-            stage, done = line.split()
-            if stage == "add":
+            stage, done = line.rsplit(" ", 1)
+            if stage == "adding":
                 first = first if first is not None else int(done)
                 adds += 1
                 if adds in {4, 8}:
@@ -224,12 +224,12 @@ def test_another_plan_does_not_go_on(tmp_path: Path) -> None:
         pass
 
     def stop(progress) -> None:
-        if progress.stage == "add":
+        if progress.stage == "adding":
             raise StopError
 
     output = tmp_path / "photos.index"
     with pytest.raises(StopError):
-        Index.build(store, output, IndexSpec(factory="IVF8,SQ8"), on_progress=stop)
+        Index.build(store, output, IndexSpec(factory="IVF8,SQ8"), progress=stop)
     with pytest.raises(IndexFileError, match="factory, spec differ"):
         Index.build(store, output, IndexSpec(factory="IVF9,SQ8"))
     Index.build(store, output, IndexSpec(factory="IVF9,SQ8"), overwrite=True)

@@ -129,11 +129,11 @@ def test_a_failure_in_the_middle_leaves_the_index_as_it_was(tmp_path: Path, monk
     index = Index.build(first, tmp_path / "a.index", IndexSpec(factory="IVF8,SQ8"))
 
     def fail(progress) -> None:
-        if progress.stage == "write":
+        if progress.stage == "writing ids":
             raise OSError(28, "No space left on device")
 
     with pytest.raises(IndexFileError, match="No space left"):
-        Index.add(index, second, on_progress=fail)
+        Index.add(index, second, progress=fail)
     assert len(Index.open(index)) == 300
     assert Index.add(index, second) == 90  # and clears up what was left
     assert len(Index.open(index)) == 390

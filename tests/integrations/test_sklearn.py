@@ -102,7 +102,7 @@ def test_each_image_is_embedded_once(photos, transformer, monkeypatch):
     real = embedkit.extraction.feature_cache.extract
 
     def counting(source, *args, **options):
-        called.append(source.read_text().split())
+        called.append(source.read_text().split("\0")[:-1])
         return real(source, *args, **options)
 
     monkeypatch.setattr("embedkit.extraction.feature_cache.extract", counting)
@@ -136,6 +136,9 @@ def test_what_cant_be_embedded_is_told(photos, transformer, tmp_path):
         transformer.transform(photos)
     with pytest.raises(DecodeError, match=r"damaged\.jpg"):
         transformer.fit([photos[0], damaged])
+    for name in ("a.tar", "a.zip", "a.parquet", "list.txt", ""):
+        with pytest.raises(ValueError, match=r"image 1 is .*, which holds several images"):
+            transformer.fit([photos[0], tmp_path / name])
     with pytest.raises(SourceError, match="nowhere"):
         transformer.fit([tmp_path / "nowhere.jpg"])
     for wrong in ([], "a.jpg", [np.zeros((4, 4, 3))], [np.zeros((4, 4, 7), np.uint8)]):

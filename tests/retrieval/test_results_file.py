@@ -176,14 +176,14 @@ class StoppedError(Exception):
 def begin(world, output, k=3, after=25, part_queries=10, **options):
     """A run that is ended by an error once ``after`` queries are done."""
 
-    def on_progress(done):
-        if done >= after:
+    def on_progress(progress):
+        if progress.done >= after:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         search_to_file(
             world / "a.index", world / "q.h5", output, k, part_queries=part_queries,
-            on_progress=on_progress, **options,
+            progress=on_progress, **options,
         )  # fmt: skip
 
 
@@ -344,7 +344,7 @@ SLOW = """
 import sys, time
 from embedkit.retrieval import search_to_file
 index, queries, output = sys.argv[1:]
-search_to_file(index, queries, output, 3, part_queries=5, on_progress=lambda n: time.sleep(0.2))
+search_to_file(index, queries, output, 3, part_queries=5, progress=lambda _: time.sleep(0.2))
 """
 
 

@@ -20,7 +20,7 @@ from embedkit.errors import (
     UnknownBackboneError,
 )
 from embedkit.index import Index
-from embedkit.retrieval import open_search, search
+from embedkit.retrieval import SearchConfig, open_search, search
 from embedkit.retrieval.filters import Filter
 from embedkit.store import EmbeddingStore
 
@@ -348,7 +348,9 @@ def engine(request):
 def test_a_query_gets_the_bits_of_its_row(photos, photo_index, photo_store, wanted):
     some = sorted(photos.iterdir())[3:12:2]
     with (
-        open_search(photo_index, some, engine="torch", batch_size=wanted) as ready,
+        open_search(
+            photo_index, some, config=SearchConfig.of(engine="torch", batch_size=wanted)
+        ) as ready,
         EmbeddingStore.open(photo_store) as store,
     ):
         batches = [batch for queries in ready.queries for batch in queries.batches()]
@@ -479,7 +481,9 @@ def plain_store(photos, tmp_path_factory):
 def test_bits_by_openvino(photos, plain_store):
     some = sorted(photos.iterdir())[7:10]
     with (
-        open_search(plain_store.with_suffix(".index"), some, engine="openvino") as ready,
+        open_search(
+            plain_store.with_suffix(".index"), some, config=SearchConfig.of(engine="openvino")
+        ) as ready,
         EmbeddingStore.open(plain_store) as store,
     ):
         (batch,) = ready.queries[0].batches()

@@ -115,3 +115,48 @@ def test_tables_that_cannot_be_read() -> None:
 def test_a_short_row_has_no_label() -> None:
     Path("labels.csv").write_text("id,label\nz.jpg\nant/x.jpg,ex\n")
     assert labels("photos", "labels.csv") == [None, "ex", None]
+
+
+def test_images_without_a_label_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    Path("photos/notes.txt").write_text("no image")
+    Path("labels.csv").write_text("id,label\nz.jpg,zed\n")
+    assert labels("photos", "labels.csv") == [None, None, None, "zed"]
+    told = "labels.csv: has no label for 2 of 3 images: photos/ant/deep/y.jpg, photos/ant/x.jpg"
+    assert [record.getMessage() for record in caplog.records] == [told]
+
+
+def test_the_column_of_ids_can_be_named() -> None:
+    Path("labels.csv").write_text("id,name,label\n1,z.jpg,zed\n2,ant/x.jpg,ex\n")
+    with pytest.raises(SourceError, match=r"none of the 3 images .*label_id_column=NAME"):
+        labels("photos", "labels.csv")
+    source = open_source("photos", labels="labels.csv", label_id_column="name")
+    assert [record.label for record in source.scan()] == [None, "ex", "zed"]
+    source = open_source("photos", labels="labels.csv", label_id_column="nope")
+    with pytest.raises(SourceError, match=r"no column 'nope'; .*label_id_column=NAME"):
+        list(source.scan())
+
+
+def test_names_are_compared_as_people_write_them() -> None:
+    Path("photos/caf\u00e9.jpg").write_bytes(b"x")
+    Path("labels.csv").write_text("id,label\n./z.jpg,zed\nant\\x.jpg,ex\ncafe\u0301.jpg,co\n")
+    assert labels("photos", "labels.csv") == [None, "ex", "co", "zed"]
+    Path("labels.csv").write_text("id,label\n./z.jpg,zed\nz.jpg,other\n")
+    with pytest.raises(SourceError, match=r"z\.jpg has two labels, zed and other"):
+        labels("photos", "labels.csv")
+
+
+def test_tables_in_utf16() -> None:
+    Path("labels.csv").write_text("id,label\nz.jpg,zed\n", "utf-16")
+    assert labels("photos", "labels.csv") == [None, None, "zed"]
+
+
+def test_zips_with_backslashes_have_labels() -> None:
+    with zipfile.ZipFile("b.zip", "w") as archive:
+        for name in ("cats\\in\\1.jpg", "dogs\\2.jpg", "__MACOSX\\3.jpg", "empty\\"):
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            archive.writestr(info, b"x")
+    assert labels("b.zip", "auto") == ["cats", "dogs"]
+    assert labels("b.zip", "folder") == ["in", "dogs"]
+    Path("labels.csv").write_text("id,label\ncats/in/1.jpg,cat\n")
+    assert labels("b.zip", "labels.csv") == ["cat", None]

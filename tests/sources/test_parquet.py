@@ -71,8 +71,9 @@ def test_nulls_fail_at_the_read(tmp_path: Path) -> None:
     assert [record.id for record in records] == [f"{path}#a", f"{path}#b", f"{path}#2"]
     with ImageReader() as reader:
         assert reader.read(records[0]) == b"x"
-        for record in records[1:]:
-            with pytest.raises(DecodeError, match="null"):
+        reasons = ["no such file: b .in .*image_root", "null"]
+        for record, reason in zip(records[1:], reasons, strict=True):
+            with pytest.raises(DecodeError, match=reason):
                 reader.read(record)
 
 
@@ -153,3 +154,177 @@ def test_large_row_groups_pass_through_a_window(
     data = [rng.randbytes(1000) for _ in range(200)]
     path = write(tmp_path / "a.parquet", {"image": pa.array(data, pa.binary())}, group=200)
     check_source(open_source(path), {f"{path}#{i}": one for i, one in enumerate(data)})
+
+
+NAMES = ["ant/0.jpg", "ant/1.jpg", "bee/2.jpg"]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A dataset's folder, which the images lie in, with the current folder elsewhere."""
+    for name in NAMES:
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(name.encode())
+    (tmp_path / "set" / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("place", ["", "data", "../elsewhere"])
+def test_structs_that_hold_only_paths(
+    dataset: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [{"bytes": None, "path": name} for name in NAMES]
+    path = write(dataset / place / "a.parquet", {"image": pa.array(images, STRUCT)}, group=2)
+    if place == "../elsewhere":
+        monkeypatch.chdir(dataset)
+    expected = {name.encode() for name in NAMES}
+    records = scan(path)
+    with ImageReader() as reader:
+        assert {reader.read(record) for record in records} == expected
+        assert all(record.kind == "file" and record.id == record.path for record in records)
+        monkeypatch.chdir("/")
+        moved = scan(path, image_root=dataset)
+        assert {reader.read(record) for record in moved} == expected
+    assert [record.id for record in moved] == [f"{dataset}/{name}" for name in NAMES]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_bytes_in_some_rows_and_paths_in_others(dataset: Path, statistics: bool) -> None:
+    images = [
+        *({"bytes": None, "path": name} for name in NAMES[:2]),
+        {"bytes": b"inside" * 999, "path": "inside.jpg"},
+        {"bytes": None, "path": str(dataset / NAMES[2])},
+        {"bytes": None, "path": None},
+    ]
+    path = dataset / "a.parquet"
+    table = pa.table({"image": pa.array(images, STRUCT)})
+    groups = [table[:2], table[2:3], table[3:4], table[4:]] if not statistics else [table]
+    with pq.ParquetWriter(path, table.schema, write_statistics=statistics) as writer:
+        for group in groups:
+            writer.write_table(group)
+    files = [str(dataset / name) for name in NAMES]
+    ids = [*files[:2], f"{path}#inside.jpg", files[2], f"{path}#4"]
+    assert [record.id for record in scan(path)] == ids
+    with ImageReader() as reader:
+        assert reader.read(scan(path)[2]) == b"inside" * 999
+        with pytest.raises(DecodeError, match="null"):
+            reader.read(scan(path)[4])
+
+
+@pytest.mark.parametrize("column", ["image", "file_name", "url"])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_columns_of_paths_and_urls(dataset: Path, column: str, kind: pa.DataType) -> None:
+    values = [NAMES[0], None, f"file://{dataset}/{NAMES[1]}", NAMES[0]]
+    table = {column: pa.array(values, kind), "caption": ["c"] * 4, "label": [1, 2, 3, 4]}
+    path = write(dataset / "a.parquet", table)
+    first = str(dataset / NAMES[0])
+    ids = [first, f"{path}#1", values[2], f"{first}@2"]
+    records = check_source(open_source(path), ids)
+    assert [record.label for record in records] == ["1", "2", "3", "4"]
+    assert records[1].problem == "no image: the path is null"
+    with pytest.raises(SourceError, match="no column holds images"):
+        scan(write(dataset / "b.parquet", {"caption": ["a.jpg"]}))
+    assert scan(dataset / "b.parquet", image_column="caption")[0].problem is not None
+
+
+@pytest.mark.parametrize("group", [1, 7])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.list_(pa.binary()), pa.large_list(pa.binary()), pa.list_(STRUCT), pa.list_(pa.string())],
+)
+def test_lists_of_images(dataset: Path, kind: pa.DataType, group: int) -> None:
+    rows: list[Any] = [[b"a", b"bc"], [], None, [b"d"]]
+    ids = ["0.0", "0.1", "3.0"]
+    data = [b"a", b"bc", b"d"]
+    if kind == pa.list_(STRUCT):
+        rows = [row and [{"bytes": one, "path": None} for one in row] for row in rows]
+    elif kind == pa.list_(pa.string()):
+        rows = [NAMES[:2], [], None, NAMES[2:]]
+        data = [name.encode() for name in NAMES]
+    table = {"n": [1, 2, 3, 4], "images": pa.array(rows, kind), "label": ["x", "y", "z", "w"]}
+    path = write(dataset / "a.parquet", table, group=group)
+    names = [f"{path}#{one}" for one in ids]
+    if kind == pa.list_(pa.string()):
+        names = [str(dataset / name) for name in NAMES]
+    records = check_source(open_source(path), dict(zip(names, data, strict=True)))
+    assert [record.label for record in records] == ["x", "x", "w"]
+
+
+def test_lists_of_structs_with_paths_and_bytes(dataset: Path) -> None:
+    rows = [
+        [{"bytes": b"in", "path": "in.jpg"}, {"bytes": None, "path": NAMES[0]}],
+        None,
+        [{"bytes": b"more", "path": "in.jpg"}],
+    ]
+    path = write(dataset / "a.parquet", {"images": pa.array(rows, pa.list_(STRUCT))})
+    ids = [f"{path}#in.jpg", str(dataset / NAMES[0]), f"{path}#in.jpg@2"]
+    expected = dict(zip(ids, [b"in", NAMES[0].encode(), b"more"], strict=True))
+    records = check_source(open_source(path), expected)
+    assert [record.named for record in records] == [False, False, True]
+
+
+def test_dictionaries_of_bytes(tmp_path: Path) -> None:
+    values = pa.array([b"a", b"b", b"a", None], pa.binary()).dictionary_encode()
+    path = write(tmp_path / "a.parquet", {"image": values}, group=2)
+    records = scan(path)
+    with ImageReader() as reader:
+        assert [reader.read(record) for record in records[:3]] == [b"a", b"b", b"a"]
+        with pytest.raises(DecodeError, match="null"):
+            reader.read(records[3])
+
+
+def test_nested_structs(tmp_path: Path) -> None:
+    rows = [
+        {"meta": {"label": 1, "size": 2}, "photo": {"bytes": b"%d" % i, "path": f"{i}.jpg"}}
+        for i in range(5)
+    ]
+    names = {"_type": "ClassLabel", "names": ["ant", "bee"]}
+    features = {"sample": {"meta": {"label": names}}}
+    path = write(
+        tmp_path / "a.parquet", {"n": range(5), "sample": rows}, {"info": {"features": features}}
+    )
+    check_source(open_source(path), {f"{path}#{i}.jpg": b"%d" % i for i in range(5)})
+    for column in ("sample", "sample.photo"):
+        assert scan(path, image_column=column)[0].key == "sample.photo.bytes/0/0"
+    assert scan(path, label_column="sample.meta.label")[0].label == "bee"
+    with pytest.raises(
+        SourceError, match=r"'sample' has several fields: choose one of sample.meta"
+    ):
+        scan(path, label_column="sample")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda one: one,
+        lambda one: [one],
+        lambda one: {"_type": "Sequence", "feature": one, "length": -1},
+        lambda one: {"_type": "List", "feature": {"_type": "LargeList", "feature": one}},
+    ],
+)
+def test_class_labels_as_datasets_means_them(tmp_path: Path, wrap: Any) -> None:
+    feature = wrap({"_type": "ClassLabel", "names": ["ant", "bee"]})
+    is_list = feature.get("_type") != "ClassLabel" if isinstance(feature, dict) else True
+    values: list[Any] = [0, 1, -1, -100, None]
+    if is_list:
+        values = [[1, 0], [1, -1], [-1], [], None]
+    if is_list and isinstance(feature, dict) and feature["_type"] == "List":
+        values = [[row] if row is not None else None for row in values]
+    images = pa.array([b"x"] * 5, pa.binary())
+    path = write(
+        tmp_path / "a.parquet",
+        {"image": images, "label": values},
+        {"info": {"features": {"label": feature}}},
+    )
+    expected = ["bee|ant", "bee", None, None, None] if is_list else ["ant", "bee", None, None, None]
+    assert [record.label for record in scan(path)] == expected
+
+
+def test_negative_numbers_without_names_stay_labels(tmp_path: Path) -> None:
+    images = pa.array([b"x"] * 2, pa.binary())
+    path = write(tmp_path / "a.parquet", {"image": images, "label": [-1, 2]})
+    assert [record.label for record in scan(path)] == ["-1", "2"]

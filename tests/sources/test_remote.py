@@ -154,12 +154,15 @@ def test_zips_and_parquet(base: str) -> None:
 
 
 def test_lists(base: str) -> None:
-    records = list(open_source(f"{base}/list.txt").scan())
+    records = list(open_source(f"{base}/list.txt", list_folders=True).scan())
     assert [record.id.removeprefix(base) for record in records][:3] == [
         "/p/a.jpg",
         "/z.zip#m.jpg",
         "/p/ant/b.jpg",
     ]
+    record = list(open_source(f"{base}/list.txt").scan())[2]
+    assert record.id == f"{base}/p/ant/"
+    assert str(record.problem).startswith("a folder: ")
 
 
 def test_patterns(base: str) -> None:

@@ -39,19 +39,22 @@ def records(count):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(RECORDS, min_size=1, max_size=9), st.integers(1, 10), st.integers(0, 3))
-def test_round_trip(tmp_path_factory, images, shard_rows, sidecars):
+@given(
+    st.lists(RECORDS, min_size=1, max_size=9, unique_by=lambda image: image.id), st.integers(1, 10)
+)
+def test_round_trip(tmp_path_factory, images, shard_rows):
     folder = tmp_path_factory.mktemp("plan")
-    given = [*images, *(ImageRecord("a.txt", "a", sidecar=True) for _ in range(sidecars))]
-    plan = Plan.freeze(iter(given), folder, shard_rows)
+    plan = Plan.freeze(iter(images), folder, shard_rows)
     assert Plan.open(folder) == plan
-    assert (plan.count, plan.sidecars) == (len(images), sidecars)
+    assert plan.count == len(images)
+    assert plan.labelled == sum(image.label is not None for image in images)
+    assert list(plan.records()) == images
     shards = [plan.shard(number) for number in range(plan.num_shards)]
     assert [record for shard in shards for record in shard] == images
     assert [len(shard) for shard in shards] == [plan.rows(n) for n in range(plan.num_shards)]
     assert all(len(shard) == shard_rows for shard in shards[:-1])
     assert plan.has_labels == any(image.label is not None for image in images)
-    assert Plan.draft(given).digest == plan.digest
+    assert Plan.draft(images).digest == plan.digest
 
 
 def test_the_digest_is_of_all_that_matters():
@@ -72,10 +75,24 @@ def test_hostile_names_are_escaped_and_fail(tmp_path):
 
 
 def test_no_image(tmp_path):
-    for listed in ([], [ImageRecord("a.txt", "a.txt", sidecar=True)]):
-        with pytest.raises(SourceError, match="no images found"):
-            Plan.freeze(listed, tmp_path, 5)
+    with pytest.raises(SourceError, match="no images found"):
+        Plan.freeze([], tmp_path, 5)
     assert Plan.open(tmp_path) is None
+
+
+def test_ids_that_come_again_are_renamed_and_told(tmp_path, caplog):
+    given = [*records(6), *records(4), ImageRecord("1.jpg@2", "x"), *records(2)]
+    plan = Plan.freeze(given, tmp_path, 5)
+    assert Plan.open(tmp_path) == plan
+    found = list(plan.records())
+    again = ["0.jpg@2", "1.jpg@3", "2.jpg@2", "3.jpg@2", "1.jpg@2", "0.jpg@3", "1.jpg@4"]
+    assert [record.id for record in found] == [*(f"{n}.jpg" for n in range(6)), *again]
+    assert [record.path for record in found] == [record.path for record in given]
+    assert [record.named for record in found[6:]] == [True] * 4 + [False] + [True] * 2
+    assert "listed more than once" in caplog.text
+    assert "0.jpg, 1.jpg, 2.jpg and 1 more" in caplog.text
+    assert Plan.draft(given).digest == plan.digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "plan.jsonl"]
 
 
 def test_a_touched_plan_is_refused(tmp_path):

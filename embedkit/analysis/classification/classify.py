@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from embedkit.analysis.classification.head import likeliest, usable_head
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.progress import track
 from embedkit.utils.vectors import refuse_not_finite
 
 if TYPE_CHECKING:
@@ -75,7 +76,10 @@ def classify(store: str | os.PathLike[str], k: int = 5) -> Iterator[ClassifiedBa
 def _batches(store: EmbeddingStore, head: Head, k: int) -> Iterator[ClassifiedBatch]:
     synsets = head.class_ids or ("",) * len(head.class_names)
     with store:
-        for batch in store.iter_batches(_BATCH_ROWS):
+        batches = store.iter_batches(_BATCH_ROWS)
+        for batch in track(
+            batches, "classifying", len(store), unit="images", size=lambda batch: len(batch.ids)
+        ):
             refuse_not_finite(batch.embeddings, batch.ids, store.path)
             classes, shares = likeliest(batch.embeddings, head, k)
             names, ids = (

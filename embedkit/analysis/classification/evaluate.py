@@ -12,6 +12,7 @@ from embedkit.analysis.classification.head import likeliest, usable_head
 from embedkit.errors import StoreError
 from embedkit.metrics import wilson_interval
 from embedkit.store import EmbeddingStore
+from embedkit.utils.progress import reporting, track
 from embedkit.utils.vectors import refuse_not_finite
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.store import StoreMeta
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Accuracy", "ClassAccuracy", "Evaluation", "evaluate"]
 
@@ -91,7 +93,9 @@ class Evaluation:
         return float(np.mean([one.top1.percent for one in self.classes]))
 
 
-def evaluate(store: str | os.PathLike[str]) -> Evaluation:
+def evaluate(
+    store: str | os.PathLike[str], *, progress: bool | ProgressCallback = False
+) -> Evaluation:
     """Compares the classes that the stored head gives with those that the images are of.
 
     What an image is of, its label says: the class's identifier (for ImageNet the synset,
@@ -100,12 +104,13 @@ def evaluate(store: str | os.PathLike[str]) -> Evaluation:
 
     Args:
         store: A store file or folder, with a head.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: The store has no head that applies to its rows, or no image of a known class; or
             an embedding isn't finite.
     """
-    with EmbeddingStore.open(store) as opened:
+    with reporting(progress), EmbeddingStore.open(store) as opened:
         head = usable_head(opened)
         numbers = _true_classes(opened, Truth(head))
         if not (numbers >= 0).any():
@@ -115,7 +120,10 @@ def evaluate(store: str | os.PathLike[str]) -> Evaluation:
                 "extract with labels=FILE"
             )
         found = []
-        for batch in opened.iter_batches(_BATCH_ROWS):
+        batches = opened.iter_batches(_BATCH_ROWS)
+        for batch in track(
+            batches, "classifying", len(opened), unit="images", size=lambda batch: len(batch.ids)
+        ):
             refuse_not_finite(batch.embeddings, batch.ids, opened.path)
             classes, _ = likeliest(batch.embeddings, head, 5)
             found.append(_places(classes, numbers[batch.start :]))

@@ -11,6 +11,7 @@ from embedkit.analysis.classification.classify import classify
 from embedkit.errors import StoreError
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.progress import reporting
 from embedkit.utils.table_writers import Column, check_suffix, open_table
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.analysis.classification.classify import ClassifiedBatch
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["COLUMNS", "classify_to_file"]
 
@@ -38,6 +40,7 @@ def classify_to_file(
     k: int = 5,
     *,
     overwrite: bool = False,
+    progress: bool | ProgressCallback = False,
 ) -> int:
     """Classifies the images of stores into a CSV, JSON lines or Parquet file.
 
@@ -50,6 +53,7 @@ def classify_to_file(
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
         k: Classes per image.
         overwrite: Replace a file that exists.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         Number of classified images.
@@ -64,7 +68,7 @@ def classify_to_file(
     if path.exists() and not overwrite:
         raise StoreError(f"{path}: exists already; overwrite=True replaces it")
     images = 0
-    with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
+    with reporting(progress), atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
         for store in stores:
             for batch in classify(store, k):
                 table.write(_columns(batch))

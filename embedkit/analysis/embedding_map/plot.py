@@ -20,6 +20,7 @@ from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import commit_bytes
 from embedkit.utils.extras import require_extra
+from embedkit.utils.progress import reporting
 from embedkit.utils.vectors import refuse_not_finite, unit_rows
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.analysis.embedding_map.projection import LayoutMethod
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["MapSummary", "plot"]
 
@@ -69,6 +71,7 @@ def plot(
     seed: int = 0,
     images: Sequence[str | os.PathLike[str]] = (),
     overwrite: bool = False,
+    progress: bool | ProgressCallback = False,
 ) -> MapSummary:
     """Draws a store as a map: an HTML page to move about in, or a PNG.
 
@@ -84,6 +87,7 @@ def plot(
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
         overwrite: Replace a file that exists.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: ``output`` exists or can't be written, the store can't be read, or has not what
@@ -97,7 +101,7 @@ def plot(
         check_umap()
     if path.suffix.lower() == ".png":
         require_extra("matplotlib", "map", "a map as PNG")
-    with EmbeddingStore.open(store) as opened:
+    with reporting(progress), EmbeddingStore.open(store) as opened:
         rng = np.random.default_rng(seed)
         count = min(sample, len(opened))
         rows = np.sort(rng.permutation(len(opened))[:count])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from embedkit.utils.extras import require_extra
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,8 @@ def lay_out(
     if method == "umap":
         check_umap()
     takes_umap = method != "pca" and find_spec("umap") is not None and len(rows) >= _FEWEST
-    points = _umap(rows, seed) if takes_umap else principal_components(rows)
+    with Stage("placing the images", unit="images"):
+        points = _umap(rows, seed) if takes_umap else principal_components(rows)
     return _fitted(points), "umap" if takes_umap else "pca"
 
 

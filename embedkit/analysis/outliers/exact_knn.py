@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.errors import StoreError
+from embedkit.utils.progress import Stage
 from embedkit.utils.vectors import first_not_finite, unit_rows
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def nearest_others(
     queries = np.arange(count) if queries is None else queries
     k = max(min(k, count - 1), 0)
     rows, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    stage = Stage("finding neighbours", len(queries), unit="images")
     for start in range(0, len(queries) if k else 0, _QUERY_ROWS):
         mine = queries[start : start + _QUERY_ROWS]
         left, best = unit_block(store, mine), _Best(len(mine), k)
@@ -52,6 +54,7 @@ def nearest_others(
             cosines[own, mine[own] - first] = -np.inf
             best.add(cosines, first)
         rows[start : start + len(mine)], scores[start : start + len(mine)] = best.rows, best.scores
+        stage.add(len(mine))
     return rows, scores
 
 

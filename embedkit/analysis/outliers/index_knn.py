@@ -9,6 +9,7 @@ import numpy as np
 from embedkit.analysis.outliers.exact_knn import nearest_others, unit_block
 from embedkit.errors import IndexMismatchError
 from embedkit.index import Index
+from embedkit.utils.progress import track
 from embedkit.utils.vectors import refuse_not_finite, unit_rows
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def indexed_others(
         if missing := index.unknown(numbers):
             raise IndexMismatchError(f"{index.path}: has no {min(missing)} of {store.path}")
         step = max(_NEAR_AT_ONCE // max(k, 1), 1)
-        for start in range(0, count if k else 0, step):
+        starts = range(0, count if k else 0, step)
+        for start in track(starts, "finding neighbours", len(starts), unit="batches"):
             queries = np.arange(start, min(start + step, count))
             own, taken = names[start : start + step], store.take(queries)
             refuse_not_finite(taken, own, store.path)

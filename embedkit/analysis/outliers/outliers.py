@@ -12,6 +12,7 @@ from embedkit.analysis.outliers.exact_knn import nearest_others
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.knn_votes import vote_weights
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     import os
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.store import StoreMeta
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Outlier", "Outliers", "find_outliers"]
 
@@ -83,6 +85,7 @@ def find_outliers(
     top: int = 50,
     min_deviations: float = 3.0,
     index: str | os.PathLike[str] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Outliers:
     """Finds outliers by their nearest neighbours in the store.
 
@@ -99,6 +102,7 @@ def find_outliers(
         min_deviations: Minimum isolation of an off-topic image.
         index: An index of the same images, which finds most of the neighbours in much less time;
             None compares all pairs.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         IndexFileError: The index can't be read, or is of other images.
@@ -108,7 +112,7 @@ def find_outliers(
     for name, value in {"k": k, "top": top}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    with EmbeddingStore.open(store) as opened:
+    with reporting(progress), EmbeddingStore.open(store) as opened:
         rows, cosines, recall = _neighbors(opened, k, index)
         labels = opened.labels or [""] * len(opened)
         finder = _Finder(opened, labels, rows, cosines)

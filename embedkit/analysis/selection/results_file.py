@@ -14,6 +14,7 @@ from embedkit.errors import StoreError
 from embedkit.sources.naming import kind_of_name
 from embedkit.store import EmbeddingStore
 from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.progress import Stage
 from embedkit.utils.table_writers import Column, check_suffix, open_table
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def _lines(selection: Selection) -> Iterator[_Lines]:
     """The lines by store and row, in pieces of bounded size."""
     order = np.lexsort((selection.classes, selection.rows))
     rows, first = selection.rows[order], 0
+    stage = Stage("writing", len(rows), unit="lines")
     for path in selection.stores:
         with EmbeddingStore.open(path) as store:
             begin, end = np.searchsorted(rows, (first, first + len(store))).tolist()
@@ -168,6 +170,7 @@ def _lines(selection: Selection) -> Iterator[_Lines]:
                 some = slice(start, min(start + _PIECE, end))
                 mine = rows[some] - first
                 yield _Lines(path, order[some], mine, _ids(store, mine))
+                stage.add(len(mine))
             first += len(store)
 
 

@@ -19,15 +19,17 @@ from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.progress import Stage, reporting
 from embedkit.utils.vectors import first_not_finite, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.store.reader import ShardFile
     from embedkit.types import Head
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Selection", "select"]
 
@@ -87,7 +89,7 @@ def select(
     min_score: float | None = None,
     max_classes: int = 10,
     workers: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Selection:
     """Selects for each class the images that the stored head gives the highest probability.
 
@@ -104,7 +106,7 @@ def select(
         min_score: The minimum probability; None accepts any.
         max_classes: P: an image is a candidate for its P most probable classes only.
         workers: Threads; None uses one per core.
-        on_progress: Called with (images done, images in total).
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: A store can't be read, has no head that applies, or holds a row that isn't
@@ -122,15 +124,14 @@ def select(
     numbers = _class_numbers(head, classes)
     threshold = -np.inf if min_score is None else np.nextafter(np.float32(min_score), -np.inf)
     # No class can have more images than there are.
-    best, done = BestPerClass(len(numbers), min(per_class, max(total, 1)), float(threshold)), 0
+    best = BestPerClass(len(numbers), min(per_class, max(total, 1)), float(threshold))
     scorer = _Scorer(head, None if classes is None else numbers, best.thresholds, max_classes)
     # Each worker computes by itself: the library's own threads would wait for each other.
-    with threadpool_limits(1, "blas"):
+    with reporting(progress), threadpool_limits(1, "blas"):
+        stage = Stage("scoring", total, unit="images")
         for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
             best.add(found)
-            done += block.stop - block.start
-            if on_progress is not None:
-                on_progress(done, total)
+            stage.add(block.stop - block.start)
     return _selection([Path(path) for path in paths], head, numbers, total, best.best())
 
 

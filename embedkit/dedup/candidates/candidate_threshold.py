@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.dedup.scoring.learn_background import compare_all, sample
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +58,10 @@ def candidate_cosine_threshold(
     compared = compare_all(
         background, calibration, (rows, hashes), (background.rows, background.hashes), len(other)
     )
-    different = [
-        (part.whitened if whitened else part.cosine)[part.is_different()] for part in compared
-    ]
+    with Stage("choosing the candidate threshold"):
+        different = [
+            (part.whitened if whitened else part.cosine)[part.is_different()] for part in compared
+        ]
     share = min(
         candidates_per_image / max(len(other), 1), _MOST_PAIRS / max(len(left) * len(other), 1)
     )

@@ -21,9 +21,10 @@ from threadpoolctl import threadpool_limits
 from embedkit.dedup.candidates.projection_bound import plan_projection
 from embedkit.errors import EmbedkitError
 from embedkit.utils.parallel import usable_cores
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -57,7 +58,6 @@ def exact_join(
     against: UnitRows | None = None,
     max_pairs: int = MAX_PAIRS,
     threads: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> Found:
     """Finds every pair whose cosine, in float64, is at least ``threshold``.
 
@@ -68,7 +68,6 @@ def exact_join(
             once.
         max_pairs: More are refused; a pair takes 20 bytes.
         threads: Number of threads; None takes one per usable core.
-        on_progress: Called with (done, total) stripes.
 
     Returns:
         ``(P,)`` first and ``(P,)`` second row numbers, and ``(P,)`` cosines, sorted by the rows'
@@ -81,7 +80,8 @@ def exact_join(
     workers = ThreadPoolExecutor(threads or usable_cores())
     with threadpool_limits(1, user_api="blas"), workers as pool:
         try:
-            return exact_join_with(pool.map, rows, threshold, against, max_pairs, on_progress)
+            with Stage("comparing embeddings", len(rows), unit="rows") as stage:
+                return exact_join_with(pool.map, rows, threshold, against, max_pairs, stage)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -92,7 +92,7 @@ def exact_join_with(
     threshold: float,
     against: UnitRows | None = None,
     max_pairs: int = MAX_PAIRS,
-    on_progress: Callable[[int, int], None] | None = None,
+    stage: Stage | None = None,
 ) -> Found:
     """Joins as ``exact_join`` does; ``run``, such as ``map``, calls the work on each stripe."""
     other = rows if against is None else against
@@ -106,12 +106,12 @@ def exact_join_with(
     )  # fmt: skip
     starts = range(0, len(rows), _STRIPE)
     found, count = [_nothing()], 0
-    for done, part in enumerate(run(work.stripe, starts), 1):
+    for start, part in zip(starts, run(work.stripe, starts), strict=True):
         found.append(part)
         count += len(part[0])
         refuse_too_many(count, max_pairs, threshold)
-        if on_progress is not None:
-            on_progress(done, len(starts))
+        if stage is not None:
+            stage.update(min(start + _STRIPE, len(rows)))
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
     return rows.numbers[first], other.numbers[second], cosines
 

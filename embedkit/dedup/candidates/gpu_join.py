@@ -14,9 +14,10 @@ import numpy as np
 
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS, confirmed, refuse_too_many
 from embedkit.utils.devices import torch_device
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import torch
     from numpy.typing import NDArray
@@ -53,7 +54,6 @@ def gpu_join(
     *,
     against: UnitRows | None = None,
     max_pairs: int = MAX_PAIRS,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Finds the pairs that ``exact_join`` finds, on a PyTorch device.
 
@@ -63,7 +63,6 @@ def gpu_join(
         device: Such as ``cuda``.
         against: The rows of the other side; None compares ``rows`` with each other.
         max_pairs: More are refused.
-        on_progress: Called with (done, total) stripes.
 
     Raises:
         EmbedkitError: There are more than ``max_pairs``.
@@ -75,7 +74,7 @@ def gpu_join(
     starts = range(0, len(rows) if len(other) else 0, _SIDE)
     with _full_precision():
         blocks = _Blocks(other, device, dtype)
-        for done, start in enumerate(starts, 1):
+        for start in track(starts, "comparing embeddings", len(starts), unit="stripes"):
             left = _on(device, rows, start, dtype)
             stripe = []
             for begin in range(start if against is None else 0, len(other), _SIDE):
@@ -89,8 +88,6 @@ def gpu_join(
             first, second, cosines = (np.concatenate(c) for c in zip(*stripe, strict=True))
             order = np.lexsort((second, first))
             found.append((first[order], second[order], cosines[order]))
-            if on_progress is not None:
-                on_progress(done, len(starts))
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
     return rows.numbers[first], other.numbers[second], cosines
 

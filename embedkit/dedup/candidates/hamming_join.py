@@ -16,6 +16,7 @@ import numpy as np
 
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.errors import EmbedkitError
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,8 @@ def close_hashes(
     other = hashes if against is None else against
     masks = _parts(max_hamming)
     keys, count = [np.empty(0, np.int64)], 0
-    for number, mask in enumerate(masks):
+    tracked = track(masks, "comparing hashes", len(masks), unit="parts")
+    for number, mask in enumerate(tracked):
         for first, second in _neighbors(hashes & mask, other & mask, mask):
             differing = hashes[first] ^ other[second]
             near = np.bitwise_count(differing) <= max_hamming

@@ -22,15 +22,13 @@ from embedkit.dedup.candidates.exact_join import (
 )
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.utils.parallel import in_single_threads
+from embedkit.utils.progress import Stage, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.exact_join import Found
 
-    Progress = Callable[[str, int, int], None]
 
 __all__ = ["ivf_join", "measure_recall"]
 
@@ -44,7 +42,6 @@ _SAMPLED = 2000  # rows that are compared with all others to measure the recall
 def ivf_join(
     rows: UnitRows,
     threshold: float,
-    on_progress: Progress,
     *,
     against: UnitRows | None = None,
     max_pairs: int = MAX_PAIRS,
@@ -55,7 +52,6 @@ def ivf_join(
     Args:
         rows: ``n`` rows.
         threshold: The least cosine.
-        on_progress: Called with (stage, done, total).
         against: The rows of the other side; None compares ``rows`` with each other.
         max_pairs: More are refused.
         rows_a_cell: Mean rows per cell; None takes the number that should be fastest.
@@ -68,8 +64,8 @@ def ivf_join(
         return exact_join(rows, threshold, against=against)
     count = max(len(other) // (rows_a_cell or _quickest(len(other), other.dim)), 1)
     centroids = _centroids(other, count)
-    probed = _nearest(other, centroids, min(_PROBES, count), on_progress)
-    own = probed[:, :1] if against is None else _nearest(rows, centroids, 1, on_progress)
+    probed = _nearest(other, centroids, min(_PROBES, count))
+    own = probed[:, :1] if against is None else _nearest(rows, centroids, 1)
     members, near = _Lists.of(own, count), _Lists.of(probed, count)
 
     def join(cell: int) -> Found:
@@ -86,11 +82,11 @@ def ivf_join(
         return first, second, cosines
 
     found, so_far = [], 0
-    for cell, part in in_single_threads(join, range(count)):
+    cells = in_single_threads(join, range(count))
+    for _, part in track(cells, "comparing cells", count, unit="cells"):
         found.append(part)
         so_far += len(part[0])
         refuse_too_many(so_far, max_pairs, threshold)
-        on_progress("comparing cells", cell + 1, count)
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((second, first))
     return rows.numbers[first[order]], other.numbers[second[order]], cosines[order]
@@ -152,19 +148,19 @@ def _centroids(rows: UnitRows, count: int) -> NDArray[np.float32]:
     means = faiss.Kmeans(
         rows.dim, count, niter=8, spherical=True, seed=1, min_points_per_centroid=1
     )
-    means.train(rows.sample(min(count * _TRAINED_ROWS_A_CELL, most)))
+    with Stage("training the cells"):
+        means.train(rows.sample(min(count * _TRAINED_ROWS_A_CELL, most)))
     return np.asarray(means.centroids)
 
 
-def _nearest(
-    rows: UnitRows, centroids: NDArray[np.float32], count: int, on_progress: Progress
-) -> NDArray[np.int32]:
+def _nearest(rows: UnitRows, centroids: NDArray[np.float32], count: int) -> NDArray[np.int32]:
     """The cells of each row, nearest first, ``(n, count)``."""
     index = faiss.IndexFlatIP(rows.dim)
     index.add(centroids)
     out = np.empty((len(rows), count), np.int32)
+    stage = Stage("finding the cells", len(rows), unit="rows")
     for where in rows.pieces():
         taken, _ = rows.coarse(where)  # their lengths change nothing
         out[where] = index.search(taken, count)[1]
-        on_progress("finding the cells", where.stop, len(rows))
+        stage.update(where.stop)
     return out

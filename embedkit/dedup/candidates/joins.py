@@ -11,8 +11,6 @@ from embedkit.dedup.scoring.background import WHITENED, Whitening
 from embedkit.dedup.unit_rows import UnitRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
@@ -29,41 +27,26 @@ class ExactJoin:
 
     recall: float | None = None
 
-    def __init__(
-        self, threshold: float, max_pairs: int, on_progress: Callable[[str, int, int], None],
-        device: str = "cpu",
-    ) -> None:  # fmt: skip
+    def __init__(self, threshold: float, max_pairs: int, device: str = "cpu") -> None:
         """Sets what to find.
 
         Args:
             threshold: The least cosine.
             max_pairs: More are refused.
-            on_progress: Called with (stage, done, total).
             device: ``cpu``, or a PyTorch device, where exact joins are computed.
         """
-        self._threshold, self._max_pairs, self._on_progress = threshold, max_pairs, on_progress
+        self._threshold, self._max_pairs = threshold, max_pairs
         self._device = device
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
         """Joins; see ``exact_join``."""
-
-        def stage_progress(done: int, total: int) -> None:
-            self._on_progress("comparing embeddings", done, total)
-
         if self._device == "cpu":
-            return exact_join(
-                rows,
-                self._threshold,
-                against=against,
-                max_pairs=self._max_pairs,
-                on_progress=stage_progress,
-            )
+            return exact_join(rows, self._threshold, against=against, max_pairs=self._max_pairs)
         from embedkit.dedup.candidates.gpu_join import gpu_join
 
         return gpu_join(
-            rows, self._threshold, self._device,
-            against=against, max_pairs=self._max_pairs, on_progress=stage_progress,
-        )  # fmt: skip
+            rows, self._threshold, self._device, against=against, max_pairs=self._max_pairs
+        )
 
 
 class IvfJoin(ExactJoin):
@@ -79,7 +62,7 @@ class IvfJoin(ExactJoin):
         from embedkit.dedup.candidates.ivf_join import ivf_join, measure_recall
 
         least, limit = self._threshold, self._max_pairs
-        found = ivf_join(rows, least, self._on_progress, against=against, max_pairs=limit)
+        found = ivf_join(rows, least, against=against, max_pairs=limit)
         share = measure_recall(found, rows, least, against=against, max_pairs=limit)
         if share is not None:
             self.recall = share if self.recall is None else min(self.recall, share)

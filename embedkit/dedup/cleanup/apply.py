@@ -19,6 +19,7 @@ from embedkit.dedup.cleanup.safe_move import (
 )
 from embedkit.errors import DedupError
 from embedkit.utils.atomic_write import sync_folder
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.cleanup.plan import PlanRow
     from embedkit.dedup.cleanup.plan_csv import Plan
     from embedkit.dedup.cleanup.safe_move import SeenFile
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Applied", "Outcome", "apply_plan", "purge_journal", "undo_journal"]
 
@@ -80,6 +82,7 @@ def apply_plan(
     journal: str | os.PathLike[str] | None = None,
     execute: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Applied:
     """Applies a plan, or without ``execute`` reports what would be done.
 
@@ -100,6 +103,7 @@ def apply_plan(
         journal: None is ``<plan>.journal``.
         execute: Whether to change files; False is a dry run.
         on_outcome: Called after each file.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         DedupError: The plan or the journal can't be used.
@@ -120,8 +124,9 @@ def apply_plan(
         _refuse_folder(Path(folder))
     worker = _Worker(read, run, check_target=action != "list")
     if not execute:
-        return Applied(_each(read, worker.preview, on_outcome), None)
-    with Journal.locked(path, create=True) as opened:
+        with reporting(progress):
+            return Applied(_each(read, worker.preview, on_outcome), None)
+    with reporting(progress), Journal.locked(path, create=True) as opened:
         opened.start(run)
         worker.remember(opened)
         return Applied(_each(read, lambda row: worker.work(row, opened), on_outcome), path)
@@ -142,11 +147,11 @@ def _each(
     on_outcome: Callable[[Outcome], None] | None,
 ) -> tuple[Outcome, ...]:
     outcomes = []
-    for row in plan.rows:
-        if row.action == "remove":
-            outcomes.append(function(row))
-            if on_outcome is not None:
-                on_outcome(outcomes[-1])
+    rows = [row for row in plan.rows if row.action == "remove"]
+    for row in track(rows, "checking files", len(rows), unit="files"):
+        outcomes.append(function(row))
+        if on_outcome is not None:
+            on_outcome(outcomes[-1])
     return tuple(outcomes)
 
 
@@ -244,20 +249,29 @@ class _Worker:
 
 
 def undo_journal(
-    journal: str | os.PathLike[str], *, on_outcome: Callable[[Outcome], None] | None = None
+    journal: str | os.PathLike[str],
+    *,
+    on_outcome: Callable[[Outcome], None] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Applied:
     """Undoes every change that a journal records, the last first.
 
     A file whose place is taken by something else meanwhile, or whose copy was changed or purged, is
     refused, and the next ones are processed. If the process is killed, the same call resumes.
 
+    Args:
+        journal: The journal of ``apply_plan``.
+        on_outcome: Called after each file.
+        progress: True shows a progress bar; a function is called with each `Progress`.
+
     Raises:
         DedupError: The journal can't be used.
     """
     path = Path(os.path.abspath(journal))  # noqa: PTH100
     outcomes = []
-    with Journal.locked(path) as opened:
-        for entry in reversed(list(opened.entries.values())):
+    with reporting(progress), Journal.locked(path) as opened:
+        entries = list(opened.entries.values())[::-1]
+        for entry in track(entries, "undoing", len(entries), unit="files"):
             if entry.status == "undone":
                 continue
             outcomes.append(_undo(opened, entry))
@@ -281,22 +295,29 @@ def purge_journal(
     *,
     execute: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Applied:
     """Deletes for good the files that ``delete``, ``hardlink`` or ``symlink`` put aside.
 
     It can't be undone. Just before, the kept file must be there with its content hash. Without
     ``execute`` it reports what would be deleted.
 
+    Args:
+        journal: The journal of ``apply_plan``.
+        execute: Whether to delete; False is a dry run.
+        on_outcome: Called after each file.
+        progress: True shows a progress bar; a function is called with each `Progress`.
+
     Raises:
         DedupError: The journal can't be used, or is of ``move``.
     """
     path = Path(os.path.abspath(journal))  # noqa: PTH100
     outcomes: list[Outcome] = []
-    with Journal.locked(path, read_only=not execute) as opened:
+    with reporting(progress), Journal.locked(path, read_only=not execute) as opened:
         if opened.run is not None and opened.run.action == "move":
             raise DedupError(f"{path}: of move: the files are in {opened.run.to}, for you to keep")
         entries: Sequence[Entry] = list(opened.entries.values())
-        for entry in entries:
+        for entry in track(entries, "checking files", len(entries), unit="files"):
             if entry.status in {"undone", "purged"}:
                 continue
             outcomes.append(_purge(opened, entry, execute=execute))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.dedup.cleanup.paths import PlainFile, find_file
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
     from embedkit.dedup.results import Duplicates
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Action", "PlanRow", "make_plan"]
 
@@ -62,6 +64,7 @@ def make_plan(
     *,
     prefer: Sequence[str] = (),
     root: str | os.PathLike[str] = ".",
+    progress: bool | ProgressCallback = False,
 ) -> tuple[PlanRow, ...]:
     """Decides which images are kept; nothing is touched.
 
@@ -76,6 +79,7 @@ def make_plan(
         keep: Which image of a group is kept; see ``KeepPolicy``.
         prefer: Patterns or splits for ``path-priority`` and ``split-priority``, best first.
         root: The folder that relative ids are below.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         The rows group by group, the kept ones first.
@@ -90,7 +94,10 @@ def make_plan(
     if found.linkage == "pairs":
         raise ValueError("only pairs were found, no groups: rethreshold with linkage=single")
     planner = _Planner(found, policy, Path(root))
-    return tuple(row for members in members_of(found) for row in planner.plan(members))
+    groups = list(members_of(found))
+    with reporting(progress):
+        tracked = track(groups, "planning", len(groups), unit="groups")
+        return tuple(row for members in tracked for row in planner.plan(members))
 
 
 class _Planner:

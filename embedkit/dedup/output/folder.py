@@ -15,10 +15,13 @@ from embedkit.dedup.output.tables import read_groups, read_pairs, write_groups, 
 from embedkit.dedup.results import Duplicates
 from embedkit.errors import DedupError
 from embedkit.utils.atomic_write import atomic_file, commit_bytes, sync_folder
+from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["check_output", "read_duplicates", "write_duplicates"]
 
@@ -34,6 +37,7 @@ def write_duplicates(
     report: bool = True,
     root: str | os.PathLike[str] = ".",
     images: Sequence[str | os.PathLike[str]] = (),
+    progress: bool | ProgressCallback = False,
 ) -> Path:
     """Writes a folder of duplicates; it appears when it is whole.
 
@@ -45,6 +49,7 @@ def write_duplicates(
         root: The folder that relative ids are below.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         ``output``.
@@ -57,10 +62,14 @@ def write_duplicates(
     check_output(output, overwrite=overwrite)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-dedup-") as name:
+        with (
+            reporting(progress),
+            tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-dedup-") as name,
+        ):
             whole = Path(name, "new")  # not the folder itself, which only its owner may enter
             whole.mkdir()
-            _write_files(found, whole)
+            with Stage("writing"):
+                _write_files(found, whole)
             if report:
                 write_page(found, whole / REPORT, Path(root), images)
             if output.exists():

@@ -21,7 +21,7 @@ from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_
 from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.extras import require_extra
-from embedkit.utils.progress import ignore_progress
+from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from embedkit.decode.policy import DecodePolicy
     from embedkit.dedup.scoring.fit import CalibrationReport
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["calibrate"]
 
@@ -47,7 +48,7 @@ def calibrate(
     seed: int = 0,
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
-    on_progress: Callable[[str, int, int], None] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> CalibrationReport:
     """Makes edited copies of some images, and fits models that separate them from other images.
 
@@ -65,7 +66,7 @@ def calibrate(
         seed: Draws the images and the edits.
         weights: Of the backbone: ``auto``, or the file that the store was made with.
         device: That the copies are embedded on.
-        on_progress: Called with (stage, done, total).
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         The calibration, and what was measured on the way.
@@ -85,22 +86,24 @@ def calibrate(
             f"{originals} and {precision}"
         )
     require_extra("cv2", "verify", "a calibration, which verifies pairs on pixels,")
-    on_progress = on_progress or ignore_progress
-    with EmbeddingStore.open(store) as opened, tempfile.TemporaryDirectory() as folder:
+    with (
+        reporting(progress),
+        EmbeddingStore.open(store) as opened,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         policy = policy_of(opened.meta)
         ids = list(opened.ids)
         with OriginalImages.of_source(images, ids, policy, hashes_of(opened)) as pixels:
             files = Path(folder) / "copies"
-            made = _make_copies(files, ids, pixels, originals, seed, on_progress)
+            made = _make_copies(files, ids, pixels, originals, seed)
             copies = Path(folder) / "copies.h5"
-            on_progress("embedding the copies", 0, len(made))
             embed_likewise(opened.meta, files, copies, weights=weights, device=device)
             with EmbeddingStore.open(copies) as edited:
                 rows, kinds = zip(*(made[Path(name).name] for name in edited.ids), strict=True)
                 return fit_calibration(
                     DedupInput(opened), EditedCopies(DedupInput(edited), np.array(rows), kinds),
                     _either(files, policy, pixels), precision=precision, seed=seed,
-                    threads=usable_cores(), on_progress=on_progress,
+                    threads=usable_cores(),
                 )  # fmt: skip
 
 
@@ -110,7 +113,6 @@ def _make_copies(
     pixels: OriginalImages,
     originals: int,
     seed: int,
-    on_progress: Callable[[str, int, int], None],
 ) -> dict[str, tuple[int, str]]:
     """Writes the copies; gives each file's name, the row that it was made of, and the kind.
 
@@ -119,9 +121,10 @@ def _make_copies(
     """
     folder.mkdir()
     made: dict[str, tuple[int, str]] = {}
-    used = 0
+    used, most = 0, min(originals, len(ids))
+    stage = Stage("making copies", most, unit="images")
     for row in np.random.default_rng(seed).permutation(len(ids)).tolist():
-        if used == min(originals, len(ids)):
+        if used == most:
             break
         try:
             image = Image.fromarray(pixels(ids[row]))
@@ -132,7 +135,7 @@ def _make_copies(
             (folder / name).write_bytes(make_copy(image, kind, seed + row))
             made[name] = row, kind
         used += 1
-        on_progress("making copies", used, min(originals, len(ids)))
+        stage.add()
     if used < _FEWEST:
         raise EmbedkitError(f"only {used} of the store's images can be read, {_FEWEST} are needed")
     return made

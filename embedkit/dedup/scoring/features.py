@@ -8,9 +8,10 @@ import numpy as np
 
 from embedkit.dedup.candidates.hamming_join import is_informative
 from embedkit.utils.parallel import in_single_threads
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -84,7 +85,6 @@ class PairFeatures:
         first: NDArray[np.int64],
         second: NDArray[np.int64],
         view: UnitRows | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, NDArray[np.floating]]:
         """The features of ``(P,)`` pairs of places, ``(P,)`` float64 each.
 
@@ -93,7 +93,6 @@ class PairFeatures:
             second: Places in the other rows.
             view: Embeddings of the first side's images, mirrored or turned, that are compared
                 instead of their own.
-            on_progress: Called with (done, total) pairs.
         """
         mine, other = view or self._sides[0], self._sides[1]
         self._compare_with_background(mine, first)
@@ -107,9 +106,9 @@ class PairFeatures:
             np.einsum("nd,nd->n", left, right, out=cosine[part])
             whitened[part] = np.einsum("nd,nd->n", left_white, right_white)
 
-        for part, _ in in_single_threads(fill, _parts(len(first), mine.dim)):
-            if on_progress is not None:
-                on_progress(part.stop, len(first))
+        with Stage("scoring pairs", len(first), unit="pairs") as stage:
+            for part, _ in in_single_threads(fill, _parts(len(first), mine.dim)):
+                stage.update(part.stop)
         return feature_columns(
             cosine, whitened, self._similarity[mine][first], self._similarity[other][second],
             hamming,
@@ -126,8 +125,9 @@ class PairFeatures:
             similarity[places[part]] = self._background.similarity(found)
 
         width = max(rows.dim, len(self._background.neighbours))
-        for _ in in_single_threads(fill, _parts(len(places), width)):
-            pass
+        with Stage("comparing with the background", len(places), unit="images") as stage:
+            for part, _ in in_single_threads(fill, _parts(len(places), width)):
+                stage.update(part.stop)
 
     def _rows(
         self, rows: UnitRows, at: NDArray[np.int64]

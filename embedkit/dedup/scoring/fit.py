@@ -117,7 +117,6 @@ def fit_calibration(
     precision: float,
     seed: int,
     threads: int,
-    on_progress: Callable[[str, int, int], None],
 ) -> CalibrationReport:
     """Fits both models.
 
@@ -130,7 +129,6 @@ def fit_calibration(
         precision: What the thresholds are chosen for.
         seed: Draws halves and pairs.
         threads: Number of threads that verify.
-        on_progress: Called with (stage, done, total).
     """
     pairs = sample_pairs(store, copies, seed)
     background = learn_background(store.rows, store, None)
@@ -140,21 +138,17 @@ def fit_calibration(
     columns = features.columns(pairs.copy, pairs.row)
     names, others = list(copies.input.store.ids), list(store.store.ids)
 
-    def verify(these: Iterable[tuple[str, str]], what: str) -> list[Evidence | None]:
-        return verify_pairs(
-            list(these), pixels, threads=threads,
-            on_progress=lambda done, total: on_progress(what, done, total),
-        )  # fmt: skip
+    def verify(these: Iterable[tuple[str, str]]) -> list[Evidence | None]:
+        return verify_pairs(list(these), pixels, threads=threads)
 
     ends = zip(pairs.copy.tolist(), pairs.row.tolist(), strict=True)
-    evidence = verify(((others[row], names[copy]) for copy, row in ends), "verifying pairs")
+    evidence = verify(((others[row], names[copy]) for copy, row in ends))
     doubtful = np.flatnonzero(
         [not w and _agree(e) for w, e in zip(pairs.target, evidence, strict=True)]
     )
     twins = verify(
         ((others[row], others[origin]) for row, origin in
          zip(pairs.row[doubtful], copies.origins[pairs.copy[doubtful]], strict=True)),
-        "verifying twins",
     )  # fmt: skip
     seen = np.array([one is not None for one in evidence])
     seen[doubtful[np.array([_agree(one) for one in twins], bool)]] = False

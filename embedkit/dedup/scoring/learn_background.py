@@ -17,6 +17,7 @@ import numpy as np
 from embedkit.dedup.scoring.background import Background
 from embedkit.dedup.scoring.features import feature_columns, hamming_distances
 from embedkit.utils.parallel import in_single_threads
+from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +53,7 @@ def learn_background(
     near = np.tril(sampled @ sampled.T, -1) >= _EVEN_COSINE
     kept = _keep_first(near, len(sampled))
     background = Background.of(sampled[kept], hashes[kept])
-    for _ in range(_ROUNDS):
+    for _ in track(range(_ROUNDS), "choosing the background set", _ROUNDS, unit="rounds"):
         compared = compare_all(
             background, calibration, (sampled, hashes), (sampled, hashes), len(store)
         )

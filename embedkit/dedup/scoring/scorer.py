@@ -17,7 +17,7 @@ from embedkit.dedup.verification.batch import verify_pairs
 from embedkit.utils.parallel import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -47,7 +47,6 @@ class Scorer:
         calibration: The models.
         background: The background set, of the other store if there is one.
         views: Of the left store's images.
-        on_progress: Called with (stage, done, total).
         backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
     """
 
@@ -56,7 +55,6 @@ class Scorer:
     calibration: Calibration
     background: Background
     views: Mapping[str, NDArray[np.floating]]
-    on_progress: Callable[[str, int, int], None]
     backwards: bool = False
 
     def score(
@@ -108,12 +106,7 @@ class Scorer:
             if view < 0:
                 first, second = second, first
             seen = views[abs(view) - 1] if view else None
-            columns = features.columns(
-                first,
-                second,
-                seen,
-                lambda done, total: self.on_progress("scoring pairs", done, total),
-            )
+            columns = features.columns(first, second, seen)
             for name, column in columns.items():
                 out[name][mine] = column
         return out
@@ -169,10 +162,7 @@ class Scorer:
         def pixels(image: tuple[int, int]) -> NDArray[np.uint8]:
             return readers[image[0]](names[image])
 
-        return verify_pairs(
-            list(zip(*ends, strict=True)), pixels, threads=usable_cores(),
-            on_progress=lambda done, total: self.on_progress("verifying pairs", done, total),
-        )  # fmt: skip
+        return verify_pairs(list(zip(*ends, strict=True)), pixels, threads=usable_cores())
 
 
 def select_pairs(

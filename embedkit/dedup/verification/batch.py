@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from threadpoolctl import threadpool_limits
 
 from embedkit.errors import EmbedkitError
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +35,6 @@ def verify_pairs(
     pixels: Callable[[_Image], NDArray[np.uint8]],
     *,
     threads: int,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Evidence | None]:
     """Verifies pairs of images.
 
@@ -43,7 +43,6 @@ def verify_pairs(
             other, so that it is read once.
         pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its key.
         threads: Number of threads.
-        on_progress: Called with (done, total) pairs.
 
     Returns:
         The evidence of each pair; None where one of its images can't be read.
@@ -61,15 +60,18 @@ def verify_pairs(
         return None if first is None or second is None else compare(first, second)
 
     # One BLAS thread per product: the products are small, and pairs run in parallel.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(threads) as pool,
+        Stage("verifying pairs", len(pairs), unit="pairs") as stage,
+    ):
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             part = pairs[start : start + _PAIRS_AT_ONCE]
             _find_missing_features(part, kept, pixels, pool)
             out += pool.map(evidence, part)
             while len(kept) > _IMAGES_KEPT:
                 kept.popitem(last=False)
-            if on_progress is not None:
-                on_progress(len(out), len(pairs))
+            stage.update(len(out))
     return out
 
 

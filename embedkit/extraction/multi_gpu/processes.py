@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.2
 def run_processes(
     tasks: Sequence[WorkerTask],
     stop: threading.Event | None,
-    on_progress: Callable[[int, dict[str, Any]], None],
+    on_message: Callable[[int, dict[str, Any]], None],
 ) -> None:
     """Runs a process for each task, to the end of all.
 
@@ -35,7 +35,7 @@ def run_processes(
     Args:
         tasks: What each is to do.
         stop: When set, all stop in good order.
-        on_progress: Called with a task's number and its progress message.
+        on_message: Called with a task's number and its progress message.
 
     Raises:
         WorkerError: A process failed; the others were stopped in good order.
@@ -45,7 +45,7 @@ def run_processes(
     try:
         for place, task in enumerate(tasks):
             processes.append(_start(place, task, messages))
-        failed = _follow(processes, messages, stop, on_progress)
+        failed = _follow(processes, messages, stop, on_message)
     finally:
         for process in processes:
             _send(process, _STOP)
@@ -84,7 +84,7 @@ def _follow(
     processes: Sequence[subprocess.Popen[bytes]],
     messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]],
     stop: threading.Event | None,
-    on_progress: Callable[[int, dict[str, Any]], None],
+    on_message: Callable[[int, dict[str, Any]], None],
 ) -> tuple[int, str] | None:
     """Waits for all processes; returns the first failure as (place, reason), if any."""
     running, reported = set(range(len(processes))), set[int]()
@@ -104,7 +104,7 @@ def _follow(
             if place not in reported:
                 failed = failed or (place, f"it ended with {processes[place].wait()}")
         elif "progress" in message:
-            on_progress(place, message["progress"])
+            on_message(place, message["progress"])
         else:
             reported.add(place)
             if message["error"] is not None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.processes import run_processes
-from embedkit.extraction.multi_gpu.task import WorkerTask, plain_options
-from embedkit.extraction.runner import ExtractResult, Progress
+from embedkit.extraction.multi_gpu.task import WorkerTask
+from embedkit.extraction.runner import EMBEDDING, ExtractResult
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from embedkit.backbones.load_options import LoadOptions
+    from embedkit.backbones.config import LoadConfig
     from embedkit.engines import EngineChoice
     from embedkit.extraction.checkpoints import FrozenRun
+    from embedkit.extraction.config import RunConfig
 
 __all__ = ["MultiGpuRunner"]
 
@@ -35,20 +36,16 @@ class MultiGpuRunner:
         backbone: The backbone's name, by which each process loads it.
         loading: How it is loaded.
         choice: The engine and the devices; the precision is decided.
-        workers: Threads of all processes together; None is one per core.
-        processes: Whether each decodes in processes; None where that pays.
+        settings: Threads of all processes together, and whether each decodes in processes.
     """
 
     run: FrozenRun
     backbone: str
-    loading: LoadOptions
+    loading: LoadConfig
     choice: EngineChoice
-    workers: int | None
-    processes: bool | None = None
+    settings: RunConfig
 
-    def go(
-        self, stop: threading.Event | None, on_progress: Callable[[Progress], None] | None
-    ) -> ExtractResult:
+    def go(self, stop: threading.Event | None) -> ExtractResult:
         """Embeds until the plan is done or ``stop`` is set; see ``Run.go``.
 
         Raises:
@@ -57,16 +54,20 @@ class MultiGpuRunner:
         every = range(self.run.plan.num_shards)
         before = self._checkpoints(every)
         tasks = self._tasks([number for number in every if not before.is_finished(number)])
-        progress_sum = _ProgressSum(before, [self._checkpoints(task.shards) for task in tasks])
-        began = time.monotonic()
+        begun = [self._checkpoints(task.shards) for task in tasks]
+        latest = {place: (one.images_done, one.counts.failed) for place, one in enumerate(begun)}
+        stage = Stage(
+            EMBEDDING, before.total, unit="images",
+            done=before.images_done, failed=before.counts.failed,
+        )  # fmt: skip
 
         def tell(place: int, progress: dict[str, Any]) -> None:
-            progress_sum.latest[place] = (progress["done"], progress["failed"])
-            if on_progress is not None:
-                on_progress(progress_sum.progress(time.monotonic() - began))
+            done, failed = latest[place]
+            latest[place] = now = progress["done"], progress["failed"]
+            stage.add(now[0] - done, failed=now[1] - failed)
 
         run_processes(tasks, stop, tell)
-        seconds, after = time.monotonic() - began, self._checkpoints(every)
+        seconds, after = stage.progress.seconds, self._checkpoints(every)
         return ExtractResult.of(
             self.run.partial.output,
             after.counts,
@@ -82,40 +83,20 @@ class MultiGpuRunner:
     def _tasks(self, missing: Sequence[int]) -> list[WorkerTask]:
         """One for each device, as long as there are shards; the cores are dealt out too."""
         devices = self.choice.devices[: len(missing)]
-        count = len(devices)
+        count, workers = len(devices), self.settings.workers
         return [
             WorkerTask(
                 self.run.partial.output.absolute(),
                 tuple(missing[place::count]),
                 self.backbone,
-                plain_options(self.loading),
+                self.loading,
                 replace(self.choice, devices=(device,)),
                 _cores(place, count),
-                None if self.workers is None else max(1, self.workers // count),
-                self.processes,
+                None if workers is None else max(1, workers // count),
+                self.settings.processes,
             )
             for place, device in enumerate(devices)
         ]
-
-
-class _ProgressSum:
-    """Adds up how far all processes are."""
-
-    def __init__(self, before: Checkpoints, tasks: Sequence[Checkpoints]) -> None:
-        self._done, self._total = before.images_done, before.total
-        self._failed = before.counts.failed
-        self._begun = [(task.images_done, task.counts.failed) for task in tasks]
-        self.latest = dict(enumerate(self._begun))
-
-    def progress(self, seconds: float) -> Progress:
-        """That of the whole run."""
-        new = failed = 0
-        for place, (done, failures) in enumerate(self._begun):
-            new += self.latest[place][0] - done
-            failed += self.latest[place][1] - failures
-        return Progress(
-            self._done + new, self._total, self._failed + failed, seconds, new / max(seconds, 1e-9)
-        )
 
 
 def _cores(place: int, count: int) -> tuple[int, ...]:

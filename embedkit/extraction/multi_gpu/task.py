@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from embedkit.decode.preprocessing import Preprocessing
+from embedkit.backbones.config import LoadConfig
 from embedkit.engines import EngineChoice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from embedkit.backbones.load_options import LoadOptions
-
-__all__ = ["WorkerTask", "plain_options"]
+__all__ = ["WorkerTask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class WorkerTask:
     output: Path
     shards: tuple[int, ...]
     backbone: str
-    loading: Mapping[str, Any]
+    loading: LoadConfig
     choice: EngineChoice
     cores: tuple[int, ...]
     workers: int | None
@@ -43,7 +41,9 @@ class WorkerTask:
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can hold; ``from_config`` reads them."""
-        return {**asdict(self), "output": str(self.output)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {"output": str(self.output), "choice": asdict(self.choice)}
+        return {**values, **plain, "loading": self.loading.to_config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -53,19 +53,9 @@ class WorkerTask:
             Path(config["output"]),
             tuple(config["shards"]),
             config["backbone"],
-            config["loading"],
+            LoadConfig.from_config(config["loading"]),
             EngineChoice(**choice),
             tuple(config["cores"]),
             config["workers"],
             config["processes"],
         )
-
-
-def plain_options(loading: LoadOptions) -> dict[str, Any]:
-    """The options in values that JSON can hold, without what only this process can do."""
-    options: dict[str, Any] = {key: value for key, value in loading.items() if key != "on_download"}
-    if "weights" in options:
-        options["weights"] = str(options["weights"])
-    if isinstance(options.get("preprocessing"), Preprocessing):
-        options["preprocessing"] = options["preprocessing"].to_config()
-    return options

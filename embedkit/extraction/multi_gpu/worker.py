@@ -11,7 +11,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones import load_backbone
+from embedkit.backbones import load_configured
 from embedkit.decode.resize import Scaler
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
 from embedkit.extraction.checkpoints import FrozenRun
@@ -22,12 +22,11 @@ from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import Runner
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import FileIO
-
-    from embedkit.extraction.runner import Progress
 
 __all__ = ["work"]
 
@@ -49,7 +48,7 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
     if frozen is None or plan is None:
         raise StoreError(f"{partial.folder}: no run was begun there")
     meta = frozen[0]
-    backbone = load_backbone(task.backbone, **task.loading)
+    backbone = load_configured(task.backbone, task.loading)
     with ExitStack() as stack:
         load = loader_of(meta, backbone, stack.enter_context(Scaler(plan.count)))
         decoders = open_decode_workers(
@@ -68,12 +67,10 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
         if differences:
             raise StoreMismatchError(str(partial.folder), differences)
 
-        def on_progress(progress: Progress) -> None:
-            tell({"progress": asdict(progress)})
-
         run = FrozenRun(partial, plan, meta, backbone.head)
         runner = Runner(run, load, engine, task.workers, task.shards, decoders)
-        runner.go(stop, on_progress)
+        with reporting(lambda progress: tell({"progress": asdict(progress)})):
+            runner.go(stop)
 
 
 def _main() -> None:

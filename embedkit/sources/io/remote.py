@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
@@ -37,7 +36,6 @@ _PERMANENT = (
     TypeError,
     ValueError,
 )
-_BUFFER = 2**20
 _MAX_SKIP = 64 * 2**20
 """A server without range requests sends a file from its start; up to here that is put up with."""
 
@@ -258,7 +256,7 @@ async def _body(content: Any, skip: int, length: int) -> bytes:
 
 
 def open_random(url: str) -> BinaryIO:
-    """Open a URL for reading with seeks; each read is one range request of 1 MiB or more.
+    """Open a URL for reading with seeks; each request is for 1 MiB or more.
 
     Raises:
         OSError: It can't be opened, or its size isn't known.
@@ -269,36 +267,8 @@ def open_random(url: str) -> BinaryIO:
     size = _retry(lambda: filesystem.info(path))["size"]
     if size is None:
         raise OSError(errno.ENOTSUP, "the server doesn't report the size: download this file first")
-    return io.BufferedReader(_RangeFile(url, int(size)), _BUFFER)
+    from embedkit.sources.io.range_file import open_ranges
 
-
-class _RangeFile(io.RawIOBase):
-    """A remote file whose every read is a range request, with the retries of those."""
-
-    def __init__(self, url: str, size: int) -> None:
-        self._url = url
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: Any, /) -> int:
-        stop = min(self._position + len(buffer), self._size)
-        if stop <= self._position:
-            return 0
-        data = read_range(self._url, self._position, stop)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    return open_ranges(
+        filesystem, path, int(size), lambda start, stop: read_range(url, start, stop)
+    )

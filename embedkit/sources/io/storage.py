@@ -11,6 +11,7 @@ import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
+from urllib.parse import unquote
 
 from embedkit.sources.io import remote
 from embedkit.sources.naming import is_url
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "TooLargeError",
     "check_size",
+    "exists",
     "file_type",
     "join",
     "list_folder",
     "local_path",
+    "local_url",
     "open_local",
     "open_random",
     "read_range",
@@ -50,15 +53,26 @@ class TooLargeError(OSError):
 
 
 def local_path(path: str) -> str | None:
-    """Return the path on this machine, or None where ``path`` is another's URL."""
+    """Return the path on this machine, or None where ``path`` is another's URL.
+
+    In ``file://`` URLs, ``%20`` and the like stand for their bytes.
+    """
     if path.startswith(_FILE_SCHEME):
-        return path.removeprefix(_FILE_SCHEME)
+        name = path.removeprefix(_FILE_SCHEME).removeprefix("localhost")
+        return unquote(name, errors="surrogateescape")
     return None if is_url(path) else path
+
+
+def local_url(path: str, like: str) -> str:
+    """Write a local path as ``like`` is written: as a ``file://`` URL or as it stands."""
+    return _FILE_SCHEME + path.replace("%", "%25") if like.startswith(_FILE_SCHEME) else path
 
 
 def join(folder: str, name: str) -> str:
     """Join a folder's path or URL and a relative name."""
-    if local_path(folder) is None:
+    if folder.startswith(_FILE_SCHEME):
+        name = name.replace("%", "%25")
+    if is_url(folder):
         return folder + name if folder.endswith("/") else f"{folder}/{name}"
     return os.path.join(folder, name)  # noqa: PTH118 - Path would drop "./" and "file://"
 
@@ -98,6 +112,14 @@ def file_type(path: str) -> Literal["file", "folder", "other"] | None:
     if stat.S_ISDIR(mode):
         return "folder"
     return "file" if stat.S_ISREG(mode) else "other"
+
+
+def exists(path: str) -> bool:
+    """Tell whether anything can be found at a path or URL."""
+    try:
+        return file_type(path) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def list_folder(url: str) -> list[Entry]:

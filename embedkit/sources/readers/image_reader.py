@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import DecodeError
 from embedkit.sources.io.storage import check_size
+from embedkit.sources.readers.dataset import DatasetReader
 from embedkit.sources.readers.file import FileReader, decode_errors
 from embedkit.sources.readers.parquet import ParquetReader
 from embedkit.sources.readers.tar import TarReader
@@ -25,6 +26,7 @@ _READERS: dict[str, type[KindReader]] = {
     "tar": TarReader,
     "zip": ZipReader,
     "parquet": ParquetReader,
+    "dataset": DatasetReader,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from embedkit.sources.arrow_rows import item_at
 from embedkit.sources.io import storage
 from embedkit.sources.readers.file import KindReader, decode_errors
 from embedkit.sources.readers.handle_cache import HandleCache
@@ -53,13 +54,13 @@ class ParquetReader(KindReader):
             return bytes(self._buffer(record)[:n])
 
     def _buffer(self, record: ImageRecord) -> memoryview:
-        column, group, row = _place(record)
+        column, group, row, place = _place(record)
         with self._groups.lease((record.path, column, group)) as window:
             pieces = window.get(row, row + 1)
         if not pieces:
             raise ValueError("the file has changed since it was listed")
         first, values = pieces[0]
-        buffer = values[row - first].as_buffer()
+        buffer = item_at(values, row - first, place)
         if buffer is None:
             raise ValueError("no image: the bytes are null")
         return memoryview(buffer)
@@ -69,9 +70,10 @@ class ParquetReader(KindReader):
         self._groups.close()
 
 
-def _place(record: ImageRecord) -> tuple[str, int, int]:
+def _place(record: ImageRecord) -> tuple[str, int, int, int | None]:
     column, group, row = (record.key or "").rsplit("/", 2)
-    return column, int(group), int(row)
+    row, _, place = row.partition(":")
+    return column, int(group), int(row), int(place) if place else None
 
 
 def _open_group(key: _Group) -> ForwardWindow[Any]:
@@ -87,7 +89,4 @@ def _values(path: str, column: str, group: int) -> Generator[Any, None, None]:
     # Each row group has a file of its own: pyarrow's reader is not for several threads.
     with storage.open_random(path) as raw, pq.ParquetFile(raw) as table:
         for batch in table.iter_batches(_ROWS, row_groups=[group], columns=[column]):
-            values = batch.column(0)
-            while str(values.type).startswith("struct"):
-                values = values.flatten()[0]
-            yield values
+            yield batch.column(0)

@@ -86,7 +86,7 @@ def _find(record: ImageRecord, infos: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     """Find the member of a record, and refuse what can't be read."""
     index = int(record.key or -1)
     info = infos[index] if 0 <= index < len(infos) else None
-    if info is None or not record.id.startswith(f"{record.path}#{member_name(info)}"):
+    if info is None or f"{record.path}#{member_name(info)}" not in record.id:
         raise ValueError("the archive has changed since it was listed")
     if info.flag_bits & _ENCRYPTED_FLAG:
         raise ValueError("encrypted")
