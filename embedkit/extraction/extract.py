@@ -254,7 +254,12 @@ class _Extraction:
                 )  # fmt: skip
                 stack.enter_context(decoders or nullcontext())
             kept = None if frozen is None else frozen.engine
-            engine, described = open_precise(backbone, choice, self.plan, load, kept)
+            with timed("opened the engine"):
+                engine, described = open_precise(backbone, choice, self.plan, load, kept)
+            _log.debug(
+                "engine %s on %s, precision %s, batches of %d",
+                engine.name, ", ".join(choice.devices), engine.precision, engine.batch_size,
+            )  # fmt: skip
             stack.enter_context(engine)
             meta = self._freeze(frozen, described)
             run = FrozenRun(self.partial, self.plan, meta, backbone.head)

@@ -47,7 +47,8 @@ def test_verbose_tells_every_step(embedkit, photos, tmp_path):
     for step in (
         "opened the source: ", "loaded the backbone: ", "listed: ", "8 files in 1 shards",
         "opened the engine: ", "engine torch on cpu, precision fp32, batches of 4", " threads, ",
-        "the cache: ", "embedded: ", "wrote the store: ", "embedkit extract, all in all: ",
+        "the cache: ", "embedding: 8 images, ", "wrote the store: ",
+        "embedkit extract, all in all: ",
     ):  # fmt: skip
         assert step in told, step
     assert "built the index: " in embedkit("-v", "index", "build", path, "-o", index).err
