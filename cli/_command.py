@@ -65,9 +65,15 @@ class Command(TyperCommand):
             CommandError: An expected error of the library.
         """
         from embedkit.errors import EmbedkitError
+        from embedkit.utils.timing import timed
 
         try:
-            with showing_progress(quiet=ctx.obj.quiet):
+            if "backbone" in ctx.params:
+                from embedkit.backbones.registry import check_name
+
+                check_name(ctx.params["backbone"])  # at once, whatever the command loads first
+            name = ctx.command_path
+            with timed("%s, all in all", name), showing_progress(quiet=ctx.obj.quiet):
                 return super().invoke(ctx)
         except (EmbedkitError, ValueError) as exc:
             raise CommandError(to_flags(str(exc), self.params)) from exc

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._completion import complete_backbone
 from ._output import plain, print_message
 from ._panels import BACKBONE, PERFORMANCE
 from .extract import EngineName
@@ -38,6 +39,7 @@ BackboneOption = Annotated[
         "--backbone",
         "-b",
         help="For images: name from 'embedkit models', or timm:NAME.",
+        autocompletion=complete_backbone,
         rich_help_panel=BACKBONE,
     ),
 ]

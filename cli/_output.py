@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import typer
+
+from ._streams import silence
 
 __all__ = [
     "ExitCode",
@@ -69,5 +72,11 @@ def _is_number(text: str) -> bool:
 
 
 def print_message(message: str) -> None:
-    """Prints a message for people to stderr; it may have several lines, but no other controls."""
-    typer.echo("\n".join(map(plain, message.split("\n"))), err=True)
+    """Prints a message for people to stderr; it may have several lines, but no other controls.
+
+    A stderr that takes nothing, such as one on a full disk, doesn't end the work.
+    """
+    try:
+        typer.echo("\n".join(map(plain, message.split("\n"))), err=True)
+    except OSError:
+        silence(sys.stderr)

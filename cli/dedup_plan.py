@@ -207,7 +207,7 @@ def _print_result(done: Applied, word: str, json: bool) -> None:
 def _refusals(done: Applied) -> None:
     for outcome in done.outcomes:
         if outcome.result == "refused":
-            typer.echo(f"{plain(outcome.path)}: {plain(outcome.reason)}", err=True)
+            print_message(f"{plain(outcome.path)}: {outcome.reason}")
 
 
 def _exit(done: Applied) -> None:

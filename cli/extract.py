@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from ._command import JsonOption, examples
+from ._completion import complete_backbone, completing
 from ._output import ExitCode, count_of, plain, print_json, print_message
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
 
@@ -82,7 +83,12 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Store to write.")],
     backbone: Annotated[
         str,
-        typer.Option("--backbone", "-b", help="Name from 'embedkit models', or timm:NAME."),
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="Name from 'embedkit models', or timm:NAME.",
+            autocompletion=complete_backbone,
+        ),
     ] = "resnet50_swsl",
     device: Annotated[
         str,
@@ -213,6 +219,7 @@ def command(
         str | None,
         typer.Option(
             help="Interpolation: bilinear, bicubic, lanczos or nearest [default: the backbone's].",
+            autocompletion=completing("bilinear", "bicubic", "lanczos", "nearest"),
             rich_help_panel=PREPROCESSING,
         ),
     ] = None,
@@ -220,6 +227,7 @@ def command(
         str | None,
         typer.Option(
             help="Crop: center or squash [default: the backbone's].",
+            autocompletion=completing("center", "squash"),
             rich_help_panel=PREPROCESSING,
         ),
     ] = None,
@@ -306,6 +314,9 @@ def command(
 
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
+    from embedkit.backbones.weight_files import check_weights
+
+    check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 

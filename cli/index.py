@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._command import Command, Group, JsonOption, examples
+from ._completion import completing
 from ._output import count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
 
@@ -78,6 +79,7 @@ def build(
         str,
         typer.Option(
             help="Index type: auto, or a FAISS factory string such as IVF1024,PQ64x4fs.",
+            autocompletion=completing("auto", "Flat", "HNSW32", "IVF1024,Flat", "IVF1024,PQ64x4fs"),
             rich_help_panel=SEARCH,
         ),
     ] = "auto",
@@ -242,6 +244,10 @@ def evaluate(
     """Show recall and time of each setting of an index, as measured when it was built."""
     from embedkit.index import Index
 
+    if plot is not None:
+        from embedkit.utils.extras import require_extra
+
+        require_extra("matplotlib", "plots", "a plot")
     with Index.open(index, check="fast" if queries is None else "full") as opened:
         fresh = None if queries is None else _measured(opened, queries, limit)
         if plot is not None:

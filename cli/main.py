@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
 from typing import Annotated, Any, ClassVar
 
 import typer
 
 from ._command import CommandError, examples
 from ._lazy import LazyGroup
-from ._output import ExitCode, plain
+from ._output import ExitCode, plain, print_message
 from ._renamed import current_name
+from ._streams import open_streams, silence
 
 __all__ = ["app", "run"]
 
 
-class _ReaderGoneError(Exception):
-    """The reader of our output has gone, as in ``embedkit models | head``."""
+class _PipeError(Exception):
+    """A broken pipe, under a name that typer doesn't take for its own business."""
+
+    def __init__(self, error: BrokenPipeError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Embedkit(LazyGroup):
@@ -40,14 +48,26 @@ class _Embedkit(LazyGroup):
         "demo": "Run embedding, search and deduplication on sample images.",
     }
 
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Reads the arguments; may print the help."""
+        with _own_endings():
+            return super().make_context(*args, **settings)
+
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command; typer itself would end without a word, or as if there was an error."""
-        try:
+        """Runs a command."""
+        with _own_endings():
             return super().invoke(ctx)
-        except KeyboardInterrupt as exc:
-            raise typer.Abort from exc
-        except BrokenPipeError as exc:
-            raise _ReaderGoneError from exc
+
+
+@contextmanager
+def _own_endings() -> Iterator[None]:
+    """Passes on what typer would end without a word, or as if there was an error."""
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        raise typer.Abort from exc
+    except BrokenPipeError as exc:
+        raise _PipeError(exc) from exc
 
 
 app = typer.Typer(
@@ -91,23 +111,68 @@ def _root(
 
 def run() -> None:
     """Runs the command line; expected errors become one line and an exit code."""
+    open_streams()
+    if not _has_working_directory():
+        sys.path[:] = filter(None, sys.path)  # "" stands for it, and imports look into it
+    try:
+        code = _flush(_run())
+    except OSError as exc:  # what no command expects: a full disk, a broken drive
+        where = "standard output" if _is_of_echo(exc) else exc.filename
+        code = _fail(f"{where}: {exc.strerror}" if where else str(exc))
+        silence(sys.stdout)
+    sys.exit(code or 0)
+
+
+def _is_of_echo(error: OSError) -> bool:
+    frames = walk_tb(error.__traceback__)
+    return any(frame.f_code is typer.echo.__code__ for frame, _line in frames)
+
+
+def _has_working_directory() -> bool:
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
+
+
+def _run() -> int | None:
     from embedkit.errors import EmbedkitError
 
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = app(standalone_mode=False, prog_name="embedkit")
-        sys.stdout.flush()
+        code: int | None = app(standalone_mode=False, prog_name="embedkit")
     except typer.TyperException as exc:
-        typer.echo(f"embedkit: {plain(exc.format_message())} (see --help)", err=True)
+        print_message(f"embedkit: {plain(exc.format_message())} (see --help)")
         code = exc.exit_code
     except (CommandError, EmbedkitError, ValueError) as exc:
-        typer.echo(f"embedkit: error: {plain(' '.join(str(exc).split()))}", err=True)
-        code = ExitCode.ERROR
+        code = _fail(str(exc))
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("embedkit: interrupted", err=True)
+        print_message("embedkit: interrupted")
         code = ExitCode.INTERRUPTED
-    except (_ReaderGoneError, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.DONE
-    sys.exit(code or 0)
+    except _PipeError as exc:
+        return _end_pipe(exc.error)
+    return code
+
+
+def _end_pipe(error: BrokenPipeError) -> ExitCode:
+    """Ends well where the reader of our output has gone, as in ``embedkit models | head``."""
+    if not _is_of_echo(error):  # some other pipe, such as to a worker
+        raise error
+    silence(sys.stdout)
+    return ExitCode.DONE
+
+
+def _fail(message: str) -> ExitCode:
+    print_message(f"embedkit: error: {plain(' '.join(message.split()))}")
+    return ExitCode.ERROR
+
+
+def _flush(code: int | None) -> int | None:
+    """Writes out what stdout holds; the exit code says whether that worked."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
+    except OSError as exc:
+        silence(sys.stdout)
+        return _fail(f"standard output: {exc.strerror}")
+    return code

@@ -149,6 +149,8 @@ __all__ = [
     "write_plan",
 ]
 
+import_module("embedkit.utils.telemetry").switch_off_telemetry()  # before any other import
+
 _HOMES = {
     "BACKBONES": "embedkit.backbones.registry",
     "Calibration": "embedkit.dedup.scoring.calibration",

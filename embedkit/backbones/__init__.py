@@ -5,7 +5,6 @@ What loads backbones is imported when it is first asked for, so that looking a n
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from embedkit.backbones.registry import BACKBONES, find_spec, weights_on_disk
@@ -14,9 +13,6 @@ from embedkit.types import Head
 
 if TYPE_CHECKING:
     from embedkit.backbones.backbone import Backbone, load_backbone, load_configured
-
-# The hub's client reads this when it is imported, by timm or by the download.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "BACKBONES",

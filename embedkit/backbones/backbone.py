@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.backbones.config import BackboneConfig, LoadConfig
 from embedkit.backbones.metadata_cache import Memory
-from embedkit.backbones.registry import BACKBONES, cache_folder, find_spec
+from embedkit.backbones.registry import BACKBONES, TIMM_PREFIX, cache_folder, find_spec
+from embedkit.backbones.timm_names import check_timm_name
 from embedkit.backbones.weight_files import (
     WeightsFile,
     check_file_hash,
+    check_obtainable,
     find_weights,
     obtain_weights,
 )
 from embedkit.errors import WeightsError
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Backbone", "load_backbone", "load_configured"]
 
-_TIMM = "timm:"
 _SMALLEST_INPUT = 32  # pixels; the networks halve the side five times
 _RANDOM_LICENCE = "none (random weights)"
 _building = threading.Lock()
@@ -158,6 +160,7 @@ class Backbone:
         }
 
 
+@plain_numbers
 def load_backbone(
     name: str = "resnet50_swsl",
     *,
@@ -224,6 +227,8 @@ def load_configured(name: str, config: LoadConfig, cache: Path | None = None) ->
         seed=config.seed if is_random else None,
     )
     here = None if is_random else find_weights(spec, weights, cache=cache)
+    if here is None and not is_random:
+        check_obtainable(spec, cache=cache)  # before PyTorch is imported, which takes seconds
     obtain = partial(obtain_weights, spec, weights, cache=cache)
     network, found = _load(memory, recipe, here, None if is_random else obtain)
     return Backbone(
@@ -277,14 +282,15 @@ def _load(
 
 def _any_spec(name: str, memory: Memory) -> BackboneSpec:
     """Look a name up in the table or, where it says ``timm:``, in timm."""
-    if not name.lower().startswith(_TIMM):
+    if not name.lower().startswith(TIMM_PREFIX):
         return find_spec(name)
-    timm_name = name[len(_TIMM) :]
+    timm_name = name[len(TIMM_PREFIX) :]
     listed = (spec for spec in BACKBONES.values() if spec.hub_id and spec.timm_name == timm_name)
     return next(listed, None) or memory.spec(timm_name, _ask_timm)
 
 
 def _ask_timm(timm_name: str) -> BackboneSpec:
+    check_timm_name(timm_name)
     from embedkit.backbones.timm_models import timm_spec
 
     return timm_spec(timm_name)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from embedkit.backbones.spec import BackboneSpec
+from embedkit.backbones.timm_names import check_timm_name, near_timm_names
 from embedkit.errors import UnknownBackboneError
 
 if TYPE_CHECKING:
@@ -28,14 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES",
+    "TIMM_PREFIX",
     "BackboneSpec",
     "cache_folder",
+    "check_name",
     "find_spec",
     "hub_cache_folder",
     "weights_folder",
     "weights_on_disk",
 ]
 
+TIMM_PREFIX = "timm:"
 _CHECKPOINTS = "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -204,8 +208,24 @@ def find_spec(name: str) -> BackboneSpec:
     known |= {spec.name.lower(): spec for spec in BACKBONES.values()}
     wanted = name.strip().lower()
     if wanted not in known:
-        raise UnknownBackboneError(name, difflib.get_close_matches(wanted, known, n=3, cutoff=0.5))
+        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+        raise UnknownBackboneError(name, [*near, *near_timm_names(wanted)][:4])
     return known[wanted]
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of a backbone that can't exist, at once and without importing timm.
+
+    Args:
+        name: As `find_spec` takes it, or ``timm:NAME``.
+
+    Raises:
+        UnknownBackboneError: Neither the table nor, by its stored list of names, timm has it.
+    """
+    if name.lower().startswith(TIMM_PREFIX):
+        check_timm_name(name[len(TIMM_PREFIX) :])
+    else:
+        find_spec(name)
 
 
 def cache_folder(cache: Path | None = None) -> Path:

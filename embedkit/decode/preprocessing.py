@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from PIL import Image
 
+from embedkit.utils.arguments import plain_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -32,6 +34,7 @@ _MAX_RESIZED_PIXELS = 100_000_000
 """A sliver of 1 x 10,000 pixels, its shorter side scaled to 256, would become 655 million."""
 
 
+@plain_numbers
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """How an image becomes a backbone's input.

@@ -15,6 +15,8 @@ from embedkit.dedup.scoring.calibration import PRECISION
 from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["find_duplicates"]
 
 
+@plain_numbers
 def find_duplicates(
     store: str | os.PathLike[str],
     *,
@@ -94,6 +97,8 @@ def find_duplicates(
         EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
         ValueError: An argument is out of its range.
     """
+    if verify:
+        require_extra("cv2", "verify", "verification on pixels")
     config = DedupConfig(
         threshold, precision, mode, calibration, min_cosine, max_hamming, candidates_per_image,
         max_pairs, verify, flip, rotate, linkage,

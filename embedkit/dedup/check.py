@@ -29,6 +29,8 @@ from embedkit.index.manifest import MANIFEST
 from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
+from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class Checked:
     calibration: str
 
 
+@plain_numbers
 def check_duplicates(
     known: str | os.PathLike[str],
     images: Paths,
@@ -142,6 +145,8 @@ def check_duplicates(
         ValueError: An argument is out of its range.
     """
     check_scoring(threshold, precision, max_hamming)
+    if verify:
+        require_extra("cv2", "verify", "verification on pixels")
     _refuse_other(Path(known))
     with reporting(progress), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -20,6 +20,7 @@ from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.scorer import Scorer, select_pairs
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
+from embedkit.utils.extras import require_extra
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def find_pairs(
     min_cosine, max_pairs = config.min_cosine, config.max_pairs
     if calibration == "cosine" and (verify is not None or views):
         raise ValueError('calibration="cosine" compares embeddings alone: no pixels, no views')
+    if verify is not None:
+        require_extra("cv2", "verify", "verification on pixels")
     views = views or {}
     with ExitStack() as stack:
         opened = stack.enter_context(EmbeddingStore.open(store))

@@ -11,6 +11,7 @@ import numpy as np
 from embedkit.dedup.groups.grouping import group_pairs, nodes_of
 from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def collect(
     return found if other is None else replace(found, leaks=_leaks(found, all_totals))
 
 
+@plain_numbers
 def rethreshold(found: Duplicates, threshold: float, linkage: Linkage | None = None) -> Duplicates:
     """Tightens the threshold, and groups anew; nothing is embedded or searched again.
 

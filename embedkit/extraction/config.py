@@ -19,6 +19,7 @@ from embedkit.sources.dataset import dataset_name, is_dataset
 from embedkit.sources.open import as_specs
 from embedkit.store.format import StoreMeta
 from embedkit.utils.progress import track
+from embedkit.utils.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,11 +168,11 @@ class Job:
 
     def scan(self) -> Iterator[ImageRecord]:
         """What the source lists, without the store itself where it is written into the source."""
-        mine = Path.cwd() / self.output
+        mine = self.output.absolute()
         folder = mine.with_name(mine.name + ".partial")
         for record in track(self.listing.scan(), "listing", unit="files"):
             if self.output.name in record.path:  # quickly, for nearly all
-                path = Path.cwd() / record.path
+                path = Path(record.path).absolute()
                 if mine in {path, path.parent} or folder in {path, path.parent}:
                     continue
             yield record
@@ -199,10 +200,12 @@ def prepare(
     """
     sources = as_specs(source)
     _refuse_own_source(Path(output), sources)
-    listing = open_source(
-        sources, **config.listed_by, list_folders=config.list_folders, null=config.null
-    )
-    loaded = _load(config)
+    with timed("opened the source"):
+        listing = open_source(
+            sources, **config.listed_by, list_folders=config.list_folders, null=config.null
+        )
+    with timed("loaded the backbone"):
+        loaded = _load(config)
     in_process = any(is_dataset(one) for one in sources)
     meta = _describe(loaded, config, sources)
     return Job(Path(output), listing, loaded, meta, config, in_process)

@@ -10,6 +10,7 @@ import numpy as np
 from embedkit.engines import choose_engine, open_engine
 from embedkit.extraction.config import ExtractConfig, RunConfig, prepare
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class ExtractPreview:
     exists: bool
 
 
+@plain_numbers
 def preview(
     source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],

@@ -22,7 +22,9 @@ from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
+from embedkit.utils.timing import timed
 
 if TYPE_CHECKING:
     import os
@@ -49,6 +51,7 @@ _Frozen = tuple["StoreMeta", dict[str, str | None]]
 _log = logging.getLogger("embedkit")
 
 
+@plain_numbers
 def extract(
     source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
@@ -202,7 +205,8 @@ def _extract(
             partial.discard()
             raise error
         if result.complete:
-            partial.finish(plan.num_shards, sharded=run.sharded)
+            with timed("wrote the store"):
+                partial.finish(plan.num_shards, sharded=run.sharded)
         return replace(result, unlabelled=unlabelled(plan))
 
 
@@ -250,7 +254,12 @@ class _Extraction:
                 )  # fmt: skip
                 stack.enter_context(decoders or nullcontext())
             kept = None if frozen is None else frozen.engine
-            engine, described = open_precise(backbone, choice, self.plan, load, kept)
+            with timed("opened the engine"):
+                engine, described = open_precise(backbone, choice, self.plan, load, kept)
+            _log.debug(
+                "engine %s on %s, precision %s, batches of %d",
+                engine.name, ", ".join(choice.devices), engine.precision, engine.batch_size,
+            )  # fmt: skip
             stack.enter_context(engine)
             meta = self._freeze(frozen, described)
             run = FrozenRun(self.partial, self.plan, meta, backbone.head)
@@ -283,7 +292,10 @@ def _plan(
     plan = Plan.open(partial.folder)
     if frozen is None or plan is None:
         _log.info("listing %s", ", ".join(job.meta.source))
-        return Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS), None
+        with timed("listed"):
+            plan = Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS)
+        _log.debug("%d files in %d shards", plan.count, plan.num_shards)
+        return plan, None
     before, listed_by = frozen
     differences = before.differences(job.meta, ignore=_DERIVED)
     differences |= {

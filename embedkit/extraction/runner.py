@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from embedkit.types import ImageRecord
 
 __all__ = ["EMBEDDING", "ExtractResult", "Runner"]
+
+_log = logging.getLogger("embedkit")
 
 EMBEDDING = "embedding"
 """The stage of the progress that counts embedded images."""
@@ -118,6 +121,7 @@ class Runner:
         """
         shards = range(self.run.plan.num_shards) if self.shards is None else self.shards
         work = Checkpoints(self.run, shards)
+        _log.debug("%d threads, %d images embedded before", self._num_threads(), work.resumed)
         stage = Stage(
             EMBEDDING, work.total, unit="images", done=work.images_done, failed=work.counts.failed
         )

@@ -23,7 +23,9 @@ from embedkit.index.store_rows import StoreRows
 from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.store.format import StoreMeta
 from embedkit.types import Neighbors
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
+from embedkit.utils.timing import timed
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class Index:
         if spec is not None and metric is not None:
             raise ValueError("the metric is part of the spec: give one of the two")
         spec = spec or IndexSpec(metric=metric or "cosine")
-        with reporting(progress):
+        with timed("built the index"), reporting(progress):
             return build_index(_as_list(stores), output, spec, overwrite=overwrite)
 
     @classmethod
@@ -265,6 +267,7 @@ class Index:
         with reporting(progress):
             return compact_index(Path(path))
 
+    @plain_numbers
     def search(
         self,
         queries: NDArray[np.floating],

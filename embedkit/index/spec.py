@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from embedkit.utils.arguments import plain_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,6 +15,7 @@ __all__ = ["IndexSpec", "Metric"]
 Metric = Literal["cosine", "ip", "l2"]
 
 
+@plain_numbers
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
     """The settings of an index to build.

@@ -12,6 +12,7 @@ import numpy as np
 from embedkit.probe.serialization import load_probe
 from embedkit.retrieval.queries import kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderConfig, QueryEmbedder
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PredictedBatch:
     failures: tuple[ImageFailure, ...] = ()
 
 
+@plain_numbers
 def predict(
     probe: str | os.PathLike[str] | Probe,
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],

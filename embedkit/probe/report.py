@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import MissingExtraError, StoreError
+from embedkit.errors import StoreError
 from embedkit.probe.page import make_page
 from embedkit.probe.serialization import PROBE_FILE, TENSORS_FILE, save_probe
 from embedkit.probe.shots import summarize_shots
 from embedkit.report.probe_page import draw_confusion, write_probe_page
+from embedkit.utils.extras import require_extra
 from embedkit.utils.json import finite
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
         StoreError: It exists, and isn't to be replaced or is no probe.
         MissingExtraError: matplotlib isn't installed.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "probe", "a probe's report")
+    require_extra("matplotlib", "probe", "a probe's report")
     path = Path(folder)
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path}: there is no folder {path.parent}")

@@ -18,6 +18,7 @@ from embedkit.probe.splits import draw_shots, hash_ids, split_off
 from embedkit.probe.targets import match_targets, read_targets
 from embedkit.probe.train import train_knn, train_linear
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.devices import torch_device
 from embedkit.utils.progress import reporting, track
 
@@ -124,6 +125,7 @@ class _Split:
     test: NDArray[np.int64]
 
 
+@plain_numbers
 def run_probe(
     kind: Literal["knn", "linear"],
     train: str | os.PathLike[str],

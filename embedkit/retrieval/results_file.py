@@ -13,6 +13,7 @@ from embedkit.retrieval.queries import StoreQueries
 from embedkit.retrieval.query_embedder import EmbedderConfig
 from embedkit.retrieval.results_schema import COLUMNS, check_suffix, neighbor_columns
 from embedkit.retrieval.search import SearchConfig, open_search
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import reporting
 from embedkit.utils.table_writers import open_table
@@ -50,6 +51,7 @@ class SearchSummary:
     failures: tuple[ImageFailure, ...] = ()
 
 
+@plain_numbers
 def search_to_file(
     index: str | os.PathLike[str] | Index,
     queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],

@@ -17,6 +17,7 @@ from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.retrieval.queries import kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderConfig, QueryEmbedder
 from embedkit.types import Neighbors, SearchResult
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Search:
         return SearchResult(batch.ids, found, batch.failures)
 
 
+@plain_numbers
 def search(
     index: str | os.PathLike[str] | Index,
     queries: Paths,

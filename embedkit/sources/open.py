@@ -127,7 +127,7 @@ class _Opener:
             return [DatasetSource(spec, self.columns)]
         spec = os.fsdecode(cast(str, spec))
         if spec == "-":
-            return [StreamListSource(self.stdin or sys.stdin.buffer, self._list_options())]
+            return [StreamListSource(self.stdin or _standard_input(), self._list_options())]
         names = [spec] if _is_literal(spec) else _expand(spec)
         types = _types([name for name in names if not self._is_pattern(name)])
         return [
@@ -190,6 +190,12 @@ def _is_literal(spec: str) -> bool:
     """Tell whether a local file has this very name, brackets and all."""
     local = storage.local_path(spec)
     return local is not None and os.path.lexists(local)
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # the process was started with it closed
+        raise SourceError("-: standard input is closed; pass the list as a .txt file")
+    return sys.stdin.buffer
 
 
 def _is_folder(path: str) -> bool:

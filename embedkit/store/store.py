@@ -16,6 +16,7 @@ from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
 from embedkit.store.reader import ShardFile
 from embedkit.store.seal import SEAL_BYTES
 from embedkit.types import EmbeddingBatch
+from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     import os
@@ -155,6 +156,7 @@ class EmbeddingStore:
         for number in range(len(self.shards)):
             yield from self.shard(number).blocks()
 
+    @plain_numbers
     def iter_batches(self, rows: int = 1024) -> Iterator[EmbeddingBatch]:
         """All rows in order, ``rows`` at a time (fewer at the end of a shard).
 

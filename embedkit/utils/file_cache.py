@@ -48,10 +48,12 @@ class CachedFiles:
                     _log.warning("%s: damaged, made anew", _member(stem, suffix))
                     return None
         except FileNotFoundError:
+            _log.debug("not in the cache: %s.*", stem)
             return None
         except (OSError, ValueError, KeyError, TypeError) as exc:
             _log.warning("%s: can't be read (%s), made anew", _member(stem, "json"), exc)
             return None
+        _log.debug("from the cache: %s.*", stem)
         return stem
 
     def keep(self, write: Callable[[Path], None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Self
@@ -80,8 +81,9 @@ class ProgressBar:
         if self._latest is not None and monotonic() - self._shown >= _LINE_SECONDS:
             self._shown = monotonic()
             name, text = self._described(self._latest)
-            sys.stderr.write(f"{name}: {text}\n")
-            sys.stderr.flush()
+            with suppress(OSError):  # a full disk behind stderr doesn't end the work
+                sys.stderr.write(f"{name}: {text}\n")
+                sys.stderr.flush()
 
     def _draw(self) -> None:
         assert self._latest is not None

@@ -329,7 +329,10 @@ def test_offline_asks_nobody_and_says_what_to_bring(server, lonely, monkeypatch,
     told = str(caught.value)
     assert told.startswith("resnet50_swsl: no weights on this machine")
     assert f"{spec.filename} from {spec.url}" in told
-    assert f"into {lonely / 'EMBEDKIT_CACHE' / 'weights'}, or pass weights=FILE" in told
+    assert (
+        f"into {lonely / 'EMBEDKIT_CACHE' / 'weights'}, pass weights=FILE, or use backbone=" in told
+    )
+    assert 'backbone="efficientnet_lite0"' in told
     assert "\n" not in told
     assert server.requests == []
 

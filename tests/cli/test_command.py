@@ -41,6 +41,22 @@ def test_common_options_work_before_and_after_the_command(embedkit, photos, tmp_
     assert call("--json", "models").json
 
 
+def test_verbose_tells_every_step(embedkit, photos, tmp_path):
+    path, index = tmp_path / "x.h5", tmp_path / "x.index"
+    told = embedkit("extract", photos, "-o", path, "-b", "tiny", "-v", "--engine", "torch").err
+    for step in (
+        "opened the source: ", "loaded the backbone: ", "listed: ", "8 files in 1 shards",
+        "opened the engine: ", "engine torch on cpu, precision fp32, batches of 4", " threads, ",
+        "the cache: ", "embedding: 8 images, ", "wrote the store: ",
+        "embedkit extract, all in all: ",
+    ):  # fmt: skip
+        assert step in told, step
+    assert "built the index: " in embedkit("-v", "index", "build", path, "-o", index).err
+    for words in (("info", path), ("search", index, path), ("merge", path, "-o", tmp_path / "y")):
+        assert f"embedkit {words[0]}, all in all: " in embedkit(*words, "-v").err
+        assert "all in all" not in embedkit(*words).err
+
+
 def test_common_options_work_inside_a_group_too(embedkit, store, tmp_path):
     find = ("find", store, "-o", tmp_path / "found", "--no-report")
     ended = embedkit("dedup", "--json", "--quiet", *find)
@@ -103,6 +119,16 @@ def test_help_is_plain(name):
         assert len(line) <= 96
     options = told.partition("\nOptions:\n")[2].partition("\n\n")[0]
     assert len([line for line in options.splitlines() if line.startswith("  -")]) <= 7
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_of_80_columns_cuts_nothing(name):
+    command = COMMANDS.get(name, GROUP)
+    told = command.get_help(typer.Context(command, info_name=name or "embedkit", terminal_width=80))
+    letters = "".join(told.split())  # lines also end at hyphens
+    for parameter in command.params:
+        if not getattr(parameter, "hidden", False):
+            assert "".join((parameter.help or "").split()) in letters, parameter.name
 
 
 @pytest.mark.parametrize("name", COMMANDS)

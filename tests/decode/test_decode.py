@@ -604,7 +604,8 @@ def test_damage_never_brings_anything_but_an_image_or_a_decode_error(kind: str, 
     # They are ignored, but not where a test sets the filters: see the test of a plain process.
     assert all("/PIL/" in warning.filename.replace("\\", "/") for warning in warned)
     told = capfd.readouterr().err
-    assert told == "" or kind == "TIFF", "libtiff writes to stderr by itself, nothing else does"
+    # These three codecs write to stderr by themselves, some of their versions at least.
+    assert told == "" or kind in {"TIFF", "AVIF", "HEIF"}
 
 
 def with_tag(tiff: bytes, tag: int, kind: int, count: int, value: int) -> bytes:

@@ -281,4 +281,5 @@ def test_a_folder_that_fails_is_one_problem(monkeypatch: pytest.MonkeyPatch) -> 
         open_source("memory://trouble"), ["memory://trouble/a", "memory://trouble/b/2.jpg"]
     )
     assert records[0].problem == "folder can't be listed: denied"
+    monkeypatch.undo()
     storage.rm("/trouble", recursive=True)

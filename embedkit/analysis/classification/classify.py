@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.analysis.classification.head import likeliest, usable_head
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import track
 from embedkit.utils.vectors import refuse_not_finite
 
@@ -45,6 +46,7 @@ class ClassifiedBatch:
     probabilities: NDArray[np.float32]
 
 
+@plain_numbers
 def classify(store: str | os.PathLike[str], k: int = 5) -> Iterator[ClassifiedBatch]:
     """Classifies the images of a store without their pixels.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from embedkit.analysis.classification.classify import classify
 from embedkit.errors import StoreError
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import reporting
 from embedkit.utils.table_writers import Column, check_suffix, open_table
@@ -32,6 +33,7 @@ COLUMNS = (
 )
 
 
+@plain_numbers
 def classify_to_file(
     stores: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],

@@ -11,13 +11,15 @@ import numpy as np
 
 from embedkit.analysis.classification import classify
 from embedkit.analysis.embedding_map.png import draw_png
-from embedkit.analysis.embedding_map.projection import lay_out
+from embedkit.analysis.embedding_map.projection import check_umap, lay_out
 from embedkit.errors import StoreError
 from embedkit.extraction.source_images import policy_of
 from embedkit.report import MapPage, write_map
 from embedkit.report.thumbnails import thumbnails
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import commit_bytes
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting
 from embedkit.utils.vectors import refuse_not_finite, unit_rows
 
@@ -57,6 +59,7 @@ class MapSummary:
     groups: tuple[str, ...]
 
 
+@plain_numbers
 def plot(
     store: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -94,6 +97,10 @@ def plot(
     """
     path = Path(output)
     _check(path, sample, pictures, overwrite=overwrite)
+    if method == "umap":
+        check_umap()
+    if path.suffix.lower() == ".png":
+        require_extra("matplotlib", "map", "a map as PNG")
     with reporting(progress), EmbeddingStore.open(store) as opened:
         rng = np.random.default_rng(seed)
         count = min(sample, len(opened))

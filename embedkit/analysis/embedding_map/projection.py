@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from embedkit.errors import MissingExtraError
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -40,12 +40,17 @@ def lay_out(
 
     Source: McInnes et al., "UMAP: Uniform Manifold Approximation and Projection", arXiv 1802.03426.
     """
-    if method == "umap" and find_spec("umap") is None:
-        raise MissingExtraError("umap-learn", "map", 'a map by UMAP (method="pca" needs nothing)')
+    if method == "umap":
+        check_umap()
     takes_umap = method != "pca" and find_spec("umap") is not None and len(rows) >= _FEWEST
     with Stage("placing the images", unit="images"):
         points = _umap(rows, seed) if takes_umap else principal_components(rows)
     return _fitted(points), "umap" if takes_umap else "pca"
+
+
+def check_umap() -> None:
+    """Raises ``MissingExtraError`` if UMAP isn't installed."""
+    require_extra("umap", "map", 'a map by UMAP (method="pca" needs nothing)')
 
 
 def principal_components(rows: NDArray[np.float32], count: int = 2) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from embedkit.analysis.outliers.exact_knn import nearest_others
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.knn_votes import vote_weights
 from embedkit.utils.progress import reporting
 
@@ -76,6 +77,7 @@ class Outliers:
     labels: tuple[Outlier, ...]
 
 
+@plain_numbers
 def find_outliers(
     store: str | os.PathLike[str],
     *,

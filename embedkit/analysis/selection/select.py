@@ -17,6 +17,7 @@ from embedkit.analysis.selection.candidates import candidates
 from embedkit.analysis.selection.top_k import BestPerClass, Candidates
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.parallel import in_order, usable_cores
 from embedkit.utils.progress import Stage, reporting
 from embedkit.utils.vectors import first_not_finite, widen
@@ -79,6 +80,7 @@ class _Block(NamedTuple):
     first: int
 
 
+@plain_numbers
 def select(
     stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     per_class: int,

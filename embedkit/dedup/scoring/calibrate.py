@@ -19,6 +19,8 @@ from embedkit.errors import DecodeError, EmbedkitError
 from embedkit.extraction.embed_like_store import embed_likewise
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ __all__ = ["calibrate"]
 _FEWEST = 4
 
 
+@plain_numbers
 def calibrate(
     store: str | os.PathLike[str],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -82,6 +85,7 @@ def calibrate(
             f"originals must be at least {_FEWEST} and precision above 0 and at most 1, not "
             f"{originals} and {precision}"
         )
+    require_extra("cv2", "verify", "a calibration, which verifies pairs on pixels,")
     with (
         reporting(progress),
         EmbeddingStore.open(store) as opened,
