@@ -62,6 +62,7 @@ HOMES = {
     "sklearn": {"demo", "integrations"},
     "PIL": {"decode", "dedup", "demo", "extraction", "integrations", "report"},
     "pillow_heif": {"decode"},
+    "pillow_jxl": {"decode"},
 }  # fmt: skip
 
 MODULES = sorted((ROOT / "embedkit").rglob("*.py"))

@@ -6,7 +6,6 @@ import sys
 import tarfile
 import tomllib
 from importlib import metadata
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ def test_it_runs_without_being_installed(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import embedkit; print(embedkit.__version__)"
     )
-    command = [sys.executable, "-S", "-c", code, str(tmp_path)]
+    command = [sys.executable, "-I", "-S", "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "0+unknown\n"
 
