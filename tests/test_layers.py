@@ -63,6 +63,7 @@ HOMES = {
     "PIL": {"decode", "dedup", "demo", "extraction", "integrations", "report"},
     "pillow_heif": {"decode"},
     "pillow_jxl": {"decode"},
+    "tifffile": {"decode"},
 }  # fmt: skip
 
 MODULES = sorted((ROOT / "embedkit").rglob("*.py"))

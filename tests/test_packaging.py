@@ -6,6 +6,7 @@ import sys
 import tarfile
 import tomllib
 from importlib import metadata
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -65,9 +66,10 @@ def test_it_runs_without_being_installed(tmp_path):
 
 def test_archives_do_not_depend_on_when_and_by_whom_they_are_built(tmp_path, monkeypatch):
     pytest.importorskip("setuptools")
-    backend = SourceFileLoader(
-        "build_backend", str(ROOT / "scripts/build_backend.py")
-    ).load_module()
+    file = ROOT / "scripts" / "build_backend.py"
+    spec = spec_from_file_location("build_backend", file)
+    backend = module_from_spec(spec)
+    spec.loader.exec_module(backend)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     hashes = set()
     for number, order in enumerate((["a", "b"], ["b", "a"])):
