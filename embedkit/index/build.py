@@ -68,7 +68,7 @@ def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> No
             "differ); repeat the first settings, or start again with overwrite=True"
         )
     partial.clear()
-    partial.begin(config)
+    partial.freeze(config)
 
 
 @contextmanager
