@@ -14,9 +14,11 @@ from embedkit.index.build_steps import write_ids
 from embedkit.index.faiss_io import write_faiss
 from embedkit.index.faiss_types import adds_at_once, reserve
 from embedkit.index.generation import ContentWriter, copy_into
+from embedkit.index.id_table import IdTable
 from embedkit.index.inverted_lists import merge_on_disk, name_lists
-from embedkit.index.store_rows import RowOrder
+from embedkit.index.store_rows import DISTINCT_IDS, RowOrder
 from embedkit.store.format import StoreMeta
+from embedkit.store.repeated_ids import refuse_repeated_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,9 +89,22 @@ class Addition:
             if entry.fingerprint in present:
                 raise IndexFileError(f"{self._reader.folder}: {entry.path} is in it already")
             present.add(entry.fingerprint)
+        self._refuse_repeated_ids()
         store = self._rows.stores[0]
         if differences := StoreMeta.from_config(before.meta).differences(store.meta):
             raise StoreMismatchError(str(store.path), differences)
+
+    def _refuse_repeated_ids(self) -> None:
+        refuse_repeated_ids(self._rows.stores, DISTINCT_IDS)
+        ids = {name for store in self._rows.stores for name in store.ids}
+        table = IdTable(self._reader.array("ids", "u1"))
+        present = np.setdiff1d(table.positions(ids)[0], self._reader.removed())
+        if len(present):
+            example = table.names(present[:1, None])[0][0]
+            raise IndexFileError(
+                f"{self._reader.folder}: has {len(present)} of these ids already, such as "
+                f"{example!r}; remove them first, or extract the new images under another path"
+            )
 
     def _added(self, writer: ContentWriter) -> faiss.Index:
         """The index with the new rows, in memory but for lists that stay on disk."""

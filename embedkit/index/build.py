@@ -14,8 +14,9 @@ from embedkit.index.file_io import HashingFile, new_folder, refuse_existing, wri
 from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST
 from embedkit.index.openmp import respect_cores
-from embedkit.index.store_rows import StoreRows
+from embedkit.index.store_rows import DISTINCT_IDS, StoreRows
 from embedkit.index.working_dir import PartialIndex
+from embedkit.store.repeated_ids import refuse_repeated_ids
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +40,7 @@ def build_index(
     respect_cores()
     refuse_existing(output, overwrite=overwrite)
     with StoreRows.open(stores) as rows, PartialIndex.locked(output) as partial:
+        refuse_repeated_ids(rows.stores, DISTINCT_IDS)
         plan = make_plan(spec, rows, output)
         begin_or_resume(partial, plan, overwrite=overwrite)
         with discarding_failures(partial):

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.index.manifest import StoreEntry
+    from embedkit.store.reader import ShardFile
 
-__all__ = ["RowOrder", "StoreRows"]
+__all__ = ["DISTINCT_IDS", "RowOrder", "StoreRows"]
+
+DISTINCT_IDS = (
+    "the images of an index need distinct ids: extract one of the sources again under another "
+    "path, or merge the stores first and keep one row per id"
+)
+"""What to do about stores that have an id twice."""
 
 _DENSE = 8  # ids are read as a block if at least one in this many is needed
 
@@ -140,6 +147,12 @@ class StoreRows:
         for store in self.stores:
             store.close()
 
+    @property
+    def only_shard(self) -> ShardFile | None:
+        """The file, if there is only one."""
+        alone = len(self.stores) == 1 and len(self.stores[0].shards) == 1
+        return self.stores[0].shard(0) if alone else None
+
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
         """Some rows, ``(n, D)``, read from the files and checked.
 
@@ -157,9 +170,14 @@ class StoreRows:
         return out
 
     def take(self, rows: NDArray[np.int64], out: NDArray[np.floating]) -> None:
-        """Copies some rows from the memory maps to ``out``, ``(n, D)``; from any thread."""
-        if len(self.stores) == 1 and len(self.stores[0].shards) == 1:
-            np.take(self.stores[0].embeddings, rows, axis=0, out=out, mode="clip")
+        """Copies some rows from the memory maps to ``out``, ``(n, D)``; from any thread.
+
+        Raises:
+            StoreCorruptError: The checksum of some of the rows is wrong.
+        """
+        if (shard := self.only_shard) is not None:
+            shard.check(rows)
+            np.take(shard.embeddings, rows, axis=0, out=out, mode="clip")
             return
         with self._lock:
             for store, mine, inside in self._split(rows):

@@ -135,7 +135,7 @@ class StoreQueries(Queries):
             shard = self.store.shard(number)
             last = min(first + min(_ROWS, stop - start), len(shard))
             ids = tuple(n.decode("utf-8", "surrogateescape") for n in shard.ids(first, last))
-            vectors = np.asarray(shard.embeddings[first:last])
+            vectors = shard.read(np.arange(first, last))
             refuse_not_finite(vectors, ids, self.store.path)
             yield QueryBatch(ids, vectors, shard.image_column("content_hash", first, last))
             start += last - first

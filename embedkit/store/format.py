@@ -272,6 +272,16 @@ class RowBlock:
             self.labels[start:stop],
         )
 
+    def where(self, mask: NDArray[np.bool_]) -> RowBlock:
+        """The rows for which ``mask``, ``(n,)``, is true."""
+        chosen = np.flatnonzero(mask).tolist()
+        return RowBlock(
+            self.embeddings[mask],
+            [self.ids[row] for row in chosen],
+            {name: column[mask] for name, column in self.images.items()},
+            [self.labels[row] for row in chosen] if self.labels else (),
+        )
+
     @staticmethod
     def concatenate(blocks: Sequence[RowBlock]) -> RowBlock:
         """Joins one block or more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -20,22 +20,23 @@ from embedkit.store.format import (
 from embedkit.store.schema import check_structure, read_counts, read_meta
 from embedkit.store.seal import check_seal
 from embedkit.store.writer import (
-    embeddings_digest,
     facts_digest,
     failure_columns,
     failures_digest,
     head_digest,
+    rows_digest,
 )
 from embedkit.types import Head, ImageFailure
-from embedkit.utils.progress import track
+from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.progress import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardFile", "hdf5_errors", "refuse_damage", "shard_problems"]
+__all__ = ["ShardFile", "hdf5_errors", "refuse_damaged", "shard_problems"]
 
 _NOT_ROWS = "ids, labels, image columns, failures, head, attributes or structure"
 
@@ -77,14 +78,16 @@ def shard_problems(path: Path) -> Iterator[str]:
         yield str(exc).removeprefix(f"{path}: ")
 
 
-def refuse_damage(path: Path) -> None:
-    """Verifies a shard before it is copied.
+def refuse_damaged(paths: Sequence[Path]) -> None:
+    """Verifies shards before they are copied.
 
     Raises:
         StoreCorruptError: Something is wrong.
     """
-    for problem in shard_problems(path):
-        raise StoreCorruptError(f"{path}: {problem}; make this file again")
+    for path in track(paths, "verifying", len(paths), unit="shards"):
+        with silent() if len(paths) > 1 else nullcontext():
+            for problem in shard_problems(path):
+                raise StoreCorruptError(f"{path}: {problem}; make this file again")
 
 
 def _line(exc: BaseException) -> str:
@@ -99,6 +102,8 @@ class ShardFile:
         meta: How the embeddings were computed.
         counts: What it holds.
         has_labels: Whether it holds labels.
+        unchecked: ``(B,)`` bool, the blocks of rows whose checksum wasn't compared yet. Whatever
+            gives out embeddings compares it first, once per block; ``embeddings`` alone doesn't.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,12 +124,49 @@ class ShardFile:
                 check_structure(path, self._h5, self.meta, self.counts)
                 self.has_labels = "labels" in self._h5
                 self._offset = self._h5["embeddings"].id.get_offset()
+                self._sums = self._h5["checksums/embeddings"][:]
             except BaseException:
                 self._h5.close()
                 raise
 
+        self.unchecked = np.ones(-(-len(self) // BLOCK_ROWS), np.bool_)
+
     def __len__(self) -> int:
         return self.counts.embedded
+
+    def check(self, rows: NDArray[np.int64] | range) -> None:
+        """Compares the checksums of the blocks that some rows lie in, each block once.
+
+        Raises:
+            StoreCorruptError: Some of their embeddings were changed.
+        """
+        if not len(rows) or not self.unchecked.any():
+            return
+        if isinstance(rows, range) and abs(rows.step) <= BLOCK_ROWS:
+            first, last = sorted((rows[0] // BLOCK_ROWS, rows[-1] // BLOCK_ROWS))
+            numbers = np.arange(first, last + 1)
+        else:
+            numbers = np.asarray(rows) // BLOCK_ROWS
+        numbers = np.unique(numbers[self.unchecked[numbers]])
+        with closing(in_order(self._check_block, numbers.tolist(), usable_cores())) as done:
+            for number, is_whole in done if len(numbers) > 1 else self._check_each(numbers):
+                if not is_whole:
+                    start = number * BLOCK_ROWS
+                    stop = min(start + BLOCK_ROWS, len(self))
+                    raise StoreCorruptError(
+                        f"{self.path}: embeddings of rows {start} to {stop - 1}: checksum wrong; "
+                        "make this file again"
+                    )
+                self.unchecked[number] = False
+
+    def _check_each(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, bool]]:
+        return ((number, self._check_block(number)) for number in numbers.tolist())
+
+    def _check_block(self, number: int) -> bool:
+        """Whether the checksum of a block is right; read from the file, not from the map."""
+        start = number * BLOCK_ROWS
+        rows = np.arange(start, min(start + BLOCK_ROWS, len(self)))
+        return bool(rows_digest(self._read(rows)) == self._sums[number].tobytes())
 
     def close(self) -> None:
         """Closes the file; arrays that were taken from it stay readable."""
@@ -132,7 +174,7 @@ class ShardFile:
 
     @cached_property
     def embeddings(self) -> NDArray[np.floating]:
-        """``(N, D)`` memory-mapped, read-only; mapped on first access."""
+        """``(N, D)`` memory-mapped, read-only, unchecked; mapped on first access."""
         shape, dtype = (len(self), self.meta.feature_dim), np.dtype(self.meta.dtype)
         if not len(self):
             return np.empty(shape, dtype)
@@ -141,7 +183,7 @@ class ShardFile:
     def read(
         self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
     ) -> NDArray[np.floating]:
-        """Reads some rows without a memory map, whose pages would count as this process's memory.
+        """Reads and checks some rows without a memory map, whose pages would count as memory.
 
         Args:
             rows: ``(n,)``; rows that follow each other are read at once.
@@ -151,8 +193,14 @@ class ShardFile:
             ``(n, D)``.
 
         Raises:
-            StoreCorruptError: The file can't be read.
+            StoreCorruptError: The file can't be read, or a checksum is wrong.
         """
+        self.check(rows)
+        return self._read(rows, out)
+
+    def _read(
+        self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
+    ) -> NDArray[np.floating]:
         if out is None:
             out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
@@ -182,7 +230,11 @@ class ShardFile:
         return list(self._column("labels", start, stop))
 
     def block(self, start: int, stop: int) -> RowBlock:
-        """Some rows with ids, labels and image facts."""
+        """Some rows with ids, labels and image facts; the embeddings are checked."""
+        self.check(range(start, stop))
+        return self._block(start, stop)
+
+    def _block(self, start: int, stop: int) -> RowBlock:
         return RowBlock(
             self.embeddings[start:stop],
             self.ids(start, stop),
@@ -227,12 +279,14 @@ class ShardFile:
         """
         with hdf5_errors(self.path):
             sums = {name: data[:].tobytes() for name, data in self._h5["checksums"].items()}
-        blocks = track(self.blocks(), "verifying", len(self), unit="rows", size=len)
-        for number, block in enumerate(blocks):
+        starts = range(0, len(self), BLOCK_ROWS)
+        blocks = (self._block(start, min(start + BLOCK_ROWS, len(self))) for start in starts)
+        tracked = track(blocks, "verifying", len(self), unit="rows", size=len)
+        for number, block in enumerate(tracked):
             where = slice(32 * number, 32 * number + 32)
             first = number * BLOCK_ROWS
             rows = f"rows {first} to {first + len(block) - 1}"
-            if sums["embeddings"][where] != embeddings_digest(block):
+            if sums["embeddings"][where] != rows_digest(block.embeddings):
                 yield f"embeddings of {rows}: checksum wrong"
             if sums["images"][where] != facts_digest(block):
                 yield f"ids, labels or image columns of {rows}: checksum wrong"

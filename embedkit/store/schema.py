@@ -10,6 +10,7 @@ import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreFormatError
 from embedkit.store.format import (
+    BLOCK_ROWS,
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_DTYPES,
@@ -95,7 +96,10 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
     if "head" in h5:
         yield from _expected_head(meta)
         sums.append("head")
-    yield from ((f"checksums/{name}", (None, 32), _U1) for name in sums)
+    blocks = -(-counts.embedded // BLOCK_ROWS)
+    for name in sums:
+        count = blocks if name in {"embeddings", "images"} else None
+        yield f"checksums/{name}", (count, 32), _U1
 
 
 def _expected_head(meta: StoreMeta) -> Iterator[_Expected]:

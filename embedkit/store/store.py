@@ -49,6 +49,7 @@ class EmbeddingStore:
         self.shards = tuple(shards)
         self._folder = path if path.is_dir() else path.parent
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
+        self._unchecked: dict[int, NDArray[np.bool_]] = {}  # outlives a shard's being open
         self._starts = np.cumsum([0, *(shard.embedded for shard in shards)])
         self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
         self.meta = meta
@@ -73,7 +74,7 @@ class EmbeddingStore:
         counts = shard.counts
         entry = ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, "")
         store = cls(path, [entry], shard.meta)
-        store._open[0] = shard
+        store._open[0], store._unchecked[0] = shard, shard.unchecked
         return store
 
     def __len__(self) -> int:
@@ -99,15 +100,21 @@ class EmbeddingStore:
         if opened.counts != self.shards[number].counts:
             opened.close()
             raise StoreCorruptError(f"{opened.path}: its counts aren't those of the manifest")
+        opened.unchecked = self._unchecked.setdefault(number, opened.unchecked)
         self._open[number] = opened
         if len(self._open) > _OPEN_SHARDS:
             self._open.popitem(last=False)[1].close()
         return opened
 
     @property
-    def embeddings(self) -> NDArray[np.floating] | EmbeddingsView:
-        """``(N, D)`` array-like: a memory map for one file, a view of the maps for many."""
-        return self.shard(0).embeddings if len(self.shards) == 1 else EmbeddingsView(self)
+    def shard_paths(self) -> list[Path]:
+        """The files of the store, in order."""
+        return [self._folder / shard.name for shard in self.shards]
+
+    @property
+    def embeddings(self) -> EmbeddingsView:
+        """``(N, D)`` array-like, memory-mapped; a block of rows is checked before its first use."""
+        return EmbeddingsView(self)
 
     @property
     def ids(self) -> IdsView:
@@ -197,13 +204,20 @@ class EmbeddingStore:
 
         Returns:
             ``(n, D)``, a new array.
+
+        Raises:
+            StoreCorruptError: The checksum of some of the rows is wrong.
         """
         out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(numbers).tolist():
             mine = np.flatnonzero(numbers == number)
             shard, inside = self.shard(number), rows[mine] - self._starts[number]
-            out[mine] = shard.embeddings[inside] if mapped else shard.read(inside)
+            if mapped:
+                shard.check(inside)
+                out[mine] = shard.embeddings[inside]
+            else:
+                out[mine] = shard.read(inside)
         return out
 
     def row_of(self, image_id: str) -> int:
@@ -233,7 +247,7 @@ class EmbeddingStore:
             KeyError: The id isn't in the store.
         """
         shard, row = self.locate(self.row_of(image_id))
-        return np.array(self.shard(shard).embeddings[row])
+        return self.shard(shard).read(np.array([row]))[0]
 
     def locate(self, row: int) -> tuple[int, int]:
         """The shard's number and the row inside it, for a row of the store.

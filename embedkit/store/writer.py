@@ -26,16 +26,18 @@ from embedkit.utils.atomic_write import RememberingFile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     from embedkit.types import Head, ImageFailure
 
 __all__ = [
     "ShardContent",
-    "embeddings_digest",
     "encode_shard",
     "facts_digest",
     "failure_columns",
     "failures_digest",
     "head_digest",
+    "rows_digest",
     "write_shard",
 ]
 
@@ -125,7 +127,7 @@ def _write_rows(h5: h5py.File, content: ShardContent) -> dict[str, list[bytes]]:
         if content.with_labels:
             labels = block.labels or [b""] * len(block)
             datasets["labels"][start:stop] = np.array(labels, dtype=object)
-        digests["embeddings"].append(embeddings_digest(block))
+        digests["embeddings"].append(rows_digest(block.embeddings))
         digests["images"].append(facts_digest(block))
         start = stop
     if start != content.counts.embedded:
@@ -206,9 +208,9 @@ def _write_checksums(h5: h5py.File, digests: dict[str, list[bytes]]) -> None:
         group.create_dataset(name, data=data)
 
 
-def embeddings_digest(block: RowBlock) -> bytes:
-    """SHA-256 of the rows' bytes, little-endian, in C order."""
-    data = np.ascontiguousarray(block.embeddings)
+def rows_digest(embeddings: NDArray[np.floating]) -> bytes:
+    """SHA-256 of the embeddings' bytes, little-endian, in C order."""
+    data = np.ascontiguousarray(embeddings)
     return hashlib.sha256(data.astype(data.dtype.newbyteorder("<"), copy=False).data).digest()
 
 
