@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 __all__ = ["extract"]
 
 _SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
-_DERIVED = ("plan_hash", "embedkit_version", "weights", "engine", "head_applies")
+_DERIVED = (
+    "plan_hash", "embedkit_version", "weights", "engine", "head_applies", "roots", "labels_from",
+    "same_rows_as",
+)  # fmt: skip
 _Frozen = tuple["StoreMeta", dict[str, str | None]]
 _log = logging.getLogger("embedkit")
 

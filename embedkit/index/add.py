@@ -68,11 +68,13 @@ class Addition:
         self._write_order(writer)
         if "factors" in before.files:
             writer.write("factors", lambda write: copy_into(self._partial.path(_FACTORS), write))
+        roots = [*dict.fromkeys([*before.meta.get("roots", ()), *self._rows.meta.roots])]
         return replace(
             before,
             files=writer.files,
             count=self._stop,
             stores=(*before.stores, *entries),
+            meta={**before.meta, "roots": roots},
             generation=before.generation + 1,
             bytes_per_vector=round((writer.files["index"].nbytes or 0) / max(self._stop, 1), 1),
             embedkit_version=__version__,

@@ -163,7 +163,7 @@ class IndexBuild:
             metric=spec.metric,
             dim=self._rows.dim,
             count=plan.count,
-            meta=self._rows.stores[0].meta.to_config(),
+            meta=self._rows.meta.to_config(),
             files=writer.files,
             embedkit_version=__version__,
             spec=spec,

@@ -137,7 +137,7 @@ class Index:
             IndexFileError: There is no index at ``path``, or one of another format, or a store
                 that it needs is missing.
             IndexCorruptError: A file is damaged.
-            IndexMismatchError: A store that it needs has changed.
+            IndexMismatchError: A store that it was built from has changed.
         """
         path = Path(path)
         respect_cores()
@@ -329,6 +329,11 @@ class Index:
             IndexMismatchError: They can't be compared; the message names each difference.
         """
         refuse_other_queries(self.path, self.metric, self.meta, meta)
+
+    def has_store(self, store: EmbeddingStore) -> bool:
+        """Whether the index was built from a store; True if the index (format 1) records none."""
+        entries = self.manifest.stores
+        return not entries or any(store.has_rows_of(entry.fingerprint) for entry in entries)
 
     def found_rows(self) -> NDArray[np.bool_]:
         """``(N,)`` bool over the rows of its stores, in order: rows that a search can find."""

@@ -100,7 +100,9 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
                 f"{partial.folder}"
             )
         tidy(path, manifest)
-        yield partial, ContentReader(path, manifest)
+        reader = ContentReader(path, manifest)
+        reader.refuse_changed_stores()
+        yield partial, reader
 
 
 def _positions_of(

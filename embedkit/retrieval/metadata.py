@@ -39,7 +39,9 @@ class StoreMetadata(StoreRows):
     def __init__(self, stores: Sequence[EmbeddingStore], index: Index) -> None:
         super().__init__(stores)
         known = [entry.fingerprint for entry in index.manifest.stores]
-        self.follows_index = [store.fingerprint for store in stores] == known
+        self.follows_index = len(stores) == len(known) and all(
+            store.has_rows_of(one) for store, one in zip(stores, known, strict=True)
+        )
 
     @classmethod
     def of_index(

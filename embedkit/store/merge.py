@@ -149,7 +149,18 @@ def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
     plans = list(dict.fromkeys(meta.plan_hash for meta in metas))
     sources = list(dict.fromkeys(source for meta in metas for source in meta.source))
     plan = plans[0] if len(plans) == 1 else hashlib.sha256("".join(plans).encode()).hexdigest()
-    return dataclasses.replace(first, plan_hash=plan, source=sources, engine=engine)
+    roots = list(dict.fromkeys(root for meta in metas for root in meta.roots))
+    labels = metas[0].labels_from if len({meta.labels_from for meta in metas}) == 1 else ""
+    before = metas[0].same_rows_as if len(metas) == 1 else ()
+    return dataclasses.replace(
+        first,
+        plan_hash=plan,
+        source=sources,
+        engine=engine,
+        roots=roots,
+        labels_from=labels,
+        same_rows_as=before,
+    )
 
 
 def _engines(meta: StoreMeta) -> list[dict[str, object]]:

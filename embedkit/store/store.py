@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from embedkit.store.format import RowBlock
     from embedkit.types import Head, ImageFailure
 
-__all__ = ["EmbeddingStore"]
+__all__ = ["EmbeddingStore", "fingerprint_of", "has_rows_of"]
 
 _OPEN_SHARDS = 32  # more would run into the limit on open files
 
@@ -190,9 +190,11 @@ class EmbeddingStore:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the store's seal (one file) or manifest (folder)."""
-        path = self.path / MANIFEST if self.path.is_dir() else self.path
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(-1 if self.path.is_dir() else SEAL_BYTES)).hexdigest()
+        return fingerprint_of(self.path)
+
+    def has_rows_of(self, fingerprint: str) -> bool:
+        """Whether this is the store of a fingerprint, or was before labels were put in."""
+        return fingerprint in {self.fingerprint, *self.meta.same_rows_as}
 
     def take(self, rows: NDArray[np.int64], *, mapped: bool = True) -> NDArray[np.floating]:
         """The embeddings of some rows, in the given order.
@@ -247,7 +249,8 @@ class EmbeddingStore:
             KeyError: The id isn't in the store.
         """
         shard, row = self.locate(self.row_of(image_id))
-        return self.shard(shard).read(np.array([row]))[0]
+        found: NDArray[np.floating] = self.shard(shard).read(np.array([row]))[0]
+        return found
 
     def locate(self, row: int) -> tuple[int, int]:
         """The shard's number and the row inside it, for a row of the store.
@@ -275,6 +278,30 @@ class EmbeddingStore:
             order = np.argsort(hashes, kind="stable")
             self._rows_by_hash = hashes[order], order
         return self._rows_by_hash
+
+
+def fingerprint_of(path: Path) -> str:
+    """``EmbeddingStore.fingerprint`` of a store that needn't be opened; reads little.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    is_folder = path.is_dir()
+    with (path / MANIFEST if is_folder else path).open("rb") as file:
+        return hashlib.sha256(file.read(-1 if is_folder else SEAL_BYTES)).hexdigest()
+
+
+def has_rows_of(path: Path, fingerprint: str) -> bool:
+    """``EmbeddingStore.has_rows_of`` of a store that mostly needn't be opened.
+
+    Raises:
+        OSError: It can't be read.
+        StoreError: It isn't a store.
+    """
+    if fingerprint_of(path) == fingerprint:
+        return True
+    with EmbeddingStore.open(path) as store:
+        return store.has_rows_of(fingerprint)
 
 
 def _open_folder(path: Path) -> EmbeddingStore:

@@ -90,6 +90,7 @@ def plot(
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
+        SourceError: There are to be thumbnails, but not one of the images is found.
         StoreError: ``output`` exists or can't be written, the store can't be read, or has not what
             to colour by, or an embedding isn't finite.
         MissingExtraError: umap-learn or matplotlib is needed and isn't installed.
@@ -131,7 +132,14 @@ def plot(
                 names,
                 ids,
                 words,
-                thumbnails(dict.fromkeys(chosen), policy, _SIDE, images=images, page=path),
+                thumbnails(
+                    dict.fromkeys(chosen),
+                    policy,
+                    _SIDE,
+                    images=images,
+                    roots=opened.meta.folders(),
+                    page=path,
+                ),
                 summary=_summary(count, len(opened), names, color),
                 empty=None if count else ("No images", f"{store} holds none to draw"),
             )

@@ -160,7 +160,8 @@ def _info(table: Mapping[str, Any]) -> PairsInfo:
 
 
 def _store(table: Mapping[str, Any]) -> StoreName:
-    return StoreName(_word(table, "path"), _word(table, "digest"), _number(table, "rows"))
+    roots = tuple(map(str, table.get("roots", ())))
+    return StoreName(_word(table, "path"), _word(table, "digest"), _number(table, "rows"), roots)
 
 
 def _leaks(table: Mapping[str, Any]) -> Leaks:
