@@ -20,6 +20,7 @@ from embedkit.sources.dataset import dataset_name, is_dataset
 from embedkit.sources.naming import is_url, kind_of_name
 from embedkit.sources.open import as_specs
 from embedkit.store.format import StoreMeta
+from embedkit.utils.endings import refuse_other_ending
 from embedkit.utils.progress import track
 from embedkit.utils.timing import timed
 
@@ -130,6 +131,7 @@ class RunConfig:
         sharded: Whether a folder of shards is written.
         shard_rows: Images per shard; None chooses.
         overwrite: Whether an existing store is replaced.
+        check_content: Whether the images of a finished store are compared by their content.
 
     Raises:
         ValueError: A number is less than 1.
@@ -140,6 +142,7 @@ class RunConfig:
     sharded: bool = False
     shard_rows: int | None = None
     overwrite: bool = False
+    check_content: bool = False
 
     def __post_init__(self) -> None:
         for name in ("workers", "shard_rows"):
@@ -201,6 +204,7 @@ def prepare(
         ValueError: A setting is out of its range.
     """
     sources = [_plain(one) for one in as_specs(source)]
+    refuse_other_ending(output, "an embedding store")
     _refuse_own_source(Path(output), sources)
     with timed("opened the source"):
         listing = open_source(

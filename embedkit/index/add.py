@@ -91,10 +91,10 @@ class Addition:
             if entry.fingerprint in present:
                 raise IndexFileError(f"{self._reader.folder}: {entry.path} is in it already")
             present.add(entry.fingerprint)
-        self._refuse_repeated_ids()
         store = self._rows.stores[0]
         if differences := StoreMeta.from_config(before.meta).differences(store.meta):
             raise StoreMismatchError(str(store.path), differences)
+        self._refuse_repeated_ids()
 
     def _refuse_repeated_ids(self) -> None:
         refuse_repeated_ids(self._rows.stores, DISTINCT_IDS)

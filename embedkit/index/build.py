@@ -17,6 +17,7 @@ from embedkit.index.openmp import respect_cores
 from embedkit.index.store_rows import DISTINCT_IDS, StoreRows
 from embedkit.index.working_dir import PartialIndex
 from embedkit.store.repeated_ids import refuse_repeated_ids
+from embedkit.utils.endings import refuse_other_ending
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +39,7 @@ def build_index(
     """Builds an index; see ``Index.build``."""
     output = Path(output)
     respect_cores()
+    refuse_other_ending(output, "an index")
     refuse_existing(output, overwrite=overwrite)
     with StoreRows.open(stores) as rows, PartialIndex.locked(output) as partial:
         refuse_repeated_ids(rows.stores, DISTINCT_IDS)

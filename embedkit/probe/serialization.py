@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from embedkit._version import __version__
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.probe.model import KnnProbe, LinearProbe
+from embedkit.store.detect import wrong_kind
 from embedkit.store.format import StoreMeta
 from embedkit.utils.atomic_write import commit_bytes
 from embedkit.utils.manifest import ManifestFormat
@@ -73,6 +74,8 @@ def load_probe(folder: str | os.PathLike[str]) -> Probe:
         StoreCorruptError: The weights are damaged.
     """
     folder = Path(folder)
+    if not (folder / PROBE_FILE).is_file():
+        raise StoreError(wrong_kind(folder, "probe"))
     settings = _FORMAT.read(folder / PROBE_FILE)
     try:
         data = (folder / TENSORS_FILE).read_bytes()

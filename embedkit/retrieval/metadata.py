@@ -101,7 +101,10 @@ class StoreMetadata(StoreRows):
         matches = np.ones(len(self), bool)
         for one in filters:
             if one.column == "label" and not any(store.has_labels for store in self.stores):
-                raise StoreError(f"{self.stores[0].path}: has no labels to filter by")
+                raise StoreError(
+                    f"{self.stores[0].path}: has no labels to filter by; `embedkit label` puts "
+                    "them in"
+                )
             start = 0
             for store in self.stores:
                 for values in column_pieces(store, one.column):

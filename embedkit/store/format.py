@@ -24,6 +24,7 @@ __all__ = [
     "FORMAT_NAME",
     "FORMAT_VERSION",
     "IMAGE_DTYPES",
+    "OPTIONAL_DTYPES",
     "Purpose",
     "RowBlock",
     "StoreCounts",
@@ -45,6 +46,9 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "phash": np.dtype("<u8"),
 }
 """The datasets of ``/images``; ``content_hash`` is ``(N, 32)``, the others ``(N,)``."""
+
+OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {"mtime": np.dtype("<i8")}
+"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 where a value isn't known."""
 
 DTYPES = ("float16", "float32")
 
@@ -304,6 +308,12 @@ class RowBlock:
     def __len__(self) -> int:
         return len(self.embeddings)
 
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of ``/images``; -1 in each row of an optional one that isn't there."""
+        if name in self.images:
+            return self.images[name]
+        return np.full(len(self), -1, OPTIONAL_DTYPES[name])
+
     def rows(self, start: int, stop: int) -> RowBlock:
         """The rows from ``start`` to ``stop``, without a copy of the arrays."""
         return RowBlock(
@@ -332,8 +342,8 @@ class RowBlock:
             np.concatenate([block.embeddings for block in blocks]),
             [name for block in blocks for name in block.ids],
             {
-                name: np.concatenate([block.images[name] for block in blocks])
-                for name in blocks[0].images
+                name: np.concatenate([block.column(name) for block in blocks])
+                for name in dict.fromkeys(name for block in blocks for name in block.images)
             },
             _join_labels(blocks),
         )

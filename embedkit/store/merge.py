@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from embedkit.errors import StoreError, StoreMismatchError
-from embedkit.store.format import StoreCounts, StoreMeta
+from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
 from embedkit.store.reader import ShardFile, refuse_damaged
 from embedkit.store.repeated_ids import refuse_repeated_ids, repeated_ids
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.writer import ShardContent, write_shard
 from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.endings import refuse_other_ending
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def merge(
         raise ValueError("nothing to merge: give one store or more")
     if duplicates not in get_args(Duplicates):
         raise ValueError(f"duplicates must be error, first or last, not {duplicates!r}")
+    refuse_other_ending(output, "an embedding store")
     if output.exists() and not output.is_file():
         raise StoreError(f"{output}: is a folder or a device; give the name of a file")
     if output.exists() and not overwrite:
@@ -78,6 +80,9 @@ def merge(
         paths = [path for store in opened for path in store.shard_paths]
         if any(path.resolve() == output.resolve() for path in paths):
             raise StoreError(f"{output}: is one of the stores to merge; choose another output")
+        for store in opened[1:]:
+            if differences := opened[0].meta.differences(store.meta, purpose="merge"):
+                raise StoreMismatchError(str(store.path), differences)
         stack.enter_context(reporting(progress))
         refuse_damaged(paths)
         merge_shards(paths, output, dropped=_dropped(opened, duplicates))
@@ -107,7 +112,7 @@ def merge_shards(
     metas: list[StoreMeta] = []
     gone = np.empty(0, np.int64) if dropped is None else dropped
     counts = StoreCounts(-len(gone), 0, 0)
-    with_labels, head = False, None
+    with_labels, head, columns = False, None, dict.fromkeys(IMAGE_DTYPES)
     if dropped is None:
         refuse_damaged(paths)
     for path in paths:
@@ -118,6 +123,7 @@ def merge_shards(
             counts += shard.counts
             with_labels = with_labels or shard.has_labels
             head = shard.head() if head is None else head
+            columns |= dict.fromkeys(shard.columns)
     content = ShardContent(
         _merged_meta(metas),
         counts,
@@ -125,6 +131,7 @@ def merge_shards(
         _failures(paths),
         with_labels,
         head,
+        tuple(columns),
     )
     with atomic_file(output, workspace) as file:
         write_shard(file, content)

@@ -12,9 +12,11 @@ import h5py
 import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
+from embedkit.store.detect import wrong_kind
 from embedkit.store.format import (
     BLOCK_ROWS,
     IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
     RowBlock,
 )
 from embedkit.store.schema import check_structure, read_counts, read_meta
@@ -49,7 +51,7 @@ def hdf5_errors(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except FileNotFoundError as exc:
-        raise StoreError(f"{path}: no such file") from exc
+        raise StoreError(f"{path}: no such file or folder") from exc
     except PermissionError as exc:
         raise StoreError(f"{path}: permission denied") from exc
     except KeyError as exc:
@@ -102,6 +104,7 @@ class ShardFile:
         meta: How the embeddings were computed.
         counts: What it holds.
         has_labels: Whether it holds labels.
+        columns: The names of the columns of ``/images``.
         unchecked: ``(B,)`` bool, the blocks of rows whose checksum wasn't compared yet. Whatever
             gives out embeddings compares it first, once per block; ``embeddings`` alone doesn't.
     """
@@ -123,6 +126,8 @@ class ShardFile:
                 self.counts = read_counts(path, self._h5)
                 check_structure(path, self._h5, self.meta, self.counts)
                 self.has_labels = "labels" in self._h5
+                optional = [name for name in OPTIONAL_DTYPES if f"images/{name}" in self._h5]
+                self.columns = (*IMAGE_DTYPES, *optional)
                 self._offset = self._h5["embeddings"].id.get_offset()
                 self._sums = self._h5["checksums/embeddings"][:]
             except BaseException:
@@ -238,7 +243,7 @@ class ShardFile:
         return RowBlock(
             self.embeddings[start:stop],
             self.ids(start, stop),
-            {name: self.image_column(name, start, stop) for name in IMAGE_DTYPES},
+            {name: self.image_column(name, start, stop) for name in self.columns},
             self.labels(start, stop) if self.has_labels else (),
         )
 
@@ -288,7 +293,7 @@ class ShardFile:
             rows = f"rows {first} to {first + len(block) - 1}"
             if sums["embeddings"][where] != rows_digest(block.embeddings):
                 yield f"embeddings of {rows}: checksum wrong"
-            if sums["images"][where] != facts_digest(block):
+            if sums["images"][where] != facts_digest(block, self.columns):
                 yield f"ids, labels or image columns of {rows}: checksum wrong"
             if not np.isfinite(block.embeddings).all():
                 yield f"embeddings of {rows}: not all finite"
@@ -313,5 +318,5 @@ def _open(path: Path) -> h5py.File:
     with path.open("rb"):  # h5py's own message for a missing file is long
         pass
     if not h5py.is_hdf5(path):
-        raise StoreFormatError(f"{path}: not an embedkit store (no HDF5 file)")
+        raise StoreFormatError(wrong_kind(path, "store"))
     return h5py.File(path, "r", locking=False)

@@ -14,6 +14,7 @@ from embedkit.store.format import (
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
     StoreCounts,
     StoreMeta,
 )
@@ -88,6 +89,9 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
     for name, dtype in IMAGE_DTYPES.items():
         shape = (*rows, 32) if name == "content_hash" else rows
         yield f"images/{name}", shape, None if dtype.hasobject else dtype
+    for name, dtype in OPTIONAL_DTYPES.items():
+        if f"images/{name}" in h5:
+            yield f"images/{name}", rows, dtype
     yield from (("failures/id", failed, None), ("failures/reason", failed, None))
     yield "failures/nbytes", failed, _I8
     sums = ["embeddings", "images", "failures"]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.errors import StoreCorruptError, StoreMismatchError
-from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
+from embedkit.errors import StoreCorruptError, StoreFormatError, StoreMismatchError
+from embedkit.store.detect import is_store, wrong_kind
+from embedkit.store.format import StoreCounts, StoreMeta
 from embedkit.store.lazy_views import EmbeddingsView, IdsView
 from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
 from embedkit.store.reader import ShardFile
@@ -69,6 +70,8 @@ class EmbeddingStore:
         """
         path = Path(path)
         if path.is_dir():
+            if not (path / MANIFEST).is_file() or not is_store(path):
+                raise StoreFormatError(wrong_kind(path, "store"))
             return _open_folder(path)
         shard = ShardFile(path)
         counts = shard.counts
@@ -139,14 +142,20 @@ class EmbeddingStore:
         """The backbone's classifier; ``meta.head_applies`` says whether it applies to the rows."""
         return self.shard(0).head()
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of ``/images``."""
+        shards = [self.shard(number).columns for number in range(len(self.shards))]
+        return tuple(name for name in shards[0] if all(name in one for one in shards))
+
     def images(self, column: str) -> NDArray[Any]:
-        """One column of ``/images``: width, height, nbytes, format, content_hash or phash.
+        """One column of ``/images``: width, height, nbytes, format, content_hash, phash or mtime.
 
         Raises:
-            ValueError: There is no such column.
+            ValueError: There is no such column; older stores have no mtime.
         """
-        if column not in IMAGE_DTYPES:
-            raise ValueError(f"no image column {column!r}; there are {', '.join(IMAGE_DTYPES)}")
+        if column not in self.columns:
+            raise ValueError(f"no image column {column!r}; there are {', '.join(self.columns)}")
         parts = [
             self.shard(i).image_column(column, 0, self.shards[i].embedded)
             for i in range(len(self.shards))

@@ -7,8 +7,8 @@ file per finished shard and at most one per unfinished shard.
 from __future__ import annotations
 
 import re
-from contextlib import closing
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager
+from typing import IO, TYPE_CHECKING
 
 from embedkit.errors import StoreCorruptError, StoreFormatError
 from embedkit.store.format import StoreCounts, StoreMeta
@@ -16,13 +16,13 @@ from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
 from embedkit.store.merge import merge_shards
 from embedkit.store.reader import ShardFile, shard_problems
 from embedkit.store.writer import ShardContent, encode_shard
-from embedkit.utils.atomic_write import sync_folder
+from embedkit.utils.atomic_write import atomic_file, sync_folder
 from embedkit.utils.file_cache import file_sha256
 from embedkit.utils.progress import track
 from embedkit.utils.working_dir import LOCK, WorkingDir, remove
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from embedkit.types import ImageFailure
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["PartialStore"]
 
 _PLAN, _LINES = "plan.json", "plan.jsonl"
+_WHOLE = "whole.h5"  # all shards merged
 _REPLACED = "replaced"  # the folder that overwriting replaces, until it is replaced
 
 
@@ -37,7 +38,7 @@ class PartialStore(WorkingDir):
     """The working folder of one store; get it from ``PartialStore.locked``."""
 
     own_names = re.compile(
-        r"plan\.jsonl?|manifest\.json|replaced|shard-\d+(\.unfinished)?\.h5|plan.*\.tmp"
+        r"plan\.jsonl?|manifest\.json|replaced|whole\.h5|shard-\d+(\.unfinished)?\.h5|plan.*\.tmp"
     )
 
     def freeze_meta(self, meta: StoreMeta, listing: Mapping[str, str | None]) -> None:
@@ -103,14 +104,14 @@ class PartialStore(WorkingDir):
 
     def _finish_file(self, num_shards: int) -> None:
         """Makes the one file ``output`` of all shards, and removes the folder."""
-        if self.output.is_dir():
+        whole = self._shard_path(0)
+        if num_shards > 1:
+            whole = self.path(_WHOLE)
+            merge_shards([self._shard_path(number) for number in range(num_shards)], whole)
+        if self.output.is_dir():  # not before the new store is whole
             self._set_aside()
-        if num_shards == 1:
-            self._shard_path(0).replace(self.output)
-            sync_folder(self.output.parent)
-        else:
-            paths = [self._shard_path(number) for number in range(num_shards)]
-            merge_shards(paths, self.output, self.folder)
+        whole.replace(self.output)
+        sync_folder(self.output.parent)
         self.discard()
 
     def _finish_folder(self, num_shards: int) -> None:
@@ -149,6 +150,12 @@ class PartialStore(WorkingDir):
         digest = file_sha256(path)
         return ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, digest)
 
+    @contextmanager
+    def shard_file(self, number: int) -> Iterator[IO[bytes]]:
+        """A file to write a shard of any size to; it is there when the block ends."""
+        with atomic_file(self._shard_path(number)) as file:
+            yield file
+
     def _shard_path(self, number: int) -> Path:
         return self.folder / f"shard-{number:06d}.h5"
 
@@ -162,4 +169,6 @@ class PartialStore(WorkingDir):
         if (self.output / MANIFEST).exists():
             self._remove_tools()
         if not self.is_begun:
+            if self.path(_REPLACED).exists() and not self.output.exists():
+                self.path(_REPLACED).replace(self.output)  # killed between two renames
             self.clear()

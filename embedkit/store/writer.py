@@ -15,6 +15,7 @@ from embedkit.store.format import (
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
     RowBlock,
     StoreCounts,
     StoreMeta,
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _BYTES = h5py.string_dtype("ascii")  # vlen; ids may hold any byte but NUL, so never decoded
+_DTYPES = {**IMAGE_DTYPES, **OPTIONAL_DTYPES}
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -56,6 +58,7 @@ class ShardContent:
         failures: The images that could not be embedded, in order.
         with_labels: Whether ``/labels`` is written.
         head: The classifier that was split off.
+        columns: The columns of ``/images`` that are written.
     """
 
     meta: StoreMeta
@@ -64,6 +67,7 @@ class ShardContent:
     failures: Iterable[ImageFailure]
     with_labels: bool
     head: Head | None = None
+    columns: Sequence[str] = (*IMAGE_DTYPES, *OPTIONAL_DTYPES)
 
 
 def encode_shard(content: ShardContent) -> memoryview:
@@ -122,13 +126,13 @@ def _write_rows(h5: h5py.File, content: ShardContent) -> dict[str, list[bytes]]:
         stop = start + len(block)
         datasets["embeddings"][start:stop] = block.embeddings
         datasets["ids"][start:stop] = np.array(block.ids, dtype=object)
-        for name in IMAGE_DTYPES:
-            datasets[name][start:stop] = block.images[name]
+        for name in content.columns:
+            datasets[name][start:stop] = block.column(name)
         if content.with_labels:
             labels = block.labels or [b""] * len(block)
             datasets["labels"][start:stop] = np.array(labels, dtype=object)
         digests["embeddings"].append(rows_digest(block.embeddings))
-        digests["images"].append(facts_digest(block))
+        digests["images"].append(facts_digest(block, content.columns))
         start = stop
     if start != content.counts.embedded:
         raise ValueError(f"{start} rows were given, {content.counts.embedded} promised")
@@ -142,7 +146,8 @@ def _create_row_datasets(h5: h5py.File, content: ShardContent) -> dict[str, h5py
         "embeddings": h5.create_dataset("embeddings", (rows, meta.feature_dim), little),
         "ids": h5.create_dataset("ids", (rows,), _BYTES),
     }
-    for name, dtype in IMAGE_DTYPES.items():
+    for name in content.columns:
+        dtype = _DTYPES[name]
         shape = (rows, 32) if name == "content_hash" else (rows,)
         stored = _TEXT if dtype.hasobject else dtype
         made[name] = h5.create_dataset(f"images/{name}", shape, stored)
@@ -214,12 +219,12 @@ def rows_digest(embeddings: NDArray[np.floating]) -> bytes:
     return hashlib.sha256(data.astype(data.dtype.newbyteorder("<"), copy=False).data).digest()
 
 
-def facts_digest(block: RowBlock) -> bytes:
-    """SHA-256 over ids, labels and the columns of ``/images`` of one block of rows."""
+def facts_digest(block: RowBlock, columns: Sequence[str]) -> bytes:
+    """SHA-256 over ids, labels and the stored columns of ``/images`` of one block of rows."""
     digest = hashlib.sha256()
     _update_texts(digest, block.ids)
-    for name, dtype in IMAGE_DTYPES.items():
-        column = block.images[name]
+    for name in columns:
+        dtype, column = _DTYPES[name], block.column(name)
         if dtype.hasobject:
             _update_texts(digest, column.tolist())
         else:

@@ -172,7 +172,9 @@ def _words(
     if color == "label":
         labels = store.labels
         if labels is None:
-            raise StoreError(f"{store.path}: has no labels to colour by")
+            raise StoreError(
+                f"{store.path}: has no labels to colour by; `embedkit label` puts them in"
+            )
         return color, [labels[row] for row in rows.tolist()]
     if color == "class":
         names = [name.split(",")[0] for b in classify(store.path, 1) for (name,) in b.class_names]

@@ -11,6 +11,7 @@ from embedkit.dedup.leakage import ClassLeaks, Leaks, StoreLeaks
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.results import StoreName
 from embedkit.errors import DedupError
+from embedkit.store.detect import wrong_kind
 from embedkit.utils.manifest import ManifestFormat
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def read_summary(folder: Path) -> Summary:
         DedupError: There is none, or it isn't one.
     """
     path = folder / SUMMARY
+    if not path.is_file():
+        raise DedupError(wrong_kind(folder, "duplicates"))
     content = _FORMAT.read(path)
     try:
         return _parse(content)
