@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedkit.errors import IndexFileError, StoreError
+from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
 from embedkit.index.build_plan import make_plan
 from embedkit.index.build_steps import IndexBuild
+from embedkit.index.faiss_types import faiss_reason
 from embedkit.index.file_io import HashingFile, new_folder, refuse_existing, writing_errors
 from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST
@@ -47,6 +48,8 @@ def build_index(
         begin_or_resume(partial, plan, overwrite=overwrite)
         with discarding_failures(partial):
             made = IndexBuild(partial, plan, rows).run()
+            if made.index.ntotal != plan.count:
+                raise RuntimeError(f"it holds {made.index.ntotal} of {plan.count} rows")
         with new_folder(output) as folder:
             manifest = made.write(ContentWriter(folder))
             with HashingFile(folder / MANIFEST) as file:
@@ -77,10 +80,19 @@ def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> No
 
 @contextmanager
 def discarding_failures(partial: PartialIndex) -> Iterator[None]:
-    """Keeps finished work if the disk is full, but discards it if resuming would fail again."""
+    """Keeps finished work if the disk is full, but discards it if resuming would fail again.
+
+    Raises:
+        ValueError: faiss can't build this index.
+    """
     try:
         with writing_errors(partial.output):
             yield
-    except (StoreError, ValueError):
+    except (StoreError, IndexCorruptError, ValueError):
         partial.clear()
         raise
+    except RuntimeError as exc:
+        partial.clear()
+        raise ValueError(
+            f"{partial.output}: faiss can't build this index: {faiss_reason(exc)}"
+        ) from exc

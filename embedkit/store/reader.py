@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice, pairwise
@@ -120,6 +122,9 @@ class ShardFile:
         self.path = path
         self._lock = threading.Lock()  # HDF5 isn't thread safe beyond h5py's own lock
         with hdf5_errors(path):
+            # Open until this object is gone: whoever replaces the file leaves this one readable.
+            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            weakref.finalize(self, os.close, self._file)
             self._h5 = _open(path)
             try:
                 self.meta = read_meta(path, self._h5)
@@ -174,7 +179,7 @@ class ShardFile:
         return bool(rows_digest(self._read(rows)) == self._sums[number].tobytes())
 
     def close(self) -> None:
-        """Closes the file; arrays that were taken from it stay readable."""
+        """Closes the file for HDF5; its embeddings stay readable."""
         self._h5.close()
 
     @cached_property
@@ -183,7 +188,8 @@ class ShardFile:
         shape, dtype = (len(self), self.meta.feature_dim), np.dtype(self.meta.dtype)
         if not len(self):
             return np.empty(shape, dtype)
-        return np.memmap(self.path, dtype.newbyteorder("<"), "r", self._offset, shape)
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            return np.memmap(file, dtype.newbyteorder("<"), "r", self._offset, shape)
 
     def read(
         self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
@@ -209,15 +215,15 @@ class ShardFile:
         if out is None:
             out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
+        with hdf5_errors(self.path):
             for start, stop in pairwise(cuts if len(rows) else ()):
                 part = memoryview(cast("Any", out[start:stop].view(np.uint8).reshape(-1)))
-                file.seek(self._offset + int(rows[start]) * out.itemsize * out.shape[1])
+                place = self._offset + int(rows[start]) * out.itemsize * out.shape[1]
                 while part:
-                    count = file.readinto(part)
+                    count = os.preadv(self._file, [part], place)
                     if not count:
                         raise StoreCorruptError(f"{self.path}: ends before its last row")
-                    part = part[count:]
+                    part, place = part[count:], place + count
         return out
 
     def ids(self, start: int, stop: int) -> list[bytes]:

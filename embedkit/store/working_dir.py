@@ -169,6 +169,13 @@ class PartialStore(WorkingDir):
         if (self.output / MANIFEST).exists():
             self._remove_tools()
         if not self.is_begun:
-            if self.path(_REPLACED).exists() and not self.output.exists():
-                self.path(_REPLACED).replace(self.output)  # killed between two renames
             self.clear()
+
+    def clear(self) -> None:
+        """Removes the files of a run; puts back what was there before, if nothing took its place.
+
+        What is replaced steps aside for the moment between two renames.
+        """
+        if self.path(_REPLACED).exists() and not self.output.exists():
+            self.path(_REPLACED).replace(self.output)
+        super().clear()
