@@ -22,7 +22,7 @@ from embedkit.index.openmp import respect_cores
 from embedkit.index.spec import IndexSpec
 from embedkit.index.store_rows import StoreRows
 from embedkit.index.update import add_stores, compact_index, remove_ids
-from embedkit.store.detect import is_store, wrong_kind
+from embedkit.store.detect import is_store
 from embedkit.store.format import StoreMeta
 from embedkit.types import Neighbors
 from embedkit.utils.arguments import plain_numbers
@@ -151,8 +151,6 @@ class Index:
         respect_cores()
         if is_store(path):
             return cls.of_store(path)
-        if not (path / MANIFEST).is_file():
-            raise IndexFileError(wrong_kind(path, "index"))
         for _ in range(_OPENINGS):
             manifest = IndexManifest.read(path / MANIFEST)
             try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.faiss_types import SearchParams
 from embedkit.index.spec import IndexSpec
+from embedkit.store.detect import wrong_kind
 from embedkit.utils.manifest import ManifestFormat
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ class IndexManifest:
             IndexFileError: There is none, or one of another format.
             IndexCorruptError: It is damaged.
         """
+        if not path.is_file():
+            raise IndexFileError(wrong_kind(path.parent, "index"))
         content = _FORMAT.read(path)
         version = content.pop("format_version")
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreFormatError, StoreMismatchError
-from embedkit.store.detect import is_store, wrong_kind
+from embedkit.store.detect import kind_of_path, wrong_kind
 from embedkit.store.format import StoreCounts, StoreMeta
 from embedkit.store.lazy_views import EmbeddingsView, IdsView
 from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
@@ -70,7 +70,7 @@ class EmbeddingStore:
         """
         path = Path(path)
         if path.is_dir():
-            if not (path / MANIFEST).is_file() or not is_store(path):
+            if not (path / MANIFEST).is_file() or kind_of_path(path) in {"index", "images"}:
                 raise StoreFormatError(wrong_kind(path, "store"))
             return _open_folder(path)
         shard = ShardFile(path)
