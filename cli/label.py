@@ -32,6 +32,9 @@ def command(
         str | None,
         typer.Option(help="Column of the file that becomes the labels [default: label]."),
     ] = None,
+    label_id_column: Annotated[
+        str | None, typer.Option(help="Column of the file with ids or paths [default: found].")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Put labels into a store, without embedding again.
@@ -40,7 +43,7 @@ def command(
     """
     from embedkit.store.label import label
 
-    done = label(store, labels, label_column=label_column)
+    done = label(store, labels, label_column=label_column, label_id_column=label_id_column)
     if json:
         print_json({**asdict(done), "path": str(done.path)})
         return

@@ -105,7 +105,8 @@ class Addition:
             example = table.names(present[:1, None])[0][0]
             raise IndexFileError(
                 f"{self._reader.folder}: has {len(present)} of these ids already, such as "
-                f"{example!r}; remove them first, or extract the new images under another path"
+                f"{example!r}; remove them first, or extract the new images with "
+                "`embedkit extract --prefix NAME`"
             )
 
     def _added(self, writer: ContentWriter) -> faiss.Index:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DISTINCT_IDS", "RowOrder", "StoreRows", "find_store"]
 
 DISTINCT_IDS = (
-    "the images of an index need distinct ids: extract one of the sources again under another "
-    "path, or merge the stores first and keep one row per id"
+    "the images of an index need distinct ids: extract one of the sources again with a prefix "
+    "(`embedkit extract --prefix NAME`), or merge the stores first and keep one row per id"
 )
 """What to do about stores that have an id twice."""
 

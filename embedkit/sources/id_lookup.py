@@ -20,16 +20,19 @@ __all__ = ["archive_of", "find_originals", "place_of"]
 def place_of(image_id: str, roots: Sequence[Path]) -> str:
     """The path or URL of an id: below the first of the folders where it exists.
 
+    The first part of an id may be the prefix that ``extract`` was given, and no folder.
+
     Args:
         image_id: An id, or the archive in one.
         roots: The folders that relative ids may start from, at least one.
     """
     if is_url(image_id):
         return image_id
-    places = dict.fromkeys(str(root / image_id) for root in roots)
-    if len(places) == 1:
-        return next(iter(places))
-    return next((place for place in places if _exists(place)), next(iter(places)))
+    rest = image_id.partition("/")[2]
+    if is_url(rest):
+        return rest
+    places = [str(root / name) for name in filter(None, (image_id, rest)) for root in roots]
+    return next((place for place in places if _exists(place)), places[0])
 
 
 def find_originals(ids: Iterable[str], roots: Sequence[Path]) -> Iterator[tuple[str, ImageRecord]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from embedkit.errors import StoreError
 from embedkit.sources.base import Source
 from embedkit.sources.id_lookup import archive_of
-from embedkit.sources.labels import FolderLabels, TableLabels
+from embedkit.sources.labels import FolderLabels, LabelColumns, TableLabels
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
 from embedkit.store.writer import ShardContent, write_shard
@@ -47,6 +47,7 @@ def label(
     labels: str | os.PathLike[str],
     *,
     label_column: str | None = None,
+    label_id_column: str | None = None,
 ) -> LabelSummary:
     """Replaces the labels of a store; ids, embeddings and all else stay as they are.
 
@@ -60,6 +61,7 @@ def label(
             below the source or inside the archive, in the column ``id``, ``path``, ``file``,
             ``filename`` or ``image``, else in the first one.
         label_column: The column of the table that becomes the labels; None takes ``label``.
+        label_id_column: The column of the table that holds ids or paths; None finds it.
 
     Returns:
         How many images have a label.
@@ -77,7 +79,7 @@ def label(
     with EmbeddingStore.open(store) as opened, PartialStore.locked(opened.path) as partial:
         if partial.is_begun:
             raise StoreError(f"{partial.folder}: holds an unfinished run; finish it first")
-        records = _labeled(opened, name, label_column)
+        records = _labeled(opened, name, LabelColumns(label_id_column, label_column))
         found: set[bytes] = set()
         labeled = 0
         before = [*opened.meta.same_rows_as, opened.fingerprint]
@@ -104,13 +106,13 @@ def label(
         return LabelSummary(opened.path, len(opened), labeled, len(found))
 
 
-def _labeled(store: EmbeddingStore, labels: str, label_column: str | None) -> Iterator[bytes]:
+def _labeled(store: EmbeddingStore, labels: str, columns: LabelColumns) -> Iterator[bytes]:
     """The label of each row, UTF-8; empty where there is none."""
     source: Source = _StoredIds(store)
     if labels == "folder":
         source = FolderLabels(source)
     elif labels != "none":
-        source = TableLabels(source, labels, roots=store.meta.source, label_column=label_column)
+        source = TableLabels(source, labels, roots=store.meta.source, columns=columns)
     return ((one.label or "").encode("utf-8", "surrogateescape") for one in source.scan())
 
 

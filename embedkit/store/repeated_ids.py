@@ -53,5 +53,5 @@ def refuse_repeated_ids(stores: Sequence[EmbeddingStore], way_out: str) -> None:
     where = " and ".join(dict.fromkeys(map(str, paths)))
     examples = ", ".join(list(repeated)[:_SHOWN])
     more = ", ..." if len(repeated) > _SHOWN else ""
-    ids = "1 id" if len(repeated) == 1 else f"{len(repeated)} ids"
-    raise StoreError(f"{where}: {ids} occur more than once ({examples}{more}); {way_out}")
+    ids = "1 id occurs" if len(repeated) == 1 else f"{len(repeated)} ids occur"
+    raise StoreError(f"{where}: {ids} more than once ({examples}{more}); {way_out}")

@@ -87,7 +87,7 @@ def test_the_memory_that_is_foretold_is_what_the_index_takes(tmp_path: Path, fac
         ("PQ7x4fs", "cosine", "faiss makes no"),
         ("IDMap,Flat", "cosine", "without IDMap"),
         ("ZnLattice4x8_6", "l2", "can't read it"),
-        ("IVF4096,Flat", "cosine", "can't be trained on"),
+        ("IVF4096,Flat", "cosine", "can't be built of 300 rows"),
     ],
 )
 def test_factories_that_cannot_be(tmp_path: Path, factory: str, metric: str, told: str) -> None:
