@@ -166,9 +166,12 @@ def _check(
         ),
     ] = None,
     root: Annotated[
-        Path,
-        typer.Option(help="Folder that relative ids start from.", rich_help_panel=INPUT),
-    ] = Path(),
+        Path | None,
+        typer.Option(
+            help="Folder that relative ids start from [default: as the store remembers].",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="Weights: auto, or a file.", rich_help_panel=BACKBONE)
     ] = "auto",

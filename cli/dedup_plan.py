@@ -53,7 +53,10 @@ def _plan(
             "first."
         ),
     ] = None,
-    root: Annotated[Path, typer.Option(help="Folder that relative ids start from.")] = Path(),
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that relative ids start from [default: as the store remembers]."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing plan.")
     ] = False,

@@ -100,6 +100,15 @@ def command(
         bool,
         typer.Option("--overwrite", help="Replace the store and discard an interrupted run."),
     ] = False,
+    check_content: Annotated[
+        bool,
+        typer.Option(
+            "--check-content",
+            help="If the store is complete: read all images again to find changed ones, instead of "
+            "comparing sizes and times.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the images, print the settings and stop.")
     ] = False,
@@ -360,6 +369,7 @@ def command(
             sharded=sharded,
             shard_rows=shard_rows,
             overwrite=overwrite,
+            check_content=check_content,
             stop=stopping.event,
             progress=stopping.on_progress,
         )

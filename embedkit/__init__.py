@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from embedkit.retrieval.results_file import search_to_file
     from embedkit.retrieval.search import search
     from embedkit.store.format import StoreMeta
+    from embedkit.store.label import LabelSummary, label
     from embedkit.store.merge import merge
     from embedkit.store.store import EmbeddingStore
     from embedkit.store.verify import verify
@@ -96,6 +97,7 @@ __all__ = [
     "IndexFileError",
     "IndexMismatchError",
     "IndexSpec",
+    "LabelSummary",
     "MissingExtraError",
     "Neighbors",
     "NothingEmbeddedError",
@@ -127,6 +129,7 @@ __all__ = [
     "extract",
     "find_duplicates",
     "find_outliers",
+    "label",
     "load_backbone",
     "load_probe",
     "make_plan",
@@ -162,6 +165,7 @@ _HOMES = {
     "ImageFailure": "embedkit.types",
     "Index": "embedkit.index.index",
     "IndexSpec": "embedkit.index.spec",
+    "LabelSummary": "embedkit.store.label",
     "Neighbors": "embedkit.types",
     "Pairs": "embedkit.dedup.pairs",
     "PlanRow": "embedkit.dedup.cleanup.plan",
@@ -181,6 +185,7 @@ _HOMES = {
     "extract": "embedkit.extraction.extract",
     "find_duplicates": "embedkit.dedup.api",
     "find_outliers": "embedkit.analysis.outliers.outliers",
+    "label": "embedkit.store.label",
     "load_backbone": "embedkit.backbones.backbone",
     "load_probe": "embedkit.probe.serialization",
     "make_plan": "embedkit.dedup.cleanup.plan",

@@ -61,6 +61,8 @@ class ImageFacts:
         format: ``JPEG``, ``PNG``, … as found in the content, not in the name.
         content_hash: SHA-256 of the encoded bytes, 32 bytes.
         phash: 64-bit DCT perceptual hash.
+        mtime: When the file (or the archive that holds it) was changed last, nanoseconds since
+            1970; -1 where it isn't known.
     """
 
     width: int
@@ -69,6 +71,7 @@ class ImageFacts:
     format: str
     content_hash: bytes
     phash: int
+    mtime: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ import numpy as np
 from embedkit.dedup.groups.grouping import group_pairs, nodes_of
 from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
+from embedkit.store.format import possible_folders
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -36,11 +38,17 @@ class StoreName:
         path: As it was given.
         digest: SHA-256 (hex) of its seal or manifest, which stand for all that is in it.
         rows: Its rows.
+        roots: ``StoreMeta.roots``: the folders that relative ids start from.
     """
 
     path: str
     digest: str
     rows: int
+    roots: tuple[str, ...] = ()
+
+    def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+        """Where relative ids may start from, the likeliest first; see ``StoreMeta.folders``."""
+        return possible_folders(self.roots, root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,7 @@ def rethreshold(found: Duplicates, threshold: float, linkage: Linkage | None = N
 
 
 def _name(store: EmbeddingStore) -> StoreName:
-    return StoreName(str(store.path), store.fingerprint, len(store))
+    return StoreName(str(store.path), store.fingerprint, len(store), tuple(store.meta.roots))
 
 
 def _read_images(

@@ -18,6 +18,7 @@ from embedkit.index.faiss_types import (
     SearchParams,
     adds_at_once,
     can_rename,
+    faiss_reason,
     is_mergeable,
     make_index,
     search_grid,
@@ -163,7 +164,7 @@ class IndexBuild:
             metric=spec.metric,
             dim=self._rows.dim,
             count=plan.count,
-            meta=self._rows.stores[0].meta.to_config(),
+            meta=self._rows.meta.to_config(),
             files=writer.files,
             embedkit_version=__version__,
             spec=spec,
@@ -221,9 +222,8 @@ class IndexBuild:
         try:
             train_index(self.index, vectors, self.plan.spec.seed)
         except RuntimeError as exc:
-            why = str(exc).rpartition("Error: ")[2].strip()
             raise ValueError(
-                f"{self.plan.factory} can't be trained on {len(vectors)} rows: {why}"
+                f"{self.plan.factory} can't be trained on {len(vectors)} rows: {faiss_reason(exc)}"
             ) from exc
 
     def _move_centroids(self, sampled: int) -> int:

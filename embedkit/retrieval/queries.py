@@ -47,6 +47,7 @@ class QueryBatch:
         ids: n ids.
         vectors: ``(n, D)`` float16 or float32.
         content_hashes: ``(n, 32)`` uint8, SHA-256 of the images' bytes.
+        store: The store that the queries are rows of; None if they are none.
         failures: Queries of this batch that can't be read or decoded.
     """
 
@@ -54,6 +55,7 @@ class QueryBatch:
     vectors: NDArray[np.floating]
     content_hashes: NDArray[np.uint8]
     failures: tuple[ImageFailure, ...] = ()
+    store: EmbeddingStore | None = None
 
 
 class Queries(ABC):
@@ -135,9 +137,10 @@ class StoreQueries(Queries):
             shard = self.store.shard(number)
             last = min(first + min(_ROWS, stop - start), len(shard))
             ids = tuple(n.decode("utf-8", "surrogateescape") for n in shard.ids(first, last))
-            vectors = np.asarray(shard.embeddings[first:last])
+            vectors = shard.read(np.arange(first, last))
             refuse_not_finite(vectors, ids, self.store.path)
-            yield QueryBatch(ids, vectors, shard.image_column("content_hash", first, last))
+            hashes = shard.image_column("content_hash", first, last)
+            yield QueryBatch(ids, vectors, hashes, store=self.store)
             start += last - first
 
     def close(self) -> None:

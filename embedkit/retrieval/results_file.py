@@ -157,7 +157,7 @@ def _write_graph(
                 raise _exists(path)
             graph.clear()  # killed between the file's last step and the tidying up
             return SearchSummary(path, queries, finished, queries)
-        graph.freeze()
+        graph.begin_or_resume()
         counts = graph.run(ready, rows)
     return SearchSummary(path, queries, counts.neighbors, counts.resumed)
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.errors import StoreCorruptError, StoreMismatchError
-from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
+from embedkit.errors import StoreCorruptError, StoreFormatError, StoreMismatchError
+from embedkit.store.detect import kind_of_path, wrong_kind
+from embedkit.store.format import StoreCounts, StoreMeta
 from embedkit.store.lazy_views import EmbeddingsView, IdsView
 from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
 from embedkit.store.reader import ShardFile
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from embedkit.store.format import RowBlock
     from embedkit.types import Head, ImageFailure
 
-__all__ = ["EmbeddingStore"]
+__all__ = ["EmbeddingStore", "fingerprint_of", "has_rows_of"]
 
 _OPEN_SHARDS = 32  # more would run into the limit on open files
 
@@ -49,6 +50,7 @@ class EmbeddingStore:
         self.shards = tuple(shards)
         self._folder = path if path.is_dir() else path.parent
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
+        self._unchecked: dict[int, NDArray[np.bool_]] = {}  # outlives a shard's being open
         self._starts = np.cumsum([0, *(shard.embedded for shard in shards)])
         self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
         self.meta = meta
@@ -68,12 +70,14 @@ class EmbeddingStore:
         """
         path = Path(path)
         if path.is_dir():
+            if not (path / MANIFEST).is_file() or kind_of_path(path) in {"index", "images"}:
+                raise StoreFormatError(wrong_kind(path, "store"))
             return _open_folder(path)
         shard = ShardFile(path)
         counts = shard.counts
         entry = ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, "")
         store = cls(path, [entry], shard.meta)
-        store._open[0] = shard
+        store._open[0], store._unchecked[0] = shard, shard.unchecked
         return store
 
     def __len__(self) -> int:
@@ -99,15 +103,21 @@ class EmbeddingStore:
         if opened.counts != self.shards[number].counts:
             opened.close()
             raise StoreCorruptError(f"{opened.path}: its counts aren't those of the manifest")
+        opened.unchecked = self._unchecked.setdefault(number, opened.unchecked)
         self._open[number] = opened
         if len(self._open) > _OPEN_SHARDS:
             self._open.popitem(last=False)[1].close()
         return opened
 
     @property
-    def embeddings(self) -> NDArray[np.floating] | EmbeddingsView:
-        """``(N, D)`` array-like: a memory map for one file, a view of the maps for many."""
-        return self.shard(0).embeddings if len(self.shards) == 1 else EmbeddingsView(self)
+    def shard_paths(self) -> list[Path]:
+        """The files of the store, in order."""
+        return [self._folder / shard.name for shard in self.shards]
+
+    @property
+    def embeddings(self) -> EmbeddingsView:
+        """``(N, D)`` array-like, memory-mapped; a block of rows is checked before its first use."""
+        return EmbeddingsView(self)
 
     @property
     def ids(self) -> IdsView:
@@ -132,14 +142,20 @@ class EmbeddingStore:
         """The backbone's classifier; ``meta.head_applies`` says whether it applies to the rows."""
         return self.shard(0).head()
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of ``/images``."""
+        shards = [self.shard(number).columns for number in range(len(self.shards))]
+        return tuple(name for name in shards[0] if all(name in one for one in shards))
+
     def images(self, column: str) -> NDArray[Any]:
-        """One column of ``/images``: width, height, nbytes, format, content_hash or phash.
+        """One column of ``/images``: width, height, nbytes, format, content_hash, phash or mtime.
 
         Raises:
-            ValueError: There is no such column.
+            ValueError: There is no such column; older stores have no mtime.
         """
-        if column not in IMAGE_DTYPES:
-            raise ValueError(f"no image column {column!r}; there are {', '.join(IMAGE_DTYPES)}")
+        if column not in self.columns:
+            raise ValueError(f"no image column {column!r}; there are {', '.join(self.columns)}")
         parts = [
             self.shard(i).image_column(column, 0, self.shards[i].embedded)
             for i in range(len(self.shards))
@@ -183,9 +199,11 @@ class EmbeddingStore:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the store's seal (one file) or manifest (folder)."""
-        path = self.path / MANIFEST if self.path.is_dir() else self.path
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(-1 if self.path.is_dir() else SEAL_BYTES)).hexdigest()
+        return fingerprint_of(self.path)
+
+    def has_rows_of(self, fingerprint: str) -> bool:
+        """Whether this is the store of a fingerprint, or was before labels were put in."""
+        return fingerprint in {self.fingerprint, *self.meta.same_rows_as}
 
     def take(self, rows: NDArray[np.int64], *, mapped: bool = True) -> NDArray[np.floating]:
         """The embeddings of some rows, in the given order.
@@ -197,13 +215,20 @@ class EmbeddingStore:
 
         Returns:
             ``(n, D)``, a new array.
+
+        Raises:
+            StoreCorruptError: The checksum of some of the rows is wrong.
         """
         out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(numbers).tolist():
             mine = np.flatnonzero(numbers == number)
             shard, inside = self.shard(number), rows[mine] - self._starts[number]
-            out[mine] = shard.embeddings[inside] if mapped else shard.read(inside)
+            if mapped:
+                shard.check(inside)
+                out[mine] = shard.embeddings[inside]
+            else:
+                out[mine] = shard.read(inside)
         return out
 
     def row_of(self, image_id: str) -> int:
@@ -233,7 +258,8 @@ class EmbeddingStore:
             KeyError: The id isn't in the store.
         """
         shard, row = self.locate(self.row_of(image_id))
-        return np.array(self.shard(shard).embeddings[row])
+        found: NDArray[np.floating] = self.shard(shard).read(np.array([row]))[0]
+        return found
 
     def locate(self, row: int) -> tuple[int, int]:
         """The shard's number and the row inside it, for a row of the store.
@@ -261,6 +287,30 @@ class EmbeddingStore:
             order = np.argsort(hashes, kind="stable")
             self._rows_by_hash = hashes[order], order
         return self._rows_by_hash
+
+
+def fingerprint_of(path: Path) -> str:
+    """``EmbeddingStore.fingerprint`` of a store that needn't be opened; reads little.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    is_folder = path.is_dir()
+    with (path / MANIFEST if is_folder else path).open("rb") as file:
+        return hashlib.sha256(file.read(-1 if is_folder else SEAL_BYTES)).hexdigest()
+
+
+def has_rows_of(path: Path, fingerprint: str) -> bool:
+    """``EmbeddingStore.has_rows_of`` of a store that mostly needn't be opened.
+
+    Raises:
+        OSError: It can't be read.
+        StoreError: It isn't a store.
+    """
+    if fingerprint_of(path) == fingerprint:
+        return True
+    with EmbeddingStore.open(path) as store:
+        return store.has_rows_of(fingerprint)
 
 
 def _open_folder(path: Path) -> EmbeddingStore:

@@ -49,3 +49,21 @@ def test_one_is_no_plural(embedkit, photos, tmp_path):
     shown = embedkit("info", store).out
     assert "\n1 image failed\n" in shown
     assert "(1 file," in shown
+
+
+def test_other_results_are_described_and_verified(embedkit, store, tmp_path):
+    embedkit("label", store, "--labels", "folder")
+    index, duplicates = tmp_path / "a.index", tmp_path / "dup"
+    assert embedkit("index", "build", store, "-o", index).code == 0
+    found = ("--calibration", "cosine", "--no-report")
+    assert embedkit("dedup", "find", store, "-o", duplicates, *found).code == 0
+    for path, kind, fact in ((index, "index", "embeddings"), (duplicates, "duplicates", "pairs")):
+        told = embedkit("info", path, "--json").json
+        assert told["kind"] == kind
+        assert fact in told
+        assert f"{fact}:" in embedkit("info", path).out
+        assert embedkit("verify", path).code == 0
+    data = bytearray((index / "ids.bin").read_bytes())
+    data[0] ^= 1
+    (index / "ids.bin").write_bytes(data)
+    assert embedkit("verify", index).code == 1

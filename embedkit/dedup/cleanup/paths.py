@@ -7,12 +7,17 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from embedkit.sources.id_lookup import archive_of
+from embedkit.sources.id_lookup import archive_of, place_of
 from embedkit.sources.naming import is_url
 
-__all__ = ["PlainFile", "decode_name", "encode_name", "find_file"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
+__all__ = ["MISSING", "PlainFile", "decode_name", "encode_name", "find_file"]
+
+MISSING = "no such file"
 _FORMULA = frozenset("=+-@")  # a cell that begins so is a formula to a spreadsheet
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
@@ -34,24 +39,25 @@ class PlainFile:
     inode: tuple[int, int]
 
 
-def find_file(image_id: str, root: Path) -> PlainFile | str:
+def find_file(image_id: str, roots: Sequence[Path]) -> PlainFile | str:
     """The file that an id names, or in words why there is none that can be acted on.
 
     Args:
         image_id: Of a store.
-        root: The folder that relative ids are below.
+        roots: The folders that relative ids may start from.
     """
     name = image_id.removeprefix("file://")
     if is_url(name):
         return "a URL"
-    archive = archive_of(name, root)
+    archive = archive_of(name, roots)
     if archive is not None:
         return "inside an archive"
-    path = Path(os.path.realpath((root / name).parent)) / Path(name).name
+    place = Path(place_of(name, roots))
+    path = Path(os.path.realpath(place.parent)) / place.name
     try:
         status = path.lstat()
     except (OSError, ValueError):
-        return "no such file"
+        return MISSING
     if stat.S_ISLNK(status.st_mode):
         return "a symbolic link"
     if not stat.S_ISREG(status.st_mode):

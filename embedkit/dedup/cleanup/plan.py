@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
-from embedkit.dedup.cleanup.paths import PlainFile, find_file
+from embedkit.dedup.cleanup.paths import MISSING, PlainFile, find_file
+from embedkit.errors import DedupError
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def make_plan(
     keep: Keep = "best-quality",
     *,
     prefer: Sequence[str] = (),
-    root: str | os.PathLike[str] = ".",
+    root: str | os.PathLike[str] | None = None,
     progress: bool | ProgressCallback = False,
 ) -> tuple[PlanRow, ...]:
     """Decides which images are kept; nothing is touched.
@@ -78,13 +78,14 @@ def make_plan(
         found: What was found.
         keep: Which image of a group is kept; see ``KeepPolicy``.
         prefer: Patterns or splits for ``path-priority`` and ``split-priority``, best first.
-        root: The folder that relative ids are below.
+        root: The folder that relative ids are below; None takes the one that the store remembers.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         The rows group by group, the kept ones first.
 
     Raises:
+        DedupError: Not one of the images is there.
         ValueError: There is no such policy, it doesn't go with ``prefer`` or with two stores, or
             there are no groups to decide about.
     """
@@ -93,20 +94,31 @@ def make_plan(
         raise ValueError("between two stores only keep=split-priority: the other store's stay")
     if found.linkage == "pairs":
         raise ValueError("only pairs were found, no groups: rethreshold with linkage=single")
-    planner = _Planner(found, policy, Path(root))
+    planner = _Planner(found, policy, root)
     groups = list(members_of(found))
     with reporting(progress):
         tracked = track(groups, "planning", len(groups), unit="groups")
-        return tuple(row for members in tracked for row in planner.plan(members))
+        rows = tuple(row for members in tracked for row in planner.plan(members))
+    if rows and all(row.reason == MISSING for row in rows):
+        tried = " or ".join(map(str, found.store.folders(root)))
+        raise DedupError(
+            f"none of the {len(rows)} images was found, such as {rows[0].id} in {tried}; "
+            "root=FOLDER says where relative ids start from now"
+        )
+    return rows
 
 
 class _Planner:
     """Plans group after group, and remembers the files that it has seen."""
 
-    def __init__(self, found: Duplicates, policy: KeepPolicy, root: Path) -> None:
+    def __init__(
+        self, found: Duplicates, policy: KeepPolicy, root: str | os.PathLike[str] | None
+    ) -> None:
         self._found = found
         self._selection = KeepSelection(found, policy)
-        self._root = root
+        self._folders = found.store.folders(root)
+        self._others = () if found.against is None else found.against.folders(root)
+        self._is_own = found.is_of_store()
         self._seen: dict[tuple[int, int], str] = {}
 
     def plan(self, members: Sequence[int]) -> list[PlanRow]:
@@ -130,7 +142,9 @@ class _Planner:
 
     def _file(self, image: int) -> PlainFile | str:
         """The file of an image, or why it can't be acted on."""
-        file = find_file(self._found.images.ids[image], self._root)
+        file = find_file(
+            self._found.images.ids[image], self._folders if self._is_own[image] else self._others
+        )
         if isinstance(file, str):
             return file
         if file.nbytes != self._found.images.nbytes[image]:
