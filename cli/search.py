@@ -18,7 +18,7 @@ from .extract import EngineName
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedkit.index import Index
+    from embedkit.index import Searchable
     from embedkit.retrieval import SearchPage, SearchSummary
     from embedkit.types import ImageFailure, SearchResult
 
@@ -26,6 +26,7 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = examples(
     "embedkit search photos.index query.jpg -k 5",
+    "embedkit search photos.h5 query.jpg",
     "embedkit search photos.index queries.h5 -o neighbors.parquet",
     "embedkit search photos.index id:photos/cat.jpg --exclude-self --html neighbors.html",
 )
@@ -34,7 +35,7 @@ _SHOWN = 20  # failures
 
 
 def command(
-    index: Annotated[Path, typer.Argument(help="Index: a folder.")],
+    index: Annotated[Path, typer.Argument(help="Index (a folder), or a store.")],
     query: Annotated[
         list[str],
         typer.Argument(
@@ -103,8 +104,9 @@ def command(
 ) -> None:
     """Find the nearest images of an index for each query.
 
-    Queries are embedded with the settings of the index. Exit codes: 0 done, 1 error, 2 usage,
-    3 done but some queries failed, 130 interrupted.
+    Queries are embedded with the settings of the index. A store is searched without an index: every
+    row is compared, which is fast enough below some 100,000 images. Exit codes: 0 done, 1 error,
+    2 usage, 3 done but some queries failed, 130 interrupted.
     """
     options: dict[str, Any] = {
         "threshold": threshold,
@@ -117,9 +119,9 @@ def command(
         "batch_size": batch_size,
         "workers": workers,
     }
-    from embedkit.index import Index
+    from embedkit.index import open_searchable
 
-    opened = Index.open(index)
+    opened = open_searchable(index)
     page = None if html is None else _begin_page(opened, html, images or (), overwrite=overwrite)
     shown = _Shown(str(index), k, json=json, table=output is None and page is None)
     sinks = [shown.add] if page is None else [shown.add, page.add]
@@ -136,7 +138,9 @@ def command(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _begin_page(index: Index, html: Path, images: Sequence[Path], *, overwrite: bool) -> SearchPage:
+def _begin_page(
+    index: Searchable, html: Path, images: Sequence[Path], *, overwrite: bool
+) -> SearchPage:
     from embedkit.errors import EmbedkitError
     from embedkit.retrieval import SearchPage
 
@@ -155,7 +159,7 @@ def _facts(k: int, options: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _search(
-    index: Index,
+    index: Searchable,
     queries: list[str],
     k: int,
     options: dict[str, Any],
@@ -170,7 +174,7 @@ def _search(
 
 
 def _write(
-    index: Index,
+    index: Searchable,
     queries: list[str],
     output: Path,
     k: int,

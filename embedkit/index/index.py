@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -19,12 +20,12 @@ from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.open import make_searcher, refuse_other_queries
 from embedkit.index.openmp import respect_cores
 from embedkit.index.spec import IndexSpec
+from embedkit.index.store_index import checked_queries
 from embedkit.index.store_rows import StoreRows
 from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.store.format import StoreMeta
 from embedkit.types import Neighbors
 from embedkit.utils.progress import reporting
-from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
@@ -69,6 +70,22 @@ class Index:
 
     def __len__(self) -> int:
         return self.manifest.count - self.manifest.removed
+
+    def __repr__(self) -> str:
+        return (
+            f"<Index {str(self.path)!r}: {len(self):,} images x {self.dim}, {self.factory}, "
+            f"{self.metric}, {self.meta.backbone}>"
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of its manifest, which covers its whole content."""
+        return hashlib.sha256(self.manifest.to_json()).hexdigest()
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the stores that it was built from, in order."""
+        return tuple(entry.fingerprint for entry in self.manifest.stores)
 
     def __enter__(self) -> Self:
         return self
@@ -187,7 +204,7 @@ class Index:
             IndexFileError: A store is missing, or the index (format 1) records none.
             IndexMismatchError: A store has changed.
         """
-        queries = self._checked(queries)
+        queries = checked_queries(queries, self.dim)
         if not len(queries) or not len(self):
             raise ValueError("nothing to measure: no queries, or an empty index")
         if not self.manifest.stores:
@@ -290,7 +307,7 @@ class Index:
             ValueError: ``queries`` has the wrong shape or values that aren't finite, ``k < 1``, or
                 ``passing`` isn't of the stores' length.
         """
-        queries = self._checked(queries)
+        queries = checked_queries(queries, self.dim)
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         excluded = None if passing is None else self._excluded(np.asarray(passing, np.bool_))
@@ -343,15 +360,6 @@ class Index:
         if passing.shape != (rows := self._num_rows(),):
             raise ValueError(f"passing must be ({rows},), not {passing.shape}")
         return ~(passing & self.found_rows())[self._order.span(0, self.manifest.count)]
-
-    def _checked(self, queries: NDArray[np.floating]) -> NDArray[np.floating]:
-        queries = np.asarray(queries)
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ValueError(f"queries must be (Q, {self.dim}), not {queries.shape}")
-        bad = first_not_finite(queries)
-        if bad is not None:
-            raise ValueError(f"query {bad} holds values that aren't finite")
-        return queries
 
 
 def _as_list(

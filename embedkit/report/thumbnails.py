@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedkit.decode.thumbnail import thumbnail_uri
 from embedkit.errors import DecodeError, SourceError
 from embedkit.extraction.source_images import OriginalImages
-from embedkit.report import thumbnail
 from embedkit.utils.parallel import in_order, usable_cores
 from embedkit.utils.progress import Stage
 
@@ -73,7 +73,7 @@ def _made(
 ) -> dict[str, str]:
     def make(name: str) -> str:
         try:
-            return thumbnail(originals.decode(name), side)
+            return thumbnail_uri(originals.decode(name), side)
         except DecodeError:
             return ""  # the page says "no picture"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.index import Index
+    from embedkit.index import Searchable
     from embedkit.retrieval.metadata import StoreMetadata
     from embedkit.retrieval.queries import QueryBatch
 
@@ -101,7 +101,7 @@ def _refuse_unknown(ids: Sequence[str], rows: NDArray[np.int64]) -> None:
 
 
 def filtered_search(
-    index: Index, queries: QueryBatch, k: int, result_filter: ResultFilter
+    index: Searchable, queries: QueryBatch, k: int, result_filter: ResultFilter
 ) -> Neighbors:
     """Finds the k nearest images of each query that a filter keeps.
 
@@ -144,7 +144,7 @@ class _GrowingSearch:
     """
 
     def __init__(
-        self, index: Index, queries: QueryBatch, k: int, result_filter: ResultFilter
+        self, index: Searchable, queries: QueryBatch, k: int, result_filter: ResultFilter
     ) -> None:
         self._index, self._queries, self._k, self._filter = index, queries, k, result_filter
         self.ids: list[tuple[str, ...]] = [()] * len(queries.ids)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from embedkit.index import Index
+    from embedkit.index import Searchable
     from embedkit.types import ImageFailure, SearchResult
 
 __all__ = ["SearchPage"]
@@ -36,7 +36,7 @@ class SearchPage:
             ids are taken for paths.
     """
 
-    def __init__(self, index: Index, images: Sequence[str | os.PathLike[str]] = ()) -> None:
+    def __init__(self, index: Searchable, images: Sequence[str | os.PathLike[str]] = ()) -> None:
         self._index, self._images = index, images
         self._shown: list[tuple[str, list[tuple[str, float]]]] = []
         self._failures: list[ImageFailure] = []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.index import Index
+    from embedkit.index import Searchable
     from embedkit.retrieval.filters import Filter
 
 __all__ = ["StoreMetadata", "column_pieces"]
@@ -36,14 +36,13 @@ class StoreMetadata(StoreRows):
             so that a mask of their rows can be given to the index.
     """
 
-    def __init__(self, stores: Sequence[EmbeddingStore], index: Index) -> None:
+    def __init__(self, stores: Sequence[EmbeddingStore], index: Searchable) -> None:
         super().__init__(stores)
-        known = [entry.fingerprint for entry in index.manifest.stores]
-        self.follows_index = [store.fingerprint for store in stores] == known
+        self.follows_index = tuple(store.fingerprint for store in stores) == index.fingerprints
 
     @classmethod
     def of_index(
-        cls, index: Index, stores: Sequence[str | os.PathLike[str]] | None = None
+        cls, index: Searchable, stores: Sequence[str | os.PathLike[str]] | None = None
     ) -> StoreMetadata | None:
         """Opens the stores of an index.
 
@@ -63,7 +62,7 @@ class StoreMetadata(StoreRows):
         """
         if stores is not None:
             return cls(_open_all(index, stores), index)
-        if index.manifest.stores:
+        if index.fingerprints:
             with suppress(IndexFileError):  # missing, or changed since
                 return cls(index.open_stores(), index)
         path = Path(index.path)
@@ -119,7 +118,7 @@ class StoreMetadata(StoreRows):
         return hashes[order], order
 
 
-def _open_all(index: Index, paths: Sequence[str | os.PathLike[str]]) -> list[EmbeddingStore]:
+def _open_all(index: Searchable, paths: Sequence[str | os.PathLike[str]]) -> list[EmbeddingStore]:
     if not paths:
         raise ValueError("stores is empty: give the stores that the index was built of")
     with ExitStack() as stack:

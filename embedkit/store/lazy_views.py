@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from embedkit.store.store import EmbeddingStore
 
-__all__ = ["EmbeddingsView", "IdsView"]
+__all__ = ["EmbeddingsView", "IdsView", "row_numbers"]
 
 _IDS_AT_ONCE = 65536
 
@@ -45,7 +45,7 @@ class EmbeddingsView:
         first, *columns = (index if isinstance(index, tuple) else (index,)) or (...,)
         if first is Ellipsis:
             first = slice(None)
-        rows = _row_numbers(first, len(self))
+        rows = row_numbers(first, len(self))
         found = self._store.take(rows.reshape(-1))
         if isinstance(first, slice):
             return found[(slice(None), *columns)]
@@ -58,8 +58,16 @@ class EmbeddingsView:
         return self._store.to_numpy(dtype)
 
 
-def _row_numbers(index: Any, count: int) -> NDArray[np.int64]:
-    """The rows that an index means, from 0 to ``count`` - 1, in the index's shape."""
+def row_numbers(index: Any, count: int) -> NDArray[np.int64]:
+    """The rows that an index means, from 0 to ``count`` - 1, in the index's shape.
+
+    Args:
+        index: A row number (negative from the end), a slice, row numbers or a mask ``(count,)``.
+        count: How many rows there are.
+
+    Raises:
+        IndexError: There is no such row, or the mask has another length.
+    """
     if isinstance(index, slice):
         return np.arange(*index.indices(count))
     rows = np.asarray(index)
