@@ -54,7 +54,7 @@ HOMES = {
     "pyarrow": {"dedup", "exporters", "retrieval", "sources", "utils"},
     "rich": {"utils"},
     "scipy": {"dedup"},
-    "threadpoolctl": {"analysis", "dedup", "utils"},
+    "threadpoolctl": {"utils"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "lancedb": {"exporters"},

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from embedkit.decode.thumbnail import thumbnail_uri
 from embedkit.errors import DecodeError, SourceError
 from embedkit.extraction.source_images import OriginalImages
-from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import Stage
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     import os

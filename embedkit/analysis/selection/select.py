@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from embedkit.analysis.classification.class_names import ClassWords
 from embedkit.analysis.classification.head import usable_head
@@ -19,8 +18,9 @@ from embedkit.analysis.selection.top_k import BestPerClass, Candidates
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.store import EmbeddingStore
 from embedkit.tabular import Tabular
-from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import Stage, reporting
+from embedkit.utils.threads import usable_cores
 from embedkit.utils.vectors import first_not_finite, widen
 
 if TYPE_CHECKING:
@@ -142,8 +142,7 @@ def select(
     # No class can have more images than there are.
     best = BestPerClass(len(numbers), min(per_class, max(total, 1)), float(threshold))
     scorer = _Scorer(head, None if classes is None else numbers, best.thresholds, max_classes)
-    # Each worker computes by itself: the library's own threads would wait for each other.
-    with reporting(progress), threadpool_limits(1, "blas"):
+    with reporting(progress):
         stage = Stage("scoring", total, unit="images")
         for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
             best.add(found)
