@@ -24,7 +24,7 @@ __all__ = ["library_threads", "threads_for", "usable_cores", "use_one_thread"]
 LITTLE = 5e9
 """Multiplications that one core does in a second or two; for less, threads only wait."""
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP, _MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
@@ -91,7 +91,7 @@ def _quota() -> float | None:
 def _control_groups() -> Iterator[Path]:
     """The folders of the process's control groups, its own and those above it."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = _MINE.read_text().splitlines()
     except OSError:
         return
     for line in lines:
