@@ -40,6 +40,7 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _FOLDERS = ("new", "upload", "other", "more", "cats")
+_PROGRESS = re.compile(r"^.*\d:\d\d (so far|left)\n", re.MULTILINE)  # of a slow step
 _NUMBER = re.compile(r"\b[0-9a-f]{16,}\b|\d[\d,]*(\.\d+)?(e-?\d+)?")
 
 
@@ -122,15 +123,19 @@ def same(shown: str, output: str) -> bool:
 
 
 def renewed(shown: str, output: str) -> str:
-    """The output in the place of what is shown, with as many lines left out."""
-    if "…" not in shown.split("\n"):
-        return output.strip("\n") + "\n"
-    before, *_, after = shown.strip("\n").split("\n…\n") if "\n…\n" in shown else (shown, "")
+    """The output in the place of what is shown, with the same number of lines around one ``…``.
+
+    Raises:
+        ValueError: Several parts are left out: that is to be renewed by hand.
+    """
+    before, *after = shown.strip("\n").split("…")
     lines = output.strip("\n").split("\n")
-    head = 0 if before.startswith("…") else len(before.split("\n"))
-    tail = len(after.split("\n")) if after and not after.endswith("…") else 0
-    kept = [*lines[:head], "…", *(lines[len(lines) - tail :] if tail else [])]
-    return "\n".join(kept) + "\n"
+    if not after:
+        return "\n".join(lines) + "\n"
+    if len(after) > 1:
+        raise ValueError(f"renew this by hand:\n{shown}")
+    head, tail = (part.strip("\n").split("\n") if part.strip() else [] for part in (before, *after))
+    return "\n".join([*lines[: len(head)], "…", *lines[len(lines) - len(tail) :]]) + "\n"
 
 
 def world(folder: Path) -> None:
@@ -156,7 +161,7 @@ def world(folder: Path) -> None:
             f"{path},{number}" for number, path in enumerate(sorted(Path("photos").glob("*.*")))
         ]
         Path("ages.csv").write_text("\n".join(["path,age", *ages]) + "\n")
-        options = {"backbone": "efficientnet_lite0", "labels": "folder"}
+        options = {"backbone": "efficientnet_lite0"}
         for source, store in [
             ("photos", "photos.h5"), ("more", "new.h5"), ("other", "other.h5"), ("val", "val.h5"),
         ]:  # fmt: skip
@@ -194,7 +199,7 @@ def _run_shell(code: str, name: str) -> str:
             returned, printed = _run_in_bash(line)
         # 3: some images failed, as the one does that is damaged on purpose
         assert returned in {0, 3}, f"{name}: {line}: exit code {returned}:\n{printed}"
-        output += printed
+        output += _PROGRESS.sub("", printed)
     return output
 
 
