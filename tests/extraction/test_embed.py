@@ -114,7 +114,7 @@ def test_an_image_that_cannot_be_embedded_is_named(photos, tmp_path, backbone):
         (b"no image", "image 1: not an image"),
         (tmp_path / "no.jpg", "no.jpg: no such file"),
         (tmp_path, "is a folder"),
-        (tmp_path / "notes.txt", "notes.txt: isn't an image"),
+        (tmp_path / "notes.txt", "notes.txt: not an image"),
     ]:
         with pytest.raises(DecodeError, match=said):
             embedkit.embed([photos[0], bad, photos[1]], backbone)
