@@ -5,6 +5,7 @@ nor h5py: each name is imported when it is first used.
 
     import embedkit
 
+    embedkit.embed(["cat.jpg", image, array], backbone="efficientnet_lite0")  # (3, D) float32
     embedkit.extract("photos/", "photos.h5", backbone="efficientnet_lite0")
     embedkit.Index.build("photos.h5", "photos.index")
     embedkit.search("photos.index", "new.jpg", k=5)
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.exporters.export import export
     from embedkit.extraction.dry_run import preview
+    from embedkit.extraction.embed import embed
     from embedkit.extraction.extract import extract
     from embedkit.extraction.runner import ExtractResult
     from embedkit.index.index import Index
@@ -124,6 +126,7 @@ __all__ = [
     "classify",
     "classify_to_file",
     "decode_image",
+    "embed",
     "evaluate",
     "export",
     "extract",
@@ -180,6 +183,7 @@ _HOMES = {
     "classify": "embedkit.analysis.classification.classify",
     "classify_to_file": "embedkit.analysis.classification.results_file",
     "decode_image": "embedkit.decode.exact",
+    "embed": "embedkit.extraction.embed",
     "evaluate": "embedkit.analysis.classification.evaluate",
     "export": "embedkit.exporters.export",
     "extract": "embedkit.extraction.extract",

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from PIL import ImageFile
 
-__all__ = ["JpegHeader", "decode_image", "read_jpeg_header"]
+__all__ = ["JpegHeader", "decode_image", "read_jpeg_header", "upright_rgb"]
 
 _DEFAULT_POLICY = DecodePolicy()
 _Decoded = tuple[Image.Image, int]
@@ -89,6 +89,27 @@ def decode_image(
             raise BadImageError(f"a camera raw ({name}): convert it to TIFF or JPEG first")
         image, frames = _decode(kind, data, policy)
         return DecodedImage(image, kind, frames)
+
+
+def upright_rgb(
+    image: Image.Image, image_id: str, policy: DecodePolicy = _DEFAULT_POLICY
+) -> Image.Image:
+    """Convert an image that Pillow opened, as `decode_image` does with the file.
+
+    Args:
+        image: Any mode; it isn't changed.
+        image_id: Named in the error.
+        policy: Limits and background.
+
+    Returns:
+        The image in RGB, 8-bit sRGB, turned as its EXIF says.
+
+    Raises:
+        DecodeError: If it can't be loaded or converted, or is too large.
+    """
+    with mapped_errors(image_id):
+        check_sizes((image.size,), policy)
+        return _finish(image.copy(), policy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from embedkit.index.manifest import MANIFEST
 from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
+from embedkit.tabular import Tabular
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting, track
@@ -80,8 +81,8 @@ class Match:
     how: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+@dataclass(frozen=True, slots=True, repr=False)
+class Checked(Tabular):
     """The result of checking new images.
 
     Attributes:
@@ -97,6 +98,14 @@ class Checked:
     failures: tuple[ImageFailure, ...]
     threshold: float
     calibration: str
+
+    def _summary(self) -> str:
+        known = len({match.image for match in self.matches})
+        return f"{known:,} of {len(self.images):,} images are known, {len(self.failures):,} failed"
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("image", "id", "store", "score", "cosine", "hamming", "exact", "verified")
+        return {name: [getattr(match, name) for match in self.matches] for name in names}
 
 
 @plain_numbers

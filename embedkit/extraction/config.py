@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from embedkit.sources.open import Spec
     from embedkit.types import ImageRecord
 
-__all__ = ["ExtractConfig", "Job", "RunConfig", "loader_of", "prepare"]
+__all__ = ["ExtractConfig", "Job", "RunConfig", "load_chosen", "loader_of", "prepare"]
 
 _log = logging.getLogger("embedkit")
 
@@ -211,7 +211,7 @@ def prepare(
             sources, **config.listed_by, list_folders=config.list_folders, null=config.null
         )
     with timed("loaded the backbone"):
-        loaded = _load(config)
+        loaded = load_chosen(config)
     in_process = any(is_dataset(one) for one in sources)
     meta = _describe(loaded, config, sources)
     return Job(Path(output), listing, loaded, meta, config, in_process)
@@ -226,8 +226,13 @@ def _refuse_own_source(output: Path, sources: Sequence[Spec]) -> None:
             raise StoreError(f"{output}: is one of the sources; choose another output")
 
 
-def _load(config: ExtractConfig) -> Backbone:
-    """Loads a backbone by its name; logs its licence and warning."""
+def load_chosen(config: ExtractConfig) -> Backbone:
+    """Loads the backbone of some settings, unless it is loaded; logs its licence and warning.
+
+    Raises:
+        BackboneError: The backbone or its weights aren't available.
+        ValueError: There are settings for a backbone that is loaded already.
+    """
     backbone = config.backbone
     if isinstance(backbone, str):
         backbone = load_configured(backbone, config.loading)

@@ -14,7 +14,8 @@ from embedkit.errors import DecodeError
 from embedkit.sources import ImageReader
 from embedkit.sources.image_suffixes import has_image_name
 from embedkit.sources.io.storage import size_and_time
-from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.parallel import in_order
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,7 @@ import numpy as np
 from embedkit._version import __version__
 from embedkit.index.add_vectors import Encoder, load_index
 from embedkit.index.autotune import choose_point, exact_point, measure_frontier
-from embedkit.index.brute_force import true_scores
+from embedkit.index.brute_force import nearest_rows
 from embedkit.index.build_plan import held_out_last
 from embedkit.index.faiss_io import write_faiss
 from embedkit.index.faiss_types import (
@@ -293,7 +293,9 @@ class IndexBuild:
             return exact_point(searcher, self._rows) if self.plan.factory == "Flat" else []
         queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
         vectors = self._space.project(queries)
-        true = true_scores(vectors, self._rows, self._order, self._space, _K, stop=self._first_held)
+        _, true = nearest_rows(
+            vectors, self._rows, self._order, self._space, _K, stop=self._first_held
+        )
         points = measure_frontier(searcher, judge, queries, true)
         searcher.close()
         return points

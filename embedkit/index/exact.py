@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit._version import __version__
-from embedkit.index.brute_force import knn
+from embedkit.index.brute_force import nearest_rows
 from embedkit.index.build_plan import store_entries
 from embedkit.index.id_table import IdTable
 from embedkit.index.manifest import IndexManifest
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from embedkit.index.spec import Metric
 
 __all__ = ["ExactSearcher", "exact_index"]
-
-_BLOCK_BYTES = 32 * 2**20
 
 
 class ExactSearcher:
@@ -49,36 +47,14 @@ class ExactSearcher:
         Raises:
             StoreError: A row can't be read, isn't finite, or its checksum is wrong.
         """
-        vectors = self.space.project(queries)
-        positions = np.full((len(vectors), k), -1)
-        scores = np.full((len(vectors), k), -np.inf, np.float32)
-        step = max(k, _BLOCK_BYTES // (4 * self.rows.dim))
-        for start in range(0, len(self.rows), step):
-            numbers = np.arange(start, min(start + step, len(self.rows)))
-            if excluded is not None:
-                numbers = numbers[~excluded[numbers]]
-            if len(numbers):
-                block = self.space.project(self.rows.read(numbers))
-                near, measured = knn(vectors, block, min(k, len(block)), self.space.metric)
-                positions, scores = _best(k, positions, scores, numbers[near], measured)
-        return positions, scores
+        count = len(self.rows)
+        return nearest_rows(
+            self.space.project(queries), self.rows, RowOrder(count), self.space, k, stop=count,
+            removed=excluded,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Nothing runs; ``Index.close`` closes the store."""
-
-
-def _best(
-    k: int,
-    positions: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    more_positions: NDArray[np.int64],
-    more_scores: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The top k of two sets of results; ties are ordered by position."""
-    positions = np.concatenate([positions, more_positions], axis=1)
-    scores = np.concatenate([scores, more_scores], axis=1)
-    order = np.lexsort((positions, -scores), axis=1)[:, :k]
-    return np.take_along_axis(positions, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def exact_index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -79,6 +80,22 @@ class Index:
 
     def __len__(self) -> int:
         return self.manifest.count - self.manifest.removed
+
+    def __repr__(self) -> str:
+        return (
+            f"<Index {str(self.path)!r}: {len(self):,} images x {self.dim}, {self.factory}, "
+            f"{self.metric}, {self.meta.backbone}>"
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of its manifest, which covers its whole content."""
+        return hashlib.sha256(self.manifest.to_json()).hexdigest()
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the stores that it was built from, in order."""
+        return tuple(entry.fingerprint for entry in self.manifest.stores)
 
     def __enter__(self) -> Self:
         return self

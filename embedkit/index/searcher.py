@@ -11,7 +11,7 @@ import numpy as np
 from embedkit.index.brute_force import knn
 from embedkit.index.faiss_types import set_params
 from embedkit.index.rerank_mmap import MmapRerank
-from embedkit.utils.parallel import usable_cores
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.decode.exact import decode_image
 from embedkit.decode.policy import DecodePolicy
+from embedkit.decode.thumbnail import SMALL, thumbnail_uri
 from embedkit.errors import DecodeError, SourceError
 from embedkit.extraction.source_images import OriginalImages
-from embedkit.report import thumbnail
-from embedkit.report.gallery_data import ENLARGED, Picture, facts_line
+from embedkit.report.gallery_data import Picture, facts_line
 from embedkit.report.links import link_to
-from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import Stage
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     import os
@@ -93,10 +94,10 @@ class _Maker:
         image = decoded.image
         return Picture(
             name,
-            thumbnail(image, self.side),
+            thumbnail_uri(image, self.side),
             link_to(self.originals.record(name), self.page) if self.page else "",
             facts_line(*image.size, decoded.format, len(data)),
-            is_small=max(image.size) < ENLARGED,
+            is_small=max(image.size) < SMALL,
         )
 
 

@@ -6,7 +6,6 @@ Parquet file per finished range of queries. The output file is written atomicall
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from embedkit.index import Index
     from embedkit.retrieval.queries import QueryBatch, StoreQueries
     from embedkit.retrieval.search import Search
 
-__all__ = ["Graph", "GraphCounts", "digest_of_index"]
+__all__ = ["Graph", "GraphCounts"]
 
 _KEY = "embedkit"
 
@@ -46,11 +44,6 @@ class GraphCounts:
 
     neighbors: int
     resumed: int
-
-
-def digest_of_index(index: Index) -> str:
-    """SHA-256 (hex) of an open index's manifest, which covers its whole content."""
-    return hashlib.sha256(index.manifest.to_json()).hexdigest()
 
 
 class Graph(WorkingDir):

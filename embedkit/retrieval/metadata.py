@@ -38,7 +38,7 @@ class StoreMetadata(StoreRows):
 
     def __init__(self, stores: Sequence[EmbeddingStore], index: Index) -> None:
         super().__init__(stores)
-        known = [entry.fingerprint for entry in index.manifest.stores]
+        known = index.fingerprints
         self.follows_index = len(stores) == len(known) and all(
             store.has_rows_of(one) for store, one in zip(stores, known, strict=True)
         )
@@ -65,7 +65,7 @@ class StoreMetadata(StoreRows):
         """
         if stores is not None:
             return cls(_open_all(index, stores), index)
-        if index.manifest.stores:
+        if index.fingerprints:
             with suppress(IndexFileError):  # missing, or changed since
                 return cls(index.open_stores(), index)
         path = Path(index.path)

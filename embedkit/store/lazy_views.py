@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from embedkit.store.store import EmbeddingStore
 
-__all__ = ["EmbeddingsView", "IdsView"]
+__all__ = ["EmbeddingsView", "IdsView", "row_numbers"]
 
 _IDS_AT_ONCE = 65536
 
@@ -49,7 +49,7 @@ class EmbeddingsView(NDArrayOperatorsMixin):
             first = slice(None)
         if len(self._store.shards) == 1:
             return self._of_one_file(first, columns)
-        rows = _row_numbers(first, len(self))
+        rows = row_numbers(first, len(self))
         found = self._store.take(rows.reshape(-1))
         if isinstance(first, slice):
             return found[(slice(None), *columns)]
@@ -61,7 +61,7 @@ class EmbeddingsView(NDArrayOperatorsMixin):
         if isinstance(first, slice):
             shard.check(range(*first.indices(len(self))))
             return shard.embeddings[(first, *columns)]
-        rows = _row_numbers(first, len(self))
+        rows = row_numbers(first, len(self))
         shard.check(rows.reshape(-1))
         return shard.embeddings[(rows, *columns)]
 
@@ -78,8 +78,16 @@ class EmbeddingsView(NDArrayOperatorsMixin):
         return getattr(ufunc, method)(*arrays, **options)
 
 
-def _row_numbers(index: Any, count: int) -> NDArray[np.int64]:
-    """The rows that an index means, from 0 to ``count`` - 1, in the index's shape."""
+def row_numbers(index: Any, count: int) -> NDArray[np.int64]:
+    """The rows that an index means, from 0 to ``count`` - 1, in the index's shape.
+
+    Args:
+        index: A row number (negative from the end), a slice, row numbers or a mask ``(count,)``.
+        count: How many rows there are.
+
+    Raises:
+        IndexError: There is no such row, or the mask has another length.
+    """
     if isinstance(index, slice):
         return np.arange(*index.indices(count))
     rows = np.asarray(index)

@@ -31,8 +31,9 @@ from embedkit.store.writer import (
     rows_digest,
 )
 from embedkit.types import Head, ImageFailure
-from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import silent, track
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,6 +9,7 @@ from embedkit.errors import DecodeError
 from embedkit.sources.io.storage import check_size, size_and_time
 from embedkit.sources.readers.dataset import DatasetReader
 from embedkit.sources.readers.file import FileReader, decode_errors
+from embedkit.sources.readers.memory import MemoryReader
 from embedkit.sources.readers.parquet import ParquetReader
 from embedkit.sources.readers.tar import TarReader
 from embedkit.sources.readers.zip import ZipReader
@@ -27,6 +28,7 @@ _READERS: dict[str, type[KindReader]] = {
     "zip": ZipReader,
     "parquet": ParquetReader,
     "dataset": DatasetReader,
+    "memory": MemoryReader,
 }
 
 
