@@ -231,6 +231,18 @@ def test_a_palette_of_8_bit_colors_is_not_black() -> None:
     np.testing.assert_array_equal(decoded(tiff(Page(indices, entries))), colors.T[indices])
 
 
+def test_subsampled_ycbcr_without_compression_is_refused() -> None:
+    """Neither Pillow nor tifffile reads it: Pillow takes it for whole samples."""
+    entries = {256: (LONG, (16,)), 257: (LONG, (16,)), 258: (SHORT, (8, 8, 8)),
+               262: (SHORT, (6,)), 277: (SHORT, (3,)), 278: (LONG, (16,)),
+               530: (SHORT, (2, 2))}  # fmt: skip
+    data = tiff(Page(np.full((1, 16 * 16 * 3 // 2), 128, np.uint8), entries))
+    assert "subsampled YCbCr without compression" in reason(data)
+    whole = {**entries, 530: (SHORT, (1, 1))}
+    gray = decoded(tiff(Page(np.full((1, 16 * 16 * 3), 128, np.uint8), whole)))
+    assert np.abs(gray.astype(int) - 128).max() <= 1
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_that_of_pillow_whatever_decodes(orientation: int) -> None:
     photo = np.asarray(draw_photo(4, (30, 20)))
