@@ -64,6 +64,8 @@ HOMES = {
     "sklearn": {"demo", "integrations"},
     "PIL": {"decode", "dedup", "demo", "extraction", "integrations", "report"},
     "pillow_heif": {"decode"},
+    "pillow_jxl": {"decode"},
+    "tifffile": {"decode"},
 }  # fmt: skip
 
 MODULES = sorted((ROOT / "embedkit").rglob("*.py"))
