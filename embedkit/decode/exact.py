@@ -192,7 +192,9 @@ def _decode_tiff(data: bytes, policy: DecodePolicy) -> _Decoded:
     if layout is not None:
         return to_rgb(decode_with_tifffile(data, page, layout), policy.background), header.frames
     # Pillow turns a TIFF upright while it loads it.
-    image, _ = open_image(data, policy, TiffImageFile, lambda _: Header(frames=header.frames))
+    # Every strip lies inside the file, and Pillow may well read its metadata up to the end.
+    known = Header(frames=header.frames)
+    image, _ = open_image(data, policy, TiffImageFile, lambda _: known, strict=False)
     if image.mode in ("P", "PA"):
         image.putpalette(palette_of(page).tobytes())
     bits, photometric = page.first(Tag.BITS, 1), page.first(Tag.PHOTOMETRIC)

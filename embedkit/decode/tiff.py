@@ -152,8 +152,7 @@ _RAW, _OLD_JPEG = 1, 6
 _UNBUILT = (34676, 34677, 50001)
 """SGI's logarithmic samples, which are floats, and WebP, which Pillow's wheels don't decode."""
 _RGB, _CMYK, _YCBCR = 2, 5, 6
-_COLORS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, 8: 3}
-_ASSOCIATED = 1
+_PLAIN_ALPHA = (2,)
 
 
 def why_not_pillow(page: Directory) -> str | None:
@@ -181,20 +180,11 @@ def _why_not_samples(page: Directory, compression: int) -> str | None:
     photometric = _YCBCR if compression == _OLD_JPEG else page.first(Tag.PHOTOMETRIC)
     bits, extra = _bits(page), page.numbers.get(Tag.EXTRA_SAMPLES, ())
     name = f"{bits[0]}-bit samples, {len(bits)} per pixel, photometric {photometric}"
-    is_planar = page.first(Tag.PLANAR, 1) == 2 and len(bits) > 1
-    if is_planar:
-        wide = set(bits) == {16} and compression != _RAW
-        spare = len(bits) - _COLORS.get(photometric, 0)
-        if (
-            photometric not in (_RGB, _CMYK, _YCBCR)
-            or not (set(bits) == {8} or wide)
-            or spare > 1
-            or _ASSOCIATED in extra
-            or (compression == _RAW and extra and max(extra) == 0)
-        ):
+    if page.first(Tag.PLANAR, 1) == 2 and len(bits) > 1:
+        # Pillow 11 and 13 differ in planes that belong to nothing.
+        plain = photometric in (_RGB, _CMYK, _YCBCR) and extra in ((), _PLAIN_ALPHA)
+        if not plain or not (set(bits) == {8} or (set(bits) == {16} and compression != _RAW)):
             return f"{name}, in separate planes"
-        if extra and max(extra) == 0:
-            bits, extra = bits[: -len(extra)], ()
     fill_order = page.first(Tag.FILL_ORDER, 1)
     key = (page.prefix, photometric, (_UNSIGNED,), fill_order, bits, extra)
     return None if key in TiffImagePlugin.OPEN_INFO else name
