@@ -73,6 +73,7 @@ class ImageFacts:
         phash: 64-bit DCT perceptual hash.
         mtime: When the file (or the archive that holds it) was changed last, nanoseconds since
             1970; -1 where it isn't known.
+        frames: How many frames or pages the file has; the image is the first.
     """
 
     width: int
@@ -82,6 +83,7 @@ class ImageFacts:
     content_hash: bytes
     phash: int
     mtime: int = -1
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,9 @@ def load_images(
     for (place, one), phash in zip(loaded, hashes, strict=True):
         image = one.loaded
         outcomes[place] = ImageFacts(
-            image.width, image.height, one.nbytes, image.format, one.content_hash, phash, one.mtime
-        )
+            image.width, image.height, one.nbytes, image.format, one.content_hash, phash,
+            one.mtime, image.frames,
+        )  # fmt: skip
     return outcomes
 
 
@@ -101,7 +102,7 @@ def outcome_to_json(outcome: Outcome) -> list[Any] | None:
     facts = outcome
     return [
         facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(),
-        facts.phash, facts.mtime,
+        facts.phash, facts.mtime, facts.frames,
     ]  # fmt: skip
 
 

@@ -47,7 +47,10 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
 }
 """The datasets of ``/images``; ``content_hash`` is ``(N, 32)``, the others ``(N,)``."""
 
-OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {"mtime": np.dtype("<i8")}
+OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
+    "mtime": np.dtype("<i8"),
+    "frames": np.dtype("<i4"),
+}
 """Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 where a value isn't known."""
 
 DTYPES = ("float16", "float32")

@@ -230,10 +230,10 @@ class EmbeddingStore:
         return tuple(name for name in shards[0] if all(name in one for one in shards))
 
     def images(self, column: str) -> NDArray[Any]:
-        """One column of ``/images``: width, height, nbytes, format, content_hash, phash or mtime.
+        """One column of ``/images``, one of `columns`.
 
         Raises:
-            ValueError: There is no such column; older stores have no mtime.
+            ValueError: There is no such column; older stores have no mtime and no frames.
         """
         if column not in self.columns:
             raise ValueError(f"no image column {column!r}; there are {', '.join(self.columns)}")
