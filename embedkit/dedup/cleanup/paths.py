@@ -15,7 +15,7 @@ from embedkit.sources.naming import is_url
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MISSING", "PlainFile", "decode_name", "encode_name", "find_file"]
+__all__ = ["MISSING", "PlainFile", "decode_name", "encode_name", "find_file", "is_plain"]
 
 MISSING = "no such file"
 _FORMULA = frozenset("=+-@")  # a cell that begins so is a formula to a spreadsheet
@@ -24,19 +24,22 @@ _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class PlainFile:
-    """A file that may be moved or linked.
+    """A file that may be moved or linked, or a member of an archive, which may be left out.
 
     Attributes:
-        path: Absolute; the folders on the way are no symbolic links.
-        nbytes: Its size.
-        modified: When it was changed last, nanoseconds since 1970.
+        path: Absolute; the folders on the way are no symbolic links. Of a member, the archive's,
+            ``#`` and the member's name.
+        nbytes: The file's size, or the archive's.
+        modified: When that was changed last, nanoseconds since 1970.
         inode: Device and inode: the same for two names of one file.
+        is_member: Whether it is inside an archive.
     """
 
     path: str
     nbytes: int
     modified: int
     inode: tuple[int, int]
+    is_member: bool = False
 
 
 def find_file(image_id: str, roots: Sequence[Path]) -> PlainFile | str:
@@ -50,10 +53,11 @@ def find_file(image_id: str, roots: Sequence[Path]) -> PlainFile | str:
     if is_url(name):
         return "a URL"
     archive = archive_of(name, roots)
-    if archive is not None:
-        return "inside an archive"
-    place = Path(place_of(name, roots))
+    member = "" if archive is None else name[len(archive) :]
+    place = Path(place_of(archive or name, roots))
     path = Path(os.path.realpath(place.parent)) / place.name
+    if not is_plain(f"{path}{member}"):
+        return "inside an archive, under a name that can't be written into a plan"
     try:
         status = path.lstat()
     except (OSError, ValueError):
@@ -63,7 +67,13 @@ def find_file(image_id: str, roots: Sequence[Path]) -> PlainFile | str:
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
     inode = status.st_dev, status.st_ino
-    return PlainFile(str(path), status.st_size, status.st_mtime_ns, inode)
+    place = f"{path}{member}"
+    return PlainFile(place, status.st_size, status.st_mtime_ns, inode, is_member=bool(member))
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path is absolute and in its shortest form."""
+    return path.startswith("/") and str(Path(path)) == path and ".." not in Path(path).parts
 
 
 def encode_name(name: str) -> str:
