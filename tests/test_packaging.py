@@ -6,7 +6,7 @@ import sys
 import tarfile
 import tomllib
 from importlib import metadata
-from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,6 @@ def test_every_data_file_is_listed():
 
 def test_the_version_is_that_of_the_installed_package():
     assert metadata.version("embedkit") == embedkit.__version__
-    assert Version(embedkit.__version__) >= Version("0.1.dev0")
 
 
 def test_the_changelog_has_the_version_of_a_build_without_git():
@@ -59,16 +58,17 @@ def test_it_runs_without_being_installed(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import embedkit; print(embedkit.__version__)"
     )
-    command = [sys.executable, "-S", "-c", code, str(tmp_path)]
+    command = [sys.executable, "-I", "-S", "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "0+unknown\n"
 
 
 def test_archives_do_not_depend_on_when_and_by_whom_they_are_built(tmp_path, monkeypatch):
     pytest.importorskip("setuptools")
-    backend = SourceFileLoader(
-        "build_backend", str(ROOT / "scripts/build_backend.py")
-    ).load_module()
+    file = ROOT / "scripts" / "build_backend.py"
+    spec = spec_from_file_location("build_backend", file)
+    backend = module_from_spec(spec)
+    spec.loader.exec_module(backend)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     hashes = set()
     for number, order in enumerate((["a", "b"], ["b", "a"])):
