@@ -24,7 +24,6 @@ from PIL import (
 )
 from PIL.TiffImagePlugin import TiffImageFile
 
-from embedkit.decode.camera_raw import raw_name
 from embedkit.decode.checks import (
     Header,
     check_gif,
@@ -41,7 +40,7 @@ from embedkit.decode.jpeg_xl import decode_jpeg_xl, jpeg_xl_size
 from embedkit.decode.orientation import header_orientation, orientation, upright
 from embedkit.decode.pillow_reader import StrictReader, check_sizes, open_image
 from embedkit.decode.policy import DecodedImage, DecodePolicy
-from embedkit.decode.sniff import describe_other, sniff_format
+from embedkit.decode.sniff import describe_other, raw_name, sniff_format
 from embedkit.decode.tiff import check_strips, palette_of, read_tiff_header, why_not_pillow
 from embedkit.decode.tiff_directory import Tag
 from embedkit.decode.tiff_fallback import decode_with_tifffile
