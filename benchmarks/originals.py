@@ -63,7 +63,10 @@ def png(image: Image.Image) -> bytes:
 
 def decide(original: Path, edit: Path) -> dict[str, tuple[bool, bool]]:
     """By policy, whether the original stays and whether the edit goes."""
-    comparison = PixelComparison(lambda key: Path(key[1]).read_bytes())
+    strict, comparison = (
+        PixelComparison(lambda key: Path(key[1]).read_bytes(), resolution=resolution)
+        for resolution in (True, False)
+    )
     keys = [(0, str(original)), (0, str(edit))]
     traces = [comparison.traces(key) for key in keys]
     judged = judge([one for one in traces if one is not None])
@@ -74,9 +77,10 @@ def decide(original: Path, edit: Path) -> dict[str, tuple[bool, bool]]:
                 Candidate(path.name, 1 - at, *image.size, path.stat().st_size,
                           str(image.format), edited=score)
             )  # fmt: skip
-    contained = [not comparison.why_not(keys[at], keys[1 - at]) for at in (0, 1)]
     out = {}
     for name in POLICIES:
+        check = strict if name == "original" else comparison
+        contained = [not check.why_not(keys[at], keys[1 - at]) for at in (0, 1)]
         policy = KeepPolicy(name)
         original_first = policy.rank(candidates[0]) < policy.rank(candidates[1])
         out[name] = original_first or not contained[0], original_first and contained[1]

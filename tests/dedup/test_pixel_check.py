@@ -131,3 +131,26 @@ def test_a_gray_copy_is_contained_in_the_colours_but_not_the_other_way():
 def test_what_has_no_details_can_not_be_told():
     sky = Image.new("RGB", (300, 200), (90, 140, 220))
     assert "detail" in why_not_contained(checked(sky), checked(sky.filter(ImageFilter.BLUR)))
+
+
+def grained(seed):
+    """A photograph with fine details everywhere."""
+    coarse = np.random.default_rng(seed).normal(128, 60, (180, 240)).clip(0, 255)
+    grain = Image.fromarray(coarse.astype(np.uint8)).resize((480, 360), Image.Resampling.BICUBIC)
+    pixels = np.asarray(draw_photo(seed, (480, 360))) + np.asarray(grain, int)[..., None] - 128
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def test_a_smaller_copy_lacks_details_but_a_larger_one_adds_none():
+    image = grained(2)
+    small, large = checked(image.resize((200, 150))), checked(image.resize((960, 720)))
+    original = checked(image)
+    assert why_not_contained(original, small, resolution=True) == "it shows finer details"
+    assert why_not_contained(large, original, resolution=True) == ""
+
+
+def test_what_a_border_hides_is_missed():
+    image = grained(8)
+    turned = image.rotate(5, Image.Resampling.BICUBIC)
+    assert "differ" in why_not_contained(checked(image), checked(turned))
+    assert why_not_contained(checked(turned), checked(image)) == ""

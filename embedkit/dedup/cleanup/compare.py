@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.decode.exact import decode_image
-from embedkit.decode.policy import DecodePolicy
 from embedkit.dedup.cleanup.traces import find_traces
 from embedkit.errors import EmbedkitError, MissingExtraError
 
@@ -60,11 +59,11 @@ class PixelComparison:
 
     Args:
         read: Gives an encoded image by its key, a number and a name; raises `EmbedkitError`.
-        policy: Decoding limits and background; None is the default policy.
+        resolution: Whether what stays must also show all details in the same fineness.
     """
 
-    def __init__(self, read: Callable[[Key], bytes], policy: DecodePolicy | None = None) -> None:
-        self._read, self._policy = read, policy or DecodePolicy()
+    def __init__(self, read: Callable[[Key], bytes], *, resolution: bool = False) -> None:
+        self._read, self._resolution = read, resolution
         self._images: OrderedDict[Key, CheckedImage | str] = OrderedDict()
 
     def why_not(self, removed: Key, kept: Key) -> str:
@@ -84,13 +83,13 @@ class PixelComparison:
         first, second = found
         if isinstance(first, str) or isinstance(second, str):
             return next(one for one in found if isinstance(one, str))
-        return why_not_contained(first, second)
+        return why_not_contained(first, second, resolution=self._resolution)
 
     def traces(self, key: Key) -> Traces | None:
         """The traces of editing in an image; None if it can't be read."""
         try:
             data = self._read(key)
-            image = decode_image(data, key[1], self._policy).image
+            image = decode_image(data, key[1]).image
             return find_traces(data, np.asarray(image))
         except EmbedkitError:  # the comparison says why it can't be removed
             return None
@@ -109,7 +108,7 @@ class PixelComparison:
         from embedkit.dedup.verification.pixel_check import CheckedImage
 
         try:
-            decoded = decode_image(self._read(key), key[1], self._policy)
+            decoded = decode_image(self._read(key), key[1])
             if decoded.frames > 1:
                 return f"first page only: {key[1]} has {decoded.frames} pages or frames"
             return CheckedImage.of(np.asarray(decoded.image))

@@ -67,8 +67,8 @@ def find_file(image_id: str, roots: Sequence[Path]) -> PlainFile | str:
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
     inode = status.st_dev, status.st_ino
-    place = f"{path}{member}"
-    return PlainFile(place, status.st_size, status.st_mtime_ns, inode, is_member=bool(member))
+    full = f"{path}{member}"
+    return PlainFile(full, status.st_size, status.st_mtime_ns, inode, is_member=bool(member))
 
 
 def is_plain(path: str) -> bool:

@@ -205,7 +205,7 @@ class _Planner:
         self._policy = policy
         self._sides = sides
         self._rejected = rejected
-        self._comparison = PixelComparison(sides.read)
+        self._comparison = PixelComparison(sides.read, resolution=policy.keep == "original")
         protected = {
             image
             for image, name in enumerate(found.images.ids)

@@ -58,9 +58,8 @@ class Archives:
                 raise DedupError(f"{record.path}: neither a tar archive nor a Parquet file")
             if record.id == record.path:
                 raise DedupError(f"{record.path}: damaged, so not copied: {record.problem}")
-            if not record.sidecar:
-                place = os.path.realpath(record.path) + record.id[len(record.path) :]
-                images[place] = record
+            place = os.path.realpath(record.path) + record.id[len(record.path) :]
+            images[place] = record
         return cls(images, reader)
 
     def paths(self) -> list[str]:

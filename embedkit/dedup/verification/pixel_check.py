@@ -45,6 +45,8 @@ _FLAT = 0.25  # share of even areas from which on an image is a graphic
 _SPOT, _SPOT_IN_GRAPHIC = 0.004, 0.00008  # largest spot that may differ, share of the image
 _DIFFERING = 0.02  # all that may differ, share of the detailed windows
 _COLOUR, _COLOURED = 40.0, 0.004  # levels, and the share of the image that may differ by more
+_LEAST_SHARE = 0.05  # of a window
+_FINER, _FINER_DETAILS = 1.15, 0.05  # ratio of resolutions, share of windows that tell
 _LEAST_DETAIL = 0.01  # share of the image
 
 
@@ -55,20 +57,27 @@ class CheckedImage:
     Attributes:
         features: Its keypoints.
         small: ``(h, w, 3)`` uint8 RGB, at most 512 pixels on the longer side.
+        middle: ``(h, w)`` uint8, its middle in gray, not scaled, at most 512 pixels a side.
     """
 
     features: LocalFeatures
     small: NDArray[np.uint8]
+    middle: NDArray[np.uint8]
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> Self:
         """Of ``(H, W, 3)`` uint8 RGB."""
         pixels = np.ascontiguousarray(pixels)
         factor = min(_SIDE / max(pixels.shape[:2]), 1)
-        return cls(find_features(pixels), _scaled(pixels, factor))
+        top, left = (max(side - _SIDE, 0) // 2 for side in pixels.shape[:2])
+        middle = np.ascontiguousarray(pixels[top : top + _SIDE, left : left + _SIDE])
+        gray = np.asarray(cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY), np.uint8)
+        return cls(find_features(pixels), _scaled(pixels, factor), gray)
 
 
-def why_not_contained(removed: CheckedImage, kept: CheckedImage) -> str:
+def why_not_contained(
+    removed: CheckedImage, kept: CheckedImage, *, resolution: bool = False
+) -> str:
     """Why an image isn't a copy of another one, or a part of it; empty if it is.
 
     What only the kept image shows doesn't count: a crop is contained in its original, but the
@@ -77,16 +86,19 @@ def why_not_contained(removed: CheckedImage, kept: CheckedImage) -> str:
     Args:
         removed: The image that is to be removed.
         kept: The image that is to stay.
+        resolution: Whether the kept image must also have all details in the same fineness.
     """
     reasons = []
     for matrix in estimate_maps(kept.features, removed.features):
-        reasons.append(_why_not_by(matrix, removed, kept))
+        reasons.append(_why_not_by(matrix, removed, kept, resolution=resolution))
         if not reasons[-1]:
             return ""
     return reasons[0]
 
 
-def _why_not_by(matrix: NDArray[np.float64], removed: CheckedImage, kept: CheckedImage) -> str:
+def _why_not_by(
+    matrix: NDArray[np.float64], removed: CheckedImage, kept: CheckedImage, *, resolution: bool
+) -> str:
     """Why the one isn't contained in the other, if it were made from it by this map."""
     laid = _lay(matrix, kept, removed)
     if laid is None:
@@ -104,7 +116,24 @@ def _why_not_by(matrix: NDArray[np.float64], removed: CheckedImage, kept: Checke
     if size > spot * differs.size or differs.sum() > _DIFFERING * detailed.sum():
         return f"the pixels differ, most of all at {where}"
     size, where = _largest_spot(_other_colour(below, above, inside))
-    return f"the colours differ, most of all at {where}" if size > _COLOURED * gray.size else ""
+    if size > _COLOURED * gray.size:
+        return f"the colours differ, most of all at {where}"
+    if resolution and _is_finer(matrix, removed, kept):
+        return "it shows finer details"
+    return ""
+
+
+def _is_finer(matrix: NDArray[np.float64], removed: CheckedImage, kept: CheckedImage) -> bool:
+    """Whether the removed image has details for which the kept one has too few pixels."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    scale *= removed.features.size[0] / removed.features.gray.shape[1]
+    scale *= kept.features.gray.shape[1] / kept.features.size[0]
+    if scale < _FINER or min(removed.middle.shape) < _WINDOW * scale:
+        return False
+    values = removed.middle.astype(np.float32)
+    coarse = cv2.resize(values, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+    lost = values - cv2.resize(coarse, values.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return float((_box(lost * lost, _WINDOW) > _DETAIL**2).mean()) > _FINER_DETAILS
 
 
 def _lay(
@@ -176,10 +205,20 @@ def _differing(
         ratio = (source * gain + 2) / (target + 2)
         both_have &= np.maximum(ratio, 1 / ratio) > _SCALE_LOST**2
     mask, kernel = inside.astype(np.uint8), np.ones((_NEAR_EDGE, _NEAR_EDGE), np.uint8)
-    across_edge = cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)  # of a border that was added
+    across_edge = cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)
+    across_edge &= ~_has_details_outside(above, mask)  # of an even border that was added
     edge = _WINDOW // 2
     within = np.s_[edge:-edge, edge:-edge] if min(above.shape) > 3 * _WINDOW else np.s_[:, :]
     return detailed[within], (detailed & ~(agrees & inside) & ~across_edge)[within]
+
+
+def _has_details_outside(above: Values, mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where the windows of an image have details outside the overlap, well off its edge."""
+    outside = cv2.erode(1 - mask, np.ones((5, 5), np.uint8)).astype(np.float32)
+    share = np.maximum(_box(outside, _WINDOW), 1e-6)
+    mean = _box(above * outside, _WINDOW) / share
+    spread = _box(above * above * outside, _WINDOW) / share - mean * mean
+    return (share > _LEAST_SHARE) & (spread > _UNEXPLAINED**2)
 
 
 def _moments(below: Values, above: Values, window: int) -> tuple[Values, Values, Values]:
