@@ -204,8 +204,8 @@ def prepare(
         ValueError: A setting is out of its range.
     """
     sources = [_plain(one) for one in as_specs(source)]
-    refuse_other_ending(output, "an embedding store")
     _refuse_own_source(Path(output), sources)
+    refuse_other_ending(output, "an embedding store")
     with timed("opened the source"):
         listing = open_source(
             sources, **config.listed_by, list_folders=config.list_folders, null=config.null

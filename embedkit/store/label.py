@@ -14,6 +14,7 @@ from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
 from embedkit.store.writer import ShardContent, write_shard
 from embedkit.types import ImageRecord
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from embedkit.store.format import RowBlock
     from embedkit.store.reader import ShardFile
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["LabelSummary", "label"]
 
@@ -48,6 +50,7 @@ def label(
     *,
     label_column: str | None = None,
     label_id_column: str | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> LabelSummary:
     """Replaces the labels of a store; ids, embeddings and all else stay as they are.
 
@@ -62,6 +65,7 @@ def label(
             ``filename`` or ``image``, else in the first one.
         label_column: The column of the table that becomes the labels; None takes ``label``.
         label_id_column: The column of the table that holds ids or paths; None finds it.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         How many images have a label.
@@ -76,7 +80,11 @@ def label(
     is_table = name.lower().endswith((".csv", ".parquet"))
     if not is_table and name not in {"folder", "none"}:
         raise ValueError(f"labels must be folder, none, or a .csv or .parquet file: {name!r}")
-    with EmbeddingStore.open(store) as opened, PartialStore.locked(opened.path) as partial:
+    with (
+        reporting(progress),
+        EmbeddingStore.open(store) as opened,
+        PartialStore.locked(opened.path) as partial,
+    ):
         if partial.is_begun:
             raise StoreError(f"{partial.folder}: holds an unfinished run; finish it first")
         records = _labeled(opened, name, LabelColumns(label_id_column, label_column))
@@ -92,7 +100,7 @@ def label(
             content = ShardContent(
                 meta,
                 shard.counts,
-                _relabeled(shard, texts),
+                track(_relabeled(shard, texts), "labeling", len(shard), unit="rows", size=len),
                 shard.failures(),
                 name != "none",
                 shard.head(),
