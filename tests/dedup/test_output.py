@@ -264,7 +264,7 @@ def test_other_columns_and_no_parquet(folder):
     path.unlink()
     with pytest.raises(DedupError, match="can't be read"):
         read_duplicates(folder)
-    with pytest.raises(DedupError, match="dedup find"):
+    with pytest.raises(DedupError, match="no such file or folder"):
         read_duplicates(folder / "nothing")
 
 
