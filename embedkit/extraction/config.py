@@ -204,8 +204,8 @@ def prepare(
         ValueError: A setting is out of its range.
     """
     sources = [_plain(one) for one in as_specs(source)]
-    refuse_other_ending(output, "an embedding store")
     _refuse_own_source(Path(output), sources)
+    refuse_other_ending(output, "an embedding store")
     with timed("opened the source"):
         listing = open_source(
             sources, **config.listed_by, list_folders=config.list_folders, null=config.null
@@ -264,7 +264,7 @@ def _describe(backbone: Backbone, settings: ExtractConfig, sources: Sequence[Spe
         plan_hash="",
         embedkit_version=__version__,
         head_applies=backbone.head_applies and not settings.normalize,
-        roots=[] if all(map(_is_absolute, sources)) else [str(Path.cwd())],
+        roots=_roots(sources, settings.prefix),
     )
 
 
@@ -281,6 +281,14 @@ def _plain(source: Spec) -> Spec:
 
 def _source_name(source: Spec) -> str:
     return os.fsdecode(source) if isinstance(source, str | os.PathLike) else dataset_name(source)
+
+
+def _roots(sources: Sequence[Spec], prefix: str | None) -> list[str]:
+    """Where ids start from; see ``StoreMeta.roots``."""
+    here = Path.cwd()
+    if prefix is not None:
+        return [str(here / f"<{prefix.rstrip('/')}>")]
+    return [] if all(map(_is_absolute, sources)) else [str(here)]
 
 
 def _is_absolute(source: Spec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +18,32 @@ if TYPE_CHECKING:
 __all__ = ["archive_of", "find_originals", "place_of"]
 
 
+_PREFIXED = re.compile(r"(.*)/<(.+)>", re.DOTALL)
+
+
 def place_of(image_id: str, roots: Sequence[Path]) -> str:
     """The path or URL of an id: below the first of the folders where it exists.
 
-    The first part of an id may be the prefix that ``extract`` was given, and no folder.
-
     Args:
         image_id: An id, or the archive in one.
-        roots: The folders that relative ids may start from, at least one.
+        roots: The folders that relative ids may start from, at least one; ``FOLDER/<PREFIX>``
+            is a folder that the ids of a store with a prefix start from.
     """
     if is_url(image_id):
         return image_id
-    rest = image_id.partition("/")[2]
-    if is_url(rest):
-        return rest
-    places = [str(root / name) for name in filter(None, (image_id, rest)) for root in roots]
-    return next((place for place in places if _exists(place)), places[0])
+    places = list(dict.fromkeys(_below(root, image_id) for root in roots))
+    if len(places) == 1:
+        return places[0]
+    return next((place for place in places if is_url(place) or _exists(place)), places[0])
+
+
+def _below(root: Path, image_id: str) -> str:
+    """The path of an id below a folder, or below ``FOLDER/<PREFIX>`` without its prefix."""
+    marked = _PREFIXED.fullmatch(str(root))
+    if marked is None or not image_id.startswith(f"{marked[2]}/"):
+        return str(root / image_id)
+    rest = image_id[len(marked[2]) + 1 :]
+    return rest if is_url(rest) else str(Path(marked[1] or "/", rest))
 
 
 def find_originals(ids: Iterable[str], roots: Sequence[Path]) -> Iterator[tuple[str, ImageRecord]]:

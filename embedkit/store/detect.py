@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from embedkit.decode.sniff import sniff_format
 from embedkit.sources.image_suffixes import has_image_name
 from embedkit.sources.naming import kind_of_name
 from embedkit.store.manifest import MANIFEST
@@ -145,6 +144,8 @@ def _kind_of_manifest(path: Path) -> PathKind | None:
 def _kind_of_file(path: Path) -> PathKind:
     if is_sealed(path):
         return "store"
+    from embedkit.decode.sniff import sniff_format  # here: a store is told without Pillow
+
     head = _head(path)
     if head.startswith(_HDF5) or path.suffix in _SUFFIXES:
         return "hdf5"

@@ -106,7 +106,7 @@ class StoreMeta:
         embedkit_version: The version that wrote the store.
         head_applies: Whether the stored head can be applied to the stored rows.
         roots: The folders that relative ids start from, absolute; empty if all ids are absolute
-            or URLs, and in older stores.
+            or URLs, and in older stores. ``/FOLDER/<PREFIX>`` if ids begin with a prefix.
         labels_from: Where the labels came from, if they were put in later; else empty.
         same_rows_as: Fingerprints of the stores that this one was before its labels were put in:
             they had the same ids and embeddings.

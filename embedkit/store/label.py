@@ -101,7 +101,7 @@ def label(
             content = ShardContent(
                 meta,
                 shard.counts,
-                _relabeled(shard, texts),
+                track(_relabeled(shard, texts), "labeling", len(shard), unit="rows", size=len),
                 shard.failures(),
                 name != "none",
                 shard.head(),

@@ -68,7 +68,7 @@ def test_views_are_the_embeddings_of_turned_images(
     expected = tmp_path / "turned.h5"
     embedkit.extract(turned, expected, backbone="tiny", weights="random", labels="none")
     with EmbeddingStore.open(store) as opened, EmbeddingStore.open(expected) as other:
-        images = OriginalImages.by_ids(opened.ids, Path())
+        images = OriginalImages.by_ids(opened.ids, [Path()])
         with images:
             views = embed_views(opened, images.read, tmp_path, flip=True, rotate=True)
         assert len(views) == 7

@@ -1,5 +1,6 @@
 """A finished store notices which images of its source were added, removed or changed."""
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -127,3 +128,18 @@ def test_an_absolute_source_has_no_root(world, tmp_path):
     extract(tmp_path / "photos", "b.h5", **SMALL)
     with EmbeddingStore.open("b.h5") as store:
         assert list(store.meta.roots) == []
+
+
+@pytest.mark.parametrize("prefix", ["a", "sets/a"])
+def test_prefixed_ids_lead_to_their_files(world, tmp_path, monkeypatch, prefix):
+    with tarfile.open("p.tar", "w") as tar:
+        tar.add("photos/photo_0001.jpg")
+    sources = ["photos", "p.tar", str(tmp_path / "photos" / "photo_0002.jpg")]
+    extract(sources, "b.h5", prefix=prefix, **SMALL)
+    monkeypatch.chdir("/")
+    with EmbeddingStore.open(tmp_path / "b.h5") as store:
+        assert all(name.startswith(f"{prefix}/") for name in store.ids)
+        ids, folders, hashes = list(store.ids), store.meta.folders(), store.images("content_hash")
+    with OriginalImages.by_ids(ids, folders) as images:
+        for name, content_hash in zip(ids, hashes, strict=True):
+            assert hashlib.sha256(images.read(name)).digest() == content_hash.tobytes()
