@@ -12,6 +12,7 @@ import typer
 
 from ._command import JsonOption
 from ._output import ExitCode, bytes_of, count_of, plain, print_json, print_message
+from ._panels import INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +64,17 @@ def _plan(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(help="Folder that relative ids start from [default: as the store remembers]."),
+        typer.Option(
+            help="Folder that relative ids start from [default: as the store remembers].",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(
             help="Folder (or other source) of the images, whose pixels are compared; repeatable "
-            "[default: the paths in the ids]."
+            "[default: the paths in the ids].",
+            rich_help_panel=INPUT,
         ),
     ] = None,
     reject: Annotated[
@@ -246,8 +251,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         (
             "embedkit dedup apply plan.csv --action list",
             "embedkit dedup apply plan.csv --action move --to removed/ --execute",
-            "embedkit dedup apply plan.csv --action write --to 'clean-{00000..}.tar' "
-            "--images 'shards/*.tar' --execute",
+            "embedkit dedup apply plan.csv --action write --images 'in/*.tar' --to 'out/{00..}.tar'",
         ),
     ),
     "undo": (_undo, ("embedkit dedup undo plan.csv.journal",)),

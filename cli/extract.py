@@ -325,7 +325,8 @@ def command(
     """
     from embedkit.backbones.weight_files import check_weights
 
-    check_weights(backbone, weights)
+    if all(map(_may_exist, source)):  # else what is wrong with the source is said first
+        check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 
@@ -374,6 +375,11 @@ def command(
             progress=stopping.on_progress,
         )
     _report(result, json=json)
+
+
+def _may_exist(source: str) -> bool:
+    """Whether a source is there, or can't be told without listing it: a pattern, a URL, ``-``."""
+    return source == "-" or bool({*"*?[{:"} & {*source}) or os.path.lexists(source)
 
 
 def _changed(

@@ -1,5 +1,7 @@
 import shutil
 
+from PIL import Image
+
 
 def test_info_tells_how_it_was_made(embedkit, store):
     ended = embedkit("info", store)
@@ -25,6 +27,7 @@ def test_not_a_store(embedkit, tmp_path):
 
 def test_failures_that_differ_in_numbers_are_one_group(embedkit, photos, tmp_path):
     folder, store = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    Image.new("RGB", (8, 8)).save(folder / "small.gif")  # without one row there is no store
     (folder / "zero.jpg").write_bytes(b"")
     sizes = [path.stat().st_size for path in photos.iterdir()]
     limit = min(sizes) - 1
@@ -44,6 +47,7 @@ def test_failures_that_differ_in_numbers_are_one_group(embedkit, photos, tmp_pat
 
 def test_one_is_no_plural(embedkit, photos, tmp_path):
     folder, store = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    Image.new("RGB", (8, 8)).save(folder / "small.gif")  # without one row there is no store
     (folder / "zero.jpg").write_bytes(b"")
     embedkit("extract", folder, "-o", store, "-b", "tiny")
     shown = embedkit("info", store).out
