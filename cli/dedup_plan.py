@@ -251,7 +251,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         (
             "embedkit dedup apply plan.csv --action list",
             "embedkit dedup apply plan.csv --action move --to removed/ --execute",
-            "embedkit dedup apply plan.csv --action write --images 'in/*.tar' --to 'out/{00..}.tar'",
+            "embedkit dedup apply plan.csv --action write --images 'in/*.tar' --to 'out/{0..}.tar'",
         ),
     ),
     "undo": (_undo, ("embedkit dedup undo plan.csv.journal",)),

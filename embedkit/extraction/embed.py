@@ -17,6 +17,7 @@ from embedkit.extraction.config import ExtractConfig, load_chosen
 from embedkit.extraction.image_inputs import one_or_many, record_of
 from embedkit.sources import ImageReader
 from embedkit.sources.shard_plan import storable
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["embed"]
 
 
+@plain_numbers
 def embed(
     images: ImageLike | Iterable[ImageLike],
     backbone: str | Backbone = "resnet50_swsl",
