@@ -129,7 +129,7 @@ class ConfusionChart:
         pixels[np.diag_indices(len(counts))] = (*_RIGHT_COLOR, 0)
         pixels[..., 3] = np.where(counts > 0, 40 + 215 * np.sqrt(shares), 0).round()
         file = io.BytesIO()
-        Image.fromarray(pixels, "RGBA").save(file, "PNG", optimize=True)
+        Image.fromarray(pixels).save(file, "PNG", optimize=True)
         uri = base64.b64encode(file.getvalue()).decode("ascii")
         return cls(names, f"data:image/png;base64,{uri}")
 

@@ -53,7 +53,7 @@ class Claiming(EmbeddingTransformer):
 def exceptions(estimator):
     checks = (check for _, check in estimator_checks_generator(estimator))
     names = {getattr(check, "func", check).__name__ for check in checks}
-    assert names >= APPLICABLE
+    assert names >= APPLICABLE - {"check_estimator_sparse_tag"}  # scikit-learn 1.6.0 has none
     return dict.fromkeys(names - APPLICABLE, "fits on a table of numbers")
 
 
