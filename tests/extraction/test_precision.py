@@ -219,7 +219,7 @@ def test_int8_without_nncf_and_without_images(tiny, monkeypatch):
     with pytest.raises(ValueError, match="images to calibrate"):
         open_engine(tiny, device="cpu", precision="int8")
     monkeypatch.setattr(
-        "embedkit.engines.select.find_spec", lambda name: None if name == "nncf" else 1
+        "embedkit.utils.extras.find_spec", lambda name: None if name == "nncf" else 1
     )
     with pytest.raises(MissingExtraError, match=r"embedkit\[int8\]"):
         choose_engine("auto", "cpu", "int8")
