@@ -13,6 +13,7 @@ from ._streams import silence
 
 __all__ = [
     "ExitCode",
+    "bytes_of",
     "count_of",
     "plain",
     "print_json",
@@ -41,6 +42,14 @@ def plain(value: object) -> str:
 def count_of(number: int, noun: str) -> str:
     """Returns ``1 image`` or ``1,200 images``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def bytes_of(number: int) -> str:
+    """Returns ``512 bytes``, ``3.4 kB``, ``1.2 MB`` or ``5.6 GB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return count_of(number, "byte")
 
 
 def print_json(value: object) -> None:

@@ -52,9 +52,10 @@ class Linkage(StrEnum):
 
 
 _RootOption = Annotated[
-    Path,
+    Path | None,
     typer.Option(
-        help="Folder that relative ids start from, for thumbnails.", rich_help_panel=INPUT
+        help="Folder that relative ids start from [default: as the store remembers].",
+        rich_help_panel=INPUT,
     ),
 ]
 _ReportOption = Annotated[
@@ -109,7 +110,7 @@ def _find(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    root: _RootOption = Path(),
+    root: _RootOption = None,
     weights: Annotated[
         str,
         typer.Option(
@@ -244,7 +245,7 @@ def _rethreshold(
         Linkage | None, typer.Option(help="Grouping [default: that of the search].")
     ] = None,
     images: ImagesOption = None,
-    root: _RootOption = Path(),
+    root: _RootOption = None,
     report: _ReportOption = True,
     classes: _ClassesOption = 20,
     overwrite: _OverwriteOption = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,11 +91,12 @@ def _calibrate(
 def _check_outputs(output: Path, plot: Path | None, *, overwrite: bool) -> None:
     """Checks the outputs before images are edited and embedded, which takes long."""
     from embedkit.errors import EmbedkitError
+    from embedkit.utils.extras import require_extra
 
     if plot is not None:
         if plot.suffix.lower() not in _PLOTS:
             raise EmbedkitError(f"{plot}: plots are written to {', '.join(_PLOTS)}")
-        import_module("embedkit.report.pr_curve")  # raises if matplotlib is missing
+        require_extra("matplotlib", "plots", "a plot")
     for path in filter(None, (output, plot)):
         if path.is_dir():
             raise EmbedkitError(f"{path}: is a folder; choose another output")
@@ -166,9 +166,12 @@ def _check(
         ),
     ] = None,
     root: Annotated[
-        Path,
-        typer.Option(help="Folder that relative ids start from.", rich_help_panel=INPUT),
-    ] = Path(),
+        Path | None,
+        typer.Option(
+            help="Folder that relative ids start from [default: as the store remembers].",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="Weights: auto, or a file.", rich_help_panel=BACKBONE)
     ] = "auto",

@@ -100,6 +100,15 @@ def command(
         bool,
         typer.Option("--overwrite", help="Replace the store and discard an interrupted run."),
     ] = False,
+    check_content: Annotated[
+        bool,
+        typer.Option(
+            "--check-content",
+            help="If the store is complete: read all images again to find changed ones, instead of "
+            "comparing sizes and times.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the images, print the settings and stop.")
     ] = False,
@@ -316,7 +325,8 @@ def command(
     """
     from embedkit.backbones.weight_files import check_weights
 
-    check_weights(backbone, weights)
+    if all(map(_may_exist, source)):  # else what is wrong with the source is said first
+        check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
 
@@ -360,10 +370,16 @@ def command(
             sharded=sharded,
             shard_rows=shard_rows,
             overwrite=overwrite,
+            check_content=check_content,
             stop=stopping.event,
             progress=stopping.on_progress,
         )
     _report(result, json=json)
+
+
+def _may_exist(source: str) -> bool:
+    """Whether a source is there, or can't be told without listing it: a pattern, a URL, ``-``."""
+    return source == "-" or bool({*"*?[{:"} & {*source}) or os.path.lexists(source)
 
 
 def _changed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = examples(
     "embedkit info photos.h5",
     "embedkit info photos.h5 --failures",
+    "embedkit info photos.index",
     "embedkit info photos.h5 --json",
 )
 
@@ -29,16 +31,28 @@ _NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
 
 
 def command(
-    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="Store, index, probe, folder of duplicates or calibration."),
+    ],
     failures: Annotated[
         bool, typer.Option("--failures", help="List every failed image, not only the counts.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Describe a store: settings, size, and what failed and why."""
+    """Describe a store (settings, size, what failed and why), an index or another result."""
     from embedkit.store import EmbeddingStore
+    from embedkit.store.detect import kind_of_path
 
-    with EmbeddingStore.open(store) as opened:
+    kind = kind_of_path(path)
+    if kind in _OTHERS:
+        facts = {"path": str(path), "kind": kind, **_OTHERS[kind](path)}
+        if json:
+            print_json(facts)
+        else:
+            _print_lines({name.replace("_", " "): _plain_fact(v) for name, v in facts.items()})
+        return
+    with EmbeddingStore.open(path) as opened:
         info = _describe(opened)
     if json:
         print_json(info)
@@ -51,6 +65,80 @@ def command(
     elif info["failures"]:
         counted = sorted(info["failures_by_reason"].items(), key=lambda item: (-item[1], item[0]))
         print_table(("images", "reason"), [(count, reason) for reason, count in counted])
+
+
+def _describe_index(path: Path) -> dict[str, Any]:
+    from embedkit.index import Index
+
+    with Index.open(path, check="fast") as index:
+        manifest = index.manifest
+        return {
+            "embeddings": len(index),
+            "removed": manifest.removed,
+            "dim": index.dim,
+            "factory": index.factory,
+            "metric": index.metric,
+            "reranked": manifest.rerank,
+            "on_disk": manifest.on_disk,
+            "bytes_per_vector": manifest.bytes_per_vector,
+            "recall_at_10": index.chosen and index.chosen.recall_at_10,
+            "ms_per_query": index.chosen and index.chosen.ms,
+            "stores": [entry.path for entry in manifest.stores],
+            "backbone": index.meta.backbone,
+            "embedkit_version": manifest.embedkit_version,
+        }
+
+
+def _describe_probe(path: Path) -> dict[str, Any]:
+    from embedkit import load_probe
+
+    probe = load_probe(path)
+    return {
+        "type": probe.kind,
+        "task": probe.task,
+        "classes": len(probe.names),
+        "normalized": probe.normalize,
+        **probe.settings(),
+        "backbone": probe.meta.backbone,
+    }
+
+
+def _describe_duplicates(path: Path) -> dict[str, Any]:
+    from embedkit import read_duplicates
+    from embedkit.dedup.output.summary import count
+
+    found = read_duplicates(path)
+    return {
+        "store": found.store.path,
+        "against": found.against and found.against.path,
+        "threshold": found.pairs.info.threshold,
+        "mode": found.pairs.info.mode,
+        "linkage": found.linkage,
+        **count(found),
+    }
+
+
+def _describe_calibration(path: Path) -> dict[str, Any]:
+    from embedkit import Calibration
+
+    found = Calibration.load(path)
+    return {"name": found.name, "backbone": found.backbone, "images": found.rows}
+
+
+_OTHERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "index": _describe_index,
+    "probe": _describe_probe,
+    "duplicates": _describe_duplicates,
+    "calibration": _describe_calibration,
+}
+
+
+def _plain_fact(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _describe(store: EmbeddingStore) -> dict[str, Any]:
@@ -114,8 +202,13 @@ def _print_facts(info: dict[str, Any]) -> None:
         "plan": info["plan_hash"],
         "made by": f"embedkit {info['embedkit_version']}",
     }
+    _print_lines(lines)
+
+
+def _print_lines(lines: dict[str, str]) -> None:
+    width = max(15, *(len(name) + 2 for name in lines))
     for name, text in lines.items():
-        typer.echo(f"{name + ':':15}{plain(text)}")
+        typer.echo(f"{name + ':':{width}}{plain(text)}")
 
 
 def _settings(config: dict[str, Any]) -> str:

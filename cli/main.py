@@ -32,8 +32,9 @@ class _Embedkit(LazyGroup):
     summaries: ClassVar = {
         "models": "List the backbones: size, accuracy and licence.",
         "extract": "Embed images into a store; resumes an interrupted run.",
-        "info": "Describe a store, and list what failed and why.",
-        "verify": "Check every byte and count of stores.",
+        "info": "Describe a store, an index or another result; list what failed and why.",
+        "verify": "Check every byte and count of stores, indexes and other results.",
+        "label": "Put labels into a store, without embedding again.",
         "merge": "Merge stores of one backbone into one file.",
         "export": "Convert a store to Parquet, npy, LanceDB or one HDF5 file.",
         "index": "Build, measure and update an index for search.",

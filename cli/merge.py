@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +15,27 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = examples(
     "embedkit merge part1.h5 part2.h5 -o photos.h5",
+    "embedkit merge old.h5 new.h5 -o photos.h5 --duplicates last",
 )
+
+
+class DuplicateIds(StrEnum):
+    """What to do about an id that several rows have."""
+
+    ERROR = "error"
+    FIRST = "first"
+    LAST = "last"
 
 
 def command(
     stores: Annotated[list[Path], typer.Argument(help="Stores: files or folders of shards.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Store file to write.")],
+    duplicates: Annotated[
+        DuplicateIds,
+        typer.Option(
+            help="An id that several rows have: refuse it, or keep its first or last row."
+        ),
+    ] = DuplicateIds.ERROR,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
@@ -28,7 +44,7 @@ def command(
     """Merge stores into one file; all must have the same embedding settings."""
     from embedkit.store import EmbeddingStore, merge
 
-    merge(stores, output, overwrite=overwrite)
+    merge(stores, output, duplicates=duplicates.value, overwrite=overwrite)
     with EmbeddingStore.open(output) as store:
         counts = store.counts
     if json:

@@ -26,6 +26,7 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = examples(
     "embedkit search photos.index query.jpg -k 5",
+    "embedkit search photos.h5 query.jpg",
     "embedkit search photos.index queries.h5 -o neighbors.parquet",
     "embedkit search photos.index id:photos/cat.jpg --exclude-self --html neighbors.html",
 )
@@ -34,7 +35,7 @@ _SHOWN = 20  # failures
 
 
 def command(
-    index: Annotated[Path, typer.Argument(help="Index: a folder.")],
+    index: Annotated[Path, typer.Argument(help="Index (a folder), or a store.")],
     query: Annotated[
         list[str],
         typer.Argument(
@@ -103,8 +104,9 @@ def command(
 ) -> None:
     """Find the nearest images of an index for each query.
 
-    Queries are embedded with the settings of the index. Exit codes: 0 done, 1 error, 2 usage,
-    3 done but some queries failed, 130 interrupted.
+    Queries are embedded with the settings of the index. A store is searched without an index: every
+    row is compared, which is fast enough below some 100,000 images. Exit codes: 0 done, 1 error,
+    2 usage, 3 done but some queries failed, 130 interrupted.
     """
     options: dict[str, Any] = {
         "threshold": threshold,

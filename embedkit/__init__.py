@@ -5,6 +5,7 @@ nor h5py: each name is imported when it is first used.
 
     import embedkit
 
+    embedkit.embed(["cat.jpg", image, array], backbone="efficientnet_lite0")  # (3, D) float32
     embedkit.extract("photos/", "photos.h5", backbone="efficientnet_lite0")
     embedkit.Index.build("photos.h5", "photos.index")
     embedkit.search("photos.index", "new.jpg", k=5)
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.exporters.export import export
     from embedkit.extraction.dry_run import preview
+    from embedkit.extraction.embed import embed
     from embedkit.extraction.extract import extract
     from embedkit.extraction.runner import ExtractResult
     from embedkit.index.index import Index
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from embedkit.retrieval.results_file import search_to_file
     from embedkit.retrieval.search import search
     from embedkit.store.format import StoreMeta
+    from embedkit.store.label import LabelSummary, label
     from embedkit.store.merge import merge
     from embedkit.store.store import EmbeddingStore
     from embedkit.store.verify import verify
@@ -96,6 +99,7 @@ __all__ = [
     "IndexFileError",
     "IndexMismatchError",
     "IndexSpec",
+    "LabelSummary",
     "MissingExtraError",
     "Neighbors",
     "NothingEmbeddedError",
@@ -122,11 +126,13 @@ __all__ = [
     "classify",
     "classify_to_file",
     "decode_image",
+    "embed",
     "evaluate",
     "export",
     "extract",
     "find_duplicates",
     "find_outliers",
+    "label",
     "load_backbone",
     "load_probe",
     "make_plan",
@@ -162,6 +168,7 @@ _HOMES = {
     "ImageFailure": "embedkit.types",
     "Index": "embedkit.index.index",
     "IndexSpec": "embedkit.index.spec",
+    "LabelSummary": "embedkit.store.label",
     "Neighbors": "embedkit.types",
     "Pairs": "embedkit.dedup.pairs",
     "PlanRow": "embedkit.dedup.cleanup.plan",
@@ -176,11 +183,13 @@ _HOMES = {
     "classify": "embedkit.analysis.classification.classify",
     "classify_to_file": "embedkit.analysis.classification.results_file",
     "decode_image": "embedkit.decode.exact",
+    "embed": "embedkit.extraction.embed",
     "evaluate": "embedkit.analysis.classification.evaluate",
     "export": "embedkit.exporters.export",
     "extract": "embedkit.extraction.extract",
     "find_duplicates": "embedkit.dedup.api",
     "find_outliers": "embedkit.analysis.outliers.outliers",
+    "label": "embedkit.store.label",
     "load_backbone": "embedkit.backbones.backbone",
     "load_probe": "embedkit.probe.serialization",
     "make_plan": "embedkit.dedup.cleanup.plan",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from embedkit.tabular import Tabular, html_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -17,7 +21,11 @@ __all__ = [
     "ImageRecord",
     "Neighbors",
     "SearchResult",
+    "neighbor_columns",
 ]
+
+
+_SHOWN = 5  # queries, and neighbours of each, in a notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +45,19 @@ class ImageRecord:
         named: Counts as an image although its id doesn't end like an image's name: the user named
             this very file, or it is ``a.jpg@2``. It fails if its content is no image, where another
             file would be skipped.
+        data: For ``memory``: the encoded image.
     """
 
     id: str
     path: str
-    kind: Literal["file", "tar", "zip", "parquet", "dataset"] = "file"
+    kind: Literal["file", "tar", "zip", "parquet", "dataset", "memory"] = "file"
     offset: int | None = None
     nbytes: int | None = None
     key: str | None = None
     label: str | None = None
     problem: str | None = None
     named: bool = False
+    data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,9 @@ class ImageFacts:
         format: ``JPEG``, ``PNG``, … as found in the content, not in the name.
         content_hash: SHA-256 of the encoded bytes, 32 bytes.
         phash: 64-bit DCT perceptual hash.
+        mtime: When the file (or the archive that holds it) was changed last, nanoseconds since
+            1970; -1 where it isn't known.
+        frames: How many frames or pages the file has; the image is the first.
     """
 
     width: int
@@ -69,6 +82,8 @@ class ImageFacts:
     format: str
     content_hash: bytes
     phash: int
+    mtime: int = -1
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +135,8 @@ class EmbeddingBatch:
     embeddings: NDArray[np.floating]
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbors:
+@dataclass(frozen=True, slots=True, repr=False)
+class Neighbors(Tabular):
     """The neighbours that a search found, best first. Higher scores are closer.
 
     Attributes:
@@ -132,17 +147,75 @@ class Neighbors:
     ids: tuple[tuple[str, ...], ...]
     scores: NDArray[np.float32]
 
+    def _summary(self) -> str:
+        return f"{sum(map(len, self.ids)):,} of {len(self.ids):,} queries"
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
+    def _columns(self) -> dict[str, Any]:
+        return neighbor_columns("query", range(len(self.ids)), self)
+
+
+def neighbor_columns(name: str, queries: Iterable[Any], found: Neighbors) -> dict[str, Any]:
+    """The table of some neighbours, one row per neighbour.
+
+    Args:
+        name: The name of the first column.
+        queries: Its values, one per query.
+        found: The neighbours.
+    """
+    counts = [len(ids) for ids in found.ids]
+    return {
+        name: [query for query, count in zip(queries, counts, strict=True) for _ in range(count)],
+        "rank": [rank for count in counts for rank in range(1, count + 1)],
+        "neighbor_id": [neighbor for ids in found.ids for neighbor in ids],
+        "score": [
+            score
+            for row, count in zip(found.scores.tolist(), counts, strict=True)
+            for score in row[:count]
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SearchResult(Tabular):
     """The results of a search, per query.
+
+    A notebook shows the first queries with thumbnails. ``to_pandas`` and ``to_polars`` give one row
+    per neighbour: ``query_id``, ``rank`` (from 1), ``neighbor_id``, ``score``.
 
     Attributes:
         queries: Q ids of the queries, in the order in which they were given.
         neighbors: Neighbours per query, best first.
         failures: Queries that could not be searched with; they are not among ``queries``.
+        thumbnails: Makes thumbnails for a notebook: ids to ``data:`` URIs by id.
     """
 
     queries: tuple[str, ...]
     neighbors: Neighbors
     failures: tuple[ImageFailure, ...] = ()
+    thumbnails: Callable[[Sequence[str]], Mapping[str, str]] | None = field(
+        default=None, compare=False
+    )
+
+    def _summary(self) -> str:
+        failed = f", {len(self.failures):,} failed" if self.failures else ""
+        count = sum(map(len, self.neighbors.ids))
+        return f"{count:,} neighbours of {len(self.queries):,} queries{failed}"
+
+    def _columns(self) -> dict[str, Any]:
+        return neighbor_columns("query_id", self.queries, self.neighbors)
+
+    def _repr_html_(self) -> str:
+        queries, found = self.queries[:_SHOWN], self.neighbors
+        near = [ids[:_SHOWN] for ids in found.ids[:_SHOWN]]
+        width = max(map(len, near), default=0)
+        rows = [
+            (query, *zip(ids, scores, strict=False), *[""] * (width - len(ids)))
+            for query, ids, scores in zip(
+                queries, near, found.scores[:_SHOWN].tolist(), strict=True
+            )
+        ]
+        names = {*queries, *(name for ids in near for name in ids)}
+        made = self.thumbnails(sorted(names)) if self.thumbnails else {}
+        header = ["query", *map(str, range(1, width + 1))]
+        left_out = max(len(self.queries) - _SHOWN, 0)
+        return html_table(repr(self), header, rows, made, left_out=left_out)

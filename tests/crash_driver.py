@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from embedkit.dedup.cleanup.apply import apply_plan, undo_journal
+from embedkit.dedup.cleanup.compare import compared_mark
 from embedkit.dedup.cleanup.plan import PlanRow
 from embedkit.dedup.cleanup.plan_csv import write_plan
 
@@ -37,9 +38,11 @@ def make_corpus(folder: Path) -> list[PlanRow]:
             os.utime(path, ns=(0, 10**18 + member))
             kept = str(path.with_name("0.jpg"))
             digest = hashlib.sha256(data).hexdigest()
+            stays = hashlib.sha256(contents[0]).hexdigest()
             rows.append(
                 PlanRow(group, "remove" if member else "keep", str(path), str(path),
-                        kept if member else "", digest, 1, 1, len(data), "JPEG", None, "")
+                        kept if member else "", digest, 1, 1, len(data), "JPEG", None, "",
+                        compared_mark(digest, stays) if member else "")
             )  # fmt: skip
     return rows
 

@@ -16,7 +16,7 @@ from embedkit.decode.preprocessing import Preprocessing
 from embedkit.types import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("decode", "extract", "fidelity", "growth", "probe")
+SCRIPTS = ("busy", "decode", "extract", "fidelity", "growth", "probe")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from images import write_photos
 
 import embedkit
 from embedkit import errors
@@ -114,27 +113,3 @@ def test_every_format_attribute_is_documented():
 def test_documents_speak_of_the_project_alone():
     for path in DOCS:
         assert not re.search(r"/(work|root|tmp|home)/", path.read_text("utf-8")), path
-
-
-def test_python_of_the_readme_and_the_quickstart_runs(tmp_path, monkeypatch, capsys):
-    write_photos(tmp_path / "photos", 6)[0].rename(tmp_path / "photos" / "cat.jpg")
-    monkeypatch.chdir(tmp_path)
-    code = [
-        compile(block, path.name, "exec")
-        for path in (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
-        for block in blocks(path, "python")
-    ]
-    assert len(code) == 3
-    for block in code:  # the first one makes photos.h5
-        exec(block, {})
-    assert "photos/cat.jpg" in capsys.readouterr().out
-
-
-def test_python_of_the_training_guide_runs(tmp_path, monkeypatch, capsys):
-    for number, name in enumerate(("cats", "dogs")):
-        write_photos(tmp_path / "photos" / name, 8, seed=10 * number)
-    monkeypatch.chdir(tmp_path)
-    embedkit.extract("photos", "photos.h5", backbone="tiny", labels="folder")
-    for block in blocks(ROOT / "docs" / "train.md", "python"):
-        exec(compile(block, "train.md", "exec"), {})
-    assert "photos/cats/photo_0000.jpg" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Recognises camera raws, so that none is taken for the small preview that it carries.
+"""Recognises camera raws among TIFFs, so that none is taken for the preview that it carries.
 
 Most raws are TIFF files whose first page is a preview; the picture is a mosaic of single colours in
 a sub-image, in a compression of the maker's own.
@@ -8,7 +8,6 @@ Source: TIFF/EP (ISO 12234-2); DNG 1.7.1 (Adobe, 2023); the tables of LibRaw and
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from embedkit.decode.tiff_directory import Tag
@@ -18,28 +17,12 @@ if TYPE_CHECKING:
 
     from embedkit.decode.tiff_directory import Directory
 
-__all__ = ["preview_reason", "raw_name"]
+__all__ = ["preview_reason"]
 
-_SIGNATURES = (
-    (re.compile(rb"II\*\0....CR", re.DOTALL), "Canon CR2"),
-    (re.compile(rb"....ftypcrx ", re.DOTALL), "Canon CR3"),
-    (re.compile(rb"II\x1a\0\0\0HEAPCCDR"), "Canon CRW"),
-    (re.compile(rb"IIR[OS]|MMOR"), "Olympus ORF"),
-    (re.compile(rb"IIU\0"), "Panasonic RW2"),
-    (re.compile(rb"FUJIFILMCCD-RAW"), "Fujifilm RAF"),
-    (re.compile(rb"(?:II\*\0|MM\0\*)....(?:IIII|MMMM)", re.DOTALL), "Phase One IIQ"),
-    (re.compile(rb"FOVb"), "Sigma X3F"),
-    (re.compile(rb"\0MR[MI]"), "Minolta MRW"),
-)  # fmt: skip
 _MOSAICS = frozenset((32803, 34892))
 """Photometric interpretations: colour filter array, linear raw."""
 _COMPRESSIONS = frozenset((262, 32767, 32769, 32770, 34713, 65000, 65535))
 """Of Kodak, Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
-
-
-def raw_name(data: bytes) -> str | None:
-    """The kind of a camera raw that its first 16 bytes tell; None for anything else."""
-    return next((name for pattern, name in _SIGNATURES if pattern.match(data)), None)
 
 
 def preview_reason(

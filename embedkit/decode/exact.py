@@ -24,7 +24,6 @@ from PIL import (
 )
 from PIL.TiffImagePlugin import TiffImageFile
 
-from embedkit.decode.camera_raw import raw_name
 from embedkit.decode.checks import (
     Header,
     check_gif,
@@ -41,7 +40,7 @@ from embedkit.decode.jpeg_xl import decode_jpeg_xl, jpeg_xl_size
 from embedkit.decode.orientation import header_orientation, orientation, upright
 from embedkit.decode.pillow_reader import StrictReader, check_sizes, open_image
 from embedkit.decode.policy import DecodedImage, DecodePolicy
-from embedkit.decode.sniff import describe_other, sniff_format
+from embedkit.decode.sniff import describe_other, raw_name, sniff_format
 from embedkit.decode.tiff import check_strips, palette_of, read_tiff_header, why_not_pillow
 from embedkit.decode.tiff_directory import Tag
 from embedkit.decode.tiff_fallback import decode_with_tifffile
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 
     from PIL import ImageFile
 
-__all__ = ["JpegHeader", "decode_image", "read_jpeg_header"]
+__all__ = ["JpegHeader", "decode_image", "read_jpeg_header", "upright_rgb"]
 
 _DEFAULT_POLICY = DecodePolicy()
 _Decoded = tuple[Image.Image, int]
@@ -89,6 +88,27 @@ def decode_image(
             raise BadImageError(f"a camera raw ({name}): convert it to TIFF or JPEG first")
         image, frames = _decode(kind, data, policy)
         return DecodedImage(image, kind, frames)
+
+
+def upright_rgb(
+    image: Image.Image, image_id: str, policy: DecodePolicy = _DEFAULT_POLICY
+) -> Image.Image:
+    """Convert an image that Pillow opened, as `decode_image` does with the file.
+
+    Args:
+        image: Any mode; it isn't changed.
+        image_id: Named in the error.
+        policy: Limits and background.
+
+    Returns:
+        The image in RGB, 8-bit sRGB, turned as its EXIF says.
+
+    Raises:
+        DecodeError: If it can't be loaded or converted, or is too large.
+    """
+    with mapped_errors(image_id):
+        check_sizes((image.size,), policy)
+        return _finish(image.copy(), policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +191,9 @@ def _decode_tiff(data: bytes, policy: DecodePolicy) -> _Decoded:
     if layout is not None:
         return to_rgb(decode_with_tifffile(data, page, layout), policy.background), header.frames
     # Pillow turns a TIFF upright while it loads it.
-    image, _ = open_image(data, policy, TiffImageFile, lambda _: Header(frames=header.frames))
+    # Every strip lies inside the file, and Pillow may well read its metadata up to the end.
+    known = Header(frames=header.frames)
+    image, _ = open_image(data, policy, TiffImageFile, lambda _: known, strict=False)
     if image.mode in ("P", "PA"):
         image.putpalette(palette_of(page).tobytes())
     bits, photometric = page.first(Tag.BITS, 1), page.first(Tag.PHOTOMETRIC)

@@ -64,6 +64,8 @@ def open_image(
     policy: DecodePolicy,
     plugin: type[ImageFile.ImageFile],
     check: Callable[[bytes], Header] | None,
+    *,
+    strict: bool = True,
 ) -> tuple[ImageFile.ImageFile, int]:
     """Check and decode.
 
@@ -72,6 +74,7 @@ def open_image(
         policy: Limits.
         plugin: Pillow's class for its format.
         check: Reads the header first, where Pillow would allocate or read on without a limit.
+        strict: Whether the file is cut if the plugin reads at its end.
 
     Returns:
         The image, loaded, in the file's own mode, and the number of frames.
@@ -85,6 +88,6 @@ def open_image(
     image = plugin(reader)
     check_sizes((image.size,), policy)
     frames = header.frames or int(getattr(image, "n_frames", 1))
-    reader.strict = all(tile[0] not in _TO_THE_END for tile in image.tile)
+    reader.strict = strict and all(tile[0] not in _TO_THE_END for tile in image.tile)
     image.load()
     return image, frames

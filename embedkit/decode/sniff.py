@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-from embedkit.decode.camera_raw import raw_name
-
-__all__ = ["describe_other", "sniff_format"]
+__all__ = ["describe_other", "raw_name", "sniff_format"]
 
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -20,6 +18,18 @@ _SIGNATURES = (
     (re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "), "JPEG2000"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEGXL"),
 )
+_RAWS = (
+    (re.compile(rb"II\*\0\x10\0\0\0CR\x02\0"), "Canon CR2"),
+    (re.compile(rb"....ftypcrx ", re.DOTALL), "Canon CR3"),
+    (re.compile(rb"II\x1a\0\0\0HEAPCCDR"), "Canon CRW"),
+    (re.compile(rb"IIR[OS]|MMOR"), "Olympus ORF"),
+    (re.compile(rb"IIU\0"), "Panasonic RW2"),
+    (re.compile(rb"FUJIFILMCCD-RAW"), "Fujifilm RAF"),
+    # The pixels of an ordinary TIFF may begin with four I too.
+    (re.compile(rb"II\*\0....IIII.waR|MM\0\*....MMMMRaw", re.DOTALL), "Phase One IIQ"),
+    (re.compile(rb"FOVb"), "Sigma X3F"),
+    (re.compile(rb"\0MR[MI]"), "Minolta MRW"),
+)  # fmt: skip
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _HEIF_BRANDS = frozenset(
     (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -72,6 +82,11 @@ def sniff_format(data: bytes) -> str | None:
     if name is not None:
         return name
     return _sniff_brands(data) if data[4:8] == b"ftyp" else None
+
+
+def raw_name(data: bytes) -> str | None:
+    """The kind of a camera raw that its first 16 bytes tell; None for anything else."""
+    return next((name for pattern, name in _RAWS if pattern.match(data)), None)
 
 
 def _sniff_brands(data: bytes) -> str | None:

@@ -82,38 +82,37 @@ def check_strips(data: bytes, page: Directory) -> None:
     offsets = page.numbers.get(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS, ())
     if not offsets:
         return
-    rows, planes, row_bytes = _grid(page, is_tiled)
-    if len(offsets) < len(rows) * planes:
-        raise BadImageError(f"truncated: {len(offsets)} of {len(rows) * planes} TIFF strips")
-    if page.first(Tag.COMPRESSION, 1) == 1 and not _is_subsampled(page):
+    per_plane, planes, block_bytes, last_bytes = _grid(page, is_tiled)
+    if len(offsets) < per_plane * planes:
+        raise BadImageError(f"truncated: {len(offsets)} of {per_plane * planes} TIFF strips")
+    if page.first(Tag.COMPRESSION, 1) == _RAW and not _is_subsampled(page):
         # The stated count is often wrong, and nobody reads it.
-        counts = np.array([count * row_bytes for count in rows] * planes, dtype=object)
+        counts = np.full(per_plane * planes, block_bytes, np.uint64)
+        counts[per_plane - 1 :: per_plane] = last_bytes
     else:
         stated = page.numbers.get(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, ())
-        counts = np.array(stated, dtype=object)
-    ends = np.array(offsets[: len(counts)], dtype=object) + counts[: len(offsets)]
-    if len(ends) and ends.max() > len(data):
-        raise BadImageError(
-            f"truncated: the pixels of the TIFF would end at byte {ends.max():,}, "
-            f"the file ends at {len(data):,}"
-        )
+        counts = np.array(stated, np.uint64)
+    starts = np.array(offsets[: len(counts)], np.uint64)
+    counts = counts[: len(starts)]
+    if np.any(starts > len(data)) or np.any(counts > len(data) - starts):
+        raise BadImageError("truncated: the pixels of the TIFF end beyond the file's end")
 
 
-def _grid(page: Directory, is_tiled: bool) -> tuple[list[int], int, int]:
-    """Rows of each strip or tile of a plane, the number of planes, and bytes of a row."""
+def _grid(page: Directory, is_tiled: bool) -> tuple[int, int, int, int]:
+    """Strips or tiles of a plane, planes, and bytes of a strip or tile and of a plane's last."""
     width, length = page.size
-    if is_tiled:
-        width, high = page.first(Tag.TILE_WIDTH), page.first(Tag.TILE_LENGTH)
-        if not width or not high:
-            raise BadImageError("damaged: a tiled TIFF without the size of its tiles")
-        rows = [high] * (-(-page.size[0] // width) * -(-length // high))
-    else:
-        high = min(page.first(Tag.ROWS_PER_STRIP, length), length) or length
-        rows = [min(high, length - start) for start in range(0, length, high)]
+    high = page.first(Tag.TILE_LENGTH) if is_tiled else page.first(Tag.ROWS_PER_STRIP, length)
+    wide = page.first(Tag.TILE_WIDTH) if is_tiled else width
+    if not wide or not high:
+        raise BadImageError("damaged: the TIFF doesn't state the size of its tiles or strips")
+    high = high if is_tiled else min(high, length)
     bits, planes = _bits(page), 1
     if page.first(Tag.PLANAR, 1) == 2:
         bits, planes = bits[:1], len(bits)
-    return rows, planes, -(-width * sum(bits) // 8)
+    row_bytes = -(-wide * sum(bits) // 8)
+    down = -(-length // high)
+    last = high if is_tiled else length - high * (down - 1)
+    return -(-width // wide) * down, planes, high * row_bytes, last * row_bytes
 
 
 def _bits(page: Directory) -> tuple[int, ...]:
@@ -153,8 +152,7 @@ _RAW, _OLD_JPEG = 1, 6
 _UNBUILT = (34676, 34677, 50001)
 """SGI's logarithmic samples, which are floats, and WebP, which Pillow's wheels don't decode."""
 _RGB, _CMYK, _YCBCR = 2, 5, 6
-_COLORS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, 8: 3}
-_ASSOCIATED = 1
+_PLAIN_ALPHA = (2,)
 
 
 def why_not_pillow(page: Directory) -> str | None:
@@ -182,20 +180,11 @@ def _why_not_samples(page: Directory, compression: int) -> str | None:
     photometric = _YCBCR if compression == _OLD_JPEG else page.first(Tag.PHOTOMETRIC)
     bits, extra = _bits(page), page.numbers.get(Tag.EXTRA_SAMPLES, ())
     name = f"{bits[0]}-bit samples, {len(bits)} per pixel, photometric {photometric}"
-    is_planar = page.first(Tag.PLANAR, 1) == 2 and len(bits) > 1
-    if is_planar:
-        wide = set(bits) == {16} and compression != _RAW
-        spare = len(bits) - _COLORS.get(photometric, 0)
-        if (
-            photometric not in (_RGB, _CMYK, _YCBCR)
-            or not (set(bits) == {8} or wide)
-            or spare > 1
-            or _ASSOCIATED in extra
-            or (compression == _RAW and extra and max(extra) == 0)
-        ):
+    if page.first(Tag.PLANAR, 1) == 2 and len(bits) > 1:
+        # Pillow 11 and 13 differ in planes that belong to nothing.
+        plain = photometric in (_RGB, _CMYK, _YCBCR) and extra in ((), _PLAIN_ALPHA)
+        if not plain or not (set(bits) == {8} or (set(bits) == {16} and compression != _RAW)):
             return f"{name}, in separate planes"
-        if extra and max(extra) == 0:
-            bits, extra = bits[: -len(extra)], ()
     fill_order = page.first(Tag.FILL_ORDER, 1)
     key = (page.prefix, photometric, (_UNSIGNED,), fill_order, bits, extra)
     return None if key in TiffImagePlugin.OPEN_INFO else name

@@ -58,11 +58,16 @@ class Tag(enum.IntEnum):
 
 
 _TAGS = frozenset(Tag)
-_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_BLOBS = frozenset((Tag.MAKE, Tag.JPEG_TABLES, Tag.ICC_PROFILE))
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _UNIT = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
          16: 8, 17: 8, 18: 8}  # fmt: skip
 """Bytes of a value of each field type."""
 _MAX_PAGES = 65_535
+_MAX_ENTRIES = 65_535  # of a directory
+_MAX_ALL_ENTRIES = 4_000_000  # of all directories: a second or two of reading
+_MAX_VALUES = 2_000_000  # of an entry: more strips than the largest picture has
+_FEW_VALUES = 64  # of an entry of a later page
 _MAX_SHARED = 8
 
 
@@ -121,7 +126,8 @@ def read_pages(data: bytes) -> Iterator[Directory | None]:
     """The directories in the file's order, at most 65,535.
 
     Yields:
-        Each directory; None, at the end, for one that can't be read.
+        Each directory, behind the first without long values; None, at the end, for one that can't
+        be read.
 
     Raises:
         BadImageError: If the first directory, or a value that it needs, lies outside the file.
@@ -129,16 +135,19 @@ def read_pages(data: bytes) -> Iterator[Directory | None]:
     """
     layout = _layout(data)
     (at,) = struct.unpack_from(layout.order + layout.offset, data, layout.room)
-    seen: set[int] = set()
-    while at and at not in seen and len(seen) < _MAX_PAGES:
+    if at == 0:
+        return
+    seen = {at}
+    first, at, entries = _read_directory(data, layout, at, _MAX_VALUES)
+    yield first
+    while at and at not in seen and len(seen) < _MAX_PAGES and entries < _MAX_ALL_ENTRIES:
         seen.add(at)
         try:
-            directory, at = _read_directory(data, layout, at)
+            directory, at, more = _read_directory(data, layout, at, _FEW_VALUES)
         except (BadImageError, struct.error):
-            if len(seen) == 1:
-                raise
             yield None
             return
+        entries += more
         yield directory
 
 
@@ -148,7 +157,7 @@ def read_sub_images(data: bytes, parent: Directory) -> list[Directory]:
     found = []
     for at in parent.numbers.get(Tag.SUB_IMAGES, ())[:64]:
         try:
-            found.append(_read_directory(data, layout, at)[0])
+            found.append(_read_directory(data, layout, at, _FEW_VALUES)[0])
         except (BadImageError, struct.error):  # of no use to the picture itself
             continue
     return found
@@ -160,15 +169,17 @@ def _layout(data: bytes) -> _Layout:
     return _Layout(order, "Q", "Q", 8) if version == 43 else _Layout(order, "H", "I", 4)
 
 
-def _read_directory(data: bytes, layout: _Layout, at: int) -> tuple[Directory, int]:
-    """A directory and the place of the next one."""
+def _read_directory(
+    data: bytes, layout: _Layout, at: int, max_values: int
+) -> tuple[Directory, int, int]:
+    """A directory without longer values, the place of the next one, and how many entries it has."""
     if at >= len(data):
         raise BadImageError(f"truncated: the TIFF's directory would be at byte {at}")
     (count,) = struct.unpack_from(layout.order + layout.count, data, at)
     at += struct.calcsize(layout.order + layout.count)
     form = struct.Struct(f"{layout.order}HH{layout.offset}{layout.room}s")
     end = at + count * form.size
-    if end > len(data):
+    if count > _MAX_ENTRIES or end > len(data):
         raise BadImageError(
             f"truncated: the TIFF's directory has {count} entries, more than follow"
         )
@@ -177,14 +188,16 @@ def _read_directory(data: bytes, layout: _Layout, at: int) -> tuple[Directory, i
     for tag, kind, number, field in form.iter_unpack(data[at:end]):
         nbytes = number * _UNIT.get(kind, 0)
         total += min(nbytes, len(data))
-        if tag in _TAGS and nbytes:
+        if tag in _TAGS and nbytes and (number <= max_values or tag in _BLOBS):
             _take(directory, data, layout, (tag, kind, number, field))
     if total > _MAX_SHARED * len(data):  # all of it would be read, once per entry
         raise BadImageError(
             f"damaged: the TIFF's entries hold {total:,} bytes, the file {len(data):,}"
         )
-    (after,) = struct.unpack_from(layout.order + layout.offset, data.ljust(end + layout.room), end)
-    return directory, after if end + layout.room <= len(data) else 0
+    after = 0
+    if end + layout.room <= len(data):  # else nobody says where the next one would be
+        (after,) = struct.unpack_from(layout.order + layout.offset, data, end)
+    return directory, after, count
 
 
 def _take(
@@ -199,11 +212,11 @@ def _take(
     if nbytes > layout.room:
         (start,) = struct.unpack(layout.order + layout.offset, field)
         if start + nbytes > len(data):
-            if tag in (Tag.ICC_PROFILE, Tag.MAKE):
+            if tag in _BLOBS and tag != Tag.JPEG_TABLES:
                 return
             raise BadImageError(f"truncated: the value of TIFF tag {tag} is beyond the file's end")
     value = data[start : start + nbytes] if nbytes > layout.room else field[:nbytes]
-    if kind in _INTEGERS and tag not in (Tag.ICC_PROFILE, Tag.MAKE):
+    if kind in _INTEGERS and tag not in _BLOBS:
         directory.numbers[tag] = struct.unpack(f"{layout.order}{number}{_INTEGERS[kind]}", value)
     else:
         directory.blobs[tag] = value

@@ -26,7 +26,7 @@ _YCBCR = 6
 _CODED_COLORS = (7, 33003, 33004, 33005, 34712, 34892, 50001, 50002, 52546)
 """Compressions that decode to RGB by themselves: JPEG, JPEG 2000, WebP, JPEG XL."""
 _ALPHA = {1: "premultiplied", 2: "plain", 999: "plain"}
-_MAX_SAMPLES = 16
+_MAX_SAMPLES = 8
 _MISSING = "unsupported layout ({}): needs pip install 'embedkit[tiff]'"
 
 

@@ -39,7 +39,7 @@ def find_duplicates(
     *,
     against: str | os.PathLike[str] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
-    root: str | os.PathLike[str] = ".",
+    root: str | os.PathLike[str] | None = None,
     verify: bool = False,
     flip: bool = False,
     rotate: bool = False,
@@ -63,7 +63,7 @@ def find_duplicates(
         against: Another store of the same backbone: pairs between the two instead of within one.
         images: The sources that the stores were embedded from, read where pixels are needed. If
             there are none, the ids are read as paths.
-        root: The folder that ids are relative to.
+        root: The folder that ids are relative to; None takes the one that the store remembers.
         verify: Whether doubtful pairs are verified geometrically, on the pixels.
         flip: Whether to find mirrored copies, by embeddings of the mirrored images.
         rotate: Whether to find rotated copies, by embeddings of the images rotated by 90, 180, 270
@@ -104,7 +104,7 @@ def find_duplicates(
         max_pairs, verify, flip, rotate, linkage,
     )  # fmt: skip
     with reporting(progress):
-        pairs = _find(store, against, config, images, Path(root), weights, device)
+        pairs = _find(store, against, config, images, root, weights, device)
         return collect(pairs, store, against, linkage=linkage, settings=config.to_config())
 
 
@@ -113,7 +113,7 @@ def _find(
     against: str | os.PathLike[str] | None,
     config: DedupConfig,
     images: Sequence[str | os.PathLike[str]],
-    root: Path,
+    root: str | os.PathLike[str] | None,
     weights: str | os.PathLike[str],
     device: str,
 ) -> Pairs:
@@ -144,9 +144,11 @@ def _find(
 
 
 def _images_of(
-    store: EmbeddingStore, images: Sequence[str | os.PathLike[str]], root: Path
+    store: EmbeddingStore,
+    images: Sequence[str | os.PathLike[str]],
+    root: str | os.PathLike[str] | None,
 ) -> OriginalImages:
     policy, hashes = policy_of(store.meta), hashes_of(store)
     if not images:
-        return OriginalImages.by_ids(store.ids, root, policy, hashes)
+        return OriginalImages.by_ids(store.ids, store.meta.folders(root), policy, hashes)
     return OriginalImages.of_source(images, store.ids, policy, hashes)

@@ -29,6 +29,7 @@ from embedkit.index.manifest import MANIFEST
 from embedkit.retrieval.metadata import StoreMetadata
 from embedkit.store import EmbeddingStore
 from embedkit.store.detect import is_store
+from embedkit.tabular import Tabular
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting, track
@@ -80,8 +81,8 @@ class Match:
     how: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+@dataclass(frozen=True, slots=True, repr=False)
+class Checked(Tabular):
     """The result of checking new images.
 
     Attributes:
@@ -98,6 +99,14 @@ class Checked:
     threshold: float
     calibration: str
 
+    def _summary(self) -> str:
+        known = len({match.image for match in self.matches})
+        return f"{known:,} of {len(self.images):,} images are known, {len(self.failures):,} failed"
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("image", "id", "store", "score", "cosine", "hamming", "exact", "verified")
+        return {name: [getattr(match, name) for match in self.matches] for name in names}
+
 
 @plain_numbers
 def check_duplicates(
@@ -110,7 +119,7 @@ def check_duplicates(
     calibration: Calibration | None = None,
     max_hamming: int = 7,
     verify: bool = False,
-    root: str | os.PathLike[str] = ".",
+    root: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
     progress: bool | ProgressCallback = False,
@@ -130,7 +139,8 @@ def check_duplicates(
         calibration: The models that score; None takes the built-in one, or a guess.
         max_hamming: The most bits that perceptual hashes may differ in.
         verify: Whether doubtful pairs are verified geometrically.
-        root: The folder that relative ids of known images are relative to.
+        root: The folder that relative ids of known images are relative to; None takes the one
+            that their store remembers.
         weights: Backbone weights: ``auto``, or the file that the known images were embedded with.
         device: Where the new images are embedded.
         progress: True shows a progress bar; a function is called with each `Progress`.
@@ -158,7 +168,7 @@ def check_duplicates(
         least = threshold
         if least is None:
             least = used.threshold_for(precision, verified=verify)
-        readers = _Readers(new, Path(root), stack) if verify else None
+        readers = _Readers(new, root, stack) if verify else None
         scorer = _KnownScorer(index, DedupInput(new), used, least, max_hamming, readers)
         found = [
             (store, scorer.score(DedupInput(store), rows))
@@ -176,16 +186,20 @@ def check_duplicates(
 class _Readers:
     """Opens readers of the pixels of new and known images, which the stack closes."""
 
-    def __init__(self, new: EmbeddingStore, root: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, new: EmbeddingStore, root: str | os.PathLike[str] | None, stack: ExitStack
+    ) -> None:
         self._root, self._stack = root, stack
-        self.new = self._open(new, Path())
+        self.new = self._open(new, None)
 
     def of(self, known: EmbeddingStore) -> OriginalImages:
         """A reader of a store's images."""
         return self._open(known, self._root)
 
-    def _open(self, store: EmbeddingStore, root: Path) -> OriginalImages:
-        images = OriginalImages.by_ids(store.ids, root, policy_of(store.meta), hashes_of(store))
+    def _open(self, store: EmbeddingStore, root: str | os.PathLike[str] | None) -> OriginalImages:
+        images = OriginalImages.by_ids(
+            store.ids, store.meta.folders(root), policy_of(store.meta), hashes_of(store)
+        )
         return self._stack.enter_context(images)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from embedkit.tabular import Tabular
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -47,8 +49,8 @@ class PairsInfo:
     against_rows: int | None = None
 
 
-@dataclass(frozen=True)
-class Pairs:
+@dataclass(frozen=True, repr=False)
+class Pairs(Tabular):
     """Pairs of images, one row a pair, sorted by (first, second).
 
     Within one store ``first < second``; with another store ``first`` is a row of the store and
@@ -79,6 +81,12 @@ class Pairs:
     verified: NDArray[np.int8]
     info: PairsInfo
     how: Sequence[Mapping[str, Any]] = ()
+
+    def _summary(self) -> str:
+        return f"{len(self):,} pairs with a score of {self.info.threshold:.3f} or more"
+
+    def _columns(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in PAIR_DTYPES}
 
     def __post_init__(self) -> None:
         for name, dtype in PAIR_DTYPES.items():

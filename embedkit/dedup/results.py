@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedkit.decode.thumbnail import thumbnails_of
 from embedkit.dedup.groups.grouping import group_pairs, nodes_of
 from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
+from embedkit.store.format import possible_folders
+from embedkit.tabular import Tabular, html_table
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Duplicates", "FoundImages", "StoreName", "collect", "rethreshold"]
 
 _IDS_AT_ONCE = 65536
+_SHOWN = 5  # groups, and images of each, in a notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +42,17 @@ class StoreName:
         path: As it was given.
         digest: SHA-256 (hex) of its seal or manifest, which stand for all that is in it.
         rows: Its rows.
+        roots: ``StoreMeta.roots``: the folders that relative ids start from.
     """
 
     path: str
     digest: str
     rows: int
+    roots: tuple[str, ...] = ()
+
+    def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+        """Where relative ids may start from, the likeliest first; see ``StoreMeta.folders``."""
+        return possible_folders(self.roots, root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +94,8 @@ class FoundImages:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicates:
+@dataclass(frozen=True, slots=True, repr=False)
+class Duplicates(Tabular):
     """The near-duplicates (copies) of a store, or between two.
 
     Attributes:
@@ -105,6 +117,47 @@ class Duplicates:
     against: StoreName | None
     leaks: Leaks | None
     settings: Mapping[str, Any]
+
+    def _summary(self) -> str:
+        where = f" and {self.against.path!r}" if self.against else ""
+        return (
+            f"{len(self.groups):,} groups, {self.surplus():,} images beyond one of each, in "
+            f"{self.store.path!r}{where}"
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        order = self._in_groups()
+        names = [*map(self.images.ids.__getitem__, order.tolist())]
+        return {
+            "group": self.groups.group[order],
+            "id": names,
+            "score": self.groups.score[order],
+            "width": self.images.width[order],
+            "height": self.images.height[order],
+            "nbytes": self.images.nbytes[order],
+        }
+
+    def _in_groups(self) -> NDArray[np.int64]:
+        """The images that are in groups, group by group."""
+        group = self.groups.group
+        order = np.argsort(group, kind="stable")
+        return order[group[order] >= 0]
+
+    def _repr_html_(self) -> str:
+        columns = self._columns()
+        groups: dict[int, list[str]] = {}
+        for number, name in zip(columns["group"].tolist(), columns["id"], strict=True):
+            if number < _SHOWN:
+                groups.setdefault(number, []).append(name)
+        width = min(max(map(len, groups.values()), default=0), _SHOWN)
+        shown = {number: names[:width] for number, names in groups.items()}
+        rows = [(number, *names, *[""] * (width - len(names))) for number, names in shown.items()]
+        roots = dict.fromkeys((*self.store.folders(), *(self.against or self.store).folders()))
+        names = (name for names in shown.values() for name in names)
+        thumbnails = thumbnails_of(names, tuple(roots))
+        header = ["group", *map(str, range(1, width + 1))]
+        left_out = max(len(self.groups) - _SHOWN, 0)
+        return html_table(repr(self), header, rows, thumbnails, left_out=left_out)
 
     def is_of_store(self) -> NDArray[np.bool_]:
         """``(M,)`` which images are the store's own, not of ``against``."""
@@ -196,7 +249,7 @@ def rethreshold(found: Duplicates, threshold: float, linkage: Linkage | None = N
 
 
 def _name(store: EmbeddingStore) -> StoreName:
-    return StoreName(str(store.path), store.fingerprint, len(store))
+    return StoreName(str(store.path), store.fingerprint, len(store), tuple(store.meta.roots))
 
 
 def _read_images(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embedkit.utils.parallel import usable_cores
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

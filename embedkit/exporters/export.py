@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,10 +14,10 @@ import pyarrow.parquet as pq
 from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore, merge
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
-from embedkit.store.reader import refuse_damage
+from embedkit.store.reader import refuse_damaged
 from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.extras import require_extra
-from embedkit.utils.progress import reporting, silent, track
+from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
@@ -86,10 +85,7 @@ def export(
         _refuse_loss(opened, output, to, overwrite=overwrite)
         if to == "h5":
             return merge([store], output, overwrite=overwrite)  # which verifies by itself
-        paths = _shard_paths(opened)
-        for path in track(paths, "verifying", len(paths), unit="shards"):
-            with silent() if len(paths) > 1 else nullcontext():
-                refuse_damage(path)
+        refuse_damaged(opened.shard_paths)
         if to == "parquet":
             _write_parquet(opened, output, id_column="id", embeddings="embedding")
         else:
@@ -97,14 +93,9 @@ def export(
     return output
 
 
-def _shard_paths(store: EmbeddingStore) -> list[Path]:
-    folder = store.path if store.path.is_dir() else store.path.parent
-    return [folder / shard.name for shard in store.shards]
-
-
 def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
     """Never replaces the store itself, nor what is no export by its kind."""
-    sources = {path.resolve() for path in (store.path, *_shard_paths(store))}
+    sources = {path.resolve() for path in (store.path, *store.shard_paths)}
     if output.resolve() in sources:
         raise StoreError(f"{output}: is the store itself; choose another output")
     if output.exists() and not output.is_dir() and (to in _FOLDERS or not output.is_file()):

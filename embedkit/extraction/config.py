@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,8 +17,10 @@ from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.sources.dataset import dataset_name, is_dataset
+from embedkit.sources.naming import is_url, kind_of_name
 from embedkit.sources.open import as_specs
 from embedkit.store.format import StoreMeta
+from embedkit.utils.endings import refuse_other_ending
 from embedkit.utils.progress import track
 from embedkit.utils.timing import timed
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from embedkit.sources.open import Spec
     from embedkit.types import ImageRecord
 
-__all__ = ["ExtractConfig", "Job", "RunConfig", "loader_of", "prepare"]
+__all__ = ["ExtractConfig", "Job", "RunConfig", "load_chosen", "loader_of", "prepare"]
 
 _log = logging.getLogger("embedkit")
 
@@ -128,6 +131,7 @@ class RunConfig:
         sharded: Whether a folder of shards is written.
         shard_rows: Images per shard; None chooses.
         overwrite: Whether an existing store is replaced.
+        check_content: Whether the images of a finished store are compared by their content.
 
     Raises:
         ValueError: A number is less than 1.
@@ -138,6 +142,7 @@ class RunConfig:
     sharded: bool = False
     shard_rows: int | None = None
     overwrite: bool = False
+    check_content: bool = False
 
     def __post_init__(self) -> None:
         for name in ("workers", "shard_rows"):
@@ -198,14 +203,15 @@ def prepare(
         BackboneError: The backbone or its weights aren't available.
         ValueError: A setting is out of its range.
     """
-    sources = as_specs(source)
+    sources = [_plain(one) for one in as_specs(source)]
     _refuse_own_source(Path(output), sources)
+    refuse_other_ending(output, "an embedding store")
     with timed("opened the source"):
         listing = open_source(
             sources, **config.listed_by, list_folders=config.list_folders, null=config.null
         )
     with timed("loaded the backbone"):
-        loaded = _load(config)
+        loaded = load_chosen(config)
     in_process = any(is_dataset(one) for one in sources)
     meta = _describe(loaded, config, sources)
     return Job(Path(output), listing, loaded, meta, config, in_process)
@@ -220,8 +226,13 @@ def _refuse_own_source(output: Path, sources: Sequence[Spec]) -> None:
             raise StoreError(f"{output}: is one of the sources; choose another output")
 
 
-def _load(config: ExtractConfig) -> Backbone:
-    """Loads a backbone by its name; logs its licence and warning."""
+def load_chosen(config: ExtractConfig) -> Backbone:
+    """Loads the backbone of some settings, unless it is loaded; logs its licence and warning.
+
+    Raises:
+        BackboneError: The backbone or its weights aren't available.
+        ValueError: There are settings for a backbone that is loaded already.
+    """
     backbone = config.backbone
     if isinstance(backbone, str):
         backbone = load_configured(backbone, config.loading)
@@ -249,16 +260,41 @@ def _describe(backbone: Backbone, settings: ExtractConfig, sources: Sequence[Spe
         normalized=settings.normalize,
         decode={"decoder": settings.decoder, **settings.policy.to_config()},
         engine={},
-        source=[_source_name(source) for source in sources],
+        source=[_source_name(one) for one in sources],
         plan_hash="",
         embedkit_version=__version__,
         head_applies=backbone.head_applies and not settings.normalize,
+        roots=_roots(sources, settings.prefix),
     )
 
 
-def _source_name(source: Spec) -> str:
-    """The source as given, without a trailing slash."""
+def _plain(source: Spec) -> Spec:
+    """The source as given, a path without ``./`` before it and slashes after it."""
     if not isinstance(source, str | os.PathLike):
-        return dataset_name(source)
-    name = os.fspath(source)
-    return name if "://" in name else name.rstrip("/") or "/"
+        return source
+    name = os.fsdecode(source)
+    if "://" in name:
+        return name
+    plain = re.sub(r"^(\./+)+", "", re.sub(r"/(\./|/)+", "/", name)).rstrip("/")
+    return plain or name[:1]
+
+
+def _source_name(source: Spec) -> str:
+    return os.fsdecode(source) if isinstance(source, str | os.PathLike) else dataset_name(source)
+
+
+def _roots(sources: Sequence[Spec], prefix: str | None) -> list[str]:
+    """Where ids start from; see ``StoreMeta.roots``."""
+    here = Path.cwd()
+    if prefix is not None:
+        return [str(here / f"<{prefix.rstrip('/')}>")]
+    return [] if all(map(_is_absolute, sources)) else [str(here)]
+
+
+def _is_absolute(source: Spec) -> bool:
+    """Whether all ids of a source are absolute; a list may hold relative ones."""
+    if not isinstance(source, str | os.PathLike):
+        return True
+    name = os.fsdecode(source)
+    named = kind_of_name(name) == "list" or name == "-"
+    return not named and (is_url(name) or Path(name).is_absolute())

@@ -23,7 +23,7 @@ from embedkit.errors import WorkerError
 from embedkit.extraction.load_images import outcome_from_json
 from embedkit.sources.shard_plan import record_to_json
 from embedkit.types import ImageFailure
-from embedkit.utils.parallel import usable_cores
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

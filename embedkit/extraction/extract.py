@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from embedkit.decode.resize import Scaler
@@ -17,6 +19,7 @@ from embedkit.extraction.multi_gpu import MultiGpuRunner
 from embedkit.extraction.outcome import nothing_embedded, unlabelled
 from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import ExtractResult, Runner
+from embedkit.extraction.source_changes import compare_with_source
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     import os
     import threading
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.pooling import Pooling
@@ -46,7 +48,10 @@ if TYPE_CHECKING:
 __all__ = ["extract"]
 
 _SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
-_DERIVED = ("plan_hash", "embedkit_version", "weights", "engine", "head_applies")
+_DERIVED = (
+    "plan_hash", "embedkit_version", "weights", "engine", "head_applies", "roots", "labels_from",
+    "same_rows_as",
+)  # fmt: skip
 _Frozen = tuple["StoreMeta", dict[str, str | None]]
 _log = logging.getLogger("embedkit")
 
@@ -86,6 +91,7 @@ def extract(
     sharded: bool = False,
     shard_rows: int | None = None,
     overwrite: bool = False,
+    check_content: bool = False,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
 ) -> ExtractResult:
@@ -141,6 +147,8 @@ def extract(
         sharded: Write a folder of shards instead of one file.
         shard_rows: Images per shard; None is 16384, or the value of an interrupted run.
         overwrite: Replace an existing store, and discard an interrupted run.
+        check_content: If the store is finished already: whether to read all images again and
+            compare their content, in the place of sizes and modification times.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.
@@ -155,10 +163,11 @@ def extract(
         StoreMismatchError: An interrupted run, or the finished store, has other settings.
         StoreLockedError: Another process is writing this store.
         WorkerError: A worker process of a multi-GPU run failed; finished work is kept.
-        StoreError: The output can't be written, or exists with another source.
+        StoreError: The output can't be written, has the ending of another format, or exists and
+            its source has changed: images were added, removed, changed or relabeled.
         ValueError: An argument is out of its range.
     """
-    run = RunConfig(workers, processes, sharded, shard_rows, overwrite)
+    run = RunConfig(workers, processes, sharded, shard_rows, overwrite, check_content)
     config = ExtractConfig.of(
         backbone=backbone, engine=engine, device=device, precision=precision,
         batch_size=batch_size, dtype=dtype, normalize=normalize, decoder=decoder, policy=policy,
@@ -191,7 +200,7 @@ def _extract(
             partial.clear()
         frozen = partial.frozen_meta()
         if job.output.exists() and not run.overwrite:
-            result, plan_hash = _finished_before(job, sharded=run.sharded)
+            result, plan_hash = _finished_before(job, run)
             if frozen is not None and frozen[0].plan_hash == plan_hash:
                 partial.discard()  # killed between the store's last step and its tidying up
             return result
@@ -318,20 +327,23 @@ def _check_replaceable(output: Path) -> None:
         raise StoreError(f"{output}: exists and is no embedkit store, so it isn't replaced")
 
 
-def _finished_before(job: Job, *, sharded: bool) -> tuple[ExtractResult, str]:
+def _finished_before(job: Job, run: RunConfig) -> tuple[ExtractResult, str]:
     """The result and the plan's hash of an identical run that had already completed."""
     with EmbeddingStore.open(job.output) as store:
         differences = store.meta.differences(job.meta, ignore=_DERIVED)
-        if sharded != job.output.is_dir():
-            differences["sharded"] = (job.output.is_dir(), sharded)
+        if run.sharded != job.output.is_dir():
+            differences["sharded"] = (job.output.is_dir(), run.sharded)
         if differences:
             raise StoreMismatchError(str(job.output), differences)
-        plan = Plan.draft(job.scan())
-        if plan.digest != store.meta.plan_hash:
+        with TemporaryDirectory(prefix="embedkit-") as folder:
+            plan = Plan.freeze(job.scan(), Path(folder), _SHARD_ROWS)
+            records = (one for number in range(plan.num_shards) for one in plan.shard(number))
+            changes = compare_with_source(store, records, check_content=run.check_content)
+        if changes:
             raise StoreError(
-                f"{job.output}: exists, and its source or its labels have changed since "
-                f"({store.counts.found} files then, {plan.count} now); overwrite=True replaces it, "
-                "or extract the new images into another file and merge"
+                f"{job.output}: exists, and its source has changed since: {changes}; "
+                "overwrite=True embeds it anew, or extract the new images into another file and "
+                "merge"
             )
         counts = store.counts
         result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)

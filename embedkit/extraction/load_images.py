@@ -34,6 +34,7 @@ class _Read(NamedTuple):
     loaded: LoadedImage
     nbytes: int
     content_hash: bytes
+    mtime: int
 
 
 def load_images(
@@ -67,8 +68,9 @@ def load_images(
     for (place, one), phash in zip(loaded, hashes, strict=True):
         image = one.loaded
         outcomes[place] = ImageFacts(
-            image.width, image.height, one.nbytes, image.format, one.content_hash, phash
-        )
+            image.width, image.height, one.nbytes, image.format, one.content_hash, phash,
+            one.mtime, image.frames,
+        )  # fmt: skip
     return outcomes
 
 
@@ -82,12 +84,13 @@ def _read(
         is_image = record.named or has_image_name(record.id)
         if not is_image and sniff_format(reader.peek(record)) is None:
             return None
+        mtime = reader.modified(record)  # before it is read: a later change is one
         data = reader.read(record)
         nbytes = len(data)
         loaded = load(data, record.id)
     except DecodeError as exc:
         return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
-    return _Read(loaded, nbytes, hashlib.sha256(data).digest())
+    return _Read(loaded, nbytes, hashlib.sha256(data).digest(), mtime)
 
 
 def outcome_to_json(outcome: Outcome) -> list[Any] | None:
@@ -98,7 +101,8 @@ def outcome_to_json(outcome: Outcome) -> list[Any] | None:
         return [outcome.reason, outcome.nbytes]
     facts = outcome
     return [
-        facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(), facts.phash
+        facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(),
+        facts.phash, facts.mtime, facts.frames,
     ]  # fmt: skip
 
 
@@ -108,5 +112,5 @@ def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:
         return None
     if len(values) == 2:
         return ImageFailure(image_id, *values)
-    width, height, nbytes, image_format, content_hash, phash = values
-    return ImageFacts(width, height, nbytes, image_format, bytes.fromhex(content_hash), phash)
+    width, height, nbytes, image_format, content_hash, *rest = values
+    return ImageFacts(width, height, nbytes, image_format, bytes.fromhex(content_hash), *rest)

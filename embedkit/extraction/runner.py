@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedkit.engines import usable_cores
 from embedkit.extraction.batch_processor import BatchProcessor, in_order
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.sources import ImageReader
+from embedkit.tabular import Tabular
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ EMBEDDING = "embedding"
 """The stage of the progress that counts embedded images."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class ExtractResult(Tabular):
     """Result of an extraction. ``found = embedded + failed + skipped`` when it is complete.
 
     Attributes:
@@ -60,6 +61,17 @@ class ExtractResult:
     seconds: float = 0.0
     images_per_second: float = 0.0
     unlabelled: int = 0
+
+    def _summary(self) -> str:
+        stopped = "" if self.complete else ", stopped before the end"
+        return (
+            f"{str(self.path)!r}, {self.found:,} found = {self.embedded:,} embedded + "
+            f"{self.failed:,} failed + {self.skipped:,} skipped{stopped}"
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: [value] for name, value in (values | {"path": str(self.path)}).items()}
 
     @classmethod
     def of(

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from contextlib import ExitStack
 from hashlib import sha256
 from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -16,11 +17,11 @@ from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import DecodeError, SourceError, StoreFormatError
 from embedkit.sources import ImageReader, open_source
 from embedkit.sources.id_lookup import find_originals
+from embedkit.sources.naming import is_url
 from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -81,7 +82,7 @@ class OriginalImages:
     def by_ids(
         cls,
         ids: Iterable[str],
-        root: Path,
+        roots: Sequence[Path],
         policy: DecodePolicy | None = None,
         hashes: Mapping[str, bytes] | None = None,
     ) -> Self:
@@ -89,11 +90,22 @@ class OriginalImages:
 
         Args:
             ids: Ids of a store, without duplicates.
-            root: The folder that relative ids are below.
+            roots: The folders that relative ids may start from; see ``StoreMeta.folders``.
             policy: As the class's.
             hashes: As the class's.
+
+        Raises:
+            SourceError: Not one of the images is there.
         """
-        return cls(dict(find_originals(ids, root)), policy, hashes)
+        requested = list(ids)
+        records = dict(find_originals(requested, roots))
+        if requested and not any(_is_there(record) for record in records.values()):
+            tried = " or ".join(str(root.absolute()) for root in roots)
+            raise SourceError(
+                f"none of the {len(requested)} images was found, such as {requested[0]} in "
+                f"{tried}; images=FOLDER says where they are now"
+            )
+        return cls(records, policy, hashes)
 
     @classmethod
     def of_source(
@@ -184,6 +196,14 @@ class OriginalImages:
             DecodeError: As ``read``'s, or it can't be decoded.
         """
         return decode_image(self.read(image_id), image_id, self._policy).image
+
+
+def _is_there(record: ImageRecord) -> bool:
+    """Whether an image's file exists; a URL isn't tried."""
+    try:
+        return is_url(record.path) or Path(record.path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _moved(

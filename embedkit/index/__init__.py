@@ -6,4 +6,10 @@ from embedkit.index.index import Index
 from embedkit.index.manifest import OperatingPoint
 from embedkit.index.spec import IndexSpec, Metric
 
-__all__ = ["Choice", "Index", "IndexSpec", "Metric", "OperatingPoint"]
+__all__ = [
+    "Choice",
+    "Index",
+    "IndexSpec",
+    "Metric",
+    "OperatingPoint",
+]

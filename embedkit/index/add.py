@@ -14,9 +14,11 @@ from embedkit.index.build_steps import write_ids
 from embedkit.index.faiss_io import write_faiss
 from embedkit.index.faiss_types import adds_at_once, reserve
 from embedkit.index.generation import ContentWriter, copy_into
+from embedkit.index.id_table import IdTable
 from embedkit.index.inverted_lists import merge_on_disk, name_lists
-from embedkit.index.store_rows import RowOrder
+from embedkit.index.store_rows import DISTINCT_IDS, RowOrder
 from embedkit.store.format import StoreMeta
+from embedkit.store.repeated_ids import refuse_repeated_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,11 +68,13 @@ class Addition:
         self._write_order(writer)
         if "factors" in before.files:
             writer.write("factors", lambda write: copy_into(self._partial.path(_FACTORS), write))
+        roots = [*dict.fromkeys([*before.meta.get("roots", ()), *self._rows.meta.roots])]
         return replace(
             before,
             files=writer.files,
             count=self._stop,
             stores=(*before.stores, *entries),
+            meta={**before.meta, "roots": roots},
             generation=before.generation + 1,
             bytes_per_vector=round((writer.files["index"].nbytes or 0) / max(self._stop, 1), 1),
             embedkit_version=__version__,
@@ -90,6 +94,20 @@ class Addition:
         store = self._rows.stores[0]
         if differences := StoreMeta.from_config(before.meta).differences(store.meta):
             raise StoreMismatchError(str(store.path), differences)
+        self._refuse_repeated_ids()
+
+    def _refuse_repeated_ids(self) -> None:
+        refuse_repeated_ids(self._rows.stores, DISTINCT_IDS)
+        ids = {name for store in self._rows.stores for name in store.ids}
+        table = IdTable(self._reader.array("ids", "u1"))
+        present = np.setdiff1d(table.positions(ids)[0], self._reader.removed())
+        if len(present):
+            example = table.names(present[:1, None])[0][0]
+            raise IndexFileError(
+                f"{self._reader.folder}: has {len(present)} of these ids already, such as "
+                f"{example!r}; remove them first, or extract the new images with "
+                "`embedkit extract --prefix NAME`"
+            )
 
     def _added(self, writer: ContentWriter) -> faiss.Index:
         """The index with the new rows, in memory but for lists that stay on disk."""

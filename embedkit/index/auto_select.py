@@ -20,6 +20,7 @@ BUILD_BYTES = 512 * 2**20
 
 _FLAT_MS = 10.0  # default maximum time of an exact search
 _SCAN_BYTES_PER_MS = 8e6  # memory that one query scans per millisecond
+_ROWS_PER_LIST = 39  # fewer train an inverted list badly
 _FEW = 1000  # rows; fewer can't train an index
 _GRAPH_ROWS = 20_000_000  # above, building a graph takes days
 
@@ -126,8 +127,13 @@ def _self_contained(lists: str, count: int, dim: int) -> Iterator[tuple[str, str
 
 
 def num_lists(count: int) -> int:
-    """Number of inverted lists for ``count`` rows: the power of two near 4 * sqrt(count)."""
-    return int(2 ** min(max(round(math.log2(4 * math.sqrt(max(count, 1)))), 4), 16))
+    """Number of inverted lists for ``count`` rows: the power of two near 4 * sqrt(count).
+
+    Of less than 1,000 rows each list is trained on 39 or more.
+    """
+    if count < _FEW:
+        return int(2 ** int(math.log2(max(count // _ROWS_PER_LIST, 1))))
+    return int(2 ** min(max(round(math.log2(4 * math.sqrt(count))), 4), 16))
 
 
 def divisor_near(dim: int, target: int) -> int:

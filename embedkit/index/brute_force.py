@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from embedkit.index.store_rows import RowOrder, StoreRows
     from embedkit.index.vector_space import Space
 
-__all__ = ["knn", "recall_at", "true_scores"]
+__all__ = ["knn", "nearest_rows", "recall_at"]
 
 _BLOCK_BYTES = 32 * 2**20
 _TIE = 1e-5  # scores closer than this are equal, as those of exact copies
@@ -41,7 +41,7 @@ def knn(
     return nearest, -measured if metric == "l2" else measured
 
 
-def true_scores(
+def nearest_rows(
     vectors: NDArray[np.float32],
     rows: StoreRows,
     order: RowOrder,
@@ -50,8 +50,8 @@ def true_scores(
     *,
     stop: int,
     removed: NDArray[np.bool_] | None = None,
-) -> NDArray[np.float32]:
-    """The k best scores of each query among all rows, by comparing with every row.
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k nearest of all rows for each query, by comparing with every row.
 
     Args:
         vectors: ``(Q, dim)`` queries in the space.
@@ -63,8 +63,10 @@ def true_scores(
         removed: ``(N,)`` bool, positions that don't count either.
 
     Returns:
-        ``(Q, k)`` float32, best first; minus infinity where there are fewer rows.
+        ``(Q, k)`` int64 rows and ``(Q, k)`` float32 scores, best first; -1 and minus infinity where
+        there are fewer rows.
     """
+    nearest = np.full((len(vectors), k), -1)
     best = np.full((len(vectors), k), -np.inf, np.float32)
     step = max(k, _BLOCK_BYTES // (4 * rows.dim))
     stage = Stage("searching exactly", stop, unit="rows")
@@ -77,11 +79,14 @@ def true_scores(
         if not len(numbers):
             continue
         block = space.project(rows.read(numbers))
-        _, scores = knn(vectors, block, min(k, len(block)), space.metric)
+        found, scores = knn(vectors, block, min(k, len(block)), space.metric)
         both = np.concatenate([best, scores], axis=1)
-        best = -np.sort(-both, axis=1)[:, :k]
+        kept = np.argsort(-both, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(both, kept, axis=1)
+        names = np.concatenate([nearest, numbers[found]], axis=1)
+        nearest = np.take_along_axis(names, kept, axis=1)
     stage.update(stop)
-    return best
+    return nearest, best
 
 
 def recall_at(k: int, found: NDArray[np.float32], true: NDArray[np.float32]) -> float:

@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedkit.errors import IndexFileError, StoreError
+from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
 from embedkit.index.build_plan import make_plan
 from embedkit.index.build_steps import IndexBuild
+from embedkit.index.faiss_types import faiss_reason
 from embedkit.index.file_io import HashingFile, new_folder, refuse_existing, writing_errors
 from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST
 from embedkit.index.openmp import respect_cores
-from embedkit.index.store_rows import StoreRows
+from embedkit.index.store_rows import DISTINCT_IDS, StoreRows
 from embedkit.index.working_dir import PartialIndex
+from embedkit.store.repeated_ids import refuse_repeated_ids
+from embedkit.utils.endings import refuse_other_ending
 
 if TYPE_CHECKING:
     import os
@@ -37,12 +40,16 @@ def build_index(
     """Builds an index; see ``Index.build``."""
     output = Path(output)
     respect_cores()
+    refuse_other_ending(output, "an index")
     refuse_existing(output, overwrite=overwrite)
     with StoreRows.open(stores) as rows, PartialIndex.locked(output) as partial:
+        refuse_repeated_ids(rows.stores, DISTINCT_IDS)
         plan = make_plan(spec, rows, output)
         begin_or_resume(partial, plan, overwrite=overwrite)
         with discarding_failures(partial):
             made = IndexBuild(partial, plan, rows).run()
+            if made.index.ntotal != plan.count:
+                raise RuntimeError(f"it holds {made.index.ntotal} of {plan.count} rows")
         with new_folder(output) as folder:
             manifest = made.write(ContentWriter(folder))
             with HashingFile(folder / MANIFEST) as file:
@@ -68,15 +75,24 @@ def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> No
             "differ); repeat the first settings, or start again with overwrite=True"
         )
     partial.clear()
-    partial.begin(config)
+    partial.freeze(config)
 
 
 @contextmanager
 def discarding_failures(partial: PartialIndex) -> Iterator[None]:
-    """Keeps finished work if the disk is full, but discards it if resuming would fail again."""
+    """Keeps finished work if the disk is full, but discards it if resuming would fail again.
+
+    Raises:
+        ValueError: faiss can't build this index.
+    """
     try:
         with writing_errors(partial.output):
             yield
-    except (StoreError, ValueError):
+    except (StoreError, IndexCorruptError, ValueError):
         partial.clear()
         raise
+    except RuntimeError as exc:
+        partial.clear()
+        raise ValueError(
+            f"{partial.output}: faiss can't build this index: {faiss_reason(exc)}"
+        ) from exc

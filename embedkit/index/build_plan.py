@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from embedkit.index.auto_select import choose
 from embedkit.index.autotune import needs_tuning
-from embedkit.index.faiss_types import make_index
+from embedkit.index.faiss_types import least_rows, make_index
 from embedkit.index.manifest import StoreEntry
 
 if TYPE_CHECKING:
@@ -64,14 +65,26 @@ def make_plan(spec: IndexSpec, rows: StoreRows, output: Path) -> Plan:
         ValueError: The settings can't be met.
     """
     count = len(rows)
+    lists = max(map(int, re.findall(r"IVF(\d{1,18})", spec.factory)), default=0)
+    if lists > count:  # before faiss takes memory for them
+        raise _too_few(spec.factory, count, lists)
     choice = choose(spec, count, rows.dim)
     index = make_index(choice.factory, spec.whiten or rows.dim, spec.metric)
     held = 0
     if needs_tuning(index, rerank=choice.rerank):
         affordable = int(_TRUTH_WORK / (max(count, 1) * rows.dim))
         held = min(_HELD, count // 8, max(_LEAST_HELD, affordable))
+    if count - held < (needed := least_rows(index)):
+        raise _too_few(choice.factory, count, needed + held)
     entries = store_entries(rows, output)
     return Plan(spec, choice.factory, choice.rerank, choice.on_disk, entries, count, held)
+
+
+def _too_few(factory: str, count: int, needed: int) -> ValueError:
+    return ValueError(
+        f"{factory} can't be built of {count} rows: it needs at least {needed}; choose a smaller "
+        "index (factory=Flat compares all rows)"
+    )
 
 
 def store_entries(rows: StoreRows, output: Path) -> tuple[StoreEntry, ...]:

@@ -11,13 +11,14 @@ import numpy as np
 from embedkit._version import __version__
 from embedkit.index.add_vectors import Encoder, load_index
 from embedkit.index.autotune import choose_point, exact_point, measure_frontier
-from embedkit.index.brute_force import true_scores
+from embedkit.index.brute_force import nearest_rows
 from embedkit.index.build_plan import held_out_last
 from embedkit.index.faiss_io import write_faiss
 from embedkit.index.faiss_types import (
     SearchParams,
     adds_at_once,
     can_rename,
+    faiss_reason,
     is_mergeable,
     make_index,
     search_grid,
@@ -163,7 +164,7 @@ class IndexBuild:
             metric=spec.metric,
             dim=self._rows.dim,
             count=plan.count,
-            meta=self._rows.stores[0].meta.to_config(),
+            meta=self._rows.meta.to_config(),
             files=writer.files,
             embedkit_version=__version__,
             spec=spec,
@@ -221,9 +222,8 @@ class IndexBuild:
         try:
             train_index(self.index, vectors, self.plan.spec.seed)
         except RuntimeError as exc:
-            why = str(exc).rpartition("Error: ")[2].strip()
             raise ValueError(
-                f"{self.plan.factory} can't be trained on {len(vectors)} rows: {why}"
+                f"{self.plan.factory} can't be trained on {len(vectors)} rows: {faiss_reason(exc)}"
             ) from exc
 
     def _move_centroids(self, sampled: int) -> int:
@@ -293,7 +293,9 @@ class IndexBuild:
             return exact_point(searcher, self._rows) if self.plan.factory == "Flat" else []
         queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
         vectors = self._space.project(queries)
-        true = true_scores(vectors, self._rows, self._order, self._space, _K, stop=self._first_held)
+        _, true = nearest_rows(
+            vectors, self._rows, self._order, self._space, _K, stop=self._first_held
+        )
         points = measure_frontier(searcher, judge, queries, true)
         searcher.close()
         return points

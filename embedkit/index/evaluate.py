@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.index.brute_force import recall_at, true_scores
+from embedkit.index.brute_force import nearest_rows, recall_at
 from embedkit.index.manifest import OperatingPoint
 from embedkit.index.timing import milliseconds
 
@@ -35,7 +35,7 @@ def measure(
     """
     space, removed = searcher.space, searcher.removed
     vectors = space.project(queries)
-    true = true_scores(vectors, rows, order, space, _K, stop=len(order), removed=removed)
+    _, true = nearest_rows(vectors, rows, order, space, _K, stop=len(order), removed=removed)
     positions, _ = searcher.search(queries, min(_K, len(order)))
     found = np.full((len(queries), _K), -np.inf, np.float32)
     for start in range(0, len(queries), _AT_ONCE):

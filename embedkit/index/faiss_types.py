@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,12 @@ __all__ = [
     "complete",
     "faiss_errors",
     "faiss_metric",
+    "faiss_reason",
     "is_exact",
     "is_mergeable",
     "ivf_of",
     "layers",
+    "least_rows",
     "make_index",
     "num_bytes",
     "reserve",
@@ -39,6 +42,8 @@ __all__ = [
 ]
 
 _WIDEST = 4096  # maximum number of lists or graph nodes visited per query
+_LEAST_LINKS = 2  # with fewer, faiss divides by zero
+_LEAST_GRAPH_ROWS = 101  # faiss builds NSG and NNDescent of no fewer
 _BLOCK_VECTORS = 32  # block size of fast-scan codes
 
 
@@ -82,6 +87,12 @@ def faiss_errors(path: Path) -> Iterator[None]:
         raise IndexCorruptError(f"{path}: faiss says: {reason}") from exc
 
 
+def faiss_reason(exc: RuntimeError) -> str:
+    """What faiss says, without its source files."""
+    text = " ".join(str(exc).split()).rpartition("Error: ")[2]
+    return re.sub(r"^Error in .* at \S+:\d+: ", "", text)
+
+
 def faiss_metric(metric: Metric) -> int:
     """The metric by which faiss compares vectors of the space."""
     return int(faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT)
@@ -96,16 +107,58 @@ def make_index(factory: str, dim: int, metric: Metric) -> faiss.Index:
     try:
         index = faiss.index_factory(dim, factory, faiss_metric(metric))
     except RuntimeError as exc:
-        why = str(exc).rpartition("Error: ")[2].strip()
-        raise ValueError(f"faiss makes no {factory!r} of {dim} values, {metric}: {why}") from exc
+        raise ValueError(
+            f"faiss makes no {factory!r} of {dim} values, {metric}: {faiss_reason(exc)}"
+        ) from exc
     if any(isinstance(layer, faiss.IndexIDMap | faiss.IndexIDMap2) for layer in layers(index)):
         raise ValueError(f"{factory!r}: without IDMap, the index keeps the ids itself")
     if isinstance(index, faiss.IndexLattice):
         raise ValueError(f"{factory!r}: faiss writes such an index but can't read it")
+    _refuse_degenerate(factory, index)
     for layer in layers(index):
         if hasattr(layer, "do_polysemous_training"):
             layer.do_polysemous_training = False  # takes a minute, and only Hamming search needs it
     return index
+
+
+def _refuse_degenerate(factory: str, index: faiss.Index) -> None:
+    """Refuses sizes that faiss parses, but on which it fails later or ends the process.
+
+    Raises:
+        ValueError: A graph without links, or no inverted lists.
+    """
+    parts = list(layers(index))
+    ivf = ivf_of(index)
+    if ivf is not None:
+        if ivf.nlist < 1:
+            raise ValueError(f"{factory!r}: an index needs at least one inverted list, as in IVF1")
+        parts += layers(faiss.downcast_index(ivf.quantizer))
+    for part in parts:
+        if isinstance(part, faiss.IndexHNSW):
+            has_levels = part.hnsw.cum_nneighbor_per_level.size() > 1
+            links = part.hnsw.nb_neighbors(0) // 2 if has_levels else 0
+        elif isinstance(part, faiss.IndexNSG):
+            links = part.nsg.R
+        elif isinstance(part, faiss.IndexNNDescent):
+            links = part.nndescent.K
+        else:
+            continue
+        if links < _LEAST_LINKS:
+            raise ValueError(
+                f"{factory!r}: a graph needs at least {_LEAST_LINKS} links per node, as in HNSW32"
+            )
+
+
+def least_rows(index: faiss.Index) -> int:
+    """How many rows an index needs, so that faiss can train it and build its graph."""
+    ivf = ivf_of(index)
+    needed = 0 if ivf is None else ivf.nlist
+    for layer in layers(index):
+        if isinstance(layer, faiss.IndexNSG | faiss.IndexNNDescent):
+            needed = max(needed, _LEAST_GRAPH_ROWS)
+        if hasattr(layer, "pq"):
+            needed = max(needed, int(layer.pq.ksub))
+    return needed
 
 
 def layers(index: faiss.Index) -> Iterator[faiss.Index]:

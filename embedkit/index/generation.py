@@ -14,7 +14,7 @@ from embedkit.index.faiss_types import faiss_errors
 from embedkit.index.file_io import HashingFile, check_size, checked_file
 from embedkit.index.inverted_lists import map_lists
 from embedkit.index.manifest import MANIFEST, FileEntry, IndexManifest
-from embedkit.index.store_rows import RowOrder
+from embedkit.index.store_rows import RowOrder, find_store
 from embedkit.index.vector_space import Space, Whitening
 from embedkit.utils.atomic_write import commit_bytes
 
@@ -121,6 +121,15 @@ class ContentReader:
 
     def __init__(self, folder: Path, manifest: IndexManifest, check: Check = "full") -> None:
         self.folder, self.manifest, self._check = folder, manifest, check
+
+    def refuse_changed_stores(self) -> None:
+        """Refuses an index whose stores were made anew or changed; one may be gone.
+
+        Raises:
+            IndexMismatchError: A store has changed.
+        """
+        for entry in self.manifest.stores:
+            find_store(entry, self.folder)
 
     def checked(self, role: str) -> Path:
         """The path of a verified file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -12,6 +13,7 @@ from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.auto_select import choose
 from embedkit.index.build import build_index
 from embedkit.index.evaluate import measure
+from embedkit.index.exact import ExactSearcher, exact_index
 from embedkit.index.faiss_types import faiss_errors
 from embedkit.index.generation import ContentReader
 from embedkit.index.id_table import IdTable
@@ -21,6 +23,7 @@ from embedkit.index.openmp import respect_cores
 from embedkit.index.spec import IndexSpec
 from embedkit.index.store_rows import StoreRows
 from embedkit.index.update import add_stores, compact_index, remove_ids
+from embedkit.store.detect import is_store
 from embedkit.store.format import StoreMeta
 from embedkit.types import Neighbors
 from embedkit.utils.arguments import plain_numbers
@@ -37,7 +40,9 @@ if TYPE_CHECKING:
     from embedkit.index.auto_select import Choice
     from embedkit.index.generation import Check
     from embedkit.index.manifest import OperatingPoint
+    from embedkit.index.searcher import Searcher
     from embedkit.index.spec import Metric
+    from embedkit.index.store_rows import RowOrder
     from embedkit.store import EmbeddingStore
     from embedkit.utils.progress import ProgressCallback
 
@@ -60,17 +65,37 @@ class Index:
         meta: How the vectors were embedded.
     """
 
-    def __init__(self, reader: ContentReader) -> None:
-        self.path, self.manifest = reader.folder, reader.manifest
-        self.factory, self.metric = self.manifest.factory, self.manifest.metric
-        self.dim = self.manifest.dim
-        self.meta = StoreMeta.from_config(self.manifest.meta)
-        self._ids = IdTable(reader.array("ids", "u1"))
-        self._order = reader.order()
-        self._searcher = make_searcher(reader, self._order, len(self._ids))
+    def __init__(
+        self,
+        path: Path,
+        manifest: IndexManifest,
+        ids: IdTable,
+        order: RowOrder,
+        searcher: Searcher | ExactSearcher,
+    ) -> None:
+        self.path, self.manifest = path, manifest
+        self.factory, self.metric, self.dim = manifest.factory, manifest.metric, manifest.dim
+        self.meta = StoreMeta.from_config(manifest.meta)
+        self._ids, self._order, self._searcher = ids, order, searcher
 
     def __len__(self) -> int:
         return self.manifest.count - self.manifest.removed
+
+    def __repr__(self) -> str:
+        return (
+            f"<Index {str(self.path)!r}: {len(self):,} images x {self.dim}, {self.factory}, "
+            f"{self.metric}, {self.meta.backbone}>"
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of its manifest, which covers its whole content."""
+        return hashlib.sha256(self.manifest.to_json()).hexdigest()
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the stores that it was built from, in order."""
+        return tuple(entry.fingerprint for entry in self.manifest.stores)
 
     def __enter__(self) -> Self:
         return self
@@ -81,8 +106,8 @@ class Index:
     def close(self) -> None:
         """Closes the stores; the index can't be searched any more."""
         self._searcher.close()
-        if self._searcher.reranker is not None:
-            self._searcher.reranker.rows.close()
+        if self._searcher.rows is not None:
+            self._searcher.rows.close()
 
     @classmethod
     def build(
@@ -126,10 +151,10 @@ class Index:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check: Check = "full") -> Index:
-        """Opens an index for searching.
+        """Opens an index for searching, or a store, whose rows are then all compared.
 
         Args:
-            path: The index's folder.
+            path: The index's folder; or a store, which is searched exactly, by the cosine.
             check: ``full`` reads every file and compares its hash, about a second for a gigabyte;
                 ``fast`` compares only sizes, so a flipped bit goes undetected.
 
@@ -137,18 +162,39 @@ class Index:
             IndexFileError: There is no index at ``path``, or one of another format, or a store
                 that it needs is missing.
             IndexCorruptError: A file is damaged.
-            IndexMismatchError: A store that it needs has changed.
+            IndexMismatchError: A store that it was built from has changed.
         """
         path = Path(path)
         respect_cores()
+        if is_store(path):
+            return cls.of_store(path)
         for _ in range(_OPENINGS):
             manifest = IndexManifest.read(path / MANIFEST)
             try:
-                return cls(ContentReader(path, manifest, check))
+                reader = ContentReader(path, manifest, check)
+                ids, order = IdTable(reader.array("ids", "u1")), reader.order()
+                searcher = make_searcher(reader, order, len(ids))
+                return cls(path, manifest, ids, order, searcher)
             except IndexCorruptError:
                 if IndexManifest.read(path / MANIFEST) == manifest:
                     raise  # else it was changed while it was read
         raise IndexCorruptError(f"{path}: changes all the time; open it again")
+
+    @classmethod
+    def of_store(cls, path: str | os.PathLike[str], metric: Metric = "cosine") -> Index:
+        """Opens a store as an exact index: a search compares each query with every row.
+
+        Nothing is built or written. Each search reads the whole store; below some 100,000 rows
+        that takes less than a second.
+
+        Args:
+            path: A store file or folder.
+            metric: What rows are compared by.
+
+        Raises:
+            StoreError: The store can't be read, or has an id twice.
+        """
+        return cls(Path(path), *exact_index(Path(path), metric))
 
     @staticmethod
     def choose(
@@ -190,6 +236,8 @@ class Index:
             IndexMismatchError: A store has changed.
         """
         queries = self._checked(queries)
+        if isinstance(self._searcher, ExactSearcher):
+            raise ValueError(f"{self.path}: a store is searched exactly; only an index is measured")
         if not len(queries) or not len(self):
             raise ValueError("nothing to measure: no queries, or an empty index")
         if not self.manifest.stores:
@@ -329,6 +377,11 @@ class Index:
             IndexMismatchError: They can't be compared; the message names each difference.
         """
         refuse_other_queries(self.path, self.metric, self.meta, meta)
+
+    def has_store(self, store: EmbeddingStore) -> bool:
+        """Whether the index was built from a store; True if the index (format 1) records none."""
+        entries = self.manifest.stores
+        return not entries or any(store.has_rows_of(entry.fingerprint) for entry in entries)
 
     def found_rows(self) -> NDArray[np.bool_]:
         """``(N,)`` bool over the rows of its stores, in order: rows that a search can find."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.faiss_types import SearchParams
 from embedkit.index.spec import IndexSpec
+from embedkit.store.detect import wrong_kind
+from embedkit.utils.manifest import ManifestFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,16 @@ MANIFEST = "manifest.json"
 FORMAT_NAME = "embedkit-index"
 FORMAT_VERSION = 2
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+_FORMAT = ManifestFormat(
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    "an embedkit index",
+    "build the index again",
+    missing=IndexFileError,
+    other=IndexFileError,
+    damaged=IndexCorruptError,
+    older=(1,),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +153,7 @@ class IndexManifest:
 
     def to_json(self) -> bytes:
         """The manifest as a file; ``read`` gives it back."""
-        content = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **asdict(self)}
-        content = json.loads(json.dumps(content))
-        return json.dumps({**content, "sha256": _digest(content)}, indent=1).encode()
+        return _FORMAT.encode(asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> IndexManifest:
@@ -155,17 +163,10 @@ class IndexManifest:
             IndexFileError: There is none, or one of another format.
             IndexCorruptError: It is damaged.
         """
-        content = _read_json(path)
-        if content.get("format") != FORMAT_NAME:
-            raise IndexFileError(f"{path}: not the manifest of an embedkit index")
-        version = content.get("format_version")
-        if version not in {1, FORMAT_VERSION}:
-            raise IndexFileError(
-                f"{path}: format {version}; this embedkit reads up to {FORMAT_VERSION}"
-            )
-        if content.pop("sha256", None) != _digest(content):
-            raise IndexCorruptError(f"{path}: was changed or damaged; build the index again")
-        del content["format"], content["format_version"]
+        if not path.is_file():
+            raise IndexFileError(wrong_kind(path.parent, "index"))
+        content = _FORMAT.read(path)
+        version = content.pop("format_version")
         try:
             return _from_version_1(content) if version == 1 else _from_content(content)
         except (TypeError, KeyError, ValueError, AttributeError) as exc:
@@ -196,19 +197,3 @@ def _from_content(content: dict[str, Any]) -> IndexManifest:
             "frontier": tuple(OperatingPoint.from_config(p) for p in content["frontier"]),
         }
     )
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise IndexFileError(f"{path.parent}: not an embedkit index (no {path.name})") from exc
-    except OSError as exc:
-        raise IndexFileError(f"{path}: can't be read: {exc.strerror or exc}") from exc
-    except (ValueError, RecursionError) as exc:
-        raise IndexCorruptError(f"{path}: damaged: {exc}; build the index again") from exc
-    return content if isinstance(content, dict) else {}

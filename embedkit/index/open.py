@@ -34,8 +34,9 @@ def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searc
     Raises:
         IndexCorruptError: The files don't fit together.
         IndexFileError: A store that the index needs is missing.
-        IndexMismatchError: A store that it needs has changed.
+        IndexMismatchError: A store has changed.
     """
+    reader.refuse_changed_stores()
     manifest, index = reader.manifest, reader.index()
     space, removed = reader.space(), reader.removed()
     counts = (index.ntotal, num_ids, index.d, len(removed))

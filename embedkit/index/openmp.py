@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import faiss
 
-from embedkit.utils.parallel import usable_cores
+from embedkit.utils.threads import threads_for, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["few_threads", "respect_cores"]
-
-
-_LITTLE = 5e9  # multiplications: a second or two of one core
 
 
 def respect_cores() -> None:
@@ -38,8 +35,7 @@ def few_threads(work: float) -> Iterator[None]:
         work: Multiplications in the block.
     """
     before = faiss.omp_get_max_threads()
-    if work <= _LITTLE:
-        faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(min(before, threads_for(work)))
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.index.rerank import Reranker
+    from embedkit.store.reader import ShardFile
 
 __all__ = ["MmapRerank"]
 
@@ -26,15 +27,16 @@ __all__ = ["MmapRerank"]
 class MmapRerank:
     """An index and the memory-mapped rows that its candidates are scored with, searched as one."""
 
-    def __init__(self, index: faiss.Index, reranker: Reranker, rows: NDArray[np.floating]) -> None:
+    def __init__(self, index: faiss.Index, reranker: Reranker, shard: ShardFile) -> None:
         """Combines an index and mapped rows; ``of`` checks whether they fit.
 
         Args:
             index: Finds the candidates; its ids must be checked before, because faiss checks none.
             reranker: Turns what faiss measures into scores.
-            rows: ``(N, D)`` float16 or float32, mapped; position n is row n.
+            shard: The file of the rows; position n is row n.
         """
-        self._reranker, self._rows = reranker, rows
+        rows = shard.embeddings
+        self._reranker, self._shard = reranker, shard
         metric = faiss_metric("l2" if reranker.is_direct else "ip")
         if rows.dtype == np.float16:
             half = faiss.ScalarQuantizer.QT_fp16
@@ -52,14 +54,12 @@ class MmapRerank:
 
         Nor does it apply to lists on disk, which are too long for their ids to be checked.
         """
-        stores = reranker.rows.stores
-        if len(stores) != 1 or len(stores[0].shards) != 1 or not reranker.order.is_plain:
+        shard = reranker.rows.only_shard
+        if shard is None or not reranker.order.is_plain or not 0 < len(shard) == index.ntotal:
             return None
-        rows = np.asarray(stores[0].embeddings)
-        fits = 0 < len(rows) == index.ntotal and rows.flags.c_contiguous
-        if not fits or reranker.space.whitening is not None or is_on_disk(index):
+        if reranker.space.whitening is not None or is_on_disk(index):
             return None
-        return cls(index, reranker, rows)
+        return cls(index, reranker, shard)
 
     def search(
         self, vectors: NDArray[np.float32], count: int
@@ -72,8 +72,12 @@ class MmapRerank:
 
         Returns:
             ``(Q, count)`` positions, -1 for none, and float32 scores, minus infinity there.
+
+        Raises:
+            StoreCorruptError: The checksum of a candidate's rows is wrong.
         """
-        measured, positions = self._refined.search(vectors, min(count, len(self._rows)))
+        measured, positions = self._refined.search(vectors, min(count, len(self._shard)))
+        self._shard.check(positions[positions >= 0])
         measured[positions < 0] = 0  # where there is none, faiss gives the largest number
         _, shift = self._reranker.space.pull_back(vectors)
         return positions, self._reranker.scaled(measured, shift, vectors, positions)

@@ -11,7 +11,7 @@ import numpy as np
 from embedkit.index.brute_force import knn
 from embedkit.index.faiss_types import set_params
 from embedkit.index.rerank_mmap import MmapRerank
-from embedkit.utils.parallel import usable_cores
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from embedkit.index.faiss_types import SearchParams
     from embedkit.index.rerank import Reranker
+    from embedkit.index.store_rows import StoreRows
     from embedkit.index.vector_space import Space
 
     _Found = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -95,6 +96,11 @@ class Searcher:
         """Stops the threads."""
         if self._pool is not None:
             self._pool.shutdown()
+
+    @property
+    def rows(self) -> StoreRows | None:
+        """The stores' rows that candidates are rescored with, if any are."""
+        return None if self.reranker is None else self.reranker.rows
 
     def candidates(
         self, vectors: NDArray[np.float32], count: int, excluded: NDArray[np.bool_] | None

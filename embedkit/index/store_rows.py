@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from embedkit.errors import IndexFileError, IndexMismatchError, StoreError, StoreMismatchError
-from embedkit.store.store import EmbeddingStore
+from embedkit.store.store import EmbeddingStore, has_rows_of
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.index.manifest import StoreEntry
+    from embedkit.store.format import StoreMeta
+    from embedkit.store.reader import ShardFile
 
-__all__ = ["RowOrder", "StoreRows"]
+__all__ = ["DISTINCT_IDS", "RowOrder", "StoreRows", "find_store"]
+
+DISTINCT_IDS = (
+    "the images of an index need distinct ids: extract one of the sources again with a prefix "
+    "(`embedkit extract --prefix NAME`), or merge the stores first and keep one row per id"
+)
+"""What to do about stores that have an id twice."""
 
 _DENSE = 8  # ids are read as a block if at least one in this many is needed
 
@@ -110,24 +119,24 @@ class StoreRows:
         with ExitStack() as stack:
             stores = []
             for entry in entries:
-                path = _find(entry, folder)
-                try:
-                    store = stack.enter_context(EmbeddingStore.open(path))
-                except StoreError as exc:
+                path = find_store(entry, folder)
+                if path is None:
                     raise IndexFileError(
-                        f"{folder}: reranks with the rows of its store, but {exc}; put the "
-                        "store back, or build the index again"
-                    ) from exc
-                if (store.fingerprint, len(store)) != (entry.fingerprint, entry.rows):
-                    raise IndexMismatchError(
-                        f"{folder}: its store {path} has changed since; build the index again"
+                        f"{folder}: needs the embeddings of its store {entry.path}, which isn't "
+                        "there; put the store back, or build the index again"
                     )
-                stores.append(store)
+                stores.append(stack.enter_context(EmbeddingStore.open(path)))
             stack.pop_all()
         return cls(stores)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    @property
+    def meta(self) -> StoreMeta:
+        """How the rows were embedded: the first store's, with the roots of all."""
+        roots = dict.fromkeys(root for store in self.stores for root in store.meta.roots)
+        return replace(self.stores[0].meta, roots=list(roots))
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +148,12 @@ class StoreRows:
         """Closes the stores."""
         for store in self.stores:
             store.close()
+
+    @property
+    def only_shard(self) -> ShardFile | None:
+        """The file, if there is only one."""
+        alone = len(self.stores) == 1 and len(self.stores[0].shards) == 1
+        return self.stores[0].shard(0) if alone else None
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
         """Some rows, ``(n, D)``, read from the files and checked.
@@ -157,9 +172,14 @@ class StoreRows:
         return out
 
     def take(self, rows: NDArray[np.int64], out: NDArray[np.floating]) -> None:
-        """Copies some rows from the memory maps to ``out``, ``(n, D)``; from any thread."""
-        if len(self.stores) == 1 and len(self.stores[0].shards) == 1:
-            np.take(self.stores[0].embeddings, rows, axis=0, out=out, mode="clip")
+        """Copies some rows from the memory maps to ``out``, ``(n, D)``; from any thread.
+
+        Raises:
+            StoreCorruptError: The checksum of some of the rows is wrong.
+        """
+        if (shard := self.only_shard) is not None:
+            shard.check(rows)
+            np.take(shard.embeddings, rows, axis=0, out=out, mode="clip")
             return
         with self._lock:
             for store, mine, inside in self._split(rows):
@@ -194,6 +214,27 @@ class StoreRows:
             yield self.stores[number], mine, rows[mine] - self._starts[number]
 
 
-def _find(entry: StoreEntry, folder: Path) -> Path:
-    moved = folder.absolute().parent / entry.relative
-    return moved if moved.exists() and not Path(entry.path).exists() else Path(entry.path)
+def find_store(entry: StoreEntry, folder: Path) -> Path | None:
+    """Where a store of an index is now; None if it is gone.
+
+    Args:
+        entry: The store, from the manifest.
+        folder: The index folder, for a store that was moved together with it.
+
+    Raises:
+        IndexMismatchError: There is another store in its place: it was made anew or changed.
+    """
+    beside = folder.absolute().parent / entry.relative
+    places = [path for path in dict.fromkeys((Path(entry.path), beside)) if path.exists()]
+    for path in places:
+        try:
+            if has_rows_of(path, entry.fingerprint):
+                return path
+        except (OSError, StoreError):
+            continue  # not the store, nor any other
+    if not places:
+        return None
+    raise IndexMismatchError(
+        f"{folder}: its store {places[0]} has changed since; build the index again "
+        "(overwrite=True replaces this one)"
+    )

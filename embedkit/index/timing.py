@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.utils.parallel import usable_cores
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

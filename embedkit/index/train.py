@@ -109,7 +109,7 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
 def warn_of_few(index: faiss.Index, count: int) -> None:
     """Warns if the inverted lists of an index were trained on few rows."""
     ivf = ivf_of(index)
-    if ivf is not None and count < MIN_PER_CENTROID * ivf.nlist:
+    if ivf is not None and ivf.nlist > 1 and count < MIN_PER_CENTROID * ivf.nlist:
         _log.warning("%d rows are too few to train %d inverted lists well", count, ivf.nlist)
 
 

@@ -6,6 +6,7 @@ readers see the index before or after it, and an open index doesn't change.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -99,7 +100,9 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
                 f"{partial.folder}"
             )
         tidy(path, manifest)
-        yield partial, ContentReader(path, manifest)
+        reader = ContentReader(path, manifest)
+        reader.refuse_changed_stores()
+        yield partial, reader
 
 
 def _positions_of(
@@ -117,6 +120,13 @@ def _positions_of(
         first = min(unknown)
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise ValueError(f"{reader.folder}: there is no image {first!r}{more}; nothing was removed")
+    if len(left) > len(requested):
+        counts = Counter(row[0] for row in table.names(left[:, None]))
+        name, count = counts.most_common(1)[0]
+        raise ValueError(
+            f"{reader.folder}: {count} images have the id {name!r}; nothing was removed; build "
+            "the index again from stores with distinct ids"
+        )
     return left
 
 

@@ -102,7 +102,7 @@ class StoreDataset(Dataset[tuple[torch.Tensor, int]]):
         """The rows of a shard; the map outlives the open file."""
         if number not in self._maps:
             with EmbeddingStore.open(self._shards[number]) as shard:
-                rows = np.asarray(shard.embeddings)
+                rows = np.asarray(shard.shard(0).embeddings)
             expected = (self._starts[number + 1] - self._starts[number], self.feature_dim)
             if rows.shape != expected or rows.dtype != self.meta.dtype:
                 raise StoreCorruptError(f"{self._shards[number]}: changed after it was opened")

@@ -91,7 +91,8 @@ def fit_linear(
     given = cs[0] if len(cs) == 1 else _FALLBACK_C
     best: tuple[tuple[float, float], float, Solution | None] = ((0.0, 0.0), given, None)
     if fit_count < len(features) and len(cs) > 1:
-        part = make(features, known, len(targets.names), fit_count)
+        rough = features if targets.task == "regression" else features.in_single_precision()
+        part = make(rough, known, len(targets.names), fit_count)
         held_out = targets.values[fit_count:]
         solution: Solution | None = None
         for c in track(cs, "choosing C", len(cs), unit="fits"):

@@ -42,7 +42,7 @@ def refuse_others(name: str, meta: StoreMeta, other: StoreMeta, *, normalize: bo
         raise StoreMismatchError(name, differences, way_out=way_out)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Probe(ABC):
     """A trained probe of one kind.
 
@@ -61,6 +61,14 @@ class Probe(ABC):
     normalize: bool
 
     kind: ClassVar[str]
+
+    def __repr__(self) -> str:
+        where = f" {str(self.path)!r}" if self.path.name else ""
+        chosen = ", ".join(f"{name}={value:g}" for name, value in self.settings().items())
+        return (
+            f"<{type(self).__name__}{where}: {self.task}, {len(self.names):,} targets, {chosen}, "
+            f"{self.meta.backbone}>"
+        )
 
     @abstractmethod
     def scores(self, embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -93,7 +101,7 @@ class Probe(ABC):
         refuse_others(str(self.path), self.meta, meta, normalize=self.normalize)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LinearProbe(Probe):
     """A linear classifier or regressor.
 
@@ -132,7 +140,7 @@ class LinearProbe(Probe):
         return {"c": self.c}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class KnnProbe(Probe):
     """A weighted k-nearest-neighbour classifier or regressor.
 

@@ -11,7 +11,7 @@ from embedkit.probe.shots import summarize_shots
 from embedkit.report import Picture
 from embedkit.report.charts import Chart, ConfusionChart, Series
 from embedkit.report.probe_page import FigureTable, PictureGroup, ProbePage
-from embedkit.report.thumbnails import thumbnails as make_thumbnails
+from embedkit.report.thumbnails import thumbnails, thumbnails_if_found
 
 if TYPE_CHECKING:
     import os
@@ -174,7 +174,8 @@ def _groups(
     rows = {row for group in result.mistakes for row, _ in group.images}
     ids = sorted({result.test_ids[row] for row in rows})
     policy = policy_of(result.probe.meta)
-    found = make_thumbnails(ids, policy, _SIDE, images=images, page=path)
+    make, roots = thumbnails if images else thumbnails_if_found, result.probe.meta.folders()
+    found = make(ids, policy, _SIDE, images=images, roots=roots, page=path)
     groups = []
     for group in result.mistakes:
         names = [(result.test_ids[row], said) for row, said in group.images]

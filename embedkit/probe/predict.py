@@ -5,31 +5,32 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.probe.serialization import load_probe
-from embedkit.retrieval.queries import kind_of_query, open_queries
+from embedkit.retrieval.queries import as_queries, kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderConfig, QueryEmbedder
+from embedkit.tabular import Tabular
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.engines import EngineName
     from embedkit.probe.model import Probe
-    from embedkit.retrieval.queries import Queries
+    from embedkit.retrieval.queries import Queries, Query
     from embedkit.types import ImageFailure
 
 __all__ = ["PredictedBatch", "predict"]
 
 
-@dataclass(frozen=True, slots=True)
-class PredictedBatch:
+@dataclass(frozen=True, slots=True, repr=False)
+class PredictedBatch(Tabular):
     """A probe's predictions for some images, in order.
 
     Attributes:
@@ -45,11 +46,23 @@ class PredictedBatch:
     scores: NDArray[np.floating]
     failures: tuple[ImageFailure, ...] = ()
 
+    def _summary(self) -> str:
+        return f"predictions for {len(self.ids):,} images, {len(self.failures):,} failed"
+
+    def _columns(self) -> dict[str, Any]:
+        count, k = self.scores.shape
+        return {
+            "id": [name for name in self.ids for _ in range(k)],
+            "rank": [*range(1, k + 1)] * count,
+            "name": [name for names in self.names for name in names],
+            "score": self.scores.reshape(-1),
+        }
+
 
 @plain_numbers
 def predict(
     probe: str | os.PathLike[str] | Probe,
-    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    images: Query | Iterable[Query],
     k: int = 5,
     *,
     weights: str | os.PathLike[str] = "auto",
@@ -66,7 +79,8 @@ def predict(
 
     Args:
         probe: A probe, or its folder.
-        images: An image, folder, list, pattern, archive or URL, a store, or several of them.
+        images: An image (a path, encoded bytes, a PIL image, an array ``(H, W, 3)`` uint8 in RGB),
+            vectors, a folder, list, pattern, archive or URL, a store, or several of them.
         k: How many classes or labels to give for each image; no more than there are.
         weights: Weights for images: ``auto`` (where the probe's are published), or a file.
         engine: ``auto``, ``openvino``, ``torch`` or ``torch-compiled``.
@@ -88,13 +102,13 @@ def predict(
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     opened = load_probe(probe) if isinstance(probe, str | os.PathLike) else probe
-    specs = [images] if isinstance(images, str | os.PathLike) else list(images)
-    if any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs):
+    given = as_queries(images)
+    if any(kind_of_query(one) == "id" for one in given):
         raise ValueError("id: is for searches; give images or a store")
     config = EmbedderConfig(weights, engine, device, batch_size, workers)
     with ExitStack() as stack:
         embedder = stack.enter_context(QueryEmbedder(opened, config))
-        kinds = open_queries(specs, opened, embedder, None)
+        kinds = open_queries(given, opened, embedder, None)
         for one in kinds:
             stack.callback(one.close)
         stack = stack.pop_all()  # now the iterator's to close

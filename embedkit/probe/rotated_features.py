@@ -6,6 +6,7 @@ rotation changes no length: so the solution is the same, and it is found in far 
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,13 @@ class Features:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def in_single_precision(self) -> Features:
+        """The same features in float32, which are precise enough to choose C with."""
+        single = copy(self)
+        single.dtype = torch.float32
+        single._kept = None if self._kept is None else self._kept.float()
+        return single
 
     def blocks(self, start: int, stop: int, width: int = 1) -> Iterator[tuple[int, torch.Tensor]]:
         """The features from ``start`` to ``stop``, a block at a time.

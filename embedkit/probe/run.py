@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from embedkit.probe.splits import draw_shots, hash_ids, split_off
 from embedkit.probe.targets import match_targets, read_targets
 from embedkit.probe.train import train_knn, train_linear
 from embedkit.store import EmbeddingStore
+from embedkit.tabular import Tabular
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.devices import torch_device
 from embedkit.utils.progress import reporting, track
@@ -76,8 +77,8 @@ class ProbeRun:
     converged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class ProbeResult(Tabular):
     """Results of a probe.
 
     Attributes:
@@ -101,6 +102,22 @@ class ProbeResult:
     confusion: NDArray[np.int64] | None
     mistakes: tuple[Mistakes, ...]
     test_ids: tuple[str, ...]
+
+    def _summary(self) -> str:
+        last = self.runs[-1]
+        name, measure = next(iter(last.measures.items()))
+        return f"{self.probe.kind}, {name} {measure.value:.3f} on {last.test_images:,} test images"
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("shots", "trial", "training_images", "test_images", "converged")
+        columns: dict[str, Any] = {
+            name: [getattr(run, name) for run in self.runs] for name in names
+        }
+        for name in self.runs[0].measures:
+            columns[name] = [run.measures[name].value for run in self.runs]
+        for name in self.runs[0].chosen:
+            columns[name] = [run.chosen[name] for run in self.runs]
+        return columns
 
 
 @dataclass(frozen=True, slots=True)

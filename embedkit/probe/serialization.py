@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,10 @@ from safetensors import SafetensorError
 from embedkit._version import __version__
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.probe.model import KnnProbe, LinearProbe
+from embedkit.store.detect import wrong_kind
 from embedkit.store.format import StoreMeta
 from embedkit.utils.atomic_write import commit_bytes
+from embedkit.utils.manifest import ManifestFormat
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["PROBE_FILE", "TENSORS_FILE", "load_probe", "save_probe"]
 
 PROBE_FILE, TENSORS_FILE = "probe.json", "probe.safetensors"
-_FORMAT, _VERSION = "embedkit-probe", 1
+_FORMAT = ManifestFormat(
+    "embedkit-probe",
+    1,
+    "a probe",
+    "train it again",
+    missing=StoreError,
+    other=StoreFormatError,
+    damaged=StoreFormatError,
+)
 _TASKS = ("classes", "multilabel", "regression")
 
 
@@ -40,8 +49,6 @@ def save_probe(probe: Probe, folder: Path) -> None:
     tensors = {name: np.ascontiguousarray(one) for name, one in probe.tensors().items()}
     data = safetensors.numpy.save(tensors)
     settings = {
-        "format": _FORMAT,
-        "format_version": _VERSION,
         "kind": probe.kind,
         "task": probe.task,
         "classes": probe.names,
@@ -52,7 +59,7 @@ def save_probe(probe: Probe, folder: Path) -> None:
         "embedkit_version": __version__,
     }
     commit_bytes(folder / TENSORS_FILE, data)
-    commit_bytes(folder / PROBE_FILE, json.dumps(settings, indent=1).encode())
+    commit_bytes(folder / PROBE_FILE, _FORMAT.encode(settings))
 
 
 def load_probe(folder: str | os.PathLike[str]) -> Probe:
@@ -67,7 +74,9 @@ def load_probe(folder: str | os.PathLike[str]) -> Probe:
         StoreCorruptError: The weights are damaged.
     """
     folder = Path(folder)
-    settings = _read_settings(folder / PROBE_FILE)
+    if not (folder / PROBE_FILE).is_file():
+        raise StoreError(wrong_kind(folder, "probe"))
+    settings = _FORMAT.read(folder / PROBE_FILE)
     try:
         data = (folder / TENSORS_FILE).read_bytes()
     except OSError as exc:
@@ -78,23 +87,6 @@ def load_probe(folder: str | os.PathLike[str]) -> Probe:
         return _build(folder, settings, safetensors.numpy.load(data))
     except (KeyError, TypeError, ValueError, OverflowError, SafetensorError) as exc:
         raise StoreFormatError(f"{folder}: not a probe: {exc}") from exc
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_bytes())
-    except FileNotFoundError as exc:
-        raise StoreError(f"{path.parent}: no probe (no {PROBE_FILE} in the folder)") from exc
-    except (OSError, ValueError, RecursionError) as exc:
-        raise StoreFormatError(f"{path}: can't be read: {exc}") from exc
-    if not isinstance(settings, dict) or settings.get("format") != _FORMAT:
-        raise StoreFormatError(f"{path}: not a probe")
-    if settings.get("format_version") != _VERSION:
-        raise StoreFormatError(
-            f"{path}: probe format {settings.get('format_version')!r}; this embedkit reads format "
-            f"{_VERSION}, a newer one may read more"
-        )
-    return settings
 
 
 def _build(folder: Path, settings: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Probe:

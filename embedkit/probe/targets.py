@@ -90,8 +90,8 @@ def read_targets(
     rows = np.array([row for row, text in enumerate(texts or ()) if text], np.int64)
     if texts is None or not len(rows):
         raise EmbedkitError(
-            f"{where}: has no labels of the images of {store.path}: extract with labels, or pass "
-            "labels=FILE"
+            f"{where}: has no labels of the images of {store.path}: put them in with "
+            f"`embedkit label {store.path} --labels folder` (or a table), or pass labels=FILE"
         )
     known = [texts[row] for row in rows.tolist()]
     names, values = _parse(known, task, where, label_column or "label")

@@ -15,6 +15,7 @@ from embedkit.probe.model import KnnProbe, LinearProbe
 from embedkit.probe.rotated_features import Features
 from embedkit.probe.splits import split_off
 from embedkit.utils.progress import Stage, track
+from embedkit.utils.threads import library_threads, threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Examined", "train_knn", "train_linear"]
 
+_LITTLE_WORK = 2e8  # multiplications of one pass: some 20 ms, for which threads would wait
 _HELD_OUT = 0.2
 _MOST_QUERIES = 10_000  # training images used to choose k
 _SCORED_ROWS = 4096
@@ -76,15 +78,19 @@ def train_linear(
     """
     aside = split_off(known.ids, known.strata, _HELD_OUT, f"{settings.seed}:held-out")
     order = np.concatenate([np.flatnonzero(~aside), np.flatnonzero(aside)])
-    with Stage("finding the axes of the features"):
-        features = Features(training.take(order), device=settings.device, memory=settings.memory)
-    fitted = fit_linear(
-        features,
-        known.take(order),
-        int((~aside).sum()),
-        cs=settings.cs,
-        max_iterations=settings.max_iterations,
-    )
+    work = float(len(training)) * training.dim * len(known.names)
+    with library_threads(threads_for(work, _LITTLE_WORK)):
+        with Stage("finding the axes of the features"):
+            features = Features(
+                training.take(order), device=settings.device, memory=settings.memory
+            )
+        fitted = fit_linear(
+            features,
+            known.take(order),
+            int((~aside).sum()),
+            cs=settings.cs,
+            max_iterations=settings.max_iterations,
+        )
     probe = LinearProbe(
         Path(),
         known.task,

@@ -1,6 +1,6 @@
 """HTML reports: each is one self-contained file."""
 
-from embedkit.report.gallery import thumbnail, write_gallery
+from embedkit.report.gallery import write_gallery
 from embedkit.report.gallery_data import (
     ClassifiedPicture,
     Gallery,
@@ -23,7 +23,6 @@ __all__ = [
     "Shelf",
     "ShelfRow",
     "plot_frontier",
-    "thumbnail",
     "write_gallery",
     "write_map",
 ]

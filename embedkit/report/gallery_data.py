@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from embedkit.types import ImageFailure
 
 __all__ = [
-    "ENLARGED",
     "ClassifiedPicture",
     "Gallery",
     "GroupMember",
@@ -22,9 +21,6 @@ __all__ = [
     "ShelfRow",
     "facts_line",
 ]
-
-ENLARGED = 96
-"""Images whose longer side has fewer pixels than this are shown enlarged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,23 +6,24 @@ import logging
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedkit.decode.exact import decode_image
 from embedkit.decode.policy import DecodePolicy
+from embedkit.decode.thumbnail import SMALL, thumbnail_uri
 from embedkit.errors import DecodeError, SourceError
 from embedkit.extraction.source_images import OriginalImages
-from embedkit.report import thumbnail
-from embedkit.report.gallery_data import ENLARGED, Picture, facts_line
+from embedkit.report.gallery_data import Picture, facts_line
 from embedkit.report.links import link_to
-from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import Stage
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["thumbnails"]
+__all__ = ["thumbnails", "thumbnails_if_found"]
 
 _PART = 256  # ids that are read in the order of their archive
 _log = logging.getLogger("embedkit")
@@ -34,22 +35,20 @@ def thumbnails(
     side: int,
     *,
     images: Sequence[str | os.PathLike[str]] = (),
-    root: Path = Path(),
+    roots: Sequence[Path] = (),
     hashes: Mapping[str, bytes] | None = None,
     max_bytes: int | None = None,
     page: Path | None = None,
 ) -> dict[str, Picture]:
     """Id to picture with a thumbnail, for those images that can still be found.
 
-    A page must not fail for lack of images: if ``images`` can't be read or has none of the ids, a
-    warning is logged, and there are no thumbnails.
-
     Args:
         ids: Each once; the first ones come first.
         policy: Decoding limits and background; None is the default policy.
         side: The longer side is at most this, pixels.
         images: The sources that the ids are of, where these lie now. None: ids are taken for paths.
-        root: The folder that relative ids are below, if they are taken for paths.
+        roots: The folders that relative ids may start from, if they are taken for paths; none is
+            the working folder.
         hashes: SHA-256 of each id's encoded image: one of other bytes isn't shown. None shows what
             there is.
         max_bytes: Stop when the thumbnails reach this total size; None makes all.
@@ -57,19 +56,26 @@ def thumbnails(
 
     Returns:
         The images that were tried; one that can't be read or decoded any more has no thumbnail.
+
+    Raises:
+        SourceError: ``images`` can't be read, or not one of the images is found.
     """
     requested = list(ids)
+    with (
+        OriginalImages.of_source(images, requested, policy, hashes)
+        if images and requested
+        else OriginalImages.by_ids(requested, roots or (Path(),), policy, hashes)
+    ) as originals:
+        return _made(originals, requested, _Maker(originals, policy, side, page), max_bytes)
+
+
+def thumbnails_if_found(ids: Iterable[str], *args: Any, **options: Any) -> dict[str, Picture]:
+    """As ``thumbnails``, for pages whose pictures aren't their purpose: logs if none is found."""
     try:
-        originals = (
-            OriginalImages.of_source(images, requested, policy, hashes)
-            if images
-            else OriginalImages.by_ids(requested, root, policy, hashes)
-        )
+        return thumbnails(ids, *args, **options)
     except SourceError as exc:
         _log.warning("no thumbnails: %s", exc)
         return {}
-    with originals:
-        return _made(originals, requested, _Maker(originals, policy, side, page), max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +94,10 @@ class _Maker:
         image = decoded.image
         return Picture(
             name,
-            thumbnail(image, self.side),
+            thumbnail_uri(image, self.side),
             link_to(self.originals.record(name), self.page) if self.page else "",
             facts_line(*image.size, decoded.format, len(data)),
-            is_small=max(image.size) < ENLARGED,
+            is_small=max(image.size) < SMALL,
         )
 
 

@@ -31,7 +31,7 @@ class ResultFilter:
 
     Attributes:
         threshold: Minimum score; None keeps all.
-        exclude_self: Whether the query's own id and images of the same bytes are left out.
+        exclude_self: Whether the query itself and images of the same bytes are left out.
         allowed: ``(N,)`` bool, rows of ``metadata`` that may be found; None allows all.
         metadata: The index's stores; needed with ``allowed``.
     """
@@ -60,13 +60,13 @@ class ResultFilter:
         return int(1.5 * depth / self.allowed.mean()) + 8
 
     def keeps(
-        self, ids: Sequence[str], query_id: str, content_hash: NDArray[np.uint8]
+        self, ids: Sequence[str], query_id: str | None, content_hash: NDArray[np.uint8]
     ) -> NDArray[np.bool_]:
         """Which neighbours of one query are kept; the threshold isn't applied here.
 
         Args:
             ids: n ids of neighbours.
-            query_id: The query's id.
+            query_id: The query's id, if the index has the query itself under it.
             content_hash: ``(32,)`` uint8, the query's SHA-256.
 
         Returns:
@@ -147,6 +147,8 @@ class _GrowingSearch:
         self, index: Index, queries: QueryBatch, k: int, result_filter: ResultFilter
     ) -> None:
         self._index, self._queries, self._k, self._filter = index, queries, k, result_filter
+        # The id of a row of a store that isn't indexed may be another image's in the index.
+        self._has_queries = queries.store is None or index.has_store(queries.store)
         self.ids: list[tuple[str, ...]] = [()] * len(queries.ids)
         self.scores = np.full((len(queries.ids), k), np.nan, np.float32)
 
@@ -172,7 +174,8 @@ class _GrowingSearch:
 
     def _keep(self, query: int, ids: tuple[str, ...], scores: NDArray[np.float32]) -> int:
         """Stores the best results that the filter keeps, and returns their number."""
-        query_id, content_hash = self._queries.ids[query], self._queries.content_hashes[query]
+        query_id = self._queries.ids[query] if self._has_queries else None
+        content_hash = self._queries.content_hashes[query]
         best = np.flatnonzero(self._filter.keeps(ids, query_id, content_hash))[: self._k]
         self.ids[query] = tuple(ids[place] for place in best.tolist())
         self.scores[query, : len(best)] = scores[best]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from embedkit.extraction.source_images import policy_of
 from embedkit.report import Gallery, Picture, SearchExample, write_gallery
 from embedkit.report.thumbnails import thumbnails as make_thumbnails
+from embedkit.report.thumbnails import thumbnails_if_found
 
 if TYPE_CHECKING:
     import os
@@ -64,6 +65,7 @@ class SearchPage:
             facts: Settings of the search, name to value, shown at the top.
 
         Raises:
+            SourceError: Not one of the images of the index is found.
             EmbedkitError: The file can't be written.
         """
         names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
@@ -87,12 +89,12 @@ class SearchPage:
 
     def _thumbnails(self, names: Sequence[str], page: Path) -> dict[str, Picture]:
         policy, side = policy_of(self._index.meta), self._side()
-        if not self._images:
-            return make_thumbnails(names, policy, side, page=page)
         others = self._index.unknown(names)  # queries from elsewhere
         mine = [name for name in names if name not in others]
-        made = make_thumbnails(mine, policy, side, images=self._images, page=page)
-        return made | make_thumbnails(sorted(others), policy, side, page=page)
+        roots = self._index.meta.folders()
+        made = make_thumbnails(mine, policy, side, images=self._images, roots=roots, page=page)
+        found = thumbnails_if_found(sorted(others), policy, side, roots=roots[::-1], page=page)
+        return made | found
 
     def _summary(self) -> str:
         queries = len(self._shown) + self._left_out

@@ -6,9 +6,8 @@ Parquet file per finished range of queries. The output file is written atomicall
 
 from __future__ import annotations
 
-import hashlib
 import json
-from contextlib import contextmanager, suppress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +16,21 @@ import pyarrow.parquet as pq
 
 from embedkit.errors import StoreCorruptError, StoreMismatchError
 from embedkit.retrieval.results_schema import COLUMNS, neighbor_columns
-from embedkit.utils.atomic_write import atomic_file, commit_bytes
-from embedkit.utils.locks import LOCK, lock_folder
+from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import Stage
 from embedkit.utils.table_writers import ParquetTable
+from embedkit.utils.working_dir import WorkingDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from embedkit.index import Index
     from embedkit.retrieval.queries import QueryBatch, StoreQueries
     from embedkit.retrieval.search import Search
 
-__all__ = ["Graph", "GraphCounts", "digest_of_index"]
+__all__ = ["Graph", "GraphCounts"]
 
-_RUN, _KEY = "run.json", "embedkit"
+_KEY = "embedkit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +46,18 @@ class GraphCounts:
     resumed: int
 
 
-def digest_of_index(index: Index) -> str:
-    """SHA-256 (hex) of an open index's manifest, which covers its whole content."""
-    return hashlib.sha256(index.manifest.to_json()).hexdigest()
-
-
-class Graph:
+class Graph(WorkingDir):
     """A k-NN graph that is being written; get it from ``Graph.locked``.
 
     Attributes:
-        output: The Parquet file.
-        folder: ``<output>.partial``.
         config: The settings of the search, as JSON values; a resumed run must have the same ones.
     """
 
+    own_names = re.compile(r"part-\d+\.parquet")
+
     def __init__(self, output: Path, config: Mapping[str, Any]) -> None:
-        self.output = output
-        self.folder = output.with_name(output.name + ".partial")
+        super().__init__(output)
         self.config = dict(config)
-        self._discarded = False
-
-    @classmethod
-    @contextmanager
-    def locked(cls, output: Path, config: Mapping[str, Any]) -> Iterator[Graph]:
-        """Locks the working folder of the output for one writer.
-
-        Raises:
-            StoreLockedError: Another process is writing it.
-            StoreError: The folder can't be made.
-        """
-        graph = cls(output, config)
-        lock = lock_folder(graph.folder, output)
-        try:
-            for path in graph.folder.glob(".*.tmp"):
-                path.unlink()
-            yield graph
-        finally:
-            if not graph._discarded and not (graph.folder / _RUN).exists():
-                graph.discard()
-            lock.release()
 
     def finished_before(self) -> int | None:
         """The number of rows of ``output`` if a run with the same settings wrote it; else None."""
@@ -97,24 +68,18 @@ class Graph:
         stored = (metadata.metadata or {}).get(_KEY.encode())
         return int(metadata.num_rows) if stored == self._text().encode() else None
 
-    def freeze(self) -> None:
+    def begin_or_resume(self) -> None:
         """Writes the settings, or compares them with those of an interrupted run.
 
         Raises:
             StoreMismatchError: The interrupted run had other settings.
-            StoreCorruptError: ``run.json`` can't be read.
+            StoreCorruptError: Its settings can't be read.
         """
-        path = self.folder / _RUN
-        if not path.exists():
+        before = self.frozen()
+        if before is None:
             self.clear()
-            commit_bytes(path, self._text().encode())
+            self.freeze(self.config)
             return
-        try:
-            before = dict(json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError) as exc:
-            raise StoreCorruptError(
-                f"{path}: can't be read ({exc}); start again with overwrite=True"
-            ) from exc
         keys = sorted({*before, *self.config})
         pairs = {key: (before.get(key), self.config.get(key)) for key in keys}
         differences = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
@@ -145,20 +110,6 @@ class Graph:
         rows = self._join([self._part(part) for part in parts])
         self.discard()
         return GraphCounts(rows, resumed)
-
-    def clear(self) -> None:
-        """Removes what an earlier run wrote, and nothing else."""
-        (self.folder / _RUN).unlink(missing_ok=True)
-        for path in self.folder.glob("part-*.parquet"):
-            path.unlink()
-
-    def discard(self) -> None:
-        """Removes the folder."""
-        self.clear()
-        self._discarded = True
-        (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next writer uses it already, or it holds another file
-            self.folder.rmdir()
 
     def _join(self, parts: Sequence[Path]) -> int:
         metadata = {_KEY: self._text()}

@@ -38,8 +38,10 @@ class StoreMetadata(StoreRows):
 
     def __init__(self, stores: Sequence[EmbeddingStore], index: Index) -> None:
         super().__init__(stores)
-        known = [entry.fingerprint for entry in index.manifest.stores]
-        self.follows_index = [store.fingerprint for store in stores] == known
+        known = index.fingerprints
+        self.follows_index = len(stores) == len(known) and all(
+            store.has_rows_of(one) for store, one in zip(stores, known, strict=True)
+        )
 
     @classmethod
     def of_index(
@@ -63,7 +65,7 @@ class StoreMetadata(StoreRows):
         """
         if stores is not None:
             return cls(_open_all(index, stores), index)
-        if index.manifest.stores:
+        if index.fingerprints:
             with suppress(IndexFileError):  # missing, or changed since
                 return cls(index.open_stores(), index)
         path = Path(index.path)
@@ -99,7 +101,10 @@ class StoreMetadata(StoreRows):
         matches = np.ones(len(self), bool)
         for one in filters:
             if one.column == "label" and not any(store.has_labels for store in self.stores):
-                raise StoreError(f"{self.stores[0].path}: has no labels to filter by")
+                raise StoreError(
+                    f"{self.stores[0].path}: has no labels to filter by; `embedkit label` puts "
+                    "them in"
+                )
             start = 0
             for store in self.stores:
                 for values in column_pieces(store, one.column):

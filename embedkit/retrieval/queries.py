@@ -1,4 +1,4 @@
-"""Queries of a search: images, rows of stores or ids of the index, read in batches."""
+"""Queries of a search: images, vectors, rows of stores or ids of the index, read in batches."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from embedkit.errors import SourceError, StoreError
+from embedkit.extraction.image_inputs import is_in_memory, one_or_many, record_of
+from embedkit.extraction.source_images import policy_of
 from embedkit.sources import open_source
 from embedkit.store import EmbeddingStore, is_store
 from embedkit.types import ImageFailure
-from embedkit.utils.vectors import refuse_not_finite
+from embedkit.utils.vectors import first_not_finite, refuse_not_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from embedkit.extraction.image_inputs import ImageLike
     from embedkit.retrieval.metadata import StoreMetadata
     from embedkit.retrieval.query_embedder import QueryEmbedder, QueryTarget
+    from embedkit.types import ImageRecord
+
+    Query = ImageLike | NDArray[np.floating]
 
 __all__ = [
     "IdQueries",
@@ -31,6 +37,8 @@ __all__ = [
     "Queries",
     "QueryBatch",
     "StoreQueries",
+    "VectorQueries",
+    "as_queries",
     "kind_of_query",
     "open_queries",
 ]
@@ -47,6 +55,7 @@ class QueryBatch:
         ids: n ids.
         vectors: ``(n, D)`` float16 or float32.
         content_hashes: ``(n, 32)`` uint8, SHA-256 of the images' bytes.
+        store: The store that the queries are rows of; None if they are none.
         failures: Queries of this batch that can't be read or decoded.
     """
 
@@ -54,6 +63,7 @@ class QueryBatch:
     vectors: NDArray[np.floating]
     content_hashes: NDArray[np.uint8]
     failures: tuple[ImageFailure, ...] = ()
+    store: EmbeddingStore | None = None
 
 
 class Queries(ABC):
@@ -74,15 +84,23 @@ class Queries(ABC):
 
 
 class ImageQueries(Queries):
-    """Images of any source, embedded with the settings of the index.
+    """Images, embedded with the settings of the index.
 
-    Raises:
-        SourceError: A source can't be opened.
+    Args:
+        records: Lists the images.
+        names: What they were given as, for the message if there is none.
+        embedder: Embeds them.
+        dim: D.
     """
 
-    def __init__(self, sources: Sequence[str], embedder: QueryEmbedder, dim: int) -> None:
-        self._names = tuple(sources)
-        self._source = open_source(sources, labels="none")
+    def __init__(
+        self,
+        records: Callable[[], Iterable[ImageRecord]],
+        names: Sequence[str],
+        embedder: QueryEmbedder,
+        dim: int,
+    ) -> None:
+        self._records, self._names = records, tuple(names)
         self._embedder = embedder
         self._dim = dim
 
@@ -93,7 +111,7 @@ class ImageQueries(Queries):
             SourceError: There isn't one image.
         """
         found = 0
-        for part in self._embedder.embed(self._source.scan()):
+        for part in self._embedder.embed(self._records()):
             found += part.counts.embedded + part.counts.failed
             if part.rows is None:
                 yield _empty_batch(self._dim, part.failures)
@@ -103,6 +121,36 @@ class ImageQueries(Queries):
             yield QueryBatch(ids, part.rows.embeddings, hashes, part.failures)
         if not found:
             raise SourceError(f"{', '.join(self._names)}: no image found")
+
+
+class VectorQueries(Queries):
+    """Embeddings that the caller has.
+
+    Args:
+        vectors: ``(n, D)``, or ``(D,)`` for one.
+        first: The number of the first one among all queries.
+        dim: D.
+
+    Raises:
+        ValueError: They have another shape, or values that aren't finite.
+    """
+
+    def __init__(self, vectors: NDArray[np.floating], first: int, dim: int) -> None:
+        rows = np.atleast_2d(vectors)
+        if rows.ndim != 2 or rows.shape[1] != dim:
+            raise ValueError(f"a query is an array of {vectors.shape}: it must be ({dim},)")
+        self.count = len(rows)
+        self._names = tuple(f"vector {first + number}" for number in range(len(rows)))
+        self._vectors = rows if rows.dtype == np.float16 else rows.astype(np.float32)
+        if (bad := first_not_finite(self._vectors)) is not None:
+            raise ValueError(f"{self._names[bad]} holds values that aren't finite")
+
+    def batches(self) -> Iterator[QueryBatch]:
+        """All of them, in order."""
+        for start in range(0, len(self._vectors), _ROWS):
+            rows = self._vectors[start : start + _ROWS]
+            no_hashes = np.zeros((len(rows), 32), np.uint8)  # which no image has
+            yield QueryBatch(self._names[start : start + _ROWS], rows, no_hashes)
 
 
 class StoreQueries(Queries):
@@ -135,9 +183,10 @@ class StoreQueries(Queries):
             shard = self.store.shard(number)
             last = min(first + min(_ROWS, stop - start), len(shard))
             ids = tuple(n.decode("utf-8", "surrogateescape") for n in shard.ids(first, last))
-            vectors = np.asarray(shard.embeddings[first:last])
+            vectors = shard.read(np.arange(first, last))
             refuse_not_finite(vectors, ids, self.store.path)
-            yield QueryBatch(ids, vectors, shard.image_column("content_hash", first, last))
+            hashes = shard.image_column("content_hash", first, last)
+            yield QueryBatch(ids, vectors, hashes, store=self.store)
             start += last - first
 
     def close(self) -> None:
@@ -175,23 +224,52 @@ def _empty_batch(dim: int, failures: tuple[ImageFailure, ...]) -> QueryBatch:
     return QueryBatch((), np.empty((0, dim), np.float32), np.empty((0, 32), np.uint8), failures)
 
 
-def kind_of_query(spec: str) -> str:
-    """Returns ``id`` for ``id:…``, ``store`` for a store, ``image`` for anything else."""
-    if spec.startswith(_ID):
-        return "id"
-    return "store" if is_store(spec) else "image"
+def as_queries(queries: Query | Iterable[Query]) -> list[Query]:
+    """The queries as a list: a single one may be given without one.
+
+    A 2-D array of floats is one query of several vectors.
+
+    Raises:
+        ValueError: It is neither a query nor an iterable of queries.
+    """
+    if isinstance(queries, np.ndarray) and queries.dtype.kind == "f":
+        return [queries]
+    return list(one_or_many(queries))
+
+
+def kind_of_query(query: Any) -> Literal["id", "store", "source", "image", "vector"]:
+    """What a query is.
+
+    Returns:
+        ``id`` for ``id:…``, ``store`` for a store, ``source`` for any other name or path, ``image``
+        for an image in memory, ``vector`` for embeddings.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if isinstance(query, str | os.PathLike):
+        name = os.fsdecode(query)
+        return "id" if name.startswith(_ID) else "store" if is_store(name) else "source"
+    if is_in_memory(query):
+        return "image"
+    if isinstance(query, np.ndarray) and query.dtype.kind == "f":
+        return "vector"
+    raise ValueError(
+        f"a query is {type(query).__qualname__}: it must be a path, bytes, a PIL image, an array "
+        "(H, W, 3) uint8 or a vector (D,) of floats"
+    )
 
 
 def open_queries(
-    specs: Sequence[str | os.PathLike[str]],
+    queries: Sequence[Query],
     index: QueryTarget,
     embedder: QueryEmbedder,
     metadata: StoreMetadata | None,
 ) -> list[Queries]:
-    """Opens queries by their names, in order.
+    """Opens queries, in order.
 
     Args:
-        specs: ``id:ID``, stores, and whatever ``open_source`` takes.
+        queries: ``id:ID``, stores, whatever ``open_source`` takes, images and vectors.
         index: The index.
         embedder: For images.
         metadata: The index's stores, for ids.
@@ -200,26 +278,46 @@ def open_queries(
         SourceError: A source can't be opened.
         StoreError: A store can't be read, or a query is an id and there is no store.
         IndexMismatchError: A store was embedded with other settings than the index.
-        ValueError: Nothing was given.
+        DecodeError: A PIL image can't be loaded.
+        ValueError: Nothing was given, or something that is no query.
     """
-    names = [os.fsdecode(spec) for spec in specs]
-    if not names:
+    if not queries:
         raise ValueError("nothing to search with: give an image, a folder, a store or id:ID")
     opened: list[Queries] = []
     try:
-        for kind, group in groupby(names, kind_of_query):
-            some = list(group)
-            if kind == "image":
-                opened.append(ImageQueries(some, embedder, index.meta.feature_dim))
-            elif kind == "store":
-                opened += (StoreQueries(name, index) for name in some)
-            else:
-                opened.append(_id_queries(some, index, metadata))
+        for kind, group in groupby(enumerate(queries), lambda one: kind_of_query(one[1])):
+            opened += _open_some(kind, list(group), index, embedder, metadata)
     except BaseException:
-        for queries in opened:
-            queries.close()
+        for one in opened:
+            one.close()
         raise
     return opened
+
+
+def _open_some(
+    kind: str,
+    numbered: Sequence[tuple[int, Any]],
+    index: QueryTarget,
+    embedder: QueryEmbedder,
+    metadata: StoreMetadata | None,
+) -> Iterator[Queries]:
+    """Opens queries of one kind, which come with their positions."""
+    dim = index.meta.feature_dim
+    if kind == "vector":
+        yield from (VectorQueries(vectors, number, dim) for number, vectors in numbered)
+        return
+    if kind == "image":
+        policy = policy_of(index.meta)
+        records = [record_of(image, number, policy) for number, image in numbered]
+        yield ImageQueries(lambda: records, [one.id for one in records], embedder, dim)
+        return
+    names = [os.fsdecode(name) for _, name in numbered]
+    if kind == "source":
+        yield ImageQueries(open_source(names, labels="none").scan, names, embedder, dim)
+    elif kind == "store":
+        yield from (StoreQueries(name, index) for name in names)
+    else:
+        yield _id_queries(names, index, metadata)
 
 
 def _id_queries(

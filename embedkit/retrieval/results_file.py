@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import StoreError
-from embedkit.retrieval.knn_graph import Graph, digest_of_index
-from embedkit.retrieval.queries import StoreQueries
+from embedkit.retrieval.knn_graph import Graph
+from embedkit.retrieval.queries import StoreQueries, as_queries
 from embedkit.retrieval.query_embedder import EmbedderConfig
 from embedkit.retrieval.results_schema import COLUMNS, check_suffix, neighbor_columns
 from embedkit.retrieval.search import SearchConfig, open_search
@@ -19,11 +19,13 @@ from embedkit.utils.progress import reporting
 from embedkit.utils.table_writers import open_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from embedkit.engines import EngineName
     from embedkit.index import Index
+    from embedkit.retrieval.queries import Query
     from embedkit.retrieval.search import Search
+    from embedkit.store import EmbeddingStore
     from embedkit.types import ImageFailure, SearchResult
     from embedkit.utils.progress import ProgressCallback
 
@@ -53,8 +55,8 @@ class SearchSummary:
 
 @plain_numbers
 def search_to_file(
-    index: str | os.PathLike[str] | Index,
-    queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    index: str | os.PathLike[str] | Index | EmbeddingStore,
+    queries: Query | Iterable[Query],
     output: str | os.PathLike[str],
     k: int = 10,
     *,
@@ -80,7 +82,7 @@ def search_to_file(
     arguments, and the file is byte-identical.
 
     Args:
-        index: An index, or its folder.
+        index: As ``search``'s.
         queries: As ``search``'s.
         output: ``.csv``, ``.jsonl`` or ``.parquet``.
         k: Neighbours per query.
@@ -109,10 +111,11 @@ def search_to_file(
     suffix = check_suffix(path)
     if part_queries is not None and part_queries < 1:
         raise ValueError(f"part_queries must be at least 1, not {part_queries}")
-    _refuse_query(path, queries)
+    given = as_queries(queries)
+    _refuse_query(path, given)
     embedder = EmbedderConfig(weights, engine, device, batch_size, workers)
     settings = SearchConfig(threshold, exclude_self, filters, stores, embedder)
-    with reporting(progress), open_search(index, queries, k, settings) as ready:
+    with reporting(progress), open_search(index, given, k, settings) as ready:
         rows = [one for one in ready.queries if isinstance(one, StoreQueries)]
         if suffix == ".parquet" and on_result is None and len(rows) == len(ready.queries):
             config = _config(ready, rows, settings, part_queries or _PART_QUERIES)
@@ -157,7 +160,7 @@ def _write_graph(
                 raise _exists(path)
             graph.clear()  # killed between the file's last step and the tidying up
             return SearchSummary(path, queries, finished, queries)
-        graph.freeze()
+        graph.begin_or_resume()
         counts = graph.run(ready, rows)
     return SearchSummary(path, queries, counts.neighbors, counts.resumed)
 
@@ -170,7 +173,7 @@ def _config(
     uses_metadata = bool(settings.filters) or ready.result_filter.exclude_self
     stores = metadata.stores if metadata is not None and uses_metadata else ()
     return {
-        "index": digest_of_index(ready.index),
+        "index": ready.index.digest,
         "queries": [one.store.fingerprint for one in rows],
         "k": ready.k,
         "threshold": ready.result_filter.threshold,
@@ -181,12 +184,9 @@ def _config(
     }
 
 
-def _refuse_query(
-    output: Path, queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-) -> None:
+def _refuse_query(output: Path, queries: Sequence[Query]) -> None:
     """Refuses an output that is one of the queries, which ``overwrite`` would destroy."""
-    names = [queries] if isinstance(queries, str | os.PathLike) else queries
-    for name in names:
+    for name in (one for one in queries if isinstance(one, str | os.PathLike)):
         if output.exists() and Path(name).exists() and output.samefile(name):
             raise StoreError(f"{output}: is one of the queries; choose another output")
 

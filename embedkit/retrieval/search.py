@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from embedkit.decode.thumbnail import thumbnails_of
 from embedkit.errors import StoreError
 from embedkit.index import Index
 from embedkit.retrieval.filtered_search import ResultFilter, filtered_search
 from embedkit.retrieval.filters import Filter
 from embedkit.retrieval.metadata import StoreMetadata
-from embedkit.retrieval.queries import kind_of_query, open_queries
+from embedkit.retrieval.queries import as_queries, kind_of_query, open_queries
 from embedkit.retrieval.query_embedder import EmbedderConfig, QueryEmbedder
+from embedkit.store import EmbeddingStore
 from embedkit.types import Neighbors, SearchResult
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting, track
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from embedkit.engines import EngineName
-    from embedkit.retrieval.queries import Queries, QueryBatch
+    from embedkit.retrieval.queries import Queries, Query, QueryBatch
     from embedkit.types import ImageFailure
-
-    Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Search", "SearchConfig", "join_results", "open_search", "search"]
@@ -110,15 +110,18 @@ class Search:
         """The neighbours of one batch."""
         if not batch.ids:
             nothing = Neighbors((), np.empty((0, self.k), np.float32))
-            return SearchResult((), nothing, batch.failures)
+            return SearchResult((), nothing, batch.failures, self._thumbnails)
         found = filtered_search(self.index, batch, self.k, self.result_filter)
-        return SearchResult(batch.ids, found, batch.failures)
+        return SearchResult(batch.ids, found, batch.failures, self._thumbnails)
+
+    def _thumbnails(self, ids: Sequence[str]) -> dict[str, str]:
+        return thumbnails_of(ids, self.index.meta.folders())
 
 
 @plain_numbers
 def search(
-    index: str | os.PathLike[str] | Index,
-    queries: Paths,
+    index: str | os.PathLike[str] | Index | EmbeddingStore,
+    queries: Query | Iterable[Query],
     k: int = 10,
     *,
     threshold: float | None = None,
@@ -132,16 +135,19 @@ def search(
     workers: int | None = None,
     progress: bool | ProgressCallback = False,
 ) -> SearchResult:
-    """Finds the nearest images of each query: an image, a row of a store, or an id.
+    """Finds the nearest images of each query: an image, a vector, a row of a store, or an id.
 
     Images are embedded with the backbone, weights, preprocessing and decoding that the index
     names. A query that can't be read or decoded is a failure and stops nothing.
 
     Args:
-        index: An index, or its folder.
-        queries: An image, folder, list, pattern, archive or URL, ``-`` for paths on standard
-            input, a store (each row is a query), ``id:ID`` for an image of the index, or several
-            of them.
+        index: An index or its folder; or a store, of which each search compares every row (an
+            index is worthwhile from some 100,000 rows on).
+        queries: An image (a path, encoded bytes, a PIL image, an array ``(H, W, 3)`` uint8 in RGB),
+            a vector ``(D,)`` or several ``(n, D)`` of floats, a folder, list, pattern, archive or
+            URL, ``-`` for paths on standard input, a store (each row is a query), ``id:ID`` for an
+            image of the index, or several of them, also mixed. Images and vectors in memory are
+            named by their position, from 0: ``image 0``, ``vector 0``.
         k: Neighbours per query.
         threshold: Minimum score; None keeps all.
         exclude_self: Leave out the query's own id, and images of the same bytes if the stores are
@@ -160,7 +166,7 @@ def search(
         The neighbours in the order of the queries; at most ``k`` per query.
 
     Raises:
-        IndexFileError: The index can't be read.
+        IndexFileError: The index can't be read, or ``index`` is neither an index nor a store.
         IndexMismatchError: The weights here, or a store, aren't those of the index.
         SourceError: A source can't be opened.
         BackboneError: The index's backbone or its weights aren't available.
@@ -175,8 +181,8 @@ def search(
 
 @contextmanager
 def open_search(
-    index: str | os.PathLike[str] | Index,
-    queries: Paths,
+    index: str | os.PathLike[str] | Index | EmbeddingStore,
+    queries: Query | Iterable[Query],
     k: int = 10,
     config: SearchConfig | None = None,
 ) -> Iterator[Search]:
@@ -196,25 +202,35 @@ def open_search(
         raise ValueError(f"k must be at least 1, not {k}")
     config = config or SearchConfig()
     conditions = [Filter.parse(text) for text in config.filters]
-    specs = [queries] if isinstance(queries, str | os.PathLike) else list(queries)
-    opened = index if isinstance(index, Index) else Index.open(index)
+    given = as_queries(queries)
     with ExitStack() as stack:
-        metadata = _metadata(opened, specs, config)
+        opened = _open(index, stack)
+        metadata = _metadata(opened, given, config)
         if metadata is not None:
             stack.enter_context(metadata)
         result_filter = _result_filter(opened, metadata, conditions, config)
         embedder = stack.enter_context(QueryEmbedder(opened, config.embedder))
-        kinds = open_queries(specs, opened, embedder, metadata)
+        kinds = open_queries(given, opened, embedder, metadata)
         for one in kinds:
             stack.callback(one.close)
         yield Search(opened, k, result_filter, kinds)
 
 
-def _metadata(
-    index: Index, specs: Sequence[str | os.PathLike[str]], config: SearchConfig
-) -> StoreMetadata | None:
+def _open(index: str | os.PathLike[str] | Index | EmbeddingStore, stack: ExitStack) -> Index:
+    """The index, open; one that is opened here is closed with ``stack``."""
+    if isinstance(index, str | os.PathLike):
+        opened = Index.open(index)
+    elif isinstance(index, EmbeddingStore):
+        opened = Index.of_store(index.path)
+    else:
+        return index
+    stack.callback(opened.close)
+    return opened
+
+
+def _metadata(index: Index, queries: Sequence[Query], config: SearchConfig) -> StoreMetadata | None:
     """The stores' metadata, if the search needs it or its stores are given."""
-    by_id = any(kind_of_query(os.fsdecode(spec)) == "id" for spec in specs)
+    by_id = any(kind_of_query(query) == "id" for query in queries)
     needed = by_id or config.filters or config.exclude_self or config.stores is not None
     return StoreMetadata.of_index(index, config.stores) if needed else None
 
@@ -246,10 +262,12 @@ def join_results(parts: Iterable[SearchResult], k: int) -> SearchResult:
     ids: list[tuple[str, ...]] = []
     scores = [np.empty((0, k), np.float32)]
     failures: list[ImageFailure] = []
+    thumbnails = None
     for part in parts:
+        thumbnails = part.thumbnails
         queries += part.queries
         ids += part.neighbors.ids
         scores.append(part.neighbors.scores)
         failures += part.failures
     found = Neighbors(tuple(ids), np.concatenate(scores))
-    return SearchResult(tuple(queries), found, tuple(failures))
+    return SearchResult(tuple(queries), found, tuple(failures), thumbnails)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,44 +13,68 @@ from embedkit.sources.open import open_source
 from embedkit.types import ImageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["archive_of", "find_originals"]
+__all__ = ["archive_of", "find_originals", "place_of"]
 
 
-def find_originals(ids: Iterable[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
+_PREFIXED = re.compile(r"(.*)/<(.+)>", re.DOTALL)
+
+
+def place_of(image_id: str, roots: Sequence[Path]) -> str:
+    """The path or URL of an id: below the first of the folders where it exists.
+
+    Args:
+        image_id: An id, or the archive in one.
+        roots: The folders that relative ids may start from, at least one; ``FOLDER/<PREFIX>``
+            is a folder that the ids of a store with a prefix start from.
+    """
+    if is_url(image_id):
+        return image_id
+    places = list(dict.fromkeys(_below(root, image_id) for root in roots))
+    if len(places) == 1:
+        return places[0]
+    return next((place for place in places if is_url(place) or _exists(place)), places[0])
+
+
+def _below(root: Path, image_id: str) -> str:
+    """The path of an id below a folder, or below ``FOLDER/<PREFIX>`` without its prefix."""
+    marked = _PREFIXED.fullmatch(str(root))
+    if marked is None or not image_id.startswith(f"{marked[2]}/"):
+        return str(root / image_id)
+    rest = image_id[len(marked[2]) + 1 :]
+    return rest if is_url(rest) else str(Path(marked[1] or "/", rest))
+
+
+def find_originals(ids: Iterable[str], roots: Sequence[Path]) -> Iterator[tuple[str, ImageRecord]]:
     """Finds the records of ids: files by path, archive members by listing the archive.
 
     Missing members are left out; files aren't checked for existence.
 
     Args:
         ids: Ids of a store, without duplicates.
-        root: The folder that relative ids are below.
+        roots: The folders that relative ids may start from.
 
     Returns:
         Ids and their records, the members of an archive in its own order.
     """
     members: dict[str, set[str]] = defaultdict(set)
     for name in ids:
-        archive = archive_of(name, root)
+        archive = archive_of(name, roots)
         if archive is None:
-            yield name, ImageRecord(id=name, path=_below(root, name))
+            yield name, ImageRecord(id=name, path=place_of(name, roots))
         else:
             members[archive].add(name)
     for archive, names in members.items():
-        yield from _find_members(archive, names, root)
+        yield from _find_members(archive, names, place_of(archive, roots))
 
 
-def archive_of(image_id: str, root: Path) -> str | None:
+def archive_of(image_id: str, roots: Sequence[Path]) -> str | None:
     """The archive that an id lies in; None for a file, which may have ``#`` in its name too."""
     marks = [place for place, letter in enumerate(image_id) if letter == "#"]
     prefixes = (image_id[:mark] for mark in marks)
     archive = next((p for p in prefixes if kind_of_name(p) in {"tar", "zip", "parquet"}), None)
-    return None if archive is None or _exists(_below(root, image_id)) else archive
-
-
-def _below(root: Path, name: str) -> str:
-    return name if is_url(name) else str(root / name)
+    return None if archive is None or _exists(place_of(image_id, roots)) else archive
 
 
 def _exists(path: str) -> bool:
@@ -59,8 +84,7 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _find_members(archive: str, names: set[str], root: Path) -> Iterator[tuple[str, ImageRecord]]:
-    prefix = _below(root, archive)
+def _find_members(archive: str, names: set[str], prefix: str) -> Iterator[tuple[str, ImageRecord]]:
     left = {prefix + name[len(archive) :]: name for name in names}
     try:
         for record in open_source(prefix, labels="none").scan():

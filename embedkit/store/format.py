@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from embedkit.errors import StoreFormatError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -22,11 +24,13 @@ __all__ = [
     "FORMAT_NAME",
     "FORMAT_VERSION",
     "IMAGE_DTYPES",
+    "OPTIONAL_DTYPES",
     "Purpose",
     "RowBlock",
     "StoreCounts",
     "StoreMeta",
     "in_blocks",
+    "possible_folders",
 ]
 
 FORMAT_NAME = "embedkit-store"
@@ -42,6 +46,12 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "phash": np.dtype("<u8"),
 }
 """The datasets of ``/images``; ``content_hash`` is ``(N, 32)``, the others ``(N,)``."""
+
+OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
+    "mtime": np.dtype("<i8"),
+    "frames": np.dtype("<i4"),
+}
+"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 where a value isn't known."""
 
 DTYPES = ("float16", "float32")
 
@@ -59,7 +69,10 @@ Purpose = Literal["identical", "combine", "merge", "compare"]
 form one table), ``merge`` (their rows go into one file), ``compare`` (the rows of one are scored
 against those of the other, by an index or a probe)."""
 
-_PROVENANCE = ("source", "plan_hash", "embedkit_version", "weights", "engine")
+_PROVENANCE = (
+    "source", "roots", "plan_hash", "embedkit_version", "weights", "engine", "labels_from",
+    "same_rows_as",
+)  # fmt: skip
 _LIMITS = ("decode.max_pixels", "decode.max_bytes")  # which images were refused
 
 # Settings that may differ between two stores, by purpose; those of _MUST_MATCH may not.
@@ -92,6 +105,11 @@ class StoreMeta:
         plan_hash: SHA-256 (hex) of the plan that was embedded.
         embedkit_version: The version that wrote the store.
         head_applies: Whether the stored head can be applied to the stored rows.
+        roots: The folders that relative ids start from, absolute; empty if all ids are absolute
+            or URLs, and in older stores. ``/FOLDER/<PREFIX>`` if ids begin with a prefix.
+        labels_from: Where the labels came from, if they were put in later; else empty.
+        same_rows_as: Fingerprints of the stores that this one was before its labels were put in:
+            they had the same ids and embeddings.
     """
 
     backbone: str
@@ -109,6 +127,18 @@ class StoreMeta:
     plan_hash: str
     embedkit_version: str
     head_applies: bool
+    roots: Sequence[str] = ()
+    labels_from: str = ""
+    same_rows_as: Sequence[str] = ()
+
+    def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+        """Where relative ids may start from, the likeliest first.
+
+        Args:
+            root: The folder, if the caller knows it; None takes those that the store remembers,
+                and then the working folder.
+        """
+        return possible_folders(self.roots, root)
 
     def to_config(self) -> dict[str, Any]:
         """A JSON-compatible dictionary; ``from_config`` reads it."""
@@ -121,7 +151,10 @@ class StoreMeta:
         Raises:
             StoreFormatError: A key is missing, or its value isn't what it should be.
         """
-        kinds = {f.name: _KINDS[str(f.type)] for f in dataclasses.fields(cls)}
+        fields = dataclasses.fields(cls)
+        optional = {f.name for f in fields if f.default is not dataclasses.MISSING}
+        names = {f.name for f in fields} - (optional - {*config})
+        kinds = {f.name: _KINDS[str(f.type)] for f in fields if f.name in names}
         missing = [name for name in kinds if name not in config]
         if missing:
             raise StoreFormatError(f"store attributes missing: {', '.join(missing)}")
@@ -135,7 +168,12 @@ class StoreMeta:
 
     def to_attributes(self) -> dict[str, Any]:
         """HDF5 attributes: plain values stay plain, the others become JSON."""
-        return {key: _to_attribute(value) for key, value in self.to_config().items()}
+        optional = {"roots", "labels_from", "same_rows_as"}
+        return {
+            key: _to_attribute(value)
+            for key, value in self.to_config().items()
+            if value or key not in optional
+        }
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> StoreMeta:
@@ -184,6 +222,16 @@ class StoreMeta:
             for name, values in found
             if _is_among(name, must_match) or not _is_among(name, may_differ)
         }
+
+
+def possible_folders(
+    roots: Iterable[str], root: str | os.PathLike[str] | None = None
+) -> tuple[Path, ...]:
+    """Where relative ids may start from; see ``StoreMeta.folders``."""
+    if root is not None:
+        return (Path(root),)
+    here = Path.cwd()
+    return (*(Path(one) for one in roots if Path(one) != here), here)
 
 
 def _is_among(name: str, settings: Collection[str]) -> bool:
@@ -263,6 +311,12 @@ class RowBlock:
     def __len__(self) -> int:
         return len(self.embeddings)
 
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of ``/images``; -1 in each row of an optional one that isn't there."""
+        if name in self.images:
+            return self.images[name]
+        return np.full(len(self), -1, OPTIONAL_DTYPES[name])
+
     def rows(self, start: int, stop: int) -> RowBlock:
         """The rows from ``start`` to ``stop``, without a copy of the arrays."""
         return RowBlock(
@@ -270,6 +324,16 @@ class RowBlock:
             self.ids[start:stop],
             {name: column[start:stop] for name, column in self.images.items()},
             self.labels[start:stop],
+        )
+
+    def where(self, mask: NDArray[np.bool_]) -> RowBlock:
+        """The rows for which ``mask``, ``(n,)``, is true."""
+        chosen = np.flatnonzero(mask).tolist()
+        return RowBlock(
+            self.embeddings[mask],
+            [self.ids[row] for row in chosen],
+            {name: column[mask] for name, column in self.images.items()},
+            [self.labels[row] for row in chosen] if self.labels else (),
         )
 
     @staticmethod
@@ -281,8 +345,8 @@ class RowBlock:
             np.concatenate([block.embeddings for block in blocks]),
             [name for block in blocks for name in block.ids],
             {
-                name: np.concatenate([block.images[name] for block in blocks])
-                for name in blocks[0].images
+                name: np.concatenate([block.column(name) for block in blocks])
+                for name in dict.fromkeys(name for block in blocks for name in block.images)
             },
             _join_labels(blocks),
         )

@@ -7,6 +7,7 @@ from operator import index as as_int
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,16 +16,17 @@ if TYPE_CHECKING:
 
     from embedkit.store.store import EmbeddingStore
 
-__all__ = ["EmbeddingsView", "IdsView"]
+__all__ = ["EmbeddingsView", "IdsView", "row_numbers"]
 
 _IDS_AT_ONCE = 65536
 
 
-class EmbeddingsView:
-    """The embeddings of a sharded store as one ``(N, D)`` array-like, memory-mapped.
+class EmbeddingsView(NDArrayOperatorsMixin):
+    """The embeddings of a store as one ``(N, D)`` array-like, memory-mapped and checked.
 
     Rows are indexed by an integer, a slice, an integer array or a boolean mask; columns as in
-    NumPy. The result is a copy.
+    NumPy. Of a store of one file, slices are read-only views; all else is a copy. The checksum of
+    a block of rows is compared when one of them is first given out. Arithmetic takes all rows.
 
     Attributes:
         shape: ``(N, D)``.
@@ -45,21 +47,47 @@ class EmbeddingsView:
         first, *columns = (index if isinstance(index, tuple) else (index,)) or (...,)
         if first is Ellipsis:
             first = slice(None)
-        rows = _row_numbers(first, len(self))
+        if len(self._store.shards) == 1:
+            return self._of_one_file(first, columns)
+        rows = row_numbers(first, len(self))
         found = self._store.take(rows.reshape(-1))
         if isinstance(first, slice):
             return found[(slice(None), *columns)]
         # Row and column numbers go in pairs, as in NumPy.
         return found[(np.arange(rows.size).reshape(rows.shape), *columns)]
 
+    def _of_one_file(self, first: Any, columns: list[Any]) -> Any:
+        shard = self._store.shard(0)
+        if isinstance(first, slice):
+            shard.check(range(*first.indices(len(self))))
+            return shard.embeddings[(first, *columns)]
+        rows = row_numbers(first, len(self))
+        shard.check(rows.reshape(-1))
+        return shard.embeddings[(rows, *columns)]
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if len(self._store.shards) == 1:
+            whole = self[:]
+            return np.array(whole, dtype, copy=copy) if copy or dtype else np.asarray(whole)
         if copy is False:
             raise ValueError("the rows of several shards can't be one array without a copy")
         return self._store.to_numpy(dtype)
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        arrays = [np.asarray(one) if isinstance(one, EmbeddingsView) else one for one in inputs]
+        return getattr(ufunc, method)(*arrays, **options)
 
-def _row_numbers(index: Any, count: int) -> NDArray[np.int64]:
-    """The rows that an index means, from 0 to ``count`` - 1, in the index's shape."""
+
+def row_numbers(index: Any, count: int) -> NDArray[np.int64]:
+    """The rows that an index means, from 0 to ``count`` - 1, in the index's shape.
+
+    Args:
+        index: A row number (negative from the end), a slice, row numbers or a mask ``(count,)``.
+        count: How many rows there are.
+
+    Raises:
+        IndexError: There is no such row, or the mask has another length.
+    """
     if isinstance(index, slice):
         return np.arange(*index.indices(count))
     rows = np.asarray(index)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import StoreError, StoreFormatError
 from embedkit.store.format import FORMAT_NAME, FORMAT_VERSION, StoreCounts, StoreMeta
+from embedkit.utils.manifest import ManifestFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,15 @@ __all__ = ["MANIFEST", "ShardEntry", "encode_manifest", "read_manifest"]
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+_FORMAT = ManifestFormat(
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    "an embedkit store",
+    "extract it again",
+    missing=StoreError,
+    other=StoreFormatError,
+    damaged=StoreFormatError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +56,8 @@ class ShardEntry:
 
 def encode_manifest(meta: StoreMeta, shards: Sequence[ShardEntry]) -> bytes:
     """The bytes of ``manifest.json``; ``read_manifest`` reads them."""
-    manifest = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
-        "meta": meta.to_config(),
-        "shards": [dataclasses.asdict(shard) for shard in shards],
-    }
-    return json.dumps(manifest, indent=1).encode()
+    shard_entries = [dataclasses.asdict(shard) for shard in shards]
+    return _FORMAT.encode({"meta": meta.to_config(), "shards": shard_entries})
 
 
 def read_manifest(folder: Path) -> tuple[StoreMeta, list[ShardEntry]]:
@@ -64,14 +68,7 @@ def read_manifest(folder: Path) -> tuple[StoreMeta, list[ShardEntry]]:
         StoreFormatError: It isn't one, or of a newer format.
     """
     path = folder / MANIFEST
-    manifest = _read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
-        raise StoreFormatError(f"{path}: not a store's manifest")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise StoreFormatError(
-            f"{path}: store format {manifest.get('format_version')!r}; this embedkit reads "
-            f"format {FORMAT_VERSION}, a newer one may read more"
-        )
+    manifest = _FORMAT.read(path)
     try:
         meta = StoreMeta.from_config(manifest["meta"])
         shards = [_read_entry(entry) for entry in manifest["shards"]]
@@ -82,17 +79,6 @@ def read_manifest(folder: Path) -> tuple[StoreMeta, list[ShardEntry]]:
     if len({shard.name for shard in shards}) < len(shards):
         raise StoreFormatError(f"{path}: names a shard twice")
     return meta, shards
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as exc:
-        raise StoreError(
-            f"{path.parent}: not an embedkit store (no {MANIFEST} in the folder)"
-        ) from exc
-    except (OSError, ValueError, RecursionError) as exc:
-        raise StoreFormatError(f"{path}: can't be read: {exc}") from exc
 
 
 def _read_entry(entry: Any) -> ShardEntry:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from contextlib import closing, contextmanager
+import weakref
+from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -12,30 +14,34 @@ import h5py
 import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
+from embedkit.store.detect import wrong_kind
 from embedkit.store.format import (
     BLOCK_ROWS,
     IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
     RowBlock,
 )
 from embedkit.store.schema import check_structure, read_counts, read_meta
 from embedkit.store.seal import check_seal
 from embedkit.store.writer import (
-    embeddings_digest,
     facts_digest,
     failure_columns,
     failures_digest,
     head_digest,
+    rows_digest,
 )
 from embedkit.types import Head, ImageFailure
-from embedkit.utils.progress import track
+from embedkit.utils.parallel import in_order
+from embedkit.utils.progress import silent, track
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardFile", "hdf5_errors", "refuse_damage", "shard_problems"]
+__all__ = ["ShardFile", "hdf5_errors", "refuse_damaged", "shard_problems"]
 
 _NOT_ROWS = "ids, labels, image columns, failures, head, attributes or structure"
 
@@ -48,7 +54,7 @@ def hdf5_errors(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except FileNotFoundError as exc:
-        raise StoreError(f"{path}: no such file") from exc
+        raise StoreError(f"{path}: no such file or folder") from exc
     except PermissionError as exc:
         raise StoreError(f"{path}: permission denied") from exc
     except KeyError as exc:
@@ -77,14 +83,16 @@ def shard_problems(path: Path) -> Iterator[str]:
         yield str(exc).removeprefix(f"{path}: ")
 
 
-def refuse_damage(path: Path) -> None:
-    """Verifies a shard before it is copied.
+def refuse_damaged(paths: Sequence[Path]) -> None:
+    """Verifies shards before they are copied.
 
     Raises:
         StoreCorruptError: Something is wrong.
     """
-    for problem in shard_problems(path):
-        raise StoreCorruptError(f"{path}: {problem}; make this file again")
+    for path in track(paths, "verifying", len(paths), unit="shards"):
+        with silent() if len(paths) > 1 else nullcontext():
+            for problem in shard_problems(path):
+                raise StoreCorruptError(f"{path}: {problem}; make this file again")
 
 
 def _line(exc: BaseException) -> str:
@@ -99,6 +107,9 @@ class ShardFile:
         meta: How the embeddings were computed.
         counts: What it holds.
         has_labels: Whether it holds labels.
+        columns: The names of the columns of ``/images``.
+        unchecked: ``(B,)`` bool, the blocks of rows whose checksum wasn't compared yet. Whatever
+            gives out embeddings compares it first, once per block; ``embeddings`` alone doesn't.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,36 +123,79 @@ class ShardFile:
         self.path = path
         self._lock = threading.Lock()  # HDF5 isn't thread safe beyond h5py's own lock
         with hdf5_errors(path):
+            # Open until this object is gone: whoever replaces the file leaves this one readable.
+            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            weakref.finalize(self, os.close, self._file)
             self._h5 = _open(path)
             try:
                 self.meta = read_meta(path, self._h5)
                 self.counts = read_counts(path, self._h5)
                 check_structure(path, self._h5, self.meta, self.counts)
                 self.has_labels = "labels" in self._h5
+                optional = [name for name in OPTIONAL_DTYPES if f"images/{name}" in self._h5]
+                self.columns = (*IMAGE_DTYPES, *optional)
                 self._offset = self._h5["embeddings"].id.get_offset()
+                self._sums = self._h5["checksums/embeddings"][:]
             except BaseException:
                 self._h5.close()
                 raise
 
+        self.unchecked = np.ones(-(-len(self) // BLOCK_ROWS), np.bool_)
+
     def __len__(self) -> int:
         return self.counts.embedded
 
+    def check(self, rows: NDArray[np.int64] | range) -> None:
+        """Compares the checksums of the blocks that some rows lie in, each block once.
+
+        Raises:
+            StoreCorruptError: Some of their embeddings were changed.
+        """
+        if not len(rows) or not self.unchecked.any():
+            return
+        if isinstance(rows, range) and abs(rows.step) <= BLOCK_ROWS:
+            first, last = sorted((rows[0] // BLOCK_ROWS, rows[-1] // BLOCK_ROWS))
+            numbers = np.arange(first, last + 1)
+        else:
+            numbers = np.asarray(rows) // BLOCK_ROWS
+        numbers = np.unique(numbers[self.unchecked[numbers]])
+        with closing(in_order(self._check_block, numbers.tolist(), usable_cores())) as done:
+            for number, is_whole in done if len(numbers) > 1 else self._check_each(numbers):
+                if not is_whole:
+                    start = number * BLOCK_ROWS
+                    stop = min(start + BLOCK_ROWS, len(self))
+                    raise StoreCorruptError(
+                        f"{self.path}: embeddings of rows {start} to {stop - 1}: checksum wrong; "
+                        "make this file again"
+                    )
+                self.unchecked[number] = False
+
+    def _check_each(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, bool]]:
+        return ((number, self._check_block(number)) for number in numbers.tolist())
+
+    def _check_block(self, number: int) -> bool:
+        """Whether the checksum of a block is right; read from the file, not from the map."""
+        start = number * BLOCK_ROWS
+        rows = np.arange(start, min(start + BLOCK_ROWS, len(self)))
+        return bool(rows_digest(self._read(rows)) == self._sums[number].tobytes())
+
     def close(self) -> None:
-        """Closes the file; arrays that were taken from it stay readable."""
+        """Closes the file for HDF5; its embeddings stay readable."""
         self._h5.close()
 
     @cached_property
     def embeddings(self) -> NDArray[np.floating]:
-        """``(N, D)`` memory-mapped, read-only; mapped on first access."""
+        """``(N, D)`` memory-mapped, read-only, unchecked; mapped on first access."""
         shape, dtype = (len(self), self.meta.feature_dim), np.dtype(self.meta.dtype)
         if not len(self):
             return np.empty(shape, dtype)
-        return np.memmap(self.path, dtype.newbyteorder("<"), "r", self._offset, shape)
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            return np.memmap(file, dtype.newbyteorder("<"), "r", self._offset, shape)
 
     def read(
         self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
     ) -> NDArray[np.floating]:
-        """Reads some rows without a memory map, whose pages would count as this process's memory.
+        """Reads and checks some rows without a memory map, whose pages would count as memory.
 
         Args:
             rows: ``(n,)``; rows that follow each other are read at once.
@@ -151,20 +205,26 @@ class ShardFile:
             ``(n, D)``.
 
         Raises:
-            StoreCorruptError: The file can't be read.
+            StoreCorruptError: The file can't be read, or a checksum is wrong.
         """
+        self.check(rows)
+        return self._read(rows, out)
+
+    def _read(
+        self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
+    ) -> NDArray[np.floating]:
         if out is None:
             out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        with hdf5_errors(self.path), self.path.open("rb", buffering=0) as file:
+        with hdf5_errors(self.path):
             for start, stop in pairwise(cuts if len(rows) else ()):
                 part = memoryview(cast("Any", out[start:stop].view(np.uint8).reshape(-1)))
-                file.seek(self._offset + int(rows[start]) * out.itemsize * out.shape[1])
+                place = self._offset + int(rows[start]) * out.itemsize * out.shape[1]
                 while part:
-                    count = file.readinto(part)
+                    count = os.preadv(self._file, [part], place)
                     if not count:
                         raise StoreCorruptError(f"{self.path}: ends before its last row")
-                    part = part[count:]
+                    part, place = part[count:], place + count
         return out
 
     def ids(self, start: int, stop: int) -> list[bytes]:
@@ -182,11 +242,15 @@ class ShardFile:
         return list(self._column("labels", start, stop))
 
     def block(self, start: int, stop: int) -> RowBlock:
-        """Some rows with ids, labels and image facts."""
+        """Some rows with ids, labels and image facts; the embeddings are checked."""
+        self.check(range(start, stop))
+        return self._block(start, stop)
+
+    def _block(self, start: int, stop: int) -> RowBlock:
         return RowBlock(
             self.embeddings[start:stop],
             self.ids(start, stop),
-            {name: self.image_column(name, start, stop) for name in IMAGE_DTYPES},
+            {name: self.image_column(name, start, stop) for name in self.columns},
             self.labels(start, stop) if self.has_labels else (),
         )
 
@@ -227,14 +291,16 @@ class ShardFile:
         """
         with hdf5_errors(self.path):
             sums = {name: data[:].tobytes() for name, data in self._h5["checksums"].items()}
-        blocks = track(self.blocks(), "verifying", len(self), unit="rows", size=len)
-        for number, block in enumerate(blocks):
+        starts = range(0, len(self), BLOCK_ROWS)
+        blocks = (self._block(start, min(start + BLOCK_ROWS, len(self))) for start in starts)
+        tracked = track(blocks, "verifying", len(self), unit="rows", size=len)
+        for number, block in enumerate(tracked):
             where = slice(32 * number, 32 * number + 32)
             first = number * BLOCK_ROWS
             rows = f"rows {first} to {first + len(block) - 1}"
-            if sums["embeddings"][where] != embeddings_digest(block):
+            if sums["embeddings"][where] != rows_digest(block.embeddings):
                 yield f"embeddings of {rows}: checksum wrong"
-            if sums["images"][where] != facts_digest(block):
+            if sums["images"][where] != facts_digest(block, self.columns):
                 yield f"ids, labels or image columns of {rows}: checksum wrong"
             if not np.isfinite(block.embeddings).all():
                 yield f"embeddings of {rows}: not all finite"
@@ -259,5 +325,5 @@ def _open(path: Path) -> h5py.File:
     with path.open("rb"):  # h5py's own message for a missing file is long
         pass
     if not h5py.is_hdf5(path):
-        raise StoreFormatError(f"{path}: not an embedkit store (no HDF5 file)")
+        raise StoreFormatError(wrong_kind(path, "store"))
     return h5py.File(path, "r", locking=False)

@@ -10,9 +10,11 @@ import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreFormatError
 from embedkit.store.format import (
+    BLOCK_ROWS,
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
     StoreCounts,
     StoreMeta,
 )
@@ -87,6 +89,9 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
     for name, dtype in IMAGE_DTYPES.items():
         shape = (*rows, 32) if name == "content_hash" else rows
         yield f"images/{name}", shape, None if dtype.hasobject else dtype
+    for name, dtype in OPTIONAL_DTYPES.items():
+        if f"images/{name}" in h5:
+            yield f"images/{name}", rows, dtype
     yield from (("failures/id", failed, None), ("failures/reason", failed, None))
     yield "failures/nbytes", failed, _I8
     sums = ["embeddings", "images", "failures"]
@@ -95,7 +100,10 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
     if "head" in h5:
         yield from _expected_head(meta)
         sums.append("head")
-    yield from ((f"checksums/{name}", (None, 32), _U1) for name in sums)
+    blocks = -(-counts.embedded // BLOCK_ROWS)
+    for name in sums:
+        count = blocks if name in {"embeddings", "images"} else None
+        yield f"checksums/{name}", (count, 32), _U1
 
 
 def _expected_head(meta: StoreMeta) -> Iterator[_Expected]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.store.format import IMAGE_DTYPES, RowBlock, StoreCounts, StoreMeta
+from embedkit.store.format import IMAGE_DTYPES, OPTIONAL_DTYPES, RowBlock, StoreCounts, StoreMeta
 from embedkit.store.writer import ShardContent
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def make_block(
     """
     images = {
         name: np.array([getattr(fact, name) for fact in facts], dtype)
-        for name, dtype in IMAGE_DTYPES.items()
+        for name, dtype in {**IMAGE_DTYPES, **OPTIONAL_DTYPES}.items()
         if name not in {"format", "content_hash"}
     }
     images["format"] = np.array([fact.format.encode("ascii") for fact in facts], object)

@@ -9,33 +9,44 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.errors import StoreCorruptError, StoreMismatchError
-from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
-from embedkit.store.lazy_views import EmbeddingsView, IdsView
+from embedkit.errors import StoreCorruptError, StoreFormatError, StoreMismatchError
+from embedkit.store.detect import kind_of_path, wrong_kind
+from embedkit.store.format import StoreCounts
+from embedkit.store.lazy_views import EmbeddingsView, IdsView, row_numbers
 from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
 from embedkit.store.reader import ShardFile
 from embedkit.store.seal import SEAL_BYTES
+from embedkit.store.tables import columns_of, store_html
+from embedkit.tabular import to_pandas, to_polars
 from embedkit.types import EmbeddingBatch
 from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    import pandas as pd
+    import polars as pl
     from numpy.typing import DTypeLike, NDArray
 
     from embedkit.store.format import RowBlock
     from embedkit.types import Head, ImageFailure
 
-__all__ = ["EmbeddingStore"]
+__all__ = ["EmbeddingStore", "fingerprint_of", "has_rows_of"]
 
 _OPEN_SHARDS = 32  # more would run into the limit on open files
+_NO_STORES = {"index", "images"}  # folders that have a manifest of that name, too
 
 
 class EmbeddingStore:
     """Embeddings of a corpus with ids, image facts, failures and the head; read-only.
 
-    Use it as a context manager, or ``close`` it.
+    Use it as a context manager, or ``close`` it. It reads like an array of N rows: ``store[0]``,
+    ``store["photos/cat.jpg"]``, ``store[-5:]``, ``store[["a.jpg", "b.jpg"]]``, ``store[mask]``;
+    ``"photos/cat.jpg" in store`` looks for an id.
+
+    Args:
+        path: A shard file (``photos.h5``) or a folder with ``manifest.json``.
 
     Attributes:
         path: The file or folder.
@@ -44,40 +55,114 @@ class EmbeddingStore:
         shards: The shards' entries; ``sha256`` is empty for a single file.
     """
 
-    def __init__(self, path: Path, shards: Sequence[ShardEntry], meta: StoreMeta) -> None:
-        self.path = path
-        self.shards = tuple(shards)
-        self._folder = path if path.is_dir() else path.parent
-        self._open: OrderedDict[int, ShardFile] = OrderedDict()
-        self._starts = np.cumsum([0, *(shard.embedded for shard in shards)])
-        self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
-        self.meta = meta
-        self.counts = sum((shard.counts for shard in shards), StoreCounts(0, 0, 0))
-
-    @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> EmbeddingStore:
-        """Opens a store for reading.
-
-        Args:
-            path: A shard file (``photos.h5``) or a folder with ``manifest.json``.
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Opens the store.
 
         Raises:
             StoreError: There is nothing at ``path``.
             StoreFormatError: It is no embedkit store, or of a newer format.
             StoreCorruptError: Its files are inconsistent.
         """
-        path = Path(path)
-        if path.is_dir():
-            return _open_folder(path)
-        shard = ShardFile(path)
-        counts = shard.counts
-        entry = ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, "")
-        store = cls(path, [entry], shard.meta)
-        store._open[0] = shard
-        return store
+        self.path = Path(path)
+        self._open: OrderedDict[int, ShardFile] = OrderedDict()
+        self._unchecked: dict[int, NDArray[np.bool_]] = {}  # outlives a shard's being open
+        self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+        if self.path.is_dir():
+            if not (self.path / MANIFEST).is_file() or kind_of_path(self.path) in _NO_STORES:
+                raise StoreFormatError(wrong_kind(self.path, "store"))
+            self._folder = self.path
+            self.meta, entries = read_manifest(self.path)
+        else:
+            self._folder = self.path.parent
+            self._open[0] = shard = ShardFile(self.path)
+            self._unchecked[0] = shard.unchecked
+            self.meta, entries = shard.meta, [_only_entry(shard)]
+        self.shards = tuple(entries)
+        self._starts = np.cumsum([0, *(entry.embedded for entry in entries)])
+        self.counts = sum((entry.counts for entry in entries), StoreCounts(0, 0, 0))
+        if differences := self.meta.differences(self.shard(0).meta):
+            self.close()
+            raise StoreMismatchError(str(self.path), differences)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> EmbeddingStore:
+        """Opens a store for reading; the same as ``EmbeddingStore(path)``."""
+        return cls(path)
+
+    def __repr__(self) -> str:
+        failed = f", {self.counts.failed:,} failed" if self.counts.failed else ""
+        shards = f" in {len(self.shards):,} shards" if self.path.is_dir() else ""
+        return (
+            f"<EmbeddingStore {str(self.path)!r}: {len(self):,} images x {self.meta.feature_dim} "
+            f"{self.meta.dtype}{shards}, {self.meta.backbone}{failed}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return store_html(self)
 
     def __len__(self) -> int:
         return self.counts.embedded
+
+    def __getitem__(self, index: Any) -> NDArray[np.floating]:
+        """Embeddings, copied: ``(D,)`` of one image, ``(n, D)`` of several.
+
+        Args:
+            index: A row number (negative from the end), an id, a slice, a list or array of row
+                numbers or of ids, or a boolean mask ``(N,)``.
+
+        Raises:
+            IndexError: There is no such row, or the mask has another length.
+            KeyError: An id isn't in the store.
+        """
+        if isinstance(index, str):
+            return self.get(index)
+        if index is Ellipsis or isinstance(index, tuple):
+            raise IndexError("a store is indexed by rows or ids; its embeddings also by columns")
+        names = [] if isinstance(index, slice) else np.asarray(index).ravel().tolist()
+        if names and all(isinstance(name, str) for name in names):
+            return self.take(np.array([self.row_of(name) for name in names], np.int64))
+        rows = row_numbers(index, len(self))
+        return self.take(rows.reshape(-1)).reshape(*rows.shape, self.meta.feature_dim)
+
+    def __iter__(self) -> Iterator[NDArray[np.floating]]:
+        """The embeddings of all images, ``(D,)`` each, in order."""
+        for batch in self.iter_batches():
+            yield from batch.embeddings
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether an image of this id is in the store."""
+        if not isinstance(image_id, str):
+            return False
+        try:
+            self.row_of(image_id)
+        except KeyError:
+            return False
+        return True
+
+    def to_pandas(self, *, embeddings: bool = True) -> pd.DataFrame:
+        """The store as a ``pandas.DataFrame``, one row per image, all in memory.
+
+        The columns are ``id``, ``label`` (if there are labels), ``width``, ``height``, ``nbytes``,
+        ``format``, ``content_hash`` (hex), ``phash`` and ``embedding``.
+
+        Args:
+            embeddings: Whether to include the embeddings, ``(D,)`` each.
+
+        Raises:
+            MissingExtraError: pandas isn't installed.
+        """
+        return to_pandas(columns_of(self, embeddings=embeddings))
+
+    def to_polars(self, *, embeddings: bool = True) -> pl.DataFrame:
+        """The store as a ``polars.DataFrame``, with the columns of ``to_pandas``.
+
+        Args:
+            embeddings: Whether to include the embeddings, as arrays of D float32.
+
+        Raises:
+            MissingExtraError: polars isn't installed.
+        """
+        return to_polars(columns_of(self, embeddings=embeddings))
 
     def __enter__(self) -> EmbeddingStore:
         return self
@@ -99,15 +184,21 @@ class EmbeddingStore:
         if opened.counts != self.shards[number].counts:
             opened.close()
             raise StoreCorruptError(f"{opened.path}: its counts aren't those of the manifest")
+        opened.unchecked = self._unchecked.setdefault(number, opened.unchecked)
         self._open[number] = opened
         if len(self._open) > _OPEN_SHARDS:
             self._open.popitem(last=False)[1].close()
         return opened
 
     @property
-    def embeddings(self) -> NDArray[np.floating] | EmbeddingsView:
-        """``(N, D)`` array-like: a memory map for one file, a view of the maps for many."""
-        return self.shard(0).embeddings if len(self.shards) == 1 else EmbeddingsView(self)
+    def shard_paths(self) -> list[Path]:
+        """The files of the store, in order."""
+        return [self._folder / shard.name for shard in self.shards]
+
+    @property
+    def embeddings(self) -> EmbeddingsView:
+        """``(N, D)`` array-like, memory-mapped; a block of rows is checked before its first use."""
+        return EmbeddingsView(self)
 
     @property
     def ids(self) -> IdsView:
@@ -132,14 +223,20 @@ class EmbeddingStore:
         """The backbone's classifier; ``meta.head_applies`` says whether it applies to the rows."""
         return self.shard(0).head()
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of ``/images``."""
+        shards = [self.shard(number).columns for number in range(len(self.shards))]
+        return tuple(name for name in shards[0] if all(name in one for one in shards))
+
     def images(self, column: str) -> NDArray[Any]:
-        """One column of ``/images``: width, height, nbytes, format, content_hash or phash.
+        """One column of ``/images``, one of `columns`.
 
         Raises:
-            ValueError: There is no such column.
+            ValueError: There is no such column; older stores have no mtime and no frames.
         """
-        if column not in IMAGE_DTYPES:
-            raise ValueError(f"no image column {column!r}; there are {', '.join(IMAGE_DTYPES)}")
+        if column not in self.columns:
+            raise ValueError(f"no image column {column!r}; there are {', '.join(self.columns)}")
         parts = [
             self.shard(i).image_column(column, 0, self.shards[i].embedded)
             for i in range(len(self.shards))
@@ -183,9 +280,11 @@ class EmbeddingStore:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the store's seal (one file) or manifest (folder)."""
-        path = self.path / MANIFEST if self.path.is_dir() else self.path
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(-1 if self.path.is_dir() else SEAL_BYTES)).hexdigest()
+        return fingerprint_of(self.path)
+
+    def has_rows_of(self, fingerprint: str) -> bool:
+        """Whether this is the store of a fingerprint, or was before labels were put in."""
+        return fingerprint in {self.fingerprint, *self.meta.same_rows_as}
 
     def take(self, rows: NDArray[np.int64], *, mapped: bool = True) -> NDArray[np.floating]:
         """The embeddings of some rows, in the given order.
@@ -197,13 +296,20 @@ class EmbeddingStore:
 
         Returns:
             ``(n, D)``, a new array.
+
+        Raises:
+            StoreCorruptError: The checksum of some of the rows is wrong.
         """
         out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(numbers).tolist():
             mine = np.flatnonzero(numbers == number)
             shard, inside = self.shard(number), rows[mine] - self._starts[number]
-            out[mine] = shard.embeddings[inside] if mapped else shard.read(inside)
+            if mapped:
+                shard.check(inside)
+                out[mine] = shard.embeddings[inside]
+            else:
+                out[mine] = shard.read(inside)
         return out
 
     def row_of(self, image_id: str) -> int:
@@ -215,7 +321,7 @@ class EmbeddingStore:
         try:
             encoded = image_id.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            raise KeyError(image_id) from None
+            raise self._no_image(image_id) from None
         hashes, rows = self._hashed_ids()
         key = _hash_id(encoded)
         for at in range(int(np.searchsorted(hashes, key)), len(hashes)):
@@ -224,7 +330,11 @@ class EmbeddingStore:
             shard, row = self.locate(int(rows[at]))
             if self.shard(shard).ids(row, row + 1)[0] == encoded:
                 return int(rows[at])
-        raise KeyError(image_id)
+        raise self._no_image(image_id)
+
+    def _no_image(self, image_id: str) -> KeyError:
+        like = f"; its ids are like {self.ids[0]!r}" if len(self) else ""
+        return KeyError(f"no image {image_id!r} in {self.path}{like}")
 
     def get(self, image_id: str) -> NDArray[np.floating]:
         """The embedding of one image, ``(D,)``.
@@ -233,7 +343,8 @@ class EmbeddingStore:
             KeyError: The id isn't in the store.
         """
         shard, row = self.locate(self.row_of(image_id))
-        return np.array(self.shard(shard).embeddings[row])
+        found: NDArray[np.floating] = self.shard(shard).read(np.array([row]))[0]
+        return found
 
     def locate(self, row: int) -> tuple[int, int]:
         """The shard's number and the row inside it, for a row of the store.
@@ -263,13 +374,33 @@ class EmbeddingStore:
         return self._rows_by_hash
 
 
-def _open_folder(path: Path) -> EmbeddingStore:
-    meta, entries = read_manifest(path)
-    store = EmbeddingStore(path, entries, meta)
-    if differences := meta.differences(store.shard(0).meta):
-        store.close()
-        raise StoreMismatchError(str(path), differences)
-    return store
+def fingerprint_of(path: Path) -> str:
+    """``EmbeddingStore.fingerprint`` of a store that needn't be opened; reads little.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    is_folder = path.is_dir()
+    with (path / MANIFEST if is_folder else path).open("rb") as file:
+        return hashlib.sha256(file.read(-1 if is_folder else SEAL_BYTES)).hexdigest()
+
+
+def has_rows_of(path: Path, fingerprint: str) -> bool:
+    """``EmbeddingStore.has_rows_of`` of a store that mostly needn't be opened.
+
+    Raises:
+        OSError: It can't be read.
+        StoreError: It isn't a store.
+    """
+    if fingerprint_of(path) == fingerprint:
+        return True
+    with EmbeddingStore.open(path) as store:
+        return store.has_rows_of(fingerprint)
+
+
+def _only_entry(shard: ShardFile) -> ShardEntry:
+    counts = shard.counts
+    return ShardEntry(shard.path.name, counts.embedded, counts.failed, counts.skipped, "")
 
 
 def _to_text(name: bytes) -> str:

@@ -15,6 +15,7 @@ from embedkit.store.format import (
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
     RowBlock,
     StoreCounts,
     StoreMeta,
@@ -26,20 +27,23 @@ from embedkit.utils.atomic_write import RememberingFile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     from embedkit.types import Head, ImageFailure
 
 __all__ = [
     "ShardContent",
-    "embeddings_digest",
     "encode_shard",
     "facts_digest",
     "failure_columns",
     "failures_digest",
     "head_digest",
+    "rows_digest",
     "write_shard",
 ]
 
 _BYTES = h5py.string_dtype("ascii")  # vlen; ids may hold any byte but NUL, so never decoded
+_DTYPES = {**IMAGE_DTYPES, **OPTIONAL_DTYPES}
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -54,6 +58,7 @@ class ShardContent:
         failures: The images that could not be embedded, in order.
         with_labels: Whether ``/labels`` is written.
         head: The classifier that was split off.
+        columns: The columns of ``/images`` that are written.
     """
 
     meta: StoreMeta
@@ -62,6 +67,7 @@ class ShardContent:
     failures: Iterable[ImageFailure]
     with_labels: bool
     head: Head | None = None
+    columns: Sequence[str] = (*IMAGE_DTYPES, *OPTIONAL_DTYPES)
 
 
 def encode_shard(content: ShardContent) -> memoryview:
@@ -120,13 +126,13 @@ def _write_rows(h5: h5py.File, content: ShardContent) -> dict[str, list[bytes]]:
         stop = start + len(block)
         datasets["embeddings"][start:stop] = block.embeddings
         datasets["ids"][start:stop] = np.array(block.ids, dtype=object)
-        for name in IMAGE_DTYPES:
-            datasets[name][start:stop] = block.images[name]
+        for name in content.columns:
+            datasets[name][start:stop] = block.column(name)
         if content.with_labels:
             labels = block.labels or [b""] * len(block)
             datasets["labels"][start:stop] = np.array(labels, dtype=object)
-        digests["embeddings"].append(embeddings_digest(block))
-        digests["images"].append(facts_digest(block))
+        digests["embeddings"].append(rows_digest(block.embeddings))
+        digests["images"].append(facts_digest(block, content.columns))
         start = stop
     if start != content.counts.embedded:
         raise ValueError(f"{start} rows were given, {content.counts.embedded} promised")
@@ -140,7 +146,8 @@ def _create_row_datasets(h5: h5py.File, content: ShardContent) -> dict[str, h5py
         "embeddings": h5.create_dataset("embeddings", (rows, meta.feature_dim), little),
         "ids": h5.create_dataset("ids", (rows,), _BYTES),
     }
-    for name, dtype in IMAGE_DTYPES.items():
+    for name in content.columns:
+        dtype = _DTYPES[name]
         shape = (rows, 32) if name == "content_hash" else (rows,)
         stored = _TEXT if dtype.hasobject else dtype
         made[name] = h5.create_dataset(f"images/{name}", shape, stored)
@@ -206,18 +213,18 @@ def _write_checksums(h5: h5py.File, digests: dict[str, list[bytes]]) -> None:
         group.create_dataset(name, data=data)
 
 
-def embeddings_digest(block: RowBlock) -> bytes:
-    """SHA-256 of the rows' bytes, little-endian, in C order."""
-    data = np.ascontiguousarray(block.embeddings)
+def rows_digest(embeddings: NDArray[np.floating]) -> bytes:
+    """SHA-256 of the embeddings' bytes, little-endian, in C order."""
+    data = np.ascontiguousarray(embeddings)
     return hashlib.sha256(data.astype(data.dtype.newbyteorder("<"), copy=False).data).digest()
 
 
-def facts_digest(block: RowBlock) -> bytes:
-    """SHA-256 over ids, labels and the columns of ``/images`` of one block of rows."""
+def facts_digest(block: RowBlock, columns: Sequence[str]) -> bytes:
+    """SHA-256 over ids, labels and the stored columns of ``/images`` of one block of rows."""
     digest = hashlib.sha256()
     _update_texts(digest, block.ids)
-    for name, dtype in IMAGE_DTYPES.items():
-        column = block.images[name]
+    for name in columns:
+        dtype, column = _DTYPES[name], block.column(name)
         if dtype.hasobject:
             _update_texts(digest, column.tolist())
         else:

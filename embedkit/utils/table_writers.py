@@ -10,6 +10,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from embedkit.tabular import valid_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -148,7 +150,9 @@ class ParquetTable(Table):
     def write(self, values: Columns) -> None:
         """Adds n rows."""
         arrays = [
-            self._pa.array([*map(_text, some)] if column.kind == "string" else some, field.type)
+            self._pa.array(
+                [*map(valid_text, some)] if column.kind == "string" else some, field.type
+            )
             for column, field, some in zip(self.columns, self._schema, values, strict=True)
         ]
         self.add(self._pa.record_batch(arrays, schema=self._schema))
@@ -209,12 +213,7 @@ def _rows(columns: Sequence[Column], values: Columns) -> Iterator[tuple[Any, ...
 
 def _plain(column: Column, values: Any) -> list[Any]:
     if column.kind == "string":
-        return [_text(value) for value in values]
+        return [valid_text(value) for value in values]
     if column.kind == "float32":
         return [float(str(value)) for value in np.asarray(values, np.float32)]
     return [int(value) for value in values]
-
-
-def _text(value: str) -> str:
-    """Text as UTF-8: bytes of a name that aren't are shown as backslash escapes."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -98,7 +98,7 @@ def test_the_page_holds_every_image(tmp_path):
 
 def test_only_the_page_s_own_script_may_run(tmp_path):
     text = plot(
-        write_store(tmp_path / "a.h5", ROWS), tmp_path / "a.html", method="pca"
+        write_store(tmp_path / "a.h5", ROWS), tmp_path / "a.html", method="pca", pictures=0
     ).path.read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
@@ -112,18 +112,18 @@ def test_only_the_page_s_own_script_may_run(tmp_path):
 def test_a_sample_colours_and_limits(tmp_path):
     labels = [f"l{n % 30}" for n in range(40)]
     store = write_store(tmp_path / "a.h5", ROWS, head=HEAD, labels=labels)
-    done = plot(store, tmp_path / "a.html", method="pca", sample=25, color="label")
+    done = plot(store, tmp_path / "a.html", method="pca", pictures=0, sample=25, color="label")
     data = data_of(done.path)
     assert (done.images, done.left_out) == (25, 15)
     assert set(done.groups) == set(data["word"])  # every class is on the map, however many
     assert [done.groups[group] for group in data["group"]] == data["word"]
     marks = [tuple(mark) for mark in data["marks"]]
     assert len(set(marks)) == len(done.groups) + 1
-    by_class = plot(store, tmp_path / "b.html", method="pca", color="class")
+    by_class = plot(store, tmp_path / "b.html", method="pca", pictures=0, color="class")
     words = [("cat", "dog", "owl")[row[:3].argmax()] for row in ROWS]
     assert data_of(by_class.path)["word"] == words
     bare = write_store(tmp_path / "bare.h5", ROWS, head_applies=False)
-    assert plot(bare, tmp_path / "c.html", method="pca").color == "none"
+    assert plot(bare, tmp_path / "c.html", method="pca", pictures=0).color == "none"
     with pytest.raises(StoreError, match="no labels to colour by"):
         plot(bare, tmp_path / "d.html", color="label")
     with pytest.raises(StoreError, match="overwrite=True"):

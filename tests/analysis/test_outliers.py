@@ -168,7 +168,7 @@ def test_page_shows_pictures_and_keeps_names_as_text(tmp_path):
     assert "b, or a?" in text
 
 
-def test_an_index_gives_the_same_and_says_how_much_it_finds(tmp_path):
+def test_an_index_gives_the_same_and_says_how_much_it_finds(tmp_path, monkeypatch):
     rows, labels = clusters()
     labels[4] = "c"
     rows[50] = [0, 0, 0, -4, 0, 0, 0, 4]
@@ -185,6 +185,8 @@ def test_an_index_gives_the_same_and_says_how_much_it_finds(tmp_path):
     for one, other in zip(found.labels, exact.labels, strict=True):
         assert [row for row, *_ in one.neighbors] == [row for row, *_ in other.neighbors]
         assert one.score == pytest.approx(other.score, abs=1e-5)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "0.jpg").touch()
     text = write_outliers_page(found, tmp_path / "out.html").read_text()
     assert "7, by an index that finds 100.0% of them" in text
 

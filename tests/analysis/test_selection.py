@@ -124,7 +124,7 @@ def test_no_images(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_files(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("embedkit.analysis.selection.results_file._PIECE", 5)
+    monkeypatch.setattr("embedkit.analysis.selection.lines._PIECE", 5)
     head, rows = make_head(), make_rows_of(60)
     stores = [
         write_store(tmp_path / f"{n}.h5", part, head=head, ids=[f"{n}/{r}.jpg" for r in range(30)])

@@ -56,7 +56,7 @@ DIFFERENT = {
 # Options that belong to the command alone.
 OWN = {
     ("dedup calibrate", "output"), ("dedup calibrate", "plot"), ("dedup calibrate", "overwrite"),
-    ("dedup plan", "output"),
+    ("dedup plan", "output"), ("dedup apply", "every"), ("dedup purge", "every"),
     ("dedup find", "classes"), ("dedup rethreshold", "classes"),
     ("extract", "resize"), ("extract", "interpolation"), ("extract", "crop_mode"),
     ("extract", "backbone"),

@@ -1,5 +1,7 @@
 import shutil
 
+from PIL import Image
+
 
 def test_info_tells_how_it_was_made(embedkit, store):
     ended = embedkit("info", store)
@@ -25,6 +27,7 @@ def test_not_a_store(embedkit, tmp_path):
 
 def test_failures_that_differ_in_numbers_are_one_group(embedkit, photos, tmp_path):
     folder, store = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    Image.new("RGB", (8, 8)).save(folder / "small.gif")  # without one row there is no store
     (folder / "zero.jpg").write_bytes(b"")
     sizes = [path.stat().st_size for path in photos.iterdir()]
     limit = min(sizes) - 1
@@ -44,8 +47,27 @@ def test_failures_that_differ_in_numbers_are_one_group(embedkit, photos, tmp_pat
 
 def test_one_is_no_plural(embedkit, photos, tmp_path):
     folder, store = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    Image.new("RGB", (8, 8)).save(folder / "small.gif")  # without one row there is no store
     (folder / "zero.jpg").write_bytes(b"")
     embedkit("extract", folder, "-o", store, "-b", "tiny")
     shown = embedkit("info", store).out
     assert "\n1 image failed\n" in shown
     assert "(1 file," in shown
+
+
+def test_other_results_are_described_and_verified(embedkit, store, tmp_path):
+    embedkit("label", store, "--labels", "folder")
+    index, duplicates = tmp_path / "a.index", tmp_path / "dup"
+    assert embedkit("index", "build", store, "-o", index).code == 0
+    found = ("--calibration", "cosine", "--no-report")
+    assert embedkit("dedup", "find", store, "-o", duplicates, *found).code == 0
+    for path, kind, fact in ((index, "index", "embeddings"), (duplicates, "duplicates", "pairs")):
+        told = embedkit("info", path, "--json").json
+        assert told["kind"] == kind
+        assert fact in told
+        assert f"{fact}:" in embedkit("info", path).out
+        assert embedkit("verify", path).code == 0
+    data = bytearray((index / "ids.bin").read_bytes())
+    data[0] ^= 1
+    (index / "ids.bin").write_bytes(data)
+    assert embedkit("verify", index).code == 1

@@ -6,11 +6,23 @@ def test_merge_keeps_order(embedkit, photos, store, tmp_path):
     one = min(photos.iterdir())
     assert embedkit("extract", one, "-o", other, "-b", "tiny").code == 0
     ended = embedkit("merge", other, store, "-o", output)
+    assert ended.code == 1
+    assert "1 id occur" in ended.err
+    assert "--duplicates first" in ended.err
+    assert embedkit("merge", other, store, "-o", output, "--duplicates", "first").code == 0
+    with EmbeddingStore.open(output) as merged:
+        assert len(merged) == 8
+    output.unlink()
+    assert (
+        embedkit("extract", one, "-o", other, "-b", "tiny", "--overwrite", "--prefix", "p").code
+        == 0
+    )
+    ended = embedkit("merge", other, store, "-o", output)
     assert ended.code == 0
     assert "9 embeddings of 2 stores" in ended.out
     with EmbeddingStore.open(output) as merged:
         assert len(merged) == 9
-        assert merged.ids[0] == str(one)
+        assert merged.ids[0] == f"p/{one}"
     assert embedkit("verify", output).code == 0
 
 

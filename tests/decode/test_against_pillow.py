@@ -33,7 +33,7 @@ WAYS: dict[str, list[dict]] = {
     "PPM": [{}],
     "TIFF": [{}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"},
              {"compression": "packbits"}, {"compression": "jpeg"}, {"big_tiff": True},
-             {"compression": "zstd"}, {"compression": "lzma"}, {"strip_size": 64}],
+             {"compression": "lzma"}, {"strip_size": 64}],
     "AVIF": [{}, {"quality": 100, "subsampling": "4:4:4"}, {"save_all": True}],
     "JPEG2000": [{}, {"no_jp2": True}, {"irreversible": True, "quality_layers": [20]},
                  {"tile_size": (16, 16)}, {"num_resolutions": 1}, {"mct": 1}, {"plt": True}],
@@ -73,12 +73,19 @@ def as_pillow(data: bytes) -> np.ndarray:
         return np.asarray(canvas)
 
 
+def crashes_pillow(kind: str, mode: str, way: dict) -> bool:
+    """Whether Pillow 11 writes beyond its memory while it refuses to write such a file."""
+    return kind == "TIFF" and way.get("compression") == "jpeg" and mode in ("1", "P", "PA", "I;16")
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", WAYS)
 def test_pixels_are_those_of_pillow(kind: str, mode: str) -> None:
     compared = 0
     for size in SIZES:
         for way in WAYS[kind]:
+            if crashes_pillow(kind, mode, way):
+                continue
             opts = dict(way)
             if opts.get("save_all"):
                 opts["append_images"] = [drawn(mode, size).rotate(180)]
@@ -86,9 +93,14 @@ def test_pixels_are_those_of_pillow(kind: str, mode: str) -> None:
                 data = encode(drawn(mode, size), kind, **opts)
             except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError):
                 continue  # Pillow doesn't write it
+            try:
+                expected = as_pillow(data)
+            except OSError:  # Pillow 11 can't read its own YCbCr
+                with pytest.raises(DecodeError):
+                    decode_image(data, "x")
+                continue
             decoded = decode_image(data, "x")
             assert decoded.format == kind
-            expected = as_pillow(data)
             # LAB is converted by Little CMS in Pillow as here, YCbCr in JPEG 2000 by Pillow.
             difference = np.abs(np.asarray(decoded.image).astype(int) - expected)
             assert difference.max() <= 1, (size, way)
@@ -103,6 +115,7 @@ UNWRITABLE = {
     *(("GIF", mode) for mode in ("I;16", "LAB", "CMYK", "YCbCr", "PA")),
     *(("BMP", mode) for mode in ("LA", "PA", "CMYK", "YCbCr", "I;16", "LAB")),
     *(("PPM", mode) for mode in ("LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB")),
+    ("TIFF", "YCbCr"),
     *(("JPEG2000", mode) for mode in ("1", "P", "PA", "CMYK", "LAB")),
 }
 

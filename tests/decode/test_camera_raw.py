@@ -58,7 +58,8 @@ def test_a_raw_is_refused(kind: str) -> None:
         (b"MMOR\0\0\0\x08", "Olympus ORF"),
         (b"IIU\0\x18\0\0\0", "Panasonic RW2"),
         (b"FUJIFILMCCD-RAW 0201", "Fujifilm RAF"),
-        (b"II*\0\x08\0\0\0IIII", "Phase One IIQ"),
+        (b"II*\0\x08\0\0\0IIII\x01waR", "Phase One IIQ"),
+        (b"MM\0*\0\0\0\x08MMMMRaw\x01", "Phase One IIQ"),
         (b"FOVb\1\0\2\0", "Sigma X3F"),
         (b"\0MRM\0\1\2\3", "Minolta MRW"),
     ],
@@ -78,6 +79,14 @@ def test_a_preview_of_a_plain_picture_is_not_taken_for_it() -> None:
         assert "only a preview, 40x30, of a picture of 120x90" in reason(data)
     alone = tiff(Page(PREVIEW, REDUCED | CAMERA))
     assert reason(alone).startswith("a camera's file that begins with a preview")
+
+
+@pytest.mark.parametrize("levels", [b"IIII", b"MMMM", b"CR\2\0"])
+def test_pixels_that_spell_a_signature_make_no_raw(levels: bytes) -> None:
+    pixels = np.frombuffer(levels * 3, np.uint8).reshape(3, 4)
+    for order in "<>":
+        found = decode_image(tiff(Page(pixels), order=order), "x").image
+        np.testing.assert_array_equal(np.asarray(found)[..., 0], pixels)
 
 
 def test_ordinary_tiffs_are_read() -> None:

@@ -185,6 +185,7 @@ def test_every_netpbm_variant() -> None:
         ("a.jpg", True), ("A.JPEG", True), ("b.jpe", True), ("b.jfif", True), ("c.tif", True),
         ("d.HEIC", True), ("e.pbm", True), ("a.b/c.webp", True), ("http://x/y.png", True),
         ("f.jxl", True), ("https://x/y.png?size=big#top", True), ("c:\\d\\e.tga", True),
+        ("g.NEF", True),
         ("readme.txt", False), ("jpg", False), ("x.jpg.json", False), (".jpg", False), ("", False),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import io
 import itertools
 import struct
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,21 @@ def imagecodecs_is_there() -> bool:
     return True
 
 
+def pillow_reads_zstd() -> bool:
+    """Whether its libtiff was built with it; Pillow doesn't tell otherwise."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((8, 8), np.uint8), compression="zstd")
+    try:
+        Image.open(buffer).load()
+    except OSError:
+        return False
+    return True
+
+
 LOSSLESS = ["deflate", "lzma"]
 if imagecodecs_is_there():
-    LOSSLESS += ["lzw", "packbits", "zstd", "jpeg2000", "png", "jpegxl", "webp"]
+    LOSSLESS += ["lzw", "packbits", "jpeg2000", "png", "jpegxl", "webp"]
+    LOSSLESS += ["zstd"] * pillow_reads_zstd()
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -231,6 +244,15 @@ def test_a_palette_of_8_bit_colors_is_not_black() -> None:
     np.testing.assert_array_equal(decoded(tiff(Page(indices, entries))), colors.T[indices])
 
 
+def test_subsampled_ycbcr_without_compression_is_refused() -> None:
+    """Neither Pillow nor tifffile reads it: Pillow takes it for whole samples."""
+    entries = {256: (LONG, (16,)), 257: (LONG, (16,)), 258: (SHORT, (8, 8, 8)),
+               262: (SHORT, (6,)), 277: (SHORT, (3,)), 278: (LONG, (16,)),
+               530: (SHORT, (2, 2))}  # fmt: skip
+    data = tiff(Page(np.full((1, 16 * 16 * 3 // 2), 128, np.uint8), entries))
+    assert "subsampled YCbCr without compression" in reason(data)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_that_of_pillow_whatever_decodes(orientation: int) -> None:
     photo = np.asarray(draw_photo(4, (30, 20)))
@@ -335,6 +357,19 @@ def test_pixels_are_counted_before_anything_is_allocated() -> None:
         322: (LONG, (60_000,)), 323: (LONG, (60_000,)), 324: (LONG, (8,)), 325: (LONG, (64,)),
     }))  # fmt: skip
     assert reason(tile) == "too many pixels: 60000x60000, the limit is 100,000,000"
+
+
+def test_hostile_counts_cost_no_time() -> None:
+    tall = {256: (LONG, (1,)), 257: (LONG, (90_000_000,)), 278: (LONG, (1,))}
+    tiles = {256: (LONG, (9000,)), 257: (LONG, (9000,)), 322: (LONG, (1,)), 323: (LONG, (1,)),
+             324: (LONG, (8,)), 325: (LONG, (1,))}  # fmt: skip
+    many = tiff(*[Page(np.zeros((8, 8), np.uint8))] * 5000)
+    began = time.process_time()
+    for entries, count in ((tall, 90_000_000), (tiles, 81_000_000)):
+        data = tiff(Page(np.zeros((8, 8), np.uint8), entries))
+        assert reason(data) == f"truncated: 1 of {count} TIFF strips"
+    assert decode_image(many, "x").frames == 5000
+    assert time.process_time() - began < 2
 
 
 def test_pages_are_counted() -> None:

@@ -15,6 +15,7 @@ import pytest
 from crash_driver import make_corpus, snapshot
 
 from embedkit.dedup import apply_plan, purge_journal, undo_journal, write_plan
+from embedkit.dedup.cleanup.compare import compared_mark
 from embedkit.dedup.cleanup.plan import PlanRow
 from embedkit.errors import DedupError
 
@@ -166,6 +167,9 @@ def test_only_a_kept_file_of_the_same_bytes_will_do_instead(corpus, data):
     corpus.path(0, 0).write_bytes(b"original")
     corpus.path(0, 2).write_bytes(data)
     rows[0] = dataclasses.replace(rows[0], content_hash=digest(corpus.path(0, 0)))
+    rows[1] = dataclasses.replace(
+        rows[1], compared=compared_mark(rows[1].content_hash, rows[0].content_hash)
+    )
     rows[2] = dataclasses.replace(
         rows[2], action="keep", copy_of="", content_hash=digest(corpus.path(0, 2))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -178,3 +179,31 @@ def test_of_few_rows_whitening_leaves_directions_alone() -> None:
     rows = np.random.default_rng(0).standard_normal((4, DIM))
     values = np.linalg.svd(Whitening.learn(rows).matrix, compute_uv=False)
     assert values.max() / values.min() < 3
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_copies_alone_in_a_store_are_found(tmp_path: Path, count: int) -> None:
+    """The calibration's own background shows how alike unrelated images are."""
+    rng = np.random.default_rng(1)
+    unrelated = rng.random((600, DIM)).astype(np.float32)
+    unrelated /= np.linalg.norm(unrelated, axis=1, keepdims=True)
+    one = rng.random(DIM)
+    rows = (one + 0.02 * rng.standard_normal((count, DIM))).astype(np.float16)
+    path = write_store(tmp_path / "s.h5", rows)
+    alone = by_all_features()
+    filled = replace(alone, background=unrelated)
+    found = find_pairs(path, DedupConfig(calibration=filled, max_hamming=None))
+    assert len(found) == count * (count - 1) // 2
+    assert not len(find_pairs(path, DedupConfig(calibration=alone, max_hamming=None)))
+    with EmbeddingStore.open(path) as store:
+        background = learn_background(DedupInput(store).rows, DedupInput(store), filled)
+    assert len(background.rows) == 512
+
+
+def test_a_calibration_keeps_its_background(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((30, 20)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    replace(by_all_features(), background=rows).save(tmp_path / "c.json")
+    found = Calibration.load(tmp_path / "c.json").background
+    assert found is not None
+    assert (found * rows).sum(axis=1).min() > 0.999

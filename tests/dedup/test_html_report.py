@@ -162,7 +162,7 @@ def test_images_are_found_in_archives_too(photos, tmp_path):
     (tmp_path / "odd.zip#1.jpg").write_bytes(b"")
     ids = ["in.zip#x/1.jpg", "in.zip#x/9.jpg", "0.jpg", "gone.zip#a", "odd.zip#1.jpg"]
     ids += [f"{tmp_path}/in.zip#x/0.jpg", "https://x.org/a.jpg"]
-    found = {name: record.kind for name, record in find_originals(ids, tmp_path)}
+    found = {name: record.kind for name, record in find_originals(ids, [tmp_path])}
     assert found == {
         "in.zip#x/1.jpg": "zip", "0.jpg": "file", "odd.zip#1.jpg": "file",
         f"{tmp_path}/in.zip#x/0.jpg": "zip", "https://x.org/a.jpg": "file",

@@ -128,7 +128,7 @@ def test_leaks_by_class_are_counted_as_by_hand(tmp_path):
     assert_same(read_duplicates(folder), found)
     page = (folder / "report.html").read_text("utf-8")
     assert "3 of 6" in page
-    assert "against" in page
+    assert page.count('<span class="tag">') > page.count(">keep<")  # what lies in the other store
     assert rethreshold(found, 0.9).leaks == leaks
 
 
@@ -168,6 +168,7 @@ def test_ten_thousand_equal_images_stay_cheap_to_the_end(tmp_path, linkage, is_b
     assert again.groups.weakest.tolist() == [1]
     assert (folder / "report.html").stat().st_size < 50_000
     keep = "split-priority" if is_between else "largest"
+    (tmp_path / "0.jpg").touch()  # without one image there would be no plan
     assert {row.action for row in make_plan(again, keep, root=tmp_path)} == {"none"}
 
 
@@ -187,6 +188,7 @@ def test_older_results_are_replaced_only_when_told(found, folder):
 def reseal(folder):
     """Makes the summary's hashes those of the files, as somebody hostile would."""
     summary = json.loads((folder / "summary.json").read_text())
+    summary.pop("sha256", None)  # as older versions write it
     for name in summary["files"]:
         summary["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -205,6 +207,7 @@ def reseal(folder):
 def test_hostile_summaries(folder, key, value):
     summary = json.loads((folder / "summary.json").read_text())
     summary[key] = value
+    del summary["sha256"]
     (folder / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(DedupError, match=r"summary\.json|parquet") as caught:
         read_duplicates(folder)
@@ -261,7 +264,7 @@ def test_other_columns_and_no_parquet(folder):
     path.unlink()
     with pytest.raises(DedupError, match="can't be read"):
         read_duplicates(folder)
-    with pytest.raises(DedupError, match="dedup find"):
+    with pytest.raises(DedupError, match="no such file or folder"):
         read_duplicates(folder / "nothing")
 
 

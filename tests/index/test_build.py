@@ -87,7 +87,7 @@ def test_the_memory_that_is_foretold_is_what_the_index_takes(tmp_path: Path, fac
         ("PQ7x4fs", "cosine", "faiss makes no"),
         ("IDMap,Flat", "cosine", "without IDMap"),
         ("ZnLattice4x8_6", "l2", "can't read it"),
-        ("IVF4096,Flat", "cosine", "can't be trained on"),
+        ("IVF4096,Flat", "cosine", "can't be built of 300 rows"),
     ],
 )
 def test_factories_that_cannot_be(tmp_path: Path, factory: str, metric: str, told: str) -> None:
@@ -193,12 +193,12 @@ def test_a_killed_build_goes_on(tmp_path: Path, factory: str) -> None:
     assert whole.returncode == 0
     adds = 0
     while True:
-        process, first = start("killed"), None
+        process, first = start("killed"), 0
         assert process.stdout is not None
         for line in process.stdout:
             stage, done = line.rsplit(" ", 1)
             if stage == "adding":
-                first = first if first is not None else int(done)
+                first = first or int(done)  # a stage begins with a report of 0
                 adds += 1
                 if adds in {5, 10}:  # each run begins with what was saved
                     process.send_signal(signal.SIGKILL)
@@ -207,7 +207,6 @@ def test_a_killed_build_goes_on(tmp_path: Path, factory: str) -> None:
         if process.wait() == 0:
             break
         time.sleep(0.05)
-    assert first is not None
     assert first > 6000 // 16  # the last run didn't begin with the first rows
     if factory == "HNSW8":  # whose random levels begin anew
         found = Index.open(tmp_path / "killed").search(rows_of(6000)[::50], 1).ids
@@ -255,3 +254,60 @@ def test_arrays_in_a_file_may_not_claim_what_they_like(tmp_path: Path, monkeypat
     size = (index / "index.faiss").stat().st_size
     assert limits == [max(128 * size, 2**20)]
     assert faiss.get_deserialization_vector_byte_limit() == before
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["NSG32", "NSG0", "HNSW0", "HNSW1", "IVF0,Flat", "IVF64,Flat", "PQ4", "IVF99999999,Flat",
+     "IVF4_HNSW0,Flat", "PCA64,Flat", "OPQ4,PQ4"],
+)  # fmt: skip
+def test_what_faiss_cannot_build_is_refused_and_leaves_nothing(tmp_path, factory):
+    store = write_store(tmp_path / "a.h5", clustered(20, 32))
+    with pytest.raises(ValueError, match=factory.split(",")[0]) as caught:
+        Index.build(store, tmp_path / "a.index", IndexSpec(factory=factory))
+    assert "faiss/impl" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+@pytest.mark.parametrize("count", [1, 5, 20, 150])
+def test_few_rows_on_disk(tmp_path, count):
+    rows = clustered(count, 32)
+    store = write_store(tmp_path / "a.h5", rows)
+    with Index.open(Index.build(store, tmp_path / "a.index", IndexSpec(on_disk=True))) as index:
+        assert index.search(rows, 1).ids == tuple((f"{row}.jpg",) for row in range(count))
+
+
+def test_a_store_is_searched_exactly(tmp_path):
+    rows = clustered(3000, 32)
+    queries = rows[:7] + 0.01
+    store = write_store(tmp_path / "a.h5", rows[:3000])
+    flat = Index.open(Index.build(store, tmp_path / "a.index", IndexSpec(factory="Flat")))
+    passing = np.arange(3000) % 3 == 0
+    with Index.open(store) as exact:
+        for mask in (None, passing):
+            mine, theirs = (one.search(queries, 12, passing=mask) for one in (exact, flat))
+            assert mine.ids == theirs.ids
+            np.testing.assert_allclose(mine.scores, theirs.scores, rtol=1e-5)
+        with pytest.raises(ValueError, match="searched exactly"):
+            exact.evaluate(queries)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW8", "IVF4,SQ8"])
+@pytest.mark.parametrize("rerank", [False, True])
+def test_a_store_that_was_made_anew_refuses_every_index(tmp_path, factory, rerank):
+    rows = clustered(300, 32)
+    store = write_store(tmp_path / "a.h5", rows)
+    index = Index.build(store, tmp_path / "a.index", IndexSpec(factory=factory, rerank=rerank))
+    more = write_store(tmp_path / "b.h5", rows[:9], ids=list("abcdefghi"))
+    write_store(store, rows[:200])
+    for use in (
+        lambda: Index.open(index),
+        lambda: Index.open(index, check="fast"),
+        lambda: Index.add(index, more),
+        lambda: Index.remove(index, ["1.jpg"]),
+    ):
+        with pytest.raises(IndexMismatchError, match=r"a\.h5 has changed since; build the index"):
+            use()
+    store.unlink()
+    if not rerank:
+        assert len(Index.open(index)) == 300  # a store that is gone is no other one

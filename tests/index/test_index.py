@@ -248,8 +248,10 @@ def test_counts_that_do_not_fit_and_newer_formats(tmp_path: Path) -> None:
 
 
 def test_no_index_there(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match="not an embedkit index"):
+    with pytest.raises(IndexFileError, match="no such file or folder"):
         Index.open(tmp_path / "nothing")
+    with pytest.raises(IndexFileError, match="not an embedkit index, but a folder without images"):
+        Index.open(tmp_path)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,15 +93,15 @@ def test_add_remove_compact(world) -> None:
 
 
 def test_ids_that_are_not_there_remove_nothing(tmp_path: Path) -> None:
-    store = write_store(tmp_path / "a.h5", clustered(50, DIM), ids=["twice", "twice", *"abc" * 16])
+    store = write_store(tmp_path / "a.h5", clustered(50, DIM))
     index = Index.build(store, tmp_path / "a.index")
     with pytest.raises(ValueError, match=r"no image 'nobody'"):
-        Index.remove(index, ["twice", "nobody"])
+        Index.remove(index, ["7.jpg", "nobody"])
     assert len(Index.open(index)) == 50
-    assert Index.remove(index, ["twice"]) == 2
-    with pytest.raises(ValueError, match=r"no image 'twice'"):
-        Index.remove(index, ["twice"])
-    assert Index.remove(index, ["a", "b", "c"]) == 48
+    assert Index.remove(index, ["7.jpg"]) == 1
+    with pytest.raises(ValueError, match=r"no image '7.jpg'"):
+        Index.remove(index, ["7.jpg"])
+    assert Index.remove(index, [f"{row}.jpg" for row in range(50) if row != 7]) == 49
     empty = Index.open(index)
     assert empty.search(clustered(2, DIM), 3).ids == ((), ())
     assert Index.compact(index) == 50
@@ -118,14 +118,17 @@ def test_what_cannot_be_added(tmp_path: Path) -> None:
         Index.add(index, other)
     graph = Index.build(first, tmp_path / "n.index", IndexSpec(factory="NSG8"))
     with pytest.raises(IndexFileError, match="build it again"):
-        Index.add(graph, write_store(tmp_path / "c.h5", clustered(9, DIM, seed=4)))
+        Index.add(
+            graph, write_store(tmp_path / "c.h5", clustered(9, DIM, seed=4), ids=list("abcdefghi"))
+        )
     assert len(Index.open(index)) == len(Index.open(graph)) == 300
     assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_failure_in_the_middle_leaves_the_index_as_it_was(tmp_path: Path, monkeypatch) -> None:
     first = write_store(tmp_path / "a.h5", clustered(300, DIM))
-    second = write_store(tmp_path / "b.h5", clustered(90, DIM, seed=4))
+    ids = [f"new/{row}.jpg" for row in range(90)]
+    second = write_store(tmp_path / "b.h5", clustered(90, DIM, seed=4), ids=ids)
     index = Index.build(first, tmp_path / "a.index", IndexSpec(factory="IVF8,SQ8"))
 
     def fail(progress) -> None:

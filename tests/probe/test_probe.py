@@ -19,6 +19,7 @@ from embedkit.errors import (
     StoreMismatchError,
 )
 from embedkit.probe import LinearProbe, load_probe, run_probe
+from embedkit.probe.c_search import fit_linear
 from embedkit.probe.evaluation import Predictions
 from embedkit.probe.knn import nearest, votes
 from embedkit.probe.logistic import LogisticProblem
@@ -109,6 +110,44 @@ def test_single_precision_is_near_enough(monkeypatch):
     assert features.dtype == torch.float32
     found = LogisticProblem(features, known, 4).solve(100)
     assert found.value == pytest.approx(exact.value, rel=1e-4)
+
+
+@pytest.mark.parametrize("memory", [2**31, 0], ids=["kept", "streamed"])
+def test_c_is_chosen_in_single_precision_as_in_double(memory):
+    raw, truth = draw(300, 20, 4, spread=2)
+    rows = unit_rows(raw).astype(float)
+    known = targets_of(truth, ("a", "b", "c", "d"))
+    features = Features(Rows(raw), memory=memory)
+    rough = features.in_single_precision()
+    assert (features.dtype, rough.dtype) == (torch.float64, torch.float32)
+    found = fit_linear(features, known, 240, cs=CS)
+    exact = LogisticRegression(C=found.c, tol=1e-10, max_iter=10_000).fit(rows, truth)
+    weight, wanted = (one - one.mean(axis=0) for one in (found.weight, exact.coef_))
+    assert np.abs(weight - wanted).max() < 1e-3 * np.abs(wanted).max()
+    for one in found.swept:
+        held_out = LogisticRegression(C=one.c, tol=1e-8, max_iter=10_000)
+        held_out.fit(rows[:240], truth[:240])
+        assert one.score == pytest.approx(held_out.score(rows[240:], truth[240:]), abs=0.02)
+
+
+@pytest.mark.parametrize("little", [0, 2e8], ids=["large", "small"])
+def test_small_problems_take_one_thread(monkeypatch, stores, little):
+    threads = []
+
+    def spied(*args, **options):
+        threads.append(torch.get_num_threads())
+        return fit_linear(*args, **options)
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr("embedkit.probe.train._LITTLE_WORK", little)
+    monkeypatch.setattr("embedkit.probe.train.fit_linear", spied)
+    monkeypatch.setattr("embedkit.utils.threads.usable_cores", lambda: 2)
+    torch.set_num_threads(3)
+    try:
+        run_probe("linear", stores[0], cs=CS)
+        assert (threads, torch.get_num_threads()) == ([2 if little == 0 else 1], 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_one_against_the_rest_is_scikit_learns():
@@ -517,9 +556,9 @@ def test_a_damaged_probe_is_refused(stores, tmp_path):
     with pytest.raises(StoreCorruptError, match=r"probe\.json names"):
         load_probe(folder)
     (folder / "probe.json").write_text('{"format": "other"}')
-    with pytest.raises(StoreError, match="not a probe"):
+    with pytest.raises(StoreError, match="not the manifest of a probe"):
         load_probe(folder)
-    with pytest.raises(StoreError, match="no probe"):
+    with pytest.raises(StoreError, match="not a probe"):
         load_probe(tmp_path)
 
 
@@ -531,6 +570,7 @@ def test_settings_out_of_range_are_refused(stores, tmp_path, kind, name, value):
     folder = write_probe(run_probe(kind, stores[0], cs=CS), tmp_path / "probe")
     told = json.loads((folder / "probe.json").read_text())
     told["settings"][name] = "?"
+    del told["sha256"]  # as an older version wrote it
     (folder / "probe.json").write_text(json.dumps(told).replace('"?"', value))
     with pytest.raises(StoreFormatError, match="not a probe"):
         load_probe(folder)

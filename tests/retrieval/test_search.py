@@ -173,12 +173,13 @@ def test_another_store_beside_the_index_is_not_its_own(tmp_path, rows):
     path = write_store(tmp_path / "a.h5", rows[:9])
     index = Index.build(path, tmp_path / "a.index")
     path.rename(tmp_path / "real.h5")
-    write_store(path, rows[:9], backbone="other")
     assert len(search(index, tmp_path / "real.h5", exclude_self=True).neighbors.ids[0]) == 8
     with pytest.raises(StoreError, match="stores=FILE"):
         search(index, "id:3.jpg")
-    path.write_text("damaged")
-    assert search(index, tmp_path / "real.h5", 1).neighbors.ids[3] == ("3.jpg",)
+    for content in (lambda: write_store(path, rows[:9], backbone="other"), None):
+        content() if content else path.write_text("damaged")
+        with pytest.raises(IndexMismatchError, match="has changed since"):
+            search(index, tmp_path / "real.h5", 1)
 
 
 def test_labels_that_nobody_has(tmp_path, rows):
@@ -502,3 +503,85 @@ def test_facts_are_what_filters_look_at(photos, photo_index, photo_store):
     limit = int(np.median(sizes))
     result = search(photo_index, photo_store, k=20, filters=[f"nbytes<{limit}"])
     assert {len(ids) for ids in result.neighbors.ids} == {int((sizes < limit).sum())}
+
+
+def test_a_store_is_searched_as_an_exact_index_is(world, rows):
+    expected = brute_force(vectors(30, 1), rows, np.ones(ROWS, bool), 7)
+    assert_same(search(world / "a.h5", world / "q.h5", k=7), expected)
+    with EmbeddingStore(world / "a.h5") as store:
+        assert_same(search(store, world / "q.h5", k=7), expected)
+        assert len(store["0.jpg"]) == DIM  # still open
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"filters": ["label=class1"]},
+        {"exclude_self": True},
+        {"threshold": 0.5},
+        {"filters": ["label!=class1", "width>=10"], "exclude_self": True, "threshold": 0.1},
+    ],
+    ids=str,
+)
+def test_options_mean_the_same_for_a_store(world, options):
+    queries = ["id:4.jpg", "id:7.jpg", str(world / "q.h5")]
+    of_store = search(world / "a.h5", queries, k=5, **options)
+    of_index = search(world / "a.index", queries, k=5, **options)
+    assert of_store.neighbors.ids == of_index.neighbors.ids
+    np.testing.assert_allclose(of_store.neighbors.scores, of_index.neighbors.scores, atol=1e-6)
+
+
+def test_a_store_is_searched_in_blocks(world, rows, monkeypatch):
+    monkeypatch.setattr("embedkit.index.brute_force._BLOCK_BYTES", 4 * DIM * 64)
+    expected = brute_force(vectors(30, 1), rows, np.ones(ROWS, bool), 100)
+    assert_same(search(world / "a.h5", world / "q.h5", k=100), expected)
+    everything = search(world / "a.h5", vectors(2, 1), k=ROWS + 1)
+    assert [len(ids) for ids in everything.neighbors.ids] == [ROWS, ROWS]
+
+
+def test_vectors_are_queries(world, rows):
+    queries = vectors(30, 1)
+    expected = brute_force(queries, rows, np.ones(ROWS, bool), 3)
+    found = search(world / "a.index", queries, k=3)
+    assert found.queries[:2] == ("vector 0", "vector 1")
+    assert_same(found, expected)
+    assert_same(search(world / "a.index", list(queries.astype(np.float64)), k=3), expected)
+    assert_same(search(world / "a.index", queries[4], k=3), expected[4:5])
+    nearest = search(world / "a.index", rows[7], k=1, exclude_self=True)
+    assert nearest.neighbors.ids == (("7.jpg",),)  # a vector has no id of its own
+
+
+@pytest.mark.parametrize(
+    ("queries", "said"),
+    [
+        (np.zeros(DIM + 1), r"must be \(16,\)"),
+        (np.zeros((2, 2, DIM)), "must be"),
+        (np.full(DIM, np.nan, np.float32), "vector 0 holds values that aren't finite"),
+        (5, "not int"),
+        ([0.1, 0.2], "a query is float"),
+        ([None], "a query is NoneType"),
+        ([], "nothing to search with"),
+    ],
+    ids=str,
+)
+def test_what_is_no_query_is_refused(world, queries, said):
+    with pytest.raises(ValueError, match=said):
+        search(world / "a.index", queries)
+
+
+def test_images_in_memory_find_their_files(tmp_path):
+    from PIL import Image
+
+    photos = write_photos(tmp_path / "photos", 6, format="PNG")
+    embedkit.extract(tmp_path / "photos", tmp_path / "p.h5", backbone="tiny", dtype="float32")
+    image = Image.open(photos[2])
+    queries = [image, np.asarray(image), photos[2].read_bytes(), photos[2], b"no image"]
+    found = search(tmp_path / "p.h5", queries, k=1)
+    assert found.queries == ("image 0", "image 1", "image 2", str(photos[2]))
+    assert {ids[0] for ids in found.neighbors.ids} == {f"{tmp_path}/photos/photo_0002.png"}
+    np.testing.assert_allclose(found.neighbors.scores, 1, atol=1e-6)
+    assert [failure.id for failure in found.failures] == ["image 4"]
+    one = search(tmp_path / "p.h5", image, k=1)
+    assert one.neighbors.ids == found.neighbors.ids[:1]
+    page = found._repr_html_()
+    assert page.count("<img") == 4 + 1  # the neighbours, and the query that is a file

@@ -72,10 +72,10 @@ def test_engines_of_merged_stores_are_all_kept(tmp_path):
         for n, engine in enumerate(ENGINES)
     ]
     first = merge(paths[:2], tmp_path / "first.h5")
-    second = merge([first, paths[2], paths[0]], tmp_path / "second.h5")
+    second = merge([first, paths[2], paths[0]], tmp_path / "second.h5", duplicates="first")
     with EmbeddingStore.open(second) as store:
         assert store.meta.engine == {**ENGINES[0], "others": ENGINES[1:]}
-    third = merge([paths[0], second], tmp_path / "third.h5")
+    third = merge([paths[0], second], tmp_path / "third.h5", duplicates="last")
     with EmbeddingStore.open(third) as store:
         assert store.meta.engine == {**ENGINES[0], "others": ENGINES[1:]}
 

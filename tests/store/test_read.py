@@ -214,3 +214,76 @@ def test_damage_outside_the_rows_is_told_as_such(tmp_path):
     (problem,) = verify(path)
     for part in ("failures", "head", "image columns"):
         assert part in problem
+
+
+ROW_INDEXES = [
+    0, -1, np.int64(3), slice(None), slice(2, 7), slice(7, 2, -2), slice(5, 5), [0, 8, 3, 3],
+    [-1, 0], [], range(3), np.arange(COUNT) % 2 == 0, np.zeros(COUNT, bool),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", ROW_INDEXES, ids=str)
+def test_a_store_is_indexed_like_its_rows(store, index):
+    expected = store.expected.embeddings[[*index] if isinstance(index, range) else index]
+    found = store[index]
+    assert type(found) is np.ndarray
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_store_is_indexed_by_ids(store):
+    rows = store.expected.embeddings
+    np.testing.assert_array_equal(store["i5.jpg"], rows[5])
+    np.testing.assert_array_equal(store[["i5.jpg", "i0.jpg", "i2.jpg"]], rows[[5, 0, 2]])
+    np.testing.assert_array_equal(store[np.array(["i1.jpg"])], rows[[1]])
+    assert "i5.jpg" in store
+    assert not {"nothing.jpg", 5, "\ud800"} & {
+        name for name in ("nothing.jpg", 5, "\ud800") if name in store
+    }
+
+
+@pytest.mark.parametrize(
+    ("index", "error"),
+    [
+        (COUNT, IndexError), (-COUNT - 1, IndexError), ([0, COUNT], IndexError),
+        (np.ones(COUNT + 1, bool), IndexError), (0.5, IndexError), (None, IndexError),
+        ((0, 1), IndexError), (..., IndexError),
+        ("x.jpg", KeyError), (["i0.jpg", "x.jpg"], KeyError),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_row_that_is_not_there(store, index, error):
+    with pytest.raises(error, match=r"row|mask|rows|x\.jpg"):
+        store[index]
+
+
+def test_iterating_gives_the_rows(store):
+    np.testing.assert_array_equal(np.stack([*store]), store.expected.embeddings)
+
+
+def test_repr_says_what_it_is(store):
+    said = repr(store)
+    dim = store.meta.feature_dim
+    for part in ("EmbeddingStore", str(store.path), f"{COUNT} images x {dim}", "2 failed"):
+        assert part in said
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_tables_hold_every_column(store, library):
+    frame = store.to_pandas() if library == "pandas" else store.to_polars()
+    assert [*frame.columns] == [
+        "id", "label", "width", "height", "nbytes", "format", "content_hash", "phash", "embedding",
+    ]  # fmt: skip
+    assert [*frame["id"]] == NAMES
+    assert [*frame["label"]] == [{None: "", "\udcff": "\\xff"}.get(one, one) for one in LABELS]
+    assert [*frame["width"]] == store.images("width").tolist()
+    assert [*frame["phash"]] == store.images("phash").tolist()
+    np.testing.assert_array_equal(np.stack(frame["embedding"]), store.expected.embeddings)
+    lean = getattr(store, f"to_{library}")(embeddings=False)
+    assert "embedding" not in lean.columns
+
+
+def test_a_notebook_shows_escaped_rows(store):
+    page = store._repr_html_()
+    assert page.count("<tr>") == COUNT + 1
+    assert "&lt;EmbeddingStore" in page
+    assert "<script" not in page

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedkit.analysis.classification.head import likeliest, usable_head
 from embedkit.store import EmbeddingStore
+from embedkit.tabular import Tabular
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import track
 from embedkit.utils.vectors import refuse_not_finite
@@ -25,8 +26,8 @@ __all__ = ["ClassifiedBatch", "classify"]
 _BATCH_ROWS = 4096  # 16 MiB of float32 logits of 1000 classes
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifiedBatch:
+@dataclass(frozen=True, slots=True, repr=False)
+class ClassifiedBatch(Tabular):
     """The most probable classes of some rows of a store, best first.
 
     Attributes:
@@ -44,6 +45,19 @@ class ClassifiedBatch:
     class_ids: tuple[tuple[str, ...], ...]
     classes: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+
+    def _summary(self) -> str:
+        return f"the most probable classes of {len(self.ids):,} images"
+
+    def _columns(self) -> dict[str, Any]:
+        count, k = self.classes.shape
+        return {
+            "id": [name for name in self.ids for _ in range(k)],
+            "rank": [*range(1, k + 1)] * count,
+            "class_name": [name for names in self.class_names for name in names],
+            "class_id": [name for names in self.class_ids for name in names],
+            "probability": self.probabilities.reshape(-1),
+        }
 
 
 @plain_numbers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from embedkit.analysis.classification.head import likeliest, usable_head
 from embedkit.errors import StoreError
 from embedkit.metrics import wilson_interval
 from embedkit.store import EmbeddingStore
+from embedkit.tabular import Tabular
 from embedkit.utils.progress import reporting, track
 from embedkit.utils.vectors import refuse_not_finite
 
@@ -67,8 +68,8 @@ class ClassAccuracy:
     top1: Accuracy
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Tabular):
     """The accuracy of a store's classifier on the store's images.
 
     Attributes:
@@ -86,6 +87,21 @@ class Evaluation:
     unlabelled: int
     failed: int
     classes: tuple[ClassAccuracy, ...]
+
+    def _summary(self) -> str:
+        return (
+            f"top-1 {self.top1.percent:.1f}%, top-5 {self.top5.percent:.1f}% of {self.top1.of:,} "
+            f"images, {len(self.classes):,} classes"
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "class_id": [one.class_id for one in self.classes],
+            "class_name": [one.class_name for one in self.classes],
+            "right": [one.top1.right for one in self.classes],
+            "images": [one.top1.of for one in self.classes],
+            "top1_percent": [one.top1.percent for one in self.classes],
+        }
 
     @property
     def mean_per_class(self) -> float:

@@ -90,6 +90,7 @@ def plot(
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
+        SourceError: There are to be thumbnails, but not one of the images is found.
         StoreError: ``output`` exists or can't be written, the store can't be read, or has not what
             to colour by, or an embedding isn't finite.
         MissingExtraError: umap-learn or matplotlib is needed and isn't installed.
@@ -131,7 +132,14 @@ def plot(
                 names,
                 ids,
                 words,
-                thumbnails(dict.fromkeys(chosen), policy, _SIDE, images=images, page=path),
+                thumbnails(
+                    dict.fromkeys(chosen),
+                    policy,
+                    _SIDE,
+                    images=images,
+                    roots=opened.meta.folders(),
+                    page=path,
+                ),
                 summary=_summary(count, len(opened), names, color),
                 empty=None if count else ("No images", f"{store} holds none to draw"),
             )
@@ -164,7 +172,9 @@ def _words(
     if color == "label":
         labels = store.labels
         if labels is None:
-            raise StoreError(f"{store.path}: has no labels to colour by")
+            raise StoreError(
+                f"{store.path}: has no labels to colour by; `embedkit label` puts them in"
+            )
         return color, [labels[row] for row in rows.tolist()]
     if color == "class":
         names = [name.split(",")[0] for b in classify(store.path, 1) for (name,) in b.class_names]

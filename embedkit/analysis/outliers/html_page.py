@@ -37,15 +37,15 @@ def write_outliers_page(
         ``path``.
 
     Raises:
+        SourceError: Not one of the images is found.
         EmbedkitError: The file can't be written.
     """
     both = (*found.off_topic, *found.labels)
     rows = {one.row for one in both} | {row for o in both for row, *_ in o.neighbors[:_NEIGHBORS]}
     with EmbeddingStore.open(found.path) as store:
         names = {row: store.ids[row] for row in sorted(rows)}
-    small = thumbnails(
-        dict.fromkeys(names.values()), policy_of(found.meta), _SIDE, images=images, page=path
-    )
+    meta, ids = found.meta, dict.fromkeys(names.values())
+    small = thumbnails(ids, policy_of(meta), _SIDE, images=images, roots=meta.folders(), page=path)
     pictures = {row: small.get(name) or Picture(name) for row, name in names.items()}
     shelves = [
         Shelf(

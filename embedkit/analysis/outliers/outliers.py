@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from embedkit.analysis.outliers.exact_knn import nearest_others
 from embedkit.store import EmbeddingStore
+from embedkit.tabular import Tabular
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.knn_votes import vote_weights
 from embedkit.utils.progress import reporting
@@ -53,8 +54,8 @@ class Outlier:
     neighbors: tuple[tuple[int, float, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outliers:
+@dataclass(frozen=True, slots=True, repr=False)
+class Outliers(Tabular):
     """Outliers of a store.
 
     Attributes:
@@ -75,6 +76,17 @@ class Outliers:
     recall: float | None
     off_topic: tuple[Outlier, ...]
     labels: tuple[Outlier, ...]
+
+    def _summary(self) -> str:
+        return (
+            f"{len(self.off_topic):,} off-topic images and {len(self.labels):,} doubtful labels of "
+            f"{self.images:,} images in {str(self.path)!r}"
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("kind", "id", "score", "label", "suggested")
+        found = (*self.off_topic, *self.labels)
+        return {name: [getattr(one, name) for one in found] for name in names}
 
 
 @plain_numbers

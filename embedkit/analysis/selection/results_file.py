@@ -6,22 +6,19 @@ import json
 import posixpath
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.analysis.selection.lines import selected_lines
 from embedkit.errors import StoreError
 from embedkit.sources.naming import kind_of_name
-from embedkit.store import EmbeddingStore
 from embedkit.utils.atomic_write import atomic_file
-from embedkit.utils.progress import Stage
 from embedkit.utils.table_writers import Column, check_suffix, open_table
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
     from embedkit.analysis.selection.select import Selection
 
@@ -37,24 +34,6 @@ COLUMNS = (
     Column("store", "string"),
     Column("row", "int64"),
 )
-
-_PIECE = 65536  # lines
-
-
-class _Lines(NamedTuple):
-    """Some lines of a selection in the order of the images.
-
-    Attributes:
-        store: The store.
-        places: ``(n,)`` where they stand in the selection.
-        rows: ``(n,)`` their rows in the store.
-        ids: n ids.
-    """
-
-    store: Path
-    places: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    ids: list[str]
 
 
 def write_selection(
@@ -83,7 +62,7 @@ def write_selection(
     names = np.array(selection.head.class_names, object)
     synsets = np.array(selection.head.class_ids or [""] * len(names), object)
     with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
-        for lines in _lines(selection):
+        for lines in selected_lines(selection.stores, selection.rows, selection.classes):
             classes = selection.classes[lines.places]
             table.write(
                 (
@@ -137,7 +116,7 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 def _samples(selection: Selection) -> Iterator[tuple[str, str, int, float]]:
     """Shard, key, class and score of each line."""
-    for lines in _lines(selection):
+    for lines in selected_lines(selection.stores, selection.rows, selection.classes):
         for place, name in zip(lines.places.tolist(), lines.ids, strict=True):
             url, member = _split(name)
             if not member:
@@ -156,31 +135,3 @@ def _split(name: str) -> tuple[str, str]:
             return name[:mark], name[mark + 1 :]
         mark = name.find("#", mark + 1)
     return name, ""
-
-
-def _lines(selection: Selection) -> Iterator[_Lines]:
-    """The lines by store and row, in pieces of bounded size."""
-    order = np.lexsort((selection.classes, selection.rows))
-    rows, first = selection.rows[order], 0
-    stage = Stage("writing", len(rows), unit="lines")
-    for path in selection.stores:
-        with EmbeddingStore.open(path) as store:
-            begin, end = np.searchsorted(rows, (first, first + len(store))).tolist()
-            for start in range(begin, end, _PIECE):
-                some = slice(start, min(start + _PIECE, end))
-                mine = rows[some] - first
-                yield _Lines(path, order[some], mine, _ids(store, mine))
-                stage.add(len(mine))
-            first += len(store)
-
-
-def _ids(store: EmbeddingStore, rows: NDArray[np.int64]) -> list[str]:
-    """The ids of some rows, ascending; read in runs, since reading one by one is slow."""
-    out: list[str] = []
-    for start in range(int(rows[0]), int(rows[-1]) + 1, _PIECE):
-        low, high = np.searchsorted(rows, (start, start + _PIECE)).tolist()
-        if low < high:
-            base = int(rows[low])
-            read = store.ids[base : int(rows[high - 1]) + 1]
-            out += [read[row - base] for row in rows[low:high].tolist()]
-    return out

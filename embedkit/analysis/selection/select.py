@@ -6,20 +6,22 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from embedkit.analysis.classification.class_names import ClassWords
 from embedkit.analysis.classification.head import usable_head
 from embedkit.analysis.selection.candidates import candidates
+from embedkit.analysis.selection.lines import selected_lines
 from embedkit.analysis.selection.top_k import BestPerClass, Candidates
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.store import EmbeddingStore
+from embedkit.tabular import Tabular
 from embedkit.utils.arguments import plain_numbers
-from embedkit.utils.parallel import in_order, usable_cores
+from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import Stage, reporting
+from embedkit.utils.threads import usable_cores
 from embedkit.utils.vectors import first_not_finite, widen
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ __all__ = ["Selection", "select"]
 _BLOCK_ROWS = 2048  # 16 MiB of float32 rows of 2048, 8 MiB of scores of 1000 classes
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+@dataclass(frozen=True, slots=True, repr=False)
+class Selection(Tabular):
     """Images that were selected: by class in the requested order, best first.
 
     Attributes:
@@ -59,6 +61,22 @@ class Selection:
     ranks: NDArray[np.int32]
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    def _summary(self) -> str:
+        return f"{self.images:,} of {self.scanned:,} images for {len(self.asked):,} classes"
+
+    def _columns(self) -> dict[str, Any]:
+        ids = [""] * len(self.rows)
+        for lines in selected_lines(self.stores, self.rows, self.classes):
+            for place, name in zip(lines.places.tolist(), lines.ids, strict=True):
+                ids[place] = name
+        return {
+            "id": ids,
+            "class": self.classes,
+            "class_name": [self.head.class_names[number] for number in self.classes.tolist()],
+            "rank": self.ranks,
+            "score": self.scores,
+        }
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -126,8 +144,7 @@ def select(
     # No class can have more images than there are.
     best = BestPerClass(len(numbers), min(per_class, max(total, 1)), float(threshold))
     scorer = _Scorer(head, None if classes is None else numbers, best.thresholds, max_classes)
-    # Each worker computes by itself: the library's own threads would wait for each other.
-    with reporting(progress), threadpool_limits(1, "blas"):
+    with reporting(progress):
         stage = Stage("scoring", total, unit="images")
         for block, found in in_order(scorer, _blocks(paths), workers or usable_cores()):
             best.add(found)

@@ -16,12 +16,11 @@ from threading import local
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from embedkit.dedup.candidates.projection_bound import plan_projection
 from embedkit.errors import EmbedkitError
-from embedkit.utils.parallel import usable_cores
 from embedkit.utils.progress import Stage
+from embedkit.utils.threads import library_threads, usable_cores, use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +76,8 @@ def exact_join(
         EmbedkitError: There are more than ``max_pairs``.
     """
     # A stripe per thread: the threads of BLAS would wait for each other at every block.
-    workers = ThreadPoolExecutor(threads or usable_cores())
-    with threadpool_limits(1, user_api="blas"), workers as pool:
+    workers = ThreadPoolExecutor(threads or usable_cores(), "join", use_one_thread)
+    with library_threads(1), workers as pool:
         try:
             with Stage("comparing embeddings", len(rows), unit="rows") as stage:
                 return exact_join_with(pool.map, rows, threshold, against, max_pairs, stage)

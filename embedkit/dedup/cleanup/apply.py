@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from embedkit.dedup.cleanup.compare import NOT_VERIFIED, PixelComparison, compared_mark
 from embedkit.dedup.cleanup.journal import Entry, FileAction, Journal, Run
 from embedkit.dedup.cleanup.operations import carry_out, is_keeper_there, recover, restore, tidy
 from embedkit.dedup.cleanup.plan_csv import read_plan
@@ -17,7 +18,10 @@ from embedkit.dedup.cleanup.safe_move import (
     read_file,
     reasons,
 )
+from embedkit.dedup.cleanup.write_archives import Archives, output_names
 from embedkit.errors import DedupError
+from embedkit.sources import ImageReader
+from embedkit.sources.id_lookup import archive_of
 from embedkit.utils.atomic_write import sync_folder
 from embedkit.utils.progress import reporting, track
 
@@ -59,10 +63,12 @@ class Applied:
     Attributes:
         outcomes: One for each file.
         journal: Where it is written down; None in a dry run.
+        written: Copies of archives that were written.
     """
 
     outcomes: tuple[Outcome, ...]
     journal: Path | None
+    written: tuple[Path, ...] = ()
 
     def count(self, result: str) -> int:
         """How many files have this result."""
@@ -76,10 +82,12 @@ class Applied:
 
 def apply_plan(
     plan: str | os.PathLike[str],
-    action: Literal["list", "move", "hardlink", "delete", "symlink"],
+    action: Literal["list", "move", "hardlink", "delete", "symlink", "write"],
     *,
     to: str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
+    images: Sequence[str | os.PathLike[str]] = (),
+    overwrite: bool = False,
     execute: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
     progress: bool | ProgressCallback = False,
@@ -88,19 +96,26 @@ def apply_plan(
 
     Just before a file is changed it is read again and must have the plan's content hash, and the
     file that it is a copy of, or a kept one of the same bytes, must be there, be another file, and
-    have its own content hash. A file that fails one of these checks is refused, and the next ones
-    are processed.
+    have its own content hash. Where the two differ in bytes, and the plan doesn't say that these
+    two contents were compared, their pixels are compared now. A file that fails one of these checks
+    is refused, and the next ones are processed.
 
     Every action first moves the file to ``to``, below its whole path. ``hardlink`` (same bytes
     only) and ``symlink`` then put a link to the kept file in its place. So every action can be
     undone by ``undo_journal``; ``purge_journal`` frees the space of all but ``move``. If the
     process is killed at any moment, the same call resumes.
 
+    ``write`` is for images inside tar archives and Parquet files: each archive is copied without
+    the removed images, and without what belongs to these in their samples. The archives stay.
+
     Args:
         plan: A plan's CSV file.
         action: What to do with the removed files; ``list`` only checks them.
-        to: The folder that they are moved to, needed for ``move``; None is ``<journal>.trash``.
+        to: The folder that they are moved to, needed for ``move``; None is ``<journal>.trash``. For
+            ``write`` the copies' names, such as ``clean-{00000..}.tar``.
         journal: None is ``<plan>.journal``.
+        images: The archives to copy, for ``write``.
+        overwrite: Whether ``write`` may replace files.
         execute: Whether to change files; False is a dry run.
         on_outcome: Called after each file.
         progress: True shows a progress bar; a function is called with each `Progress`.
@@ -109,8 +124,16 @@ def apply_plan(
         DedupError: The plan or the journal can't be used.
         ValueError: The arguments don't go together.
     """
-    if action not in {"list", *get_args(FileAction)}:
-        raise ValueError(f"no action {action!r}: list, {', '.join(get_args(FileAction))}")
+    if action not in {"list", "write", *get_args(FileAction)}:
+        raise ValueError(f"no action {action!r}: list, {', '.join(get_args(FileAction))}, write")
+    if action == "write":
+        if to is None:
+            raise ValueError("write needs to=..., the names of the copies")
+        names = os.fspath(to)
+        with reporting(progress):
+            return _write(read_plan(plan), names, images, overwrite, execute, on_outcome)
+    if images or overwrite:
+        raise ValueError("images=... and overwrite=True go with write only")
     if action == "move" and to is None:
         raise ValueError("move needs to=..., the folder to move to")
     if action == "list" and (execute or to is not None):
@@ -130,6 +153,34 @@ def apply_plan(
         opened.start(run)
         worker.remember(opened)
         return Applied(_each(read, lambda row: worker.work(row, opened), on_outcome), path)
+
+
+def _write(
+    plan: Plan,
+    to: str,
+    images: Sequence[str | os.PathLike[str]],
+    overwrite: bool,
+    execute: bool,
+    on_outcome: Callable[[Outcome], None] | None,
+) -> Applied:
+    with ImageReader() as reader:
+        archives = Archives.list_all(images, reader)
+        paths = archives.paths()
+        targets = output_names(to, len(paths))
+
+        def check(row: PlanRow) -> Outcome:
+            reason = archives.why_not(row, plan)
+            if reason:
+                return Outcome(row.path, "refused", reason=reason)
+            return Outcome(row.path, "done", row.nbytes)
+
+        outcomes = _each(plan, check, on_outcome)
+        removed = [outcome.path for outcome in outcomes if outcome.result == "done"]
+        if execute:
+            for path, target in zip(paths, targets, strict=True):
+                mine = [place for place in removed if archives.images[place].path == path]
+                archives.copy(path, target, mine, overwrite=overwrite)
+    return Applied(outcomes, None, tuple(targets) if execute else ())
 
 
 def _refuse_folder(folder: Path) -> None:
@@ -163,6 +214,7 @@ class _Worker:
         self._run = run
         self._check_target = check_target
         self._removed: dict[tuple[int, int], str] = {}  # inodes, and the name that each went by
+        self._comparison = PixelComparison(_read_bytes)
 
     def preview(self, row: PlanRow) -> Outcome:
         """What would become of a file."""
@@ -204,12 +256,16 @@ class _Worker:
         """What to do with a file, if it is the one that was embedded and something else stays."""
         seen = read_file(row.path)
         if seen is None:
-            raise RefusedError("no such file")
+            raise RefusedError(_why_missing(row.path))
         if seen.sha256 != row.content_hash:
             raise RefusedError("changed since it was embedded: other bytes")
         if self._removed.get(seen.inode, row.path) != row.path:
             raise RefusedError(f"the same file as {self._removed[seen.inode]}, which goes already")
         keeper, kept = self._keeper(row, seen)
+        if row.compared != compared_mark(seen.sha256, kept.sha256) and seen.sha256 != kept.sha256:
+            problem = self._comparison.why_not((0, row.path), (0, keeper))
+            if problem:
+                raise RefusedError(f"{NOT_VERIFIED}{problem}")
         if self._run.action == "hardlink":
             if kept.sha256 != seen.sha256:
                 raise RefusedError("not the same bytes as what is kept: no hard link")
@@ -246,6 +302,19 @@ class _Worker:
                 reason = f"can't be used: {exc}"
             reason = f"{kept.path} {reason}"
         raise RefusedError(f"nothing that it is a copy of would be left: {reason}")
+
+
+def _read_bytes(key: tuple[int, str]) -> bytes:
+    try:
+        return Path(key[1]).read_bytes()
+    except OSError as exc:
+        raise DedupError(f"{key[1]}: can't be read: {exc.strerror or exc}") from exc
+
+
+def _why_missing(path: str) -> str:
+    if archive_of(path, (Path("/"),)) is None:
+        return "no such file"
+    return "inside an archive: action='write' copies the archive without it"
 
 
 def undo_journal(

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.dedup.cleanup.compare import NOT_VERIFIED
 from embedkit.dedup.cleanup.keep_policy import Candidate
 from embedkit.dedup.groups.explain import Evidence, describe_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from embedkit.dedup.cleanup.keep_policy import KeepPolicy
     from embedkit.dedup.results import Duplicates
 
 __all__ = ["Decision", "KeepSelection", "candidate_of", "members_of"]
+
+_EQUAL_BYTES = -2  # in the place of a pair
+_COMPARED = 4  # kept images that an image is compared with at most, the most likely first
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +43,34 @@ class Decision:
 class KeepSelection:
     """Selects the images to keep, so that each removed image is a copy of a kept one.
 
-    The image that the policy puts first is kept. Each next one is removed if it is in a pair with a
-    kept image, or equals one; otherwise it is kept too. So no image is removed only because it is
-    connected through others.
+    The image that the policy puts first is kept. Each next one is removed if it has the bytes of a
+    kept image, or is in a pair with one and the comparison finds no difference; otherwise it is
+    kept too. So no image is removed only because it is connected through others.
 
     Args:
         found: What was found.
         policy: Which images to keep first.
+        why_not: Why one image may not be removed for another one, by their places; empty if it
+            may. None compares nothing.
+        protected: Images that are never removed.
     """
 
-    def __init__(self, found: Duplicates, policy: KeepPolicy) -> None:
+    def __init__(
+        self,
+        found: Duplicates,
+        policy: KeepPolicy,
+        why_not: Callable[[int, int], str] | None = None,
+        protected: Collection[int] = (),
+    ) -> None:
         self._found = found
         self._policy = policy
+        self._why_not = why_not
         self._evidence = Evidence(found.pairs)
-        self._is_fixed = np.zeros(len(found.images), bool)
+        self._hashes = [row.tobytes() for row in found.images.content_hash]
+        self._protected = frozenset(protected)
+        self._fixed = frozenset[int]()
         if found.against is not None:
-            self._is_fixed = ~found.is_of_store()
+            self._fixed = frozenset(np.flatnonzero(~found.is_of_store()).tolist())
         # One array for all groups, reset after each: a group may be one image of millions.
         count = int(self._evidence.alike.max(initial=-1)) + 1
         self._kept = np.full(count, -1, np.int64)
@@ -74,12 +90,15 @@ class KeepSelection:
         """
         alike = self._evidence.alike
         ranked = self.rank(members)
+        by_bytes: dict[bytes, int] = {}
         decisions = []
         for place, (image, candidate) in enumerate(ranked):
-            decision = self._decide(image, candidate, is_first=place == 0)
-            may_stand = self._found.against is None or self._is_fixed[image]
-            if decision.copy_of is None and may_stand and self._kept[alike[image]] < 0:
-                self._kept[alike[image]] = image
+            decision = self._decide(image, candidate, by_bytes, is_first=place == 0)
+            may_stand = self._found.against is None or image in self._fixed
+            if decision.copy_of is None and may_stand:
+                by_bytes.setdefault(self._hashes[image], image)
+                if self._kept[alike[image]] < 0:
+                    self._kept[alike[image]] = image
             decisions.append(decision)
         self._kept[alike[[image for image, _ in ranked]]] = -1
         return decisions
@@ -87,25 +106,35 @@ class KeepSelection:
     def rank(self, members: Sequence[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
         """Images in the policy's order, those of ``against`` before all others."""
         ranked = sorted(members, key=lambda member: self._policy.rank(member[1]))
-        ranked.sort(key=lambda member: not self._is_fixed[member[0]])
+        ranked.sort(key=lambda member: member[0] not in self._fixed)
         return ranked
 
-    def _decide(self, image: int, candidate: Candidate, *, is_first: bool) -> Decision:
-        if self._is_fixed[image]:
+    def _decide(
+        self, image: int, candidate: Candidate, by_bytes: dict[bytes, int], *, is_first: bool
+    ) -> Decision:
+        if image in self._fixed:
             return Decision(image, None, None, "image of the other store")
-        original = self._evidence.best(image, self._kept)
-        if original is None:
-            why = self._policy.describe(candidate) if is_first else "in no pair with what is kept"
-            return Decision(image, None, None, why)
-        kept, pair = original
-        score = 1.0 if pair < 0 else float(self._found.pairs.score[pair])
-        return Decision(image, kept, score, self._why(image, kept, pair))
+        if is_first:
+            return Decision(image, None, None, self._policy.describe(candidate))
+        if image in self._protected:
+            return Decision(image, None, None, "protected")
+        equal = by_bytes.get(self._hashes[image])
+        copies = [] if equal is None else [(equal, _EQUAL_BYTES)]
+        copies += self._evidence.among(image, self._kept)
+        reason = ""
+        for kept, pair in copies[:_COMPARED]:
+            problem = "" if self._why_not is None else self._why_not(image, kept)
+            if not problem:
+                score = 1.0 if pair < 0 else float(self._found.pairs.score[pair])
+                return Decision(image, kept, score, self._why(pair))
+            reason = reason or NOT_VERIFIED + problem
+        return Decision(image, None, None, reason or "in no pair with what is kept")
 
-    def _why(self, image: int, kept: int, pair: int) -> str:
-        if pair >= 0:
-            return describe_pair(self._found.pairs, pair)
-        hashes = self._found.images.content_hash
-        return "same bytes" if (hashes[image] == hashes[kept]).all() else "same embedding"
+    def _why(self, pair: int) -> str:
+        if pair == _EQUAL_BYTES or (pair >= 0 and self._found.pairs.exact[pair]):
+            return "same bytes"
+        why = "same embedding" if pair < 0 else describe_pair(self._found.pairs, pair)
+        return why if self._why_not is None else f"{why}, pixels compared"
 
 
 def candidate_of(found: Duplicates, image: int, modified: int = 0) -> Candidate:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import translate
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from embedkit.dedup.cleanup.compare import is_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,17 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["KEEPS", "Candidate", "Keep", "KeepPolicy"]
 
 Keep = Literal[
-    "largest", "best-quality", "newest", "oldest", "first", "path-priority", "split-priority"
-]
-KEEPS: tuple[Keep, ...] = (
-    "largest",
-    "best-quality",
-    "newest",
-    "oldest",
-    "first",
-    "path-priority",
+    "original", "largest", "best-quality", "newest", "oldest", "first", "path-priority",
     "split-priority",
-)
+]  # fmt: skip
+KEEPS: tuple[Keep, ...] = get_args(Keep)
 
 _SPLITS = ("test", "testing", "val", "valid", "validation", "train", "training")
 _LOSSLESS = {"PNG", "TIFF", "BMP", "PPM"}
@@ -44,6 +39,8 @@ class Candidate:
         nbytes: Size of the encoded image.
         format: As found in the content.
         modified: When its file was changed last, nanoseconds since 1970; 0 where unknown.
+        edited: How much it looks like an edit of the others; 0 where unknown.
+        traces: What speaks for the original, in words.
     """
 
     id: str
@@ -53,6 +50,8 @@ class Candidate:
     nbytes: int
     format: str
     modified: int = 0
+    edited: float = 0.0
+    traces: str = ""
 
     @property
     def pixels(self) -> int:
@@ -64,6 +63,9 @@ class Candidate:
 class KeepPolicy:
     """Orders the images of a group, the one to keep first.
 
+    - ``original``: the one that looks least like an edit of the others: by camera data, traces of
+      an earlier compression, lost details and colours, borders, noise, and how well it agrees with
+      the others; a camera's raw file first.
     - ``largest``: most pixels, then most bytes.
     - ``best-quality``: most pixels; then lossless formats (PNG, TIFF, BMP, PPM) before lossy ones,
       GIF last for its 256 colours; then most bytes per pixel.
@@ -105,6 +107,8 @@ class KeepPolicy:
         if self.keep in {"newest", "oldest"}:
             changed = datetime.fromtimestamp(candidate.modified / 1e9, UTC)
             return f"{self.keep}: {changed:%Y-%m-%d %H:%M:%S} UTC"
+        if self.keep == "original" and candidate.traces:
+            return f"original: {candidate.traces}"
         return self.keep
 
     @cached_property
@@ -128,6 +132,7 @@ def _quality(candidate: Candidate) -> tuple[float, ...]:
 
 
 _FIRST: dict[str, Callable[[KeepPolicy, Candidate], tuple[float, ...]]] = {
+    "original": lambda _, c: (not is_raw(c.id, c.format), c.edited),
     "largest": lambda _, c: (-c.pixels, -c.nbytes),
     "best-quality": lambda *_: (),
     "newest": lambda _, c: (-c.modified,),

@@ -7,57 +7,73 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from embedkit.sources.id_lookup import archive_of
+from embedkit.sources.id_lookup import archive_of, place_of
 from embedkit.sources.naming import is_url
 
-__all__ = ["PlainFile", "decode_name", "encode_name", "find_file"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
+__all__ = ["MISSING", "PlainFile", "decode_name", "encode_name", "find_file", "is_plain"]
+
+MISSING = "no such file"
 _FORMULA = frozenset("=+-@")  # a cell that begins so is a formula to a spreadsheet
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
 class PlainFile:
-    """A file that may be moved or linked.
+    """A file that may be moved or linked, or a member of an archive, which may be left out.
 
     Attributes:
-        path: Absolute; the folders on the way are no symbolic links.
-        nbytes: Its size.
-        modified: When it was changed last, nanoseconds since 1970.
+        path: Absolute; the folders on the way are no symbolic links. Of a member, the archive's,
+            ``#`` and the member's name.
+        nbytes: The file's size, or the archive's.
+        modified: When that was changed last, nanoseconds since 1970.
         inode: Device and inode: the same for two names of one file.
+        is_member: Whether it is inside an archive.
     """
 
     path: str
     nbytes: int
     modified: int
     inode: tuple[int, int]
+    is_member: bool = False
 
 
-def find_file(image_id: str, root: Path) -> PlainFile | str:
+def find_file(image_id: str, roots: Sequence[Path]) -> PlainFile | str:
     """The file that an id names, or in words why there is none that can be acted on.
 
     Args:
         image_id: Of a store.
-        root: The folder that relative ids are below.
+        roots: The folders that relative ids may start from.
     """
     name = image_id.removeprefix("file://")
     if is_url(name):
         return "a URL"
-    archive = archive_of(name, root)
-    if archive is not None:
-        return "inside an archive"
-    path = Path(os.path.realpath((root / name).parent)) / Path(name).name
+    archive = archive_of(name, roots)
+    member = "" if archive is None else name[len(archive) :]
+    place = Path(place_of(archive or name, roots))
+    path = Path(os.path.realpath(place.parent)) / place.name
+    if not is_plain(f"{path}{member}"):
+        return "inside an archive, under a name that can't be written into a plan"
     try:
         status = path.lstat()
     except (OSError, ValueError):
-        return "no such file"
+        return MISSING
     if stat.S_ISLNK(status.st_mode):
         return "a symbolic link"
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
     inode = status.st_dev, status.st_ino
-    return PlainFile(str(path), status.st_size, status.st_mtime_ns, inode)
+    full = f"{path}{member}"
+    return PlainFile(full, status.st_size, status.st_mtime_ns, inode, is_member=bool(member))
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path is absolute and in its shortest form."""
+    return path.startswith("/") and str(Path(path)) == path and ".." not in Path(path).parts
 
 
 def encode_name(name: str) -> str:

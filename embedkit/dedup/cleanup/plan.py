@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
+from embedkit.dedup.cleanup.compare import PixelComparison, compared_mark
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
-from embedkit.dedup.cleanup.paths import PlainFile, find_file
+from embedkit.dedup.cleanup.paths import MISSING, PlainFile, find_file
+from embedkit.dedup.cleanup.rejections import read_rejected, without_pairs
+from embedkit.dedup.cleanup.traces import judge
+from embedkit.dedup.groups.grouping import nodes_of
+from embedkit.errors import DedupError
+from embedkit.extraction.source_images import OriginalImages
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
@@ -17,6 +27,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
+    from embedkit.dedup.cleanup.traces import Traces
     from embedkit.dedup.results import Duplicates
     from embedkit.utils.progress import ProgressCallback
 
@@ -33,15 +44,18 @@ class PlanRow:
         group: Number of its group, as in ``groups.parquet``.
         action: ``keep``, ``remove``, or ``none``: it can't be acted on, and counts for nothing.
         id: Its id in the store.
-        path: Its file, absolute; empty for ``none``.
-        copy_of: The file that is kept in its stead; empty where it doesn't go.
+        path: Its file, absolute; of an archive's member the archive, ``#`` and its name there;
+            empty for ``none``.
+        copy_of: The path that is kept in its stead; empty where it isn't removed.
         content_hash: SHA-256 (hex) of the file.
         width: Pixels.
         height: Pixels.
         nbytes: Size of the file.
         format: As found in the content.
-        score: Of the pair with ``copy_of``; None where it doesn't go.
+        score: Of the pair with ``copy_of``; None where it isn't removed.
         reason: Why, in words.
+        compared: What it was compared by with ``copy_of``, see ``compared_mark``; empty where it
+            isn't removed.
     """
 
     group: int
@@ -56,58 +70,154 @@ class PlanRow:
     format: str
     score: float | None
     reason: str
+    compared: str = ""
 
 
 def make_plan(
     found: Duplicates,
-    keep: Keep = "best-quality",
+    keep: Keep = "original",
     *,
     prefer: Sequence[str] = (),
-    root: str | os.PathLike[str] = ".",
+    root: str | os.PathLike[str] | None = None,
+    images: Sequence[str | os.PathLike[str]] = (),
+    reject: str | os.PathLike[str] | None = None,
+    protect: Sequence[str] = (),
     progress: bool | ProgressCallback = False,
 ) -> tuple[PlanRow, ...]:
     """Decides which images are kept; nothing is touched.
 
-    Only plain files can be acted on. What lies inside an archive or behind a URL, a symbolic link,
-    a file that is gone or has another size than when it was embedded, and the names of a file but
-    the one that the policy puts first, get the action ``none`` with the reason. Each image that is
-    to go is in a pair with one that is kept. For results of two stores the images of ``against``
-    are kept, and those of the store go.
+    An image is removed only if it has the bytes of one that is kept, or if both were read and every
+    detail of it was found in the kept one. Otherwise it stays, with the reason.
+
+    Plain files and members of archives can be acted on. What lies behind a URL, a symbolic link, a
+    file that is gone or has another size than when it was embedded, and the names of a file but
+    the one that the policy puts first, get the action ``none`` with the reason. For results of two
+    stores the images of ``against`` are kept, and those of the store go.
 
     Args:
         found: What was found.
         keep: Which image of a group is kept; see ``KeepPolicy``.
         prefer: Patterns or splits for ``path-priority`` and ``split-priority``, best first.
-        root: The folder that relative ids are below.
+        root: The folder that relative ids are below; None takes the one that the store remembers.
+        images: Where the pixels are read from: the sources that the stores were embedded from, or
+            their new places. If there are none, the ids are read as paths.
+        reject: A CSV file of pairs of ids that are no copies, in its first two columns.
+        protect: Patterns of ids that are never removed; ``*`` matches folders too.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         The rows group by group, the kept ones first.
 
     Raises:
+        DedupError: Not one of the images is there, or ``reject`` can't be read.
+        SourceError: ``images`` has none of the images.
         ValueError: There is no such policy, it doesn't go with ``prefer`` or with two stores, or
             there are no groups to decide about.
     """
     policy = KeepPolicy(keep, tuple(prefer))
-    if found.against is not None and keep != "split-priority":
-        raise ValueError("between two stores only keep=split-priority: the other store's stay")
+    if found.against is not None:
+        if keep not in {"original", "split-priority"}:
+            raise ValueError("between two stores only keep=split-priority: the other store's stay")
+        policy = KeepPolicy("split-priority", tuple(prefer))
     if found.linkage == "pairs":
         raise ValueError("only pairs were found, no groups: rethreshold with linkage=single")
-    planner = _Planner(found, policy, Path(root))
-    groups = list(members_of(found))
-    with reporting(progress):
-        tracked = track(groups, "planning", len(groups), unit="groups")
-        return tuple(row for members in tracked for row in planner.plan(members))
+    rejected = frozenset[frozenset[str]]()
+    if reject is not None:
+        rejected = read_rejected(Path(reject))
+        found = without_pairs(found, rejected)
+    with ExitStack() as stack:
+        stack.enter_context(reporting(progress))
+        folders = found.store.folders(root), found.against and found.against.folders(root)
+        sides = _Sides(found, folders[0], folders[1] or (), images, stack)
+        planner = _Planner(found, policy, sides, rejected, protect)
+        groups = list(members_of(found))
+        tracked = track(groups, "comparing pixels", len(groups), unit="groups")
+        rows = tuple(row for members in tracked for row in planner.plan(members))
+    if rows and all(row.reason == MISSING for row in rows):
+        tried = " or ".join(map(str, folders[0]))
+        raise DedupError(
+            f"none of the {len(rows)} images was found, such as {rows[0].id} in {tried}; "
+            "root=FOLDER says where relative ids start from now"
+        )
+    return rows
+
+
+class _Sides:
+    """Reads the images of the store and of the other one, whose ids may be the same."""
+
+    def __init__(
+        self,
+        found: Duplicates,
+        folders: Sequence[Path],
+        other_folders: Sequence[Path],
+        images: Sequence[str | os.PathLike[str]],
+        stack: ExitStack,
+    ) -> None:
+        self._found, self._images, self._stack = found, images, stack
+        self._folders = folders, other_folders
+        self._own = found.is_of_store()
+        self._opened: dict[int, OriginalImages] = {}
+
+    def key(self, image: int) -> tuple[int, str]:
+        """What ``read`` knows an image by."""
+        return int(not self._own[image]), self._found.images.ids[image]
+
+    def file(self, image: int) -> PlainFile | str:
+        """The file of an image, or why it can't be acted on."""
+        number, name = self.key(image)
+        return find_file(name, self._folders[number])
+
+    def read(self, key: tuple[int, str]) -> bytes:
+        """The encoded image.
+
+        Raises:
+            EmbedkitError: It can't be read, or isn't the image that was embedded.
+        """
+        if key[0] not in self._opened:
+            self._opened[key[0]] = self._stack.enter_context(self._open(bool(key[0])))
+        return self._opened[key[0]].read(key[1])
+
+    def _open(self, other: bool) -> OriginalImages:
+        hashes = {
+            name: digest.tobytes()
+            for name, digest, own in zip(
+                self._found.images.ids, self._found.images.content_hash, self._own, strict=True
+            )
+            if own != other
+        }
+        if self._images:
+            return OriginalImages.of_source(self._images, list(hashes), None, hashes)
+        return OriginalImages.by_ids(hashes, self._folders[other], None, hashes)
 
 
 class _Planner:
     """Plans group after group, and remembers the files that it has seen."""
 
-    def __init__(self, found: Duplicates, policy: KeepPolicy, root: Path) -> None:
+    def __init__(
+        self,
+        found: Duplicates,
+        policy: KeepPolicy,
+        sides: _Sides,
+        rejected: frozenset[frozenset[str]],
+        protect: Sequence[str],
+    ) -> None:
         self._found = found
-        self._selection = KeepSelection(found, policy)
-        self._root = root
-        self._seen: dict[tuple[int, int], str] = {}
+        self._policy = policy
+        self._sides = sides
+        self._rejected = rejected
+        self._comparison = PixelComparison(sides.read, resolution=policy.keep == "original")
+        protected = {
+            image
+            for image, name in enumerate(found.images.ids)
+            if any(fnmatchcase(name, pattern) for pattern in protect)
+        }
+        self._selection = KeepSelection(found, policy, self._why_not, protected)
+        ends, cosine = nodes_of(found.pairs)[1], found.pairs.cosine.astype(np.float64)
+        self._agreement = np.zeros(len(found.images))  # sums of the cosines of its pairs
+        for side in (0, 1):
+            np.add.at(self._agreement, ends[:, side], cosine)
+        self._seen: dict[tuple[object, ...], str] = {}
+        self._members: dict[int, bool] = {}
 
     def plan(self, members: Sequence[int]) -> list[PlanRow]:
         files: dict[int, PlainFile] = {}
@@ -118,6 +228,7 @@ class _Planner:
                 problems[image] = file
             else:
                 files[image] = file
+                self._members[image] = file.is_member
         candidates = self._first_names(files, problems)
         rows = []
         for decision in self._selection.choose(candidates):
@@ -128,12 +239,23 @@ class _Planner:
         rows.sort(key=lambda row: row.action)
         return rows + [self._none(n, problems[n]) for n in members if n in problems]
 
+    def _why_not(self, image: int, kept: int) -> str:
+        """Why an image may not be removed for another one; empty if it may."""
+        images = self._found.images
+        if frozenset((images.ids[image], images.ids[kept])) in self._rejected:
+            return "this pair is rejected"
+        if self._members[image] != self._members[kept]:
+            return "only one of the two is inside an archive"
+        if (images.content_hash[image] == images.content_hash[kept]).all():
+            return ""
+        return self._comparison.why_not(self._sides.key(image), self._sides.key(kept))
+
     def _file(self, image: int) -> PlainFile | str:
         """The file of an image, or why it can't be acted on."""
-        file = find_file(self._found.images.ids[image], self._root)
+        file = self._sides.file(image)
         if isinstance(file, str):
             return file
-        if file.nbytes != self._found.images.nbytes[image]:
+        if not file.is_member and file.nbytes != self._found.images.nbytes[image]:
             return "changed since it was embedded"
         return file
 
@@ -145,15 +267,39 @@ class _Planner:
             (image, candidate_of(self._found, image, file.modified))
             for image, file in files.items()
         ]
+        if self._policy.keep == "original":
+            candidates = self._traced(candidates)
         named = []
         for image, candidate in self._selection.rank(candidates):
             file = files[image]
-            if file.inode in self._seen:
-                problems[image] = f"the same file as {self._seen[file.inode]}"
+            identity = (*file.inode, file.path) if file.is_member else file.inode
+            if identity in self._seen:
+                problems[image] = f"the same file as {self._seen[identity]}"
             else:
-                self._seen[file.inode] = file.path
+                self._seen[identity] = file.path
                 named.append((image, candidate))
         return named
+
+    def _traced(self, candidates: list[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
+        """The candidates of a group with how much each looks edited; equal bytes look the same."""
+        images = [image for image, _ in candidates]
+        contents = {image: self._found.images.content_hash[image].tobytes() for image in images}
+        if len(set(contents.values())) < 2:
+            return candidates
+        traces: dict[bytes, Traces] = {}
+        for image in images:
+            if contents[image] not in traces:
+                found = self._comparison.traces(self._sides.key(image))
+                if found is not None:
+                    agreement = self._agreement[image] / (len(images) - 1)
+                    traces[contents[image]] = replace(found, agreement=agreement)
+        judged = dict(zip(traces, judge(list(traces.values())), strict=True))
+        return [
+            (image, replace(one, edited=judged[key][0], traces=judged[key][1]))
+            if (key := contents[image]) in judged
+            else (image, replace(one, edited=float("inf")))
+            for image, one in candidates
+        ]
 
     def _is_alone(self, decision: Decision) -> bool:
         return (
@@ -163,14 +309,16 @@ class _Planner:
         )
 
     def _row(self, decision: Decision, files: Mapping[int, PlainFile]) -> PlanRow:
-        kept = "" if decision.copy_of is None else files[decision.copy_of].path
-        row = self._none(decision.image, decision.why)
+        row = replace(self._none(decision.image, decision.why), path=files[decision.image].path)
+        if decision.copy_of is None:
+            return replace(row, action="keep")
+        kept_hash = self._found.images.content_hash[decision.copy_of].tobytes().hex()
         return replace(
             row,
-            action="remove" if kept else "keep",
-            path=files[decision.image].path,
-            copy_of=kept,
+            action="remove",
+            copy_of=files[decision.copy_of].path,
             score=decision.score,
+            compared=compared_mark(row.content_hash, kept_hash),
         )
 
     def _none(self, image: int, why: str) -> PlanRow:

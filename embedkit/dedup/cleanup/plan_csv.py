@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from embedkit.dedup.cleanup.paths import decode_name, encode_name
+from embedkit.dedup.cleanup.paths import decode_name, encode_name, is_plain
 from embedkit.dedup.cleanup.plan import Action, PlanRow
 from embedkit.errors import DedupError
 from embedkit.utils.atomic_write import commit_bytes
@@ -103,6 +103,7 @@ def _to_cells(row: PlanRow) -> list[object]:
         encode_name(row.format),
         "" if row.score is None else f"{row.score:.4f}",
         encode_name(row.reason),
+        row.compared,
     ]
 
 
@@ -184,7 +185,7 @@ def _from_cells(cells: dict[str, str]) -> PlanRow:
     if action != "none" and not path:
         raise ValueError(f"{action}, but there is no path")
     for name in filter(None, (path, copy_of)):
-        if not name.startswith("/") or str(Path(name)) != name or ".." in Path(name).parts:
+        if not is_plain(name):
             raise ValueError(f"{name}: not an absolute path in its plain form")
     # The rest is for people, and they may have changed it.
     return PlanRow(
@@ -200,6 +201,7 @@ def _from_cells(cells: dict[str, str]) -> PlanRow:
         format=cells.get("format", ""),
         score=None,
         reason=cells.get("reason", ""),
+        compared=cells.get("compared", ""),
     )
 
 

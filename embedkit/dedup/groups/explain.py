@@ -44,26 +44,23 @@ class Evidence:
         count = int(self.alike.max(initial=-1)) + 1
         self._starts = np.searchsorted(mine[order], np.arange(count + 1))
 
-    def best(self, image: int, among: NDArray[np.int64]) -> tuple[int, int] | None:
-        """The highest-scoring copy of ``image`` among those that ``among`` names.
+    def among(self, image: int, kept: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """The copies of ``image`` among those that ``kept`` names, the highest-scoring first.
 
         Args:
             image: An image.
-            among: By ``alike`` numbers: the image that stands for each, -1 for none.
+            kept: By ``alike`` numbers: the image that stands for each, -1 for none.
 
         Returns:
-            That image and the pair that says so, -1 where the two are alike; None if there is none.
+            Those images, and the pairs that say so; -1 where the two are alike.
         """
         number = int(self.alike[image])
-        if among[number] >= 0:
-            return int(among[number]), -1
+        equal = [(int(kept[number]), -1)] if kept[number] >= 0 else []
         mine = slice(self._starts[number], self._starts[number + 1])
-        there = np.flatnonzero(among[self._other[mine]] >= 0)
-        if not len(there):
-            return None
-        pair = self._pair[mine][there]
-        at = int(np.argmax(self._scores[pair]))
-        return int(among[self._other[mine][there[at]]]), int(pair[at])
+        there = np.flatnonzero(kept[self._other[mine]] >= 0)
+        there = there[np.argsort(-self._scores[self._pair[mine][there]], kind="stable")]
+        others, pairs = kept[self._other[mine][there]], self._pair[mine][there]
+        return equal + list(zip(others.tolist(), pairs.tolist(), strict=True))
 
 
 def describe_pair(pairs: Pairs, number: int) -> str:

@@ -35,7 +35,7 @@ def write_duplicates(
     *,
     overwrite: bool = False,
     report: bool = True,
-    root: str | os.PathLike[str] = ".",
+    root: str | os.PathLike[str] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
     progress: bool | ProgressCallback = False,
 ) -> Path:
@@ -46,7 +46,7 @@ def write_duplicates(
         output: The folder.
         overwrite: Whether an older folder of duplicates is replaced.
         report: Whether ``report.html`` is made too, with thumbnails from the images' files.
-        root: The folder that relative ids are below.
+        root: The folder that relative ids are below; None takes the one that the store remembers.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
         progress: True shows a progress bar; a function is called with each `Progress`.
@@ -71,7 +71,7 @@ def write_duplicates(
             with Stage("writing"):
                 _write_files(found, whole)
             if report:
-                write_page(found, whole / REPORT, Path(root), images, lies_in=output)
+                write_page(found, whole / REPORT, root, images, lies_in=output)
             if output.exists():
                 output.replace(Path(name, "old"))
             whole.replace(output)

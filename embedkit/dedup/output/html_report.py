@@ -12,7 +12,7 @@ from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.report import Picture
 from embedkit.report.duplicates_page import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
 from embedkit.report.gallery_data import facts_line
-from embedkit.report.thumbnails import thumbnails
+from embedkit.report.thumbnails import thumbnails, thumbnails_if_found
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +37,7 @@ _MAX_CLASSES = 200
 def write_page(
     found: Duplicates,
     path: Path,
-    root: Path,
+    root: str | os.PathLike[str] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
     *,
     lies_in: Path | None = None,
@@ -47,7 +47,7 @@ def write_page(
     Args:
         found: What was found.
         path: The file.
-        root: The folder that relative ids are below.
+        root: The folder that relative ids are below; None takes the one that the store remembers.
         images: The sources that the images are of, where these lie now. None:
             ids are taken for paths.
         lies_in: The folder that the page will lie in, which its links start from; None is the one
@@ -129,7 +129,7 @@ def _searched(found: Duplicates) -> str:
 def _pictures(
     found: Duplicates,
     members: Sequence[int],
-    root: Path,
+    root: str | os.PathLike[str] | None,
     images: Sequence[str | os.PathLike[str]],
     page: Path,
 ) -> dict[int, Picture]:
@@ -139,8 +139,10 @@ def _pictures(
     for side in filter(None, sides):
         named = {found.images.ids[image]: image for image in side}
         hashes = {name: found.images.content_hash[i].tobytes() for name, i in named.items()}
-        made = thumbnails(
-            named, None, _SIDE, images=images, root=root, hashes=hashes,
+        store = found.store if own[side[0]] or found.against is None else found.against
+        make = thumbnails if images else thumbnails_if_found
+        made = make(
+            named, None, _SIDE, images=images, roots=store.folders(root), hashes=hashes,
             max_bytes=_MAX_PICTURE_BYTES * len(side) // len(members), page=page,
         )  # fmt: skip
         out |= {named[name]: picture for name, picture in made.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from embedkit.dedup.leakage import ClassLeaks, Leaks, StoreLeaks
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.results import StoreName
 from embedkit.errors import DedupError
+from embedkit.store.detect import wrong_kind
+from embedkit.utils.manifest import ManifestFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,15 @@ __all__ = [
 SUMMARY = "summary.json"
 FORMAT_NAME = "embedkit-duplicates"
 FORMAT_VERSION = 1
-_MAX_BYTES = 64 * 2**20
+_FORMAT = ManifestFormat(
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    "a folder of duplicates",
+    "search again with 'embedkit dedup find'",
+    missing=DedupError,
+    other=DedupError,
+    damaged=DedupError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,6 @@ class Summary:
 def encode_summary(found: Duplicates, files: Mapping[str, str]) -> bytes:
     """The bytes of ``summary.json``; ``read_summary`` reads them."""
     content = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
         "embedkit_version": __version__,
         "store": asdict(found.store),
         "against": found.against and asdict(found.against),
@@ -78,7 +85,7 @@ def encode_summary(found: Duplicates, files: Mapping[str, str]) -> bytes:
         "leaks": found.leaks and asdict(found.leaks),
         "files": dict(files),
     }
-    return json.dumps(content, indent=1).encode()
+    return _FORMAT.encode(content)
 
 
 def count(found: Duplicates) -> dict[str, int]:
@@ -100,36 +107,14 @@ def read_summary(folder: Path) -> Summary:
         DedupError: There is none, or it isn't one.
     """
     path = folder / SUMMARY
-    content = _read_json(path)
-    if content.get("format") != FORMAT_NAME:
-        raise DedupError(f"{path}: not the summary of a search for duplicates")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise DedupError(
-            f"{path}: format {content.get('format_version')!r}; this embedkit reads format "
-            f"{FORMAT_VERSION}, a newer one may read more"
-        )
+    if not path.is_file():
+        raise DedupError(wrong_kind(folder, "duplicates"))
+    content = _FORMAT.read(path)
     try:
         return _parse(content)
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         reason = f"{exc} is missing" if isinstance(exc, KeyError) else exc
         raise DedupError(f"{path}: damaged: {reason}; search again") from exc
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DedupError(f"{path}: larger than a summary can be")
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise DedupError(
-            f"{path.parent}: not a folder of duplicates (no {SUMMARY} in it); "
-            "'embedkit dedup find' makes one"
-        ) from exc
-    except OSError as exc:
-        raise DedupError(f"{path}: can't be read: {exc.strerror or exc}") from exc
-    except (ValueError, RecursionError) as exc:
-        raise DedupError(f"{path}: damaged: {exc}; search again") from exc
-    return content if isinstance(content, dict) else {}
 
 
 def _parse(content: Mapping[str, Any]) -> Summary:
@@ -178,7 +163,8 @@ def _info(table: Mapping[str, Any]) -> PairsInfo:
 
 
 def _store(table: Mapping[str, Any]) -> StoreName:
-    return StoreName(_word(table, "path"), _word(table, "digest"), _number(table, "rows"))
+    roots = tuple(map(str, table.get("roots", ())))
+    return StoreName(_word(table, "path"), _word(table, "digest"), _number(table, "rows"), roots)
 
 
 def _leaks(table: Mapping[str, Any]) -> Leaks:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -48,6 +50,7 @@ EVEN_ODDS = 0.5
 _DOUBTFUL, _SURE = 0.6, 0.9  # correlations at which keypoints count for nothing, and in full
 _FORMAT = "embedkit-calibration-1"
 _FEWEST_ROWS = 100
+_LEVELS = 63  # of a value of the background, either side of 0: cosines are kept to 0.001
 _MODELS = {"plain": "embedding_model", "checked": "verified_model"}  # in files, and here
 
 
@@ -70,6 +73,8 @@ class Calibration:
             the log-odds of the embedding model.
         thresholds: Precisions, ascending, and the least score that reaches each: not verified, and
             verified; 1 where none does.
+        background: ``(n, D)`` float32 of unit length: unrelated images, which fill up the
+            background set of a store that has few of its own; None if there are none.
     """
 
     name: str
@@ -80,6 +85,7 @@ class Calibration:
     embedding_model: LogisticModel
     verified_model: LogisticModel
     thresholds: tuple[tuple[float, float, float], ...]
+    background: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if set(self.embedding_model.features) != {*FEATURES}:
@@ -142,6 +148,7 @@ class Calibration:
             "plain": self.embedding_model.to_config(),
             "checked": self.verified_model.to_config(),
             "thresholds": [list(row) for row in self.thresholds],
+            "background": None if self.background is None else _pack(self.background),
         }
 
     @classmethod
@@ -160,8 +167,10 @@ class Calibration:
             values["thresholds"] = tuple(
                 (float(a), float(b), float(c)) for a, b, c in values["thresholds"]
             )
+            packed = values.pop("background", None)  # older files have none
+            values["background"] = None if packed is None else _unpack(packed)
             return cls(**values)
-        except (KeyError, TypeError, AttributeError) as exc:
+        except (KeyError, TypeError, AttributeError, zlib.error) as exc:
             raise ValueError(f"not a calibration: {exc!r}") from exc
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -186,6 +195,20 @@ class Calibration:
             raise EmbedkitError(f"{path}: can't be read: {exc.strerror or exc}") from exc
         except (ValueError, RecursionError) as exc:
             raise EmbedkitError(f"{path}: is no calibration: {exc}") from exc
+
+
+def _pack(rows: NDArray[np.float32]) -> dict[str, Any]:
+    """Rows as JSON holds them: a byte per value, compressed."""
+    largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True, initial=0), 1e-12)
+    levels = np.round(rows / largest * _LEVELS).astype(np.int8)
+    data = base64.b64encode(zlib.compress(levels.tobytes(), 9)).decode()
+    return {"rows": len(rows), "dim": rows.shape[1], "data": data}
+
+
+def _unpack(packed: Mapping[str, Any]) -> NDArray[np.float32]:
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.int8)
+    rows = levels.reshape(packed["rows"], packed["dim"]).astype(np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def calibration_for(store: EmbeddingStore, given: Calibration | None = None) -> Calibration:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Compared", "compare_all", "learn_background", "sample"]
 
 _ROWS = 4096
+_FEWEST = 512  # so many are enough without those of the calibration
 _ROUNDS = 8
 _EVEN_COSINE = 0.94  # as likely a copy's as not, where nothing else is known
 _ROWS_AT_ONCE = 256
@@ -50,9 +51,8 @@ def learn_background(
     sampled, hashes = sample(rows, store, _ROWS)
     if calibration is None:
         return Background.of(sampled, hashes)
-    near = np.tril(sampled @ sampled.T, -1) >= _EVEN_COSINE
-    kept = _keep_first(near, len(sampled))
-    background = Background.of(sampled[kept], hashes[kept])
+    kept = _keep_first(np.tril(sampled @ sampled.T, -1) >= _EVEN_COSINE, len(sampled))
+    background = _filled(sampled[kept], hashes[kept], calibration)
     for _ in track(range(_ROUNDS), "choosing the background set", _ROUNDS, unit="rounds"):
         compared = compare_all(
             background, calibration, (sampled, hashes), (sampled, hashes), len(store)
@@ -63,8 +63,20 @@ def learn_background(
         )
         if (kept == before).all():
             break
-        background = Background.of(sampled[kept], hashes[kept])
+        background = _filled(sampled[kept], hashes[kept], calibration)
     return background
+
+
+def _filled(
+    rows: NDArray[np.float32], hashes: NDArray[np.uint64], calibration: Calibration
+) -> Background:
+    """A background set of some rows, and of the calibration's own where these are few."""
+    others = calibration.background
+    if others is not None and len(rows) < _FEWEST:
+        others = others[: _FEWEST - len(rows)]
+        rows = np.concatenate([rows, others])
+        hashes = np.concatenate([hashes, np.zeros(len(others), hashes.dtype)])
+    return Background.of(rows, hashes)
 
 
 def sample(

@@ -14,7 +14,7 @@ from embedkit.dedup.scoring.features import FEATURES, PairFeatures, hamming_dist
 from embedkit.dedup.scoring.logistic import probability
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification.batch import verify_pairs
-from embedkit.utils.parallel import usable_cores
+from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

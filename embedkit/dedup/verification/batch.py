@@ -6,10 +6,9 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from threadpoolctl import threadpool_limits
-
 from embedkit.errors import EmbedkitError
 from embedkit.utils.progress import Stage
+from embedkit.utils.threads import library_threads, use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,8 +60,8 @@ def verify_pairs(
 
     # One BLAS thread per product: the products are small, and pairs run in parallel.
     with (
-        threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(threads) as pool,
+        library_threads(1),
+        ThreadPoolExecutor(threads, "verify", use_one_thread) as pool,
         Stage("verifying pairs", len(pairs), unit="pairs") as stage,
     ):
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.verification.sift import LocalFeatures
 
-__all__ = ["Evidence", "compare"]
+__all__ = ["Evidence", "compare", "estimate_maps"]
 
 _RATIO = 0.85  # a match's distance to the next best one's
 _TOLERANCE = 4.0  # of a keypoint mapped, pixels
@@ -64,15 +64,47 @@ class Evidence:
 def compare(first: LocalFeatures, second: LocalFeatures) -> Evidence:
     """Estimates the map that makes the second image from the first, mirrored or not."""
     whole, turned = _whole(first.gray, second.gray)
-    found = _register(first, second, flip=False)
-    if _strength(found) < _CLEAR:
-        found = max(found, _register(first, second, flip=True), key=_strength)
+    found = _best_map(first, second)
     if found.inliers >= _FEWEST:
         how = _describe(found.matrix, found.flip, first, second)
         return Evidence(found.inliers, found.share, found.covered, found.correlation, whole, how)
     return Evidence(
         found.inliers, found.share, 0.0, 0.0, whole, _describe_turn(turned, first, second)
     )
+
+
+def estimate_maps(first: LocalFeatures, second: LocalFeatures) -> list[NDArray[np.float64]]:
+    """Maps that may make the second image from the first, ``(3, 3)`` each, the likeliest first.
+
+    They map pixels of ``first.gray`` to those of ``second.gray``: one by the keypoints, if there
+    are enough, and the one that lays the whole first image over the second in the best of eight
+    ways.
+    """
+    maps = []
+    found = _best_map(first, second)
+    if found.inliers >= _FEWEST:
+        mirror = np.array([[-1, 0, first.gray.shape[1] - 1], [0, 1, 0], [0, 0, 1]])
+        maps.append(np.vstack([found.matrix, [0, 0, 1]]) @ (mirror if found.flip else np.eye(3)))
+    turns, flip = _whole(first.gray, second.gray)[1]
+    corners, places = (_corners(image.shape) for image in (first.gray, second.gray))
+    if flip:
+        corners = corners[[1, 0, 3, 2]]
+    turned = np.roll(places, turns, axis=0)
+    return [*maps, np.asarray(cv2.getPerspectiveTransform(corners, turned))]
+
+
+def _corners(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The corner pixels of an image, clockwise from the upper left."""
+    bottom, right = shape[0] - 1, shape[1] - 1
+    return np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]], np.float32)
+
+
+def _best_map(first: LocalFeatures, second: LocalFeatures) -> _Registered:
+    """The map by keypoints, of the mirrored image where that is better."""
+    found = _register(first, second, flip=False)
+    if _strength(found) < _CLEAR:
+        found = max(found, _register(first, second, flip=True), key=_strength)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ __all__ = [
     "read_range",
     "read_whole",
     "reason_of",
+    "size_and_time",
 ]
 
 _FILE_SCHEME = "file://"
@@ -120,6 +121,22 @@ def exists(path: str) -> bool:
         return file_type(path) is not None
     except (OSError, ValueError):
         return False
+
+
+def size_and_time(path: str) -> tuple[int, int]:
+    """Size of a local file (bytes) and when it was changed last (nanoseconds since 1970).
+
+    Returns:
+        -1 for both where they aren't known: of URLs and of files that can't be read.
+    """
+    local = local_path(path)
+    if local is None:
+        return -1, -1
+    try:
+        found = os.stat(local)  # noqa: PTH116 - names that aren't UTF-8, and speed
+    except (OSError, ValueError):
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def list_folder(url: str) -> list[Entry]:

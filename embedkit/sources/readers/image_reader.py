@@ -6,9 +6,10 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from embedkit.errors import DecodeError
-from embedkit.sources.io.storage import check_size
+from embedkit.sources.io.storage import check_size, size_and_time
 from embedkit.sources.readers.dataset import DatasetReader
 from embedkit.sources.readers.file import FileReader, decode_errors
+from embedkit.sources.readers.memory import MemoryReader
 from embedkit.sources.readers.parquet import ParquetReader
 from embedkit.sources.readers.tar import TarReader
 from embedkit.sources.readers.zip import ZipReader
@@ -27,6 +28,7 @@ _READERS: dict[str, type[KindReader]] = {
     "zip": ZipReader,
     "parquet": ParquetReader,
     "dataset": DatasetReader,
+    "memory": MemoryReader,
 }
 
 
@@ -46,6 +48,7 @@ class ImageReader:
         self.max_bytes = max_bytes
         self._lock = Lock()
         self._readers: dict[str, KindReader] = {}
+        self._modified: dict[str, int] = {}  # of archives
 
     def read(self, record: ImageRecord) -> bytes:
         """Return the encoded bytes of one image.
@@ -65,6 +68,18 @@ class ImageReader:
             with decode_errors(record):
                 check_size(record.nbytes, self.max_bytes)
         return reader.read(record)
+
+    def modified(self, record: ImageRecord) -> int:
+        """When the file or archive of an image was changed last, nanoseconds since 1970.
+
+        Returns:
+            -1 where it isn't known.
+        """
+        if record.kind == "file":
+            return size_and_time(record.path)[1]
+        if record.path not in self._modified:
+            self._modified[record.path] = size_and_time(record.path)[1]
+        return self._modified[record.path]
 
     def peek(self, record: ImageRecord, n: int = 64) -> bytes:
         """Return the first bytes of one image, at little cost where the file allows it.

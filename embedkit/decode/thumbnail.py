@@ -1,0 +1,68 @@
+"""Small copies of images as ``data:`` URIs, for pages and notebooks."""
+
+from __future__ import annotations
+
+import base64
+import io
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from embedkit.decode.exact import decode_image
+from embedkit.decode.policy import DecodePolicy
+from embedkit.errors import DecodeError
+from embedkit.sources import ImageReader
+from embedkit.sources.id_lookup import find_originals
+from embedkit.sources.naming import is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+__all__ = ["SMALL", "thumbnail_uri", "thumbnails_of"]
+
+SMALL = 96
+"""Images whose longer side is below this, pixels, are shown enlarged."""
+
+_QUALITY, _SMALL_QUALITY = 80, 92
+
+
+def thumbnail_uri(image: Image.Image, side: int) -> str:
+    """A small copy of an image that can stand in a page itself.
+
+    Args:
+        image: Any size and mode that converts to RGB.
+        side: The longer side is at most this, pixels.
+
+    Returns:
+        A ``data:`` URI of a JPEG.
+    """
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    if max(image.size) < SMALL:  # its pixels will be seen one by one
+        small.save(file, "JPEG", quality=_SMALL_QUALITY, subsampling=0, optimize=True)
+    else:
+        small.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def thumbnails_of(ids: Iterable[str], roots: Sequence[Path], side: int = 64) -> dict[str, str]:
+    """Thumbnails of images that are read from their own files.
+
+    Args:
+        ids: Ids of a store; URLs are left out.
+        roots: The folders that relative ids may start from.
+        side: As ``thumbnail_uri``'s.
+
+    Returns:
+        Id to ``data:`` URI, without the images that can't be read or decoded any more.
+    """
+    found = {}
+    local = dict.fromkeys(name for name in ids if not is_url(name))
+    with ImageReader(max_bytes=DecodePolicy().max_bytes) as reader:
+        for name, record in find_originals(local, roots):
+            with suppress(DecodeError):  # missing or damaged: the others are shown
+                found[name] = thumbnail_uri(decode_image(reader.read(record), name).image, side)
+    return found

