@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from PIL import Image
 from stores import write_store
 
 from embedkit.analysis.embedding_map import plot
-from embedkit.analysis.embedding_map import projection as layout
 from embedkit.analysis.embedding_map.png import draw_png
 from embedkit.analysis.embedding_map.projection import lay_out, principal_components
 from embedkit.errors import MissingExtraError, StoreError
@@ -68,7 +68,7 @@ def test_umap_keeps_clusters_together_and_repeats_itself():
 
 
 def test_umap_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(layout, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MissingExtraError, match=r"embedkit\[map\]"):
         lay_out(ROWS, "umap", 0)
     assert lay_out(ROWS, "auto", 0)[1] == "pca"

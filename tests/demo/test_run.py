@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -169,9 +169,6 @@ def test_images_in_the_output_are_refused_and_stay(tmp_path: Path) -> None:
 def test_missing_packages_name_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == module else real(name)
-    )
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"{package}: pip install 'embedkit\[demo\]'"):
         run_demo(tmp_path / "out", None, str)
