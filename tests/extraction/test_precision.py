@@ -219,13 +219,7 @@ def test_wrong_choices(wrong, reason):
 def test_int8_without_nncf_and_without_images(tiny, monkeypatch):
     with pytest.raises(ValueError, match="images to calibrate"):
         open_engine(tiny, device="cpu", precision="int8")
-<<<<<<< HEAD
     monkeypatch.setitem(sys.modules, "nncf", None)
-=======
-    monkeypatch.setattr(
-        "embedkit.utils.extras.find_spec", lambda name: None if name == "nncf" else 1
-    )
->>>>>>> main
     with pytest.raises(MissingExtraError, match=r"embedkit\[int8\]"):
         choose_engine("auto", "cpu", "int8")
 
