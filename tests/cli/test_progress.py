@@ -14,7 +14,7 @@ STAGES = {
     "index build": {"adding", "writing ids"},
     "search": {"searching"},
     "dedup find": {"comparing embeddings", "scoring pairs", "making thumbnails"},
-    "dedup plan": {"planning"},
+    "dedup plan": {"comparing pixels"},
     "probe knn": {"probing", "finding neighbours"},
     "probe linear": {"probing", "choosing C", "fitting", "predicting"},
     "plot": {"placing the images", "making thumbnails"},
