@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from traceback import walk_tb
 from typing import Annotated, Any, ClassVar
 
@@ -112,8 +111,10 @@ def _root(
 
 def run() -> None:
     """Runs the command line; expected errors become one line and an exit code."""
+    from embedkit.utils.working_directory import working_directory
+
     open_streams()
-    if not _has_working_directory():
+    if working_directory() is None:
         sys.path[:] = filter(None, sys.path)  # "" stands for it, and imports look into it
     try:
         code = _flush(_run())
@@ -127,13 +128,6 @@ def run() -> None:
 def _is_of_echo(error: OSError) -> bool:
     frames = walk_tb(error.__traceback__)
     return any(frame.f_code is typer.echo.__code__ for frame, _line in frames)
-
-
-def _has_working_directory() -> bool:
-    try:
-        return bool(Path.cwd())
-    except FileNotFoundError:
-        return False
 
 
 def _run() -> int | None:

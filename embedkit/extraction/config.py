@@ -23,6 +23,7 @@ from embedkit.store.format import StoreMeta
 from embedkit.utils.endings import refuse_other_ending
 from embedkit.utils.progress import track
 from embedkit.utils.timing import timed
+from embedkit.utils.working_directory import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -285,10 +286,10 @@ def _source_name(source: Spec) -> str:
 
 def _roots(sources: Sequence[Spec], prefix: str | None) -> list[str]:
     """Where ids start from; see ``StoreMeta.roots``."""
-    here = Path.cwd()
+    here = working_directory()
     if prefix is not None:
-        return [str(here / f"<{prefix.rstrip('/')}>")]
-    return [] if all(map(_is_absolute, sources)) else [str(here)]
+        return [str((here or Path("/")) / f"<{prefix.rstrip('/')}>")]
+    return [] if here is None or all(map(_is_absolute, sources)) else [str(here)]
 
 
 def _is_absolute(source: Spec) -> bool:

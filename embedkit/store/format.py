@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from embedkit.errors import StoreFormatError
+from embedkit.utils.working_directory import working_directory
 
 if TYPE_CHECKING:
     import os
@@ -230,8 +231,9 @@ def possible_folders(
     """Where relative ids may start from; see ``StoreMeta.folders``."""
     if root is not None:
         return (Path(root),)
-    here = Path.cwd()
-    return (*(Path(one) for one in roots if Path(one) != here), here)
+    here = working_directory()
+    others = (Path(one) for one in roots if Path(one) != here)
+    return tuple(others) if here is None else (*others, here)
 
 
 def _is_among(name: str, settings: Collection[str]) -> bool:
