@@ -31,7 +31,7 @@ class _Embedkit(LazyGroup):
     summaries: ClassVar = {
         "models": "List the backbones: size, accuracy and licence.",
         "extract": "Embed images into a store; resumes an interrupted run.",
-        "info": "Describe a store, an index or another result; list what failed and why.",
+        "info": "Describe a store, an index or another result; list failures.",
         "verify": "Check every byte and count of stores, indexes and other results.",
         "label": "Put labels into a store, without embedding again.",
         "merge": "Merge stores of one backbone into one file.",

@@ -109,9 +109,9 @@ def test_a_worker_for_each_core_and_each_slot(tiny, tmp_path, monkeypatch, slots
     asked = []
 
     class Counting(ThreadPoolExecutor):
-        def __init__(self, count, **settings):
+        def __init__(self, count, *settings, **named):
             asked.append(count)
-            super().__init__(count, **settings)
+            super().__init__(count, *settings, **named)
 
     monkeypatch.setattr("embedkit.utils.parallel.ThreadPoolExecutor", Counting)
     monkeypatch.setattr("embedkit.extraction.runner.usable_cores", lambda: 5)

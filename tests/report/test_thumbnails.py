@@ -9,6 +9,7 @@ from images import draw_photo, encode, write_photos
 from PIL import Image
 
 from embedkit.decode.policy import DecodePolicy
+from embedkit.errors import SourceError
 from embedkit.report import Picture
 from embedkit.report.thumbnails import thumbnails
 from embedkit.sources.readers.image_reader import ImageReader
@@ -25,7 +26,7 @@ def test_files_by_their_ids(tmp_path, monkeypatch):
     made = thumbnails(ids, None, 50)
     assert [bool(made[name].thumbnail) for name in ids] == [True, False, False, True, True]
     monkeypatch.chdir(tmp_path)
-    (below,) = thumbnails(["photo_0000.jpg"], None, 50, root=Path("p")).values()
+    (below,) = thumbnails(["photo_0000.jpg"], None, 50, roots=[Path("p")]).values()
     assert below.thumbnail == made[ids[0]].thumbnail
     small = thumbnails(ids[:1], DecodePolicy(max_pixels=100), 50)
     assert small == {ids[0]: Picture(ids[0])}
@@ -35,20 +36,19 @@ def test_moved_images(tmp_path):
     ids = ids_of(tmp_path / "old")
     expected = thumbnails(ids, None, 50)
     (tmp_path / "old").rename(tmp_path / "new")
-    assert thumbnails(ids, None, 50) == {name: Picture(name) for name in ids}
+    with pytest.raises(SourceError, match="none of the 5 images was found"):
+        thumbnails(ids, None, 50)
     assert thumbnails(ids, None, 50, images=[tmp_path / "new"]) == expected
 
 
-def test_a_source_without_the_images_is_told(tmp_path, caplog):
+def test_a_source_without_the_images_is_told(tmp_path):
     ids = ids_of(tmp_path / "old")
     (tmp_path / "other").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "other" / "x.png")
     for source, reason in ((tmp_path / "other", "has none of"), (tmp_path / "gone", "no such")):
-        caplog.clear()
-        assert thumbnails(ids, None, 50, images=[source]) == {}
-        (record,) = caplog.records
-        assert str(source) in record.getMessage()
-        assert reason in record.getMessage()
+        with pytest.raises(SourceError, match=reason) as told:
+            thumbnails(ids, None, 50, images=[source])
+        assert str(source) in str(told.value)
 
 
 @pytest.mark.parametrize("part", [2, 100])
