@@ -76,4 +76,4 @@ def test_what_stands_in_the_way_is_told(embedkit, labelled, tmp_path, store):
     done = embedkit("probe", "predict", folder, damaged)
     assert (done.code, "damaged.jpg" in done.err) == (3, True)
     shutil.rmtree(folder)
-    assert "no probe" in embedkit("probe", "predict", folder, damaged).err
+    assert "no such file or folder" in embedkit("probe", "predict", folder, damaged).err
