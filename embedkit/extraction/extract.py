@@ -148,7 +148,7 @@ def extract(
         shard_rows: Images per shard; None is 16384, or the value of an interrupted run.
         overwrite: Replace an existing store, and discard an interrupted run.
         check_content: If the store is finished already: whether to read all images again and
-            compare their content, in the place of sizes and modification times.
+            compare their content, and not only those of another modification time.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.

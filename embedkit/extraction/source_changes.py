@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from embedkit.store.store import EmbeddingStore
     from embedkit.types import ImageRecord
@@ -71,13 +74,14 @@ def compare_with_source(
 ) -> SourceChanges:
     """Compares a store with what its source lists now, in some 40 bytes of memory per image.
 
-    A file counts as changed if its size or its modification time is another one, a member of an
-    archive also if the archive's time is. What the store doesn't remember isn't compared.
+    A file counts as changed if its size is another one, or if its modification time is and then
+    its content, too: copying a folder changes all times and no image. Of a member of an archive the
+    archive's time counts. What the store doesn't remember isn't compared.
 
     Args:
         store: The store.
         records: What the source lists.
-        check_content: Whether to read every image and compare its SHA-256, in the place of times.
+        check_content: Whether to read every image and compare its SHA-256, whatever its time.
 
     Raises:
         SourceError: The source can't be listed.
@@ -100,7 +104,7 @@ class _Comparison:
         self._hashes = hashes[self._order]
         self._nbytes = store.images("nbytes")
         self._mtime = store.images("mtime") if "mtime" in store.columns else None
-        self._content = store.images("content_hash") if check_content else None
+        self._check_content = check_content
         self._labels = None if store.meta.labels_from else store.labels or [""] * len(store)
         self._failed = {failure.id: failure.nbytes for failure in store.failures()}
         self._seen = np.zeros(len(store), np.bool_)
@@ -139,15 +143,21 @@ class _Comparison:
         rows: list[int] = np.where(self._hashes[at] == hashes, self._order[at], -1).tolist()
         return rows
 
+    @cached_property
+    def _content(self) -> NDArray[np.void]:
+        return self._store.images("content_hash")
+
     def _is_same(self, record: ImageRecord, row: int) -> bool:
         size, mtime = size_and_time(record.path)
         if record.kind != "file":
             size = -1 if record.nbytes is None else record.nbytes
         if size not in (-1, int(self._nbytes[row])):
             return False
-        if self._content is not None:
-            return self._has_content(record, self._content[row].tobytes())
-        return self._mtime is None or _is_same_time(int(self._mtime[row]), mtime)
+        if not self._check_content and (
+            self._mtime is None or _is_same_time(int(self._mtime[row]), mtime)
+        ):
+            return True
+        return self._has_content(record, self._content[row].tobytes())
 
     def _has_content(self, record: ImageRecord, content_hash: bytes) -> bool:
         try:
