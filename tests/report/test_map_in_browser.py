@@ -13,7 +13,8 @@ import pytest
 from html_page import HOSTILE
 from PIL import Image
 
-from embedkit.report import MapPage, Picture, thumbnail, write_map
+from embedkit.decode.thumbnail import thumbnail_uri
+from embedkit.report import MapPage, Picture, write_map
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def page_of(tmp_path: Path, names: list[str]) -> Path:
     """A map of a grid of images, three of each row's label; each has a picture."""
     side = 3
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[: len(names)]
-    uri = thumbnail(Image.new("RGB", (20, 10), "teal"), 96)
+    uri = thumbnail_uri(Image.new("RGB", (20, 10), "teal"), 96)
     groups = np.arange(len(names)) // side
     words = [f"row {group}" for group in groups.tolist()]
     page = MapPage(

@@ -9,6 +9,7 @@ import pytest
 from html_page import HOSTILE, Page
 from PIL import Image
 
+from embedkit.decode.thumbnail import thumbnail_uri
 from embedkit.errors import EmbedkitError
 from embedkit.report import (
     ClassifiedPicture,
@@ -16,7 +17,6 @@ from embedkit.report import (
     GroupMember,
     Picture,
     SearchExample,
-    thumbnail,
     write_gallery,
 )
 from embedkit.types import ImageFailure
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def gallery_of(*names: str) -> Gallery:
-    uri = thumbnail(Image.new("RGB", (300, 200), "teal"), 160)
+    uri = thumbnail_uri(Image.new("RGB", (300, 200), "teal"), 160)
     pictures = [Picture(name, uri) for name in names]
     return Gallery(
         "What <b>came</b> of it",
@@ -103,7 +103,7 @@ def test_only_data_uris_are_thumbnails() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
 @pytest.mark.parametrize("size", [(4000, 30), (1, 1), (161, 160)])
 def test_thumbnails_are_small_jpegs(mode: str, size: tuple[int, int]) -> None:
-    head, data = thumbnail(Image.new(mode, size), 160).split(",")
+    head, data = thumbnail_uri(Image.new(mode, size), 160).split(",")
     assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert image.format == "JPEG"
@@ -117,7 +117,7 @@ def test_no_folder_to_write_in(tmp_path: Path) -> None:
 
 
 def test_a_picture_links_wraps_and_is_enlarged(tmp_path: Path) -> None:
-    uri = thumbnail(Image.new("RGB", (20, 10), "teal"), 160)
+    uri = thumbnail_uri(Image.new("RGB", (20, 10), "teal"), 160)
     name = "data/set_1/a-b.c/photo.jpg"
     picture = Picture(name, uri, "../a%20b.jpg", "20 x 10, PNG, 1 kB", is_small=True)
     text = written(tmp_path, Gallery("x", [], [ClassifiedPicture(picture, [])]))
