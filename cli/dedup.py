@@ -99,9 +99,13 @@ def _find(
         typer.Option(help="Lowest score of a pair, 0 to 1 [default: derived from --precision]."),
     ] = None,
     verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Check uncertain pairs on the pixels (SIFT and RANSAC)."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Compare pairs on their pixels: only images that show the same are pairs "
+            "[default: if the images can be found].",
+        ),
+    ] = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(

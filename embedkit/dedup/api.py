@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +14,7 @@ from embedkit.dedup.config import CANDIDATES_PER_IMAGE, DedupConfig
 from embedkit.dedup.find_pairs import find_pairs
 from embedkit.dedup.results import collect
 from embedkit.dedup.scoring.calibration import PRECISION
+from embedkit.errors import MissingExtraError, SourceError
 from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find_duplicates"]
 
+_log = logging.getLogger("embedkit")
+
 
 @plain_numbers
 def find_duplicates(
@@ -40,7 +45,7 @@ def find_duplicates(
     against: str | os.PathLike[str] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
     root: str | os.PathLike[str] | None = None,
-    verify: bool = False,
+    verify: bool | None = None,
     flip: bool = False,
     rotate: bool = False,
     linkage: Linkage = "single",
@@ -64,7 +69,8 @@ def find_duplicates(
         images: The sources that the stores were embedded from, read where pixels are needed. If
             there are none, the ids are read as paths.
         root: The folder that ids are relative to; None takes the one that the store remembers.
-        verify: Whether doubtful pairs are verified geometrically, on the pixels.
+        verify: Whether pairs are verified on the pixels: only images that show the same, but for
+            edits, are pairs then. None verifies if the images can be found, and says so if not.
         flip: Whether to find mirrored copies, by embeddings of the mirrored images.
         rotate: Whether to find rotated copies, by embeddings of the images rotated by 90, 180, 270
             degrees.
@@ -72,16 +78,18 @@ def find_duplicates(
         threshold: The least score; None takes the calibration's threshold for ``precision``.
         precision: Target share of the returned pairs that are copies.
         mode: ``exact`` finds every candidate; ``approximate`` compares embeddings only within IVF
-            cells and measures its recall; ``auto`` is exact up to about 1.4 million images.
-        calibration: The models that score; None takes the built-in calibration for the backbone,
+            cells; ``auto`` is exact up to about 1.4 million images, verified 100,000.
+        calibration: The models that score pairs that aren't verified; None takes the built-in ones
+            for the backbone,
             or a guess where there is none. ``"cosine"`` scores a pair by its cosine alone (equal
             content scores 1), with a threshold of 0.95 unless ``threshold`` is given.
-        min_cosine: The least cosine of a candidate; None takes the cosine that each image has with
-            about ``candidates_per_image`` others.
+        min_cosine: The least cosine of a candidate; None takes, verified, any, and otherwise the
+            cosine that each image has with about ``candidates_per_image`` others.
         max_hamming: The most differing bits of a candidate's perceptual hashes; None finds no
             candidates by them, though they still count in the score.
-        candidates_per_image: How many other images each one is scored with, on average, beside its
-            copies; fewer where that would make more than four million pairs.
+        candidates_per_image: How many other images each one is compared with at most, the nearest
+            ones; not verified, on average, beside its copies, and fewer where that would make more
+            than four million pairs.
         max_pairs: More candidates are refused.
         weights: Backbone weights for ``flip`` and ``rotate``: ``auto``, or the file that the store
             was embedded with.
@@ -101,11 +109,34 @@ def find_duplicates(
         require_extra("cv2", "verify", "verification on pixels")
     config = DedupConfig(
         threshold, precision, mode, calibration, min_cosine, max_hamming, candidates_per_image,
-        max_pairs, verify, flip, rotate, linkage,
+        max_pairs, bool(verify), flip, rotate, linkage,
     )  # fmt: skip
     with reporting(progress):
+        if verify is None:
+            config = replace(config, verify=_can_verify(store, against, config, images, root))
         pairs = _find(store, against, config, images, root, weights, device)
         return collect(pairs, store, against, linkage=linkage, settings=config.to_config())
+
+
+def _can_verify(
+    store: str | os.PathLike[str],
+    against: str | os.PathLike[str] | None,
+    config: DedupConfig,
+    images: Sequence[str | os.PathLike[str]],
+    root: str | os.PathLike[str] | None,
+) -> bool:
+    """Whether the images can be found; logs why not."""
+    if config.calibration == "cosine":
+        return False
+    try:
+        require_extra("cv2", "verify", "verification on pixels")
+        for path in (store, *(() if against is None else (against,))):
+            with EmbeddingStore.open(path) as opened, _images_of(opened, images, root):
+                pass
+    except (SourceError, MissingExtraError) as exc:
+        _log.warning("the pairs aren't verified on the pixels, so that some are no copies: %s", exc)
+        return False
+    return True
 
 
 def _find(

@@ -17,10 +17,11 @@ from embedkit.dedup.candidates.joins import ExactJoin, WhitenedJoin
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import CANDIDATES_PER_IMAGE, check_scoring
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
+from embedkit.dedup.scoring.calibration import EVEN_ODDS, PRECISION, calibration_for
 from embedkit.dedup.scoring.features import hamming_distances
 from embedkit.dedup.scoring.learn_background import learn_background
-from embedkit.dedup.scoring.scorer import Scorer, select_pairs
+from embedkit.dedup.scoring.scorer import Scorer
+from embedkit.dedup.verified_search import RankedPairs, verify_candidates
 from embedkit.errors import IndexFileError, StoreError
 from embedkit.extraction.embed_like_store import embed_likewise
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
@@ -165,16 +166,16 @@ def check_duplicates(
         embed_likewise(opened[0].meta, images, fresh, weights=weights, device=device)
         new = stack.enter_context(EmbeddingStore.open(fresh))
         used = calibration_for(opened[0], calibration)
-        least = threshold
-        if least is None:
-            least = used.threshold_for(precision, verified=verify)
+        least = used.threshold_for(precision) if threshold is None else threshold
+        if verify and threshold is None:
+            least = EVEN_ODDS
         readers = _Readers(new, root, stack) if verify else None
         scorer = _KnownScorer(index, DedupInput(new), used, least, max_hamming, readers)
         found = [
             (store, scorer.score(DedupInput(store), rows))
             for store, rows in zip(opened, _indexed_rows(index, opened), strict=True)
         ]
-        found = [(store, select_pairs(pairs, used, threshold, precision)) for store, pairs in found]
+        found = [(store, pairs.where(pairs.score >= np.float32(least))) for store, pairs in found]
         names = list(new.ids)
         matches = [match for store, pairs in found for match in _matches(names, store, pairs)]
         order = {name: place for place, name in enumerate(names)}
@@ -252,10 +253,14 @@ class _KnownScorer:
             self.threshold, "exact" if self.index is None else "approximate",
             calibration=self.calibration.name, rows=len(self.new), against_rows=len(known),
         )  # fmt: skip
-        scorer = Scorer(self.new, known, self.calibration, background, {}, backwards=True)
+        scorer = Scorer(self.new, known, self.calibration, background, {})
         if self.readers is None:
             return scorer.score(candidates, info)
-        return scorer.score(candidates, info, self.readers.new, self.readers.of(known.store))
+        scored = scorer.score(candidates, info)
+        order = np.argsort(-scored.score, kind="stable")
+        ranked = RankedPairs(scored.first[order], scored.second[order])
+        readers = self.readers.new, self.readers.of(known.store)
+        return verify_candidates(self.new, known, ranked, info, readers, backwards=True)
 
     def _candidates(self, known: DedupInput, background: Background) -> Candidates:
         """The candidates of a search through a whole store."""

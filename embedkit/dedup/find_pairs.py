@@ -7,17 +7,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.collect import find_candidates
 from embedkit.dedup.candidates.gpu_join import resolve_join_device
-from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin, WhitenedJoin
+from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring.calibration import calibration_for
 from embedkit.dedup.scoring.cosine_rule import COSINE_THRESHOLD, score_by_cosine
 from embedkit.dedup.scoring.learn_background import learn_background
-from embedkit.dedup.scoring.scorer import Scorer, select_pairs
+from embedkit.dedup.scoring.scorer import Scorer
+from embedkit.dedup.verified_search import rank_candidates, verify_candidates
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
 from embedkit.utils.extras import require_extra
@@ -27,17 +30,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.collect import ThresholdJoin
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.verification.batch import Pixels
 
 __all__ = ["find_pairs"]
 
 _EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
-_BY_COSINE_IF_VERIFIED = 0.25  # of candidates_per_image
 
 
 def find_pairs(
@@ -119,28 +119,30 @@ def find_pairs(
             return score_by_cosine(left, right, candidates, info)
         used = calibration_for(opened, calibration)
         background = learn_background((right or left).distinct, right or left, used)
-        least_cosine = partial(
-            candidate_cosine_threshold, left, right, background, used, max_pairs=max_pairs
-        )
-        if min_cosine is None:  # whitened embeddings rank better: with pixels, fewer by cosine
-            share = 1 if verify is None else _BY_COSINE_IF_VERIFIED
-            min_cosine = least_cosine(config.candidates_per_image * share)
-        embedding_joins = [join(min_cosine)]
-        joins: list[ThresholdJoin] = [*embedding_joins]
-        if verify is not None:  # copies that only pixels confirm must be candidates too
-            embedding_joins.append(join(least_cosine(config.candidates_per_image, whitened=True)))
-            joins.append(WhitenedJoin(embedding_joins[-1], background.whitening))
+        if verify is not None:
+            near = find_candidates(left, right, (), config.max_hamming, (), max_pairs)
+            ranked = rank_candidates(
+                left, right, background.whitening, near, config, views=list(views.values())
+            )
+            least = -1 if threshold is None else threshold
+            info = replace(info, threshold=least, mode="approximate", calibration="pixels")
+            found = verify_candidates(
+                left, right, ranked, info, (verify, verify_against or verify),
+                precision=config.precision,
+            )  # fmt: skip
+            return found.where(found.score >= np.float32(found.info.threshold))
+        if min_cosine is None:
+            min_cosine = candidate_cosine_threshold(
+                left, right, background, used, config.candidates_per_image, max_pairs=max_pairs
+            )
+        by_cosine = join(min_cosine)
         candidates = find_candidates(
-            left, right, joins, config.max_hamming, list(views.values()), max_pairs
+            left, right, [by_cosine], config.max_hamming, list(views.values()), max_pairs
         )
-        least = threshold
-        if least is None:
-            least = used.threshold_for(config.precision, verified=verify is not None)
-        recall = min((j.recall for j in embedding_joins if j.recall is not None), default=None)
-        info = replace(info, threshold=least, recall=recall, calibration=used.name)
-        scorer = Scorer(left, right, used, background, views)
-        found = scorer.score(candidates, info, verify, verify_against)
-        return select_pairs(found, used, threshold, config.precision)
+        least = used.threshold_for(config.precision) if threshold is None else threshold
+        info = replace(info, threshold=least, recall=by_cosine.recall, calibration=used.name)
+        found = Scorer(left, right, used, background, views).score(candidates, info)
+        return found.where(found.score >= np.float32(least))
 
 
 def _refuse_mixed(store: EmbeddingStore, other: EmbeddingStore) -> None:

@@ -23,23 +23,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.verification.geometric import Evidence
     from embedkit.store import EmbeddingStore, StoreMeta
 
 __all__ = [
     "EVEN_ODDS",
     "PRECISION",
-    "VERIFIED_FEATURES",
     "Calibration",
     "calibration_for",
     "default_calibration",
-    "evidence_columns",
     "guessed_calibration",
 ]
-
-VERIFIED_FEATURES = ("plain", "inliers", "correlation", "whole")
-"""The features of a verified pair: the log-odds of the embedding model (under its name in files,
-``plain``), and the evidence of the pixels."""
 
 PRECISION = 0.99
 """Default target precision of a search."""
@@ -47,11 +40,9 @@ PRECISION = 0.99
 EVEN_ODDS = 0.5
 """The lowest threshold that is chosen, whatever the precision."""
 
-_DOUBTFUL, _SURE = 0.6, 0.9  # correlations at which keypoints count for nothing, and in full
 _FORMAT = "embedkit-calibration-1"
 _FEWEST_ROWS = 100
 _LEVELS = 63  # of a value of the background, either side of 0: cosines are kept to 0.001
-_MODELS = {"plain": "embedding_model", "checked": "verified_model"}  # in files, and here
 
 
 @dataclass(frozen=True)
@@ -69,10 +60,7 @@ class Calibration:
         pooling: Pooling of the store that was calibrated on.
         rows: Rows of that store; 0 uses the same prior for stores of any size.
         embedding_model: The model of pairs that aren't verified (``plain`` in files).
-        verified_model: The model of verified pairs (``checked`` in files); one of its features is
-            the log-odds of the embedding model.
-        thresholds: Precisions, ascending, and the least score that reaches each: not verified, and
-            verified; 1 where none does.
+        thresholds: Precisions, ascending, and the least score that reaches each; 1 where none does.
         background: ``(n, D)`` float32 of unit length: unrelated images, which fill up the
             background set of a store that has few of its own; None if there are none.
     """
@@ -83,21 +71,18 @@ class Calibration:
     pooling: Mapping[str, Any]
     rows: int
     embedding_model: LogisticModel
-    verified_model: LogisticModel
-    thresholds: tuple[tuple[float, float, float], ...]
+    thresholds: tuple[tuple[float, float], ...]
     background: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if set(self.embedding_model.features) != {*FEATURES}:
             raise ValueError(f"the model's features are {self.embedding_model.features}")
-        if set(self.verified_model.features) != {*VERIFIED_FEATURES}:
-            raise ValueError(f"the checking model's features are {self.verified_model.features}")
         if not self.thresholds or list(self.thresholds) != sorted(self.thresholds):
             raise ValueError("the thresholds aren't in order")
         if self.rows < 0:
             raise ValueError(f"rows must not be negative: {self.rows}")
 
-    def threshold_for(self, precision: float, *, verified: bool) -> float:
+    def threshold_for(self, precision: float) -> float:
         """The score from which on at least this share of the pairs are copies, and at least 0.5.
 
         Below 0.5 a pair is more likely no copy, even where many certain copies would keep the share
@@ -105,7 +90,6 @@ class Calibration:
 
         Args:
             precision: Above 0 and at most 1; the next higher measured one is taken, or the highest.
-            verified: Whether the pairs are verified on their pixels.
 
         Raises:
             ValueError: The precision is out of its range.
@@ -113,8 +97,7 @@ class Calibration:
         if not 0 < precision <= 1:
             raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
         enough = [row for row in self.thresholds if row[0] >= precision - 1e-9]
-        _, unverified, with_pixels = enough[0] if enough else self.thresholds[-1]
-        return max(with_pixels if verified else unverified, EVEN_ODDS)
+        return max((enough or self.thresholds[-1:])[0][1], EVEN_ODDS)
 
     def prior(self, rows: int) -> float:
         """The prior log-odds of a store of ``rows`` rows, to be added to those of the models."""
@@ -146,7 +129,6 @@ class Calibration:
             "pooling": dict(self.pooling),
             "rows": self.rows,
             "plain": self.embedding_model.to_config(),
-            "checked": self.verified_model.to_config(),
             "thresholds": [list(row) for row in self.thresholds],
             "background": None if self.background is None else _pack(self.background),
         }
@@ -162,10 +144,10 @@ class Calibration:
         if values.pop("format", None) != _FORMAT:
             raise ValueError(f"not of the format {_FORMAT}")
         try:
-            for key, name in _MODELS.items():
-                values[name] = LogisticModel.from_config(values.pop(key))
+            values["embedding_model"] = LogisticModel.from_config(values.pop("plain"))
+            values.pop("checked", None)  # of pixels, in older files: one model is for all now
             values["thresholds"] = tuple(
-                (float(a), float(b), float(c)) for a, b, c in values["thresholds"]
+                (float(one), float(least)) for one, least, *_ in values["thresholds"]
             )
             packed = values.pop("background", None)  # older files have none
             values["background"] = None if packed is None else _unpack(packed)
@@ -245,24 +227,7 @@ def guessed_calibration(meta: StoreMeta) -> Calibration:
     embedding_model = LogisticModel(
         FEATURES, (0.92, 0.0, 0.0, 24.0), (0.02, 1.0, 1.0, 8.0), (1.0, 0.0, 0.0, -1.0), 0.0
     )
-    verified_model = LogisticModel(
-        VERIFIED_FEATURES, (0.0, 2.3, 0.7, 0.5), (1.0, 0.3, 0.1, 0.1), (0.5, 1.0, 1.0, 1.0), 0.0
-    )
     return Calibration(
         "none", meta.backbone, meta.weights_fingerprint, meta.pooling, 0,
-        embedding_model, verified_model, ((1.0, 0.5, 0.5),),
+        embedding_model, ((1.0, 0.5),),
     )  # fmt: skip
-
-
-def evidence_columns(evidence: list[Evidence]) -> dict[str, NDArray[np.float64]]:
-    """The evidence of geometric verification as features, ``(n,)`` each."""
-    inliers = np.array([one.inliers for one in evidence], np.float64)
-    correlation = np.array([one.correlation for one in evidence], np.float64)
-    # Another photograph of the same thing has keypoints in common, but doesn't agree all over; a
-    # map of few keypoints may be chance, so its correlation counts by how many there are.
-    trust = np.clip((correlation - _DOUBTFUL) / (_SURE - _DOUBTFUL), 0, 1)
-    return {
-        "inliers": np.log1p(np.minimum(inliers, 100) * trust),
-        "correlation": np.maximum(correlation, 0) * np.minimum(inliers / 12, 1),
-        "whole": np.maximum(np.array([one.whole for one in evidence], np.float64), 0) ** 2,
-    }

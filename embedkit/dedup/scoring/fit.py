@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.dedup.scoring.calibration import (
-    EVEN_ODDS,
-    VERIFIED_FEATURES,
-    Calibration,
-    evidence_columns,
-)
+from embedkit.dedup.scoring.calibration import EVEN_ODDS, Calibration
 from embedkit.dedup.scoring.features import FEATURES, PairFeatures
 from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.logistic import fit_logistic, probability
+from embedkit.dedup.scoring.pixel_model import pixel_odds
 from embedkit.dedup.scoring.training_pairs import MOST_ROWS, sample_pairs
 from embedkit.dedup.verification.batch import verify_pairs
 from embedkit.metrics import precision_recall, recall_at_precision
@@ -33,11 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibrationReport", "Curve", "fit_calibration"]
 
-_RISING = ("cosine", "whitened", "plain", "inliers", "correlation", "whole")
+_RISING = ("cosine", "whitened")
 _PRECISIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-# Of another image whose pixels agree so with a copy's, and with its original's: a twin of that,
-# which the user has unknowingly, and no mistake.
-_TWIN_INLIERS, _TWIN_CORRELATION, _TWIN_WHOLE = 15, 0.8, 0.75
+# Log-odds by the pixels, at which another image agrees with a copy and with its original: a twin of
+# that, which the user has unknowingly, and no mistake.
+_TWIN = 2.0
 _Columns = Mapping[str, "NDArray[np.floating]"]
 
 
@@ -82,14 +78,15 @@ class Curve:
 class CalibrationReport:
     """A calibration, and what was measured of it.
 
-    The curves are of images that the models hadn't seen: each half scored by the other's.
+    The curve of embeddings is of images that its model hadn't seen: each half scored by the
+    other's. The model of pixels is the same for all stores.
 
     Attributes:
         calibration: Fitted on all.
         images: Of the store.
         copies: That were compared with them.
         embedding_curve: Of the embedding model.
-        verified_curve: Of the verified model.
+        verified_curve: Of the model of pixels.
     """
 
     calibration: Calibration
@@ -118,7 +115,7 @@ def fit_calibration(
     seed: int,
     threads: int,
 ) -> CalibrationReport:
-    """Fits both models.
+    """Fits the model of embeddings, and measures it and the one of pixels.
 
     An image that by its pixels is the same as the original of a copy isn't counted as a negative.
 
@@ -153,18 +150,13 @@ def fit_calibration(
     seen = np.array([one is not None for one in evidence])
     seen[doubtful[np.array([_agree(one) for one in twins], bool)]] = False
     pairs, columns = pairs.where(seen), {name: column[seen] for name, column in columns.items()}
-    evidence_of = evidence_columns(
-        [one for one, kept in zip(evidence, seen, strict=True) if one and kept]
-    )
-    return _Fitted(pairs, columns, evidence_of, copies, precision).report(store, seed)
+    kept = [one for one, kept in zip(evidence, seen, strict=True) if one and kept]
+    return _Fitted(pairs, columns, pixel_odds(kept), copies, precision).report(store, seed)
 
 
 def _agree(evidence: Evidence | None) -> bool:
     """Whether pixels alone say that two images are one."""
-    if evidence is None:
-        return False
-    mapped = evidence.inliers >= _TWIN_INLIERS and evidence.correlation >= _TWIN_CORRELATION
-    return mapped or evidence.whole >= _TWIN_WHOLE
+    return evidence is not None and bool(pixel_odds([evidence])[0] >= _TWIN)
 
 
 @dataclass(frozen=True)
@@ -173,53 +165,38 @@ class _Fitted:
 
     pairs: SampledPairs
     columns: _Columns
-    evidence: _Columns
+    pixel_odds: NDArray[np.float64]
     copies: EditedCopies
     precision: float
 
     def report(self, store: DedupInput, seed: int) -> CalibrationReport:
-        curves = [self._curve(odds) for odds in self._odds_of_halves(seed)]
+        seen = np.nan_to_num(self.pixel_odds, nan=-np.inf)
+        curves = self._curve(self._odds_of_halves(seed)), self._curve(seen)
         meta, rows = store.store.meta, min(len(store), MOST_ROWS)
-        embedding_model, verified_model = self._models(np.ones(len(self.pairs), bool))
         calibration = Calibration(
             name=f"{meta.backbone}, {len(set(self.copies.origins.tolist()))} of {rows} images",
             backbone=meta.backbone,
             weights_fingerprint=meta.weights_fingerprint,
             pooling=dict(meta.pooling),
             rows=rows,
-            embedding_model=embedding_model,
-            verified_model=verified_model,
-            thresholds=tuple(
-                (one, curves[0].threshold_for(one), curves[1].threshold_for(one))
-                for one in _PRECISIONS
-            ),
+            embedding_model=self._model(np.ones(len(self.pairs), bool)),
+            thresholds=tuple((one, curves[0].threshold_for(one)) for one in _PRECISIONS),
         )
         return CalibrationReport(calibration, rows, len(self.copies), *curves)
 
-    def _odds_of_halves(self, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-odds of all pairs by both models, fitted on the other half of the images."""
+    def _odds_of_halves(self, seed: int) -> NDArray[np.float64]:
+        """Log-odds of all pairs by their embeddings, fitted on the other half of the images."""
         drawn = np.random.default_rng(seed).permutation(np.unique(self.copies.origins))
         first_half = np.isin(self.copies.origins[self.pairs.copy], drawn[: len(drawn) // 2])
-        unverified_odds, verified_odds = np.empty((2, len(self.pairs)))
+        odds = np.empty(len(self.pairs))
         for half in (first_half, ~first_half):
-            embedding_model, verified_model = self._models(half)
-            unverified_odds[~half] = embedding_model.log_odds(self.columns)[~half]
-            verified_odds[~half] = verified_model.log_odds(
-                {"plain": unverified_odds, **self.evidence}
-            )[~half]
-        return unverified_odds, verified_odds
+            odds[~half] = self._model(half).log_odds(self.columns)[~half]
+        return odds
 
-    def _models(self, of: NDArray[np.bool_]) -> tuple[LogisticModel, LogisticModel]:
-        """Both models, fitted on some of the pairs."""
-        target, weights = self.pairs.target[of], self.pairs.weight[of]
+    def _model(self, of: NDArray[np.bool_]) -> LogisticModel:
+        """The model of embeddings, fitted on some of the pairs."""
         columns = {name: self.columns[name][of] for name in FEATURES}
-        embedding_model = fit_logistic(columns, target, weights, rising=_RISING)
-        verified = {
-            "plain": embedding_model.log_odds(columns),
-            **{k: v[of] for k, v in self.evidence.items()},
-        }
-        verified = {name: verified[name] for name in VERIFIED_FEATURES}
-        return embedding_model, fit_logistic(verified, target, weights, rising=_RISING)
+        return fit_logistic(columns, self.pairs.target[of], self.pairs.weight[of], rising=_RISING)
 
     def _curve(self, odds: NDArray[np.float64]) -> Curve:
         scores, target = probability(odds), self.pairs.target

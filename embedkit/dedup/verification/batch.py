@@ -1,32 +1,107 @@
-"""Verifies pairs of images in batches; each image is read once while it is needed."""
+"""Compares pairs of images in parallel; the features of each image are kept while it is needed."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from embedkit.errors import EmbedkitError
-from embedkit.utils.progress import Stage
+from embedkit.utils.progress import track
 from embedkit.utils.threads import library_threads, use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
 
     from embedkit.dedup.verification.geometric import Evidence
-    from embedkit.dedup.verification.sift import LocalFeatures
+    from embedkit.dedup.verification.registration import ImageToCompare
 
     Pixels = Callable[[str], NDArray[np.uint8]]
 
-__all__ = ["verify_pairs"]
+__all__ = ["PairComparer", "verify_pairs"]
 
 _Image = TypeVar("_Image")
 
-_IMAGES_KEPT = 4096  # about 130 KiB each; finding the features again costs ten comparisons
+_IMAGES_KEPT = 2048  # about 300 KiB each; finding the keypoints again costs ten comparisons
 _PAIRS_AT_ONCE = 256
+
+
+class PairComparer(Generic[_Image]):
+    """Compares pairs of images on their pixels; use it as a context manager.
+
+    Args:
+        pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its key.
+        threads: Number of threads.
+        backwards: Whether the evidence says how the first was made from the second.
+
+    Raises:
+        MissingExtraError: OpenCV isn't installed.
+    """
+
+    def __init__(
+        self,
+        pixels: Callable[[_Image], NDArray[np.uint8]],
+        threads: int,
+        *,
+        backwards: bool = False,
+    ) -> None:
+        from embedkit.dedup.verification.geometric import compare
+
+        self._pixels, self._threads, self._compare = pixels, threads, compare
+        self._backwards = backwards
+        self._kept: OrderedDict[_Image, ImageToCompare | None] = OrderedDict()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        # One BLAS thread per product: the products are small, and pairs run in parallel.
+        self._stack.enter_context(library_threads(1))
+        pool = ThreadPoolExecutor(self._threads, "verify", use_one_thread)
+        self._pool = self._stack.enter_context(pool)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stack.close()
+
+    def __call__(self, pairs: Sequence[tuple[_Image, _Image]]) -> list[Evidence | None]:
+        """The evidence of each pair; None where one of its images can't be read."""
+        self._load(list(dict.fromkeys(image for pair in pairs for image in pair)))
+        found = list(self._pool.map(self._evidence, pairs))
+        while len(self._kept) > _IMAGES_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    def _evidence(self, pair: tuple[_Image, _Image]) -> Evidence | None:
+        first, second = self._kept[pair[0]], self._kept[pair[1]]
+        if first is None or second is None:
+            return None
+        return self._compare(second, first) if self._backwards else self._compare(first, second)
+
+    def _load(self, images: Sequence[_Image]) -> None:
+        from embedkit.dedup.verification.registration import ImageToCompare
+
+        def load(image: _Image) -> ImageToCompare | None:
+            try:
+                return ImageToCompare.of(self._pixels(image))
+            except EmbedkitError:  # its pairs get no evidence
+                return None
+
+        for image in images:
+            if image in self._kept:
+                self._kept.move_to_end(image)
+        missing = [image for image in images if image not in self._kept]
+        self._kept.update(zip(missing, self._pool.map(load, missing), strict=True))
 
 
 def verify_pairs(
@@ -35,63 +110,14 @@ def verify_pairs(
     *,
     threads: int,
 ) -> list[Evidence | None]:
-    """Verifies pairs of images.
+    """The evidence of each pair; see `PairComparer`.
 
-    Args:
-        pairs: Two keys of images each, such as ids; pairs of the same image should be near each
-            other, so that it is read once.
-        pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its key.
-        threads: Number of threads.
-
-    Returns:
-        The evidence of each pair; None where one of its images can't be read.
-
-    Raises:
-        MissingExtraError: OpenCV isn't installed.
+    Pairs of the same image should be near each other, so that it is read once.
     """
-    from embedkit.dedup.verification.geometric import compare
-
-    kept: OrderedDict[_Image, LocalFeatures | None] = OrderedDict()
-    out: list[Evidence | None] = []
-
-    def evidence(pair: tuple[_Image, _Image]) -> Evidence | None:
-        first, second = kept[pair[0]], kept[pair[1]]
-        return None if first is None or second is None else compare(first, second)
-
-    # One BLAS thread per product: the products are small, and pairs run in parallel.
-    with (
-        library_threads(1),
-        ThreadPoolExecutor(threads, "verify", use_one_thread) as pool,
-        Stage("verifying pairs", len(pairs), unit="pairs") as stage,
-    ):
-        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            part = pairs[start : start + _PAIRS_AT_ONCE]
-            _find_missing_features(part, kept, pixels, pool)
-            out += pool.map(evidence, part)
-            while len(kept) > _IMAGES_KEPT:
-                kept.popitem(last=False)
-            stage.update(len(out))
-    return out
-
-
-def _find_missing_features(
-    pairs: Sequence[tuple[_Image, _Image]],
-    kept: OrderedDict[_Image, LocalFeatures | None],
-    pixels: Callable[[_Image], NDArray[np.uint8]],
-    pool: ThreadPoolExecutor,
-) -> None:
-    """Adds the local features of images that aren't in ``kept`` yet."""
-    from embedkit.dedup.verification.sift import find_features
-
-    def features(image: _Image) -> LocalFeatures | None:
-        try:
-            return find_features(pixels(image))
-        except EmbedkitError:  # its pairs get no evidence
-            return None
-
-    images = list(dict.fromkeys(image for pair in pairs for image in pair))
-    for image in images:
-        if image in kept:
-            kept.move_to_end(image)
-    missing = [image for image in images if image not in kept]
-    kept.update(zip(missing, pool.map(features, missing), strict=True))
+    starts = range(0, len(pairs), _PAIRS_AT_ONCE)
+    with PairComparer(pixels, threads) as compare:
+        return [
+            one
+            for start in track(starts, "verifying pairs", len(starts), unit="blocks")
+            for one in compare(pairs[start : start + _PAIRS_AT_ONCE])
+        ]

@@ -1,0 +1,327 @@
+"""How far two images agree, once one is laid over the other: windows compared one by one.
+
+Keypoints alone can't tell a copy from another photograph of the same face or place: what can is
+whether nearly all that both show agrees. So every window with texture is correlated, at the
+sharpness that both images have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import cv2
+import numpy as np
+
+from embedkit.dedup.verification.registration import (
+    EVEN_OF_GRAPHICS,
+    corners_of,
+    mapped,
+    scaling,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.verification.registration import ImageToCompare, Registration
+
+    Values = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
+
+__all__ = [
+    "Agreement",
+    "Laid",
+    "agreement_of",
+    "equally_sharp",
+    "fine_contradictions",
+    "lay",
+    "registered",
+    "share_agreeing",
+]
+
+_WORK, _FINE_WORK = 192, 512  # longer side of what is compared, pixels
+_LEAST_SIDE = 6  # of an overlap, pixels
+_WINDOW, _FINE_WINDOW = 11, 9
+_BLURS = (0.0, 0.8, 1.6)  # pixels, of both images: thumbnails, JPEG and noise lose fine details
+_LOST_SHARPNESS = 0.2  # log ratio from which on the sharper image is blurred as the other one
+_MATCHING_BLURS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # pixels
+_QUICK_BLUR = 0.8
+_ENOUGH = 0.97  # of the windows agree: blurring more can't say more
+_TEXTURE, _FINE_TEXTURE = 6.0, 60.0  # variances, levels squared: what counts as texture
+_AGREES, _AGREES_CLOSELY, _CONTRADICTS = 0.9, 0.97, 0.5  # correlations of two windows
+_EVEN_OF_SURE_GRAPHICS = 0.6
+_FINE_BLUR, _FINE_DETAIL = 0.6, 100.0  # pixels; levels squared
+_SPOT = 0.7  # windows below this correlation form a spot that differs
+_WHITE, _NEARLY_WHITE = 235.0, 225.0  # levels: clipped by brightening
+_FEWEST_WINDOWS = 20  # with texture
+_RESIDUAL, _LEAST_RESIDUAL = 0.35, 4.0  # of the contrast, and levels: pixels that agree
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Two images in one frame.
+
+    Attributes:
+        first: ``(h, w)`` float32 levels.
+        second: ``(h, w)`` float32 levels.
+        inside: ``(h, w)`` where both are.
+    """
+
+    first: Values
+    second: Values
+    inside: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Shares of all windows with texture in the overlap of two images, 0 to 1.
+
+    Attributes:
+        agreeing: That correlate by more than 0.9.
+        closely: By more than 0.97.
+        contradicting: That have texture in both images, and correlate by less than 0.5.
+        tones: Of pixels whose level follows from the other's by one brightness and contrast.
+        spot: Largest connected spot that differs, as a share of the overlap.
+        windows: Pixels that are the centre of a window with texture.
+    """
+
+    agreeing: float = 0.0
+    closely: float = 0.0
+    contradicting: float = 1.0
+    tones: float = 0.0
+    spot: float = 1.0
+    windows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Statistics of the window around each pixel, ``(h, w)`` each."""
+
+    mean: Values
+    other_mean: Values
+    variance: Values
+    other_variance: Values
+    correlation: Values
+
+    @classmethod
+    def of(cls, first: Values, second: Values, side: int) -> Self:
+        mean, other = _box(first, side), _box(second, side)
+        variance = np.maximum(_box(first * first, side) - mean * mean, 0)
+        other_variance = np.maximum(_box(second * second, side) - other * other, 0)
+        product = _box(first * second, side) - mean * other
+        correlation = product / np.sqrt((variance + 1) * (other_variance + 1))
+        return cls(mean, other, variance, other_variance, correlation)
+
+    def with_texture(self, least: float) -> Mask:
+        return np.maximum(self.variance, self.other_variance) > least
+
+
+def lay(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], matrix: NDArray[np.float64], side: int
+) -> Laid | None:
+    """Lays two gray images over each other, in the frame of the coarser one.
+
+    Args:
+        first: ``(h, w)``.
+        second: ``(h, w)``.
+        matrix: Homography from the first to the second.
+        side: Longer side of the frame, pixels, at most.
+
+    Returns:
+        The overlap; None if there is next to none.
+    """
+    centre = np.array([first.shape[1] / 2, first.shape[0] / 2, 1.0])
+    at = matrix @ centre
+    local = (matrix[:2, :2] - np.outer(at[:2] / at[2], matrix[2, :2])) / at[2]
+    scale = float(np.sqrt(abs(np.linalg.det(local))))
+    if scale <= 1:
+        return _lay_finer(first, second, matrix, scale, side)
+    laid = _lay_finer(second, first, np.linalg.inv(matrix), 1 / scale, side)
+    return None if laid is None else Laid(laid.second, laid.first, laid.inside)
+
+
+def _lay_finer(
+    finer: NDArray[np.uint8],
+    coarser: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    scale: float,
+    side: int,
+) -> Laid | None:
+    """Lays the finer image over the coarser one, which it is mapped to ``scale`` times as large."""
+    places = mapped(matrix, corners_of(finer.shape))
+    low = np.maximum(places.min(0), 0)
+    span = np.minimum(places.max(0), coarser.shape[::-1]) - low
+    if span.min() < _LEAST_SIDE:
+        return None
+    factor = min(1.0, side / span.max())
+    width, height = (max(round(float(edge) * factor), _LEAST_SIDE) for edge in span)
+    shift = (factor - 1) / 2 - low * factor
+    frame = np.array([[factor, 0, shift[0]], [0, factor, shift[1]], [0, 0, 1]])
+    mask = np.ones(finer.shape, np.uint8)
+    inside = cv2.warpPerspective(mask, frame @ matrix, (width, height), flags=cv2.INTER_NEAREST)
+    inside = cv2.erode(inside, np.ones((3, 3), np.uint8), borderValue=1)
+    return Laid(
+        _warped(finer, frame @ matrix, (width, height), scale * factor),
+        _warped(coarser, frame, (width, height), factor),
+        np.asarray(inside > 0),
+    )
+
+
+def _warped(
+    image: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int], scale: float
+) -> Values:
+    """An image mapped, blurred before so that no detail is skipped over."""
+    if scale < 0.95:
+        image = np.asarray(_blurred(image, 0.5 * np.sqrt(1 / scale**2 - 1)))
+    out = cv2.warpPerspective(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    return out.astype(np.float32)
+
+
+def registered(
+    first: ImageToCompare, second: ImageToCompare, found: Registration, *, plane: str = "gray"
+) -> Laid | None:
+    """The two images laid over each other by a registration, at most 192 pixels a side.
+
+    Args:
+        first: The first image.
+        second: The second image.
+        found: The map.
+        plane: ``gray``, or ``brightest``: the largest of the three colours.
+    """
+    own, other = getattr(first, plane), getattr(second, plane)
+    return lay(_turned(own, found), other, found.matrix, _WORK)
+
+
+def equally_sharp(laid: Laid) -> Laid:
+    """The same with the sharper image blurred until it is as blurred, or as free of noise."""
+    sharp = [_sharpness(image, laid.inside) for image in (laid.first, laid.second)]
+    if abs(np.log((sharp[0] + 0.01) / (sharp[1] + 0.01))) < _LOST_SHARPNESS:
+        return laid
+    sharper, aim = (laid.first, sharp[1]) if sharp[0] > sharp[1] else (laid.second, sharp[0])
+    for blur in _MATCHING_BLURS:
+        blurred = _blurred(sharper, blur)
+        if _sharpness(blurred, laid.inside) <= aim:
+            break
+    if sharp[0] > sharp[1]:
+        return Laid(blurred, laid.second, laid.inside)
+    return Laid(laid.first, blurred, laid.inside)
+
+
+def _turned(gray: NDArray[np.uint8], found: Registration) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(gray[:, ::-1]) if found.flip else gray
+
+
+def share_agreeing(laid: Laid) -> float:
+    """A first look: as ``Agreement.agreeing``, of one blur only."""
+    first, second = _blurred(laid.first, _QUICK_BLUR), _blurred(laid.second, _QUICK_BLUR)
+    windows = _Windows.of(first, second, _WINDOW)
+    texture = windows.with_texture(_TEXTURE) & laid.inside
+    count = int(texture.sum())
+    if count <= _FEWEST_WINDOWS:
+        return 0.0
+    return float((windows.correlation[texture] > _AGREES).mean())
+
+
+def agreement_of(laid: Laid) -> Agreement:
+    """Compares two images window by window, at that of some blurs at which they agree best."""
+    best = Agreement()
+    for blur in _BLURS:
+        found = _agreement_at(laid, blur)
+        if found.agreeing > best.agreeing + 0.02 * (best.windows > 0):
+            best = found
+        if best.agreeing > _ENOUGH:
+            break
+    return best
+
+
+def _sharpness(image: Values, inside: Mask) -> float:
+    """The contrast of fine details as a share of that of coarse ones."""
+    fine, coarse = ((image - _blurred(image, blur))[inside] for blur in (1.0, 4.0))
+    return float(np.sqrt((fine**2).mean() / ((coarse**2).mean() + 1e-3))) if len(fine) else 0.0
+
+
+def _agreement_at(laid: Laid, blur: float) -> Agreement:
+    first, second = (
+        _blurred(image, blur) if blur else image for image in (laid.first, laid.second)
+    )
+    windows = _Windows.of(first, second, _WINDOW)
+    texture = windows.with_texture(_TEXTURE) & laid.inside
+    agree = texture & (windows.correlation > _AGREES)
+    gain, offset = _tones(windows, agree)
+    texture &= ~_clipped(windows, texture & ~agree, gain, offset)
+    count = int(texture.sum())
+    if count <= _FEWEST_WINDOWS:
+        return Agreement(windows=count)
+    values = windows.correlation[texture]
+    both = texture & (windows.variance > _TEXTURE) & (windows.other_variance > _TEXTURE)
+    contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
+    tolerance = np.maximum(_RESIDUAL * contrast, _LEAST_RESIDUAL)
+    follows = np.abs(second - (gain * first + offset)) < tolerance
+    return Agreement(
+        agreeing=float((values > _AGREES).mean()),
+        closely=float((values > _AGREES_CLOSELY).mean()),
+        contradicting=float((both & (windows.correlation < _CONTRADICTS)).sum() / count),
+        tones=float(follows[texture].mean()),
+        spot=_largest(texture & (windows.correlation < _SPOT)) / int(laid.inside.sum()),
+        windows=count,
+    )
+
+
+def _tones(windows: _Windows, agree: Mask) -> tuple[float, float]:
+    """Contrast and brightness by which the second image follows from the first."""
+    if int(agree.sum()) <= _FEWEST_WINDOWS:
+        return 1.0, 0.0
+    ratio = windows.other_variance[agree].mean() / (windows.variance[agree].mean() + 1e-6)
+    gain = float(np.sqrt(ratio))
+    return gain, float(windows.other_mean[agree].mean() - gain * windows.mean[agree].mean())
+
+
+def _clipped(windows: _Windows, differs: Mask, gain: float, offset: float) -> Mask:
+    """Where windows differ since brightening, as it is elsewhere, made one of them white."""
+    expected = gain * windows.mean + offset
+    backwards = (windows.other_mean - offset) / max(gain, 1e-3)
+    second = (windows.other_mean > _WHITE) & (expected > _NEARLY_WHITE)
+    first = (windows.mean > _WHITE) & (backwards > _NEARLY_WHITE)
+    return np.asarray(
+        differs
+        & ((second & (windows.other_variance < _TEXTURE)) | (first & (windows.variance < _TEXTURE)))
+    )
+
+
+def fine_contradictions(
+    first: ImageToCompare, second: ImageToCompare, found: Registration
+) -> float:
+    """Of graphics: the share of small windows in which both show something else; 0 of photographs.
+
+    Two charts, codes or pages of text may agree in layout, and differ in what they say. Noise, blur
+    and overlays take details away or add some; only another content has other details in its place.
+    """
+    evens = first.even, second.even
+    if min(evens) < EVEN_OF_GRAPHICS and max(evens) < _EVEN_OF_SURE_GRAPHICS:
+        return 0.0
+    fine, other = (image.gray if image.fine is None else image.fine for image in (first, second))
+    matrix = scaling(other, second.gray) @ found.matrix @ scaling(first.gray, fine)
+    laid = lay(_turned(fine, found), other, matrix, _FINE_WORK)
+    if laid is None:
+        return 1.0
+    windows = _Windows.of(
+        _blurred(laid.first, _FINE_BLUR), _blurred(laid.second, _FINE_BLUR), _FINE_WINDOW
+    )
+    texture = windows.with_texture(_FINE_TEXTURE) & laid.inside
+    both = np.minimum(windows.variance, windows.other_variance) > _FINE_DETAIL
+    differ = texture & both & (windows.correlation < _CONTRADICTS)
+    return float(differ.sum() / max(int(texture.sum()), 1))
+
+
+def _largest(mask: Mask) -> int:
+    """Pixels of the largest connected spot."""
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    return int(stats[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
+
+
+def _blurred(image: NDArray[np.generic], sigma: float) -> Values:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma))
+
+
+def _box(values: Values, side: int) -> Values:
+    return np.asarray(cv2.boxFilter(values, -1, (side, side), borderType=cv2.BORDER_REPLICATE))

@@ -1,0 +1,250 @@
+"""Registration of two images: the maps that may lay the one over the other.
+
+Most copies show the whole image in its place: that map is tried first. Otherwise keypoints that
+look alike vote for a homography, and all is tried with the first image mirrored as well.
+
+Source: Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator" (2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import cv2
+import numpy as np
+
+from embedkit.dedup.verification.keypoints import Keypoints, find_keypoints, match
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "EVEN_OF_GRAPHICS",
+    "FEWEST_INLIERS",
+    "ImageToCompare",
+    "Registration",
+    "by_keypoints",
+    "by_place",
+]
+
+FEWEST_INLIERS = 6
+"""Keypoints that must agree on a map."""
+
+EVEN_OF_GRAPHICS = 0.35
+"""Share of even areas from which on an image may be a graphic; few photographs have so many."""
+
+_SIDE, _FINE_SIDE = 384, 768  # of the longer side, pixels
+_THUMBNAIL, _THUMBNAIL_BLUR, _THUMBNAIL_WINDOW = 64, 0.8, (7, 7)
+_THUMBNAIL_TEXTURE, _THUMBNAIL_AGREES = 2.6, 0.8
+_TOLERANCE = 3.0  # of a mapped keypoint, pixels
+_PLACE = 6.0  # pixels: keypoints of one place are one witness
+_ELSEWHERE = 10.0  # pixels off: a match that the map doesn't explain
+_LARGEST_SCALE, _STRETCH = 10.0, 2.2
+_NEAREST_CORNER = 0.2  # of a perspective, as a share of the farthest one's depth
+
+
+@dataclass(frozen=True)
+class ImageToCompare:
+    """What verification needs of an image.
+
+    Attributes:
+        gray: ``(h, w)`` uint8, at most 384 pixels on the longer side.
+        brightest: The same of the largest of the three colours, which turning hues leaves alone.
+        fine: As ``gray`` of a graphic (text, charts, codes), at most 768 pixels; None of a
+            photograph.
+        even: Share of its even areas, 0 to 1: large of graphics.
+        size: Width and height of the image itself, pixels.
+    """
+
+    gray: NDArray[np.uint8]
+    brightest: NDArray[np.uint8]
+    fine: NDArray[np.uint8] | None
+    even: float
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> Self:
+        """Of ``(H, W, 3)`` uint8 RGB."""
+        height, width = pixels.shape[:2]
+        gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+        fine = shrunk(np.asarray(gray, np.uint8), _FINE_SIDE)
+        even = even_share(fine)
+        red, green, blue = cv2.split(shrunk(np.ascontiguousarray(pixels), _SIDE))
+        return cls(
+            shrunk(fine, _SIDE),
+            np.maximum(np.maximum(red, green), blue),
+            fine if even > EVEN_OF_GRAPHICS else None,
+            even,
+            (width, height),
+        )
+
+    @cached_property
+    def keypoints(self) -> Keypoints:
+        """In ``gray``; looked for when they are first needed."""
+        return find_keypoints(self.gray)
+
+    @cached_property
+    def thumbnail(self) -> Thumbnail:
+        """For a first look at the whole image."""
+        return Thumbnail.of(self.gray)
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small square copy of a whole image, with the statistics of its windows.
+
+    Attributes:
+        values: ``(64, 64)`` float32 levels, slightly blurred.
+        mean: ``(64, 64)`` of the window around each pixel.
+        deviation: ``(64, 64)`` of the window around each pixel.
+    """
+
+    values: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, gray: NDArray[np.uint8]) -> Self:
+        """Of ``(h, w)``."""
+        small = cv2.resize(gray, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        values = cv2.GaussianBlur(small.astype(np.float32), (0, 0), _THUMBNAIL_BLUR)
+        mean = cv2.boxFilter(values, -1, _THUMBNAIL_WINDOW)
+        variance = cv2.boxFilter(values * values, -1, _THUMBNAIL_WINDOW) - mean * mean
+        return cls(values, mean, np.sqrt(np.maximum(variance, 0) + 1))
+
+    def mirrored(self) -> Thumbnail:
+        """Of the image mirrored left to right."""
+        return Thumbnail(self.values[:, ::-1], self.mean[:, ::-1], self.deviation[:, ::-1])
+
+    def share_agreeing(self, other: Thumbnail) -> float:
+        """The share of windows with texture that correlate, 0 to 1."""
+        texture = np.maximum(self.deviation, other.deviation) > _THUMBNAIL_TEXTURE
+        count = int(texture.sum())
+        if not count:
+            return 0.0
+        product = cv2.boxFilter(self.values * other.values, -1, _THUMBNAIL_WINDOW)
+        correlation = (product - self.mean * other.mean) / (self.deviation * other.deviation)
+        return float((correlation[texture] > _THUMBNAIL_AGREES).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A map from the first image to the second one.
+
+    Attributes:
+        matrix: ``(3, 3)`` homography of pixels of ``gray``, the first one mirrored if ``flip``.
+        flip: Whether the first image is mirrored left to right before.
+        inliers: Places at which keypoints agree; 0 if the map isn't by keypoints.
+        elsewhere: Keypoints of both that match, but not by this map: things that moved.
+    """
+
+    matrix: NDArray[np.float64]
+    flip: bool
+    inliers: int = 0
+    elsewhere: int = 0
+
+    def whole(self, first: ImageToCompare) -> NDArray[np.float64]:
+        """The map of pixels of the first ``gray`` as it is, mirroring included."""
+        mirror = np.array([[-1.0, 0, first.gray.shape[1] - 1], [0, 1, 0], [0, 0, 1]])
+        return self.matrix @ mirror if self.flip else self.matrix
+
+
+def by_place(first: ImageToCompare, second: ImageToCompare, *, flip: bool) -> Registration:
+    """The map that lays the whole first image over the whole second one."""
+    return Registration(scaling(second.gray, first.gray), flip)
+
+
+def by_keypoints(
+    first: ImageToCompare, second: ImageToCompare, *, flip: bool
+) -> Registration | None:
+    """The map that the keypoints agree on; None if there is none."""
+    source = first.keypoints.mirrored(first.gray.shape[1]) if flip else first.keypoints
+    left, right = match(source, second.keypoints)
+    points, targets = source.points[left], second.keypoints.points[right]
+    matrix = _estimated(points, targets, first.gray.shape)
+    if matrix is None:
+        return None
+    off = np.linalg.norm(mapped(matrix, points) - targets, axis=1)
+    agree = off < _TOLERANCE
+    inliers = min(_places(points[agree]), _places(targets[agree]))
+    if inliers < FEWEST_INLIERS:
+        return None
+    return Registration(matrix, flip, inliers, int((off > _ELSEWHERE).sum()))
+
+
+def _estimated(
+    points: NDArray[np.float32], targets: NDArray[np.float32], shape: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    if len(points) < FEWEST_INLIERS:
+        return None
+    matrix, _ = cv2.findHomography(points, targets, cv2.USAC_MAGSAC, _TOLERANCE, None, 1000, 0.999)
+    if matrix is not None and _is_plausible(matrix, shape):
+        return np.asarray(matrix / matrix[2, 2], np.float64)
+    similar, _ = cv2.estimateAffinePartial2D(
+        points, targets, method=cv2.RANSAC, ransacReprojThreshold=_TOLERANCE, maxIters=1000
+    )
+    if similar is None:
+        return None
+    matrix = np.vstack([similar, [0, 0, 1]])
+    return matrix if _is_plausible(matrix, shape) else None
+
+
+def _is_plausible(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether a map turns, scales and shears as an edit does, without mirroring."""
+    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9:
+        return False
+    matrix = matrix / matrix[2, 2]
+    corners = corners_of(shape)
+    depth = np.column_stack([corners, np.ones(4)]) @ matrix[2]
+    if (depth <= _NEAREST_CORNER * depth.max()).any():
+        return False
+    edges = np.diff(mapped(matrix, corners), axis=0, append=mapped(matrix, corners[:1]))
+    following = np.roll(edges, -1, axis=0)
+    if (edges[:, 0] * following[:, 1] <= edges[:, 1] * following[:, 0]).any():
+        return False  # mirrored or folded
+    sizes = np.linalg.svd(matrix[:2, :2], compute_uv=False)
+    return bool(
+        sizes[0] < _LARGEST_SCALE
+        and sizes[1] > 1 / _LARGEST_SCALE
+        and sizes[0] < _STRETCH * sizes[1]
+    )
+
+
+def _places(points: NDArray[np.float32]) -> int:
+    return len(np.unique(np.round(points / _PLACE), axis=0))
+
+
+def mapped(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``(n, 2)`` points mapped by a homography."""
+    out = np.column_stack([points, np.ones(len(points))]) @ matrix.T
+    return np.asarray(out[:, :2] / out[:, 2:])
+
+
+def corners_of(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The corners of an image, clockwise from the upper left, ``(4, 2)``."""
+    height, width = shape[:2]
+    return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+
+
+def scaling(to: NDArray[np.uint8], of: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The map of pixel centres from an image to the same one of another size, ``(3, 3)``."""
+    across, down = to.shape[1] / of.shape[1], to.shape[0] / of.shape[0]
+    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
+
+
+def shrunk(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """An image whose longer side is at most ``side`` pixels."""
+    factor = side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def even_share(gray: NDArray[np.uint8]) -> float:
+    """The share of pixels whose surroundings are of one level, 0 to 1."""
+    kernel = np.ones((5, 5), np.uint8)
+    spread = cv2.dilate(gray, kernel).astype(np.int16) - cv2.erode(gray, kernel)
+    return float((spread <= 2).mean())
