@@ -30,7 +30,7 @@ __all__ = ["Verified", "implied_pairs", "verify_forest"]
 _PAIRS_AT_ONCE = 128
 _LINKED, _CLEAR = 0.0, 5.0  # log-odds: of a copy; of one that needs no second opinion
 _DOUBTED = -3.0  # log-odds of a pair that other pairs contradict
-_OPINIONS = 1  # more pairs across a doubtful link, of each of its ends
+_OPINIONS = 3  # more pairs across a doubtful link, at most, of each of its ends
 _LEAST_YIELD = 0.001  # links per compared pair: below, it ends
 _FEWEST_COMPARED, _COMPARED_A_ROW = 1500, 0.05  # pairs that the yield is measured on
 _LARGEST_GROUP = 256  # images: of larger groups only the compared pairs are reported
@@ -165,7 +165,7 @@ class _Search:
             found = odds.get(pair)
             linked = found is not None and found > _LINKED
             if linked and found is not None and (found < _CLEAR or self._joins_groups(pair)):
-                linked = self._seconded(pair, found)
+                linked = self._seconded(pair)
             if linked:
                 self.groups.join(*pair)
             self._recent.append(linked)
@@ -183,21 +183,20 @@ class _Search:
     def _joins_groups(self, pair: tuple[int, int]) -> bool:
         return min(len(self.groups.members(image)) for image in pair) > 1
 
-    def _seconded(self, pair: tuple[int, int], found: float) -> bool:
-        """Whether other pairs of the two groups agree; if not, the pair's odds sink."""
-        first, second = (
-            [one for one in self.groups.members(image) if one != image] for image in pair
-        )
-        across = [(pair[0], one) for one in second[:_OPINIONS]]
-        across += [(one, pair[1]) for one in first[:_OPINIONS]]
-        across = [(min(one), max(one)) for one in across]
-        if not across:
-            return True
-        new = [p for p in across if p not in self.out.evidence]
-        self._compared(new)
-        opinions = [self.out.odds[p] for p in across if p in self.out.odds]
-        self.out.odds[pair] = float(np.mean([found, *opinions]))
-        return self.out.odds[pair] > _LINKED
+    def _seconded(self, pair: tuple[int, int]) -> bool:
+        """Whether other pairs agree: one of each end with another image of the other's group."""
+        for end, other in (pair, pair[::-1]):
+            members = [one for one in self.groups.members(other) if one != other][:_OPINIONS]
+            if members and not any(self._is_link(end, one) for one in members):
+                self.out.odds[pair] = _DOUBTED
+                return False
+        return True
+
+    def _is_link(self, first: int, second: int) -> bool:
+        pair = min(first, second), max(first, second)
+        if pair not in self.out.evidence:
+            self._compared([pair])
+        return self.out.odds.get(pair, -np.inf) > _LINKED
 
     def _yield(self) -> float:
         """Links per pair compared of late; infinite while there were few."""
