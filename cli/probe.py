@@ -319,15 +319,26 @@ def _run(
 
     if output is not None:
         check_folder(output, overwrite=overwrite)
+        if not images:
+            _refuse_missing_images(options.get("test") or train)
     result = run_probe(kind, train, **options)
+    if not json:
+        _show(result)
     if output is not None:
         write_probe(result, output, images=images, overwrite=overwrite)
     if json:
         print_json({**to_json(result), "output": None if output is None else str(output)})
-        return
-    _show(result)
-    if output is not None:
+    elif output is not None:
         typer.echo(f"{plain(output)}: written (open report.html in a browser)")
+
+
+def _refuse_missing_images(store: Path) -> None:
+    """Refuses a report without pictures before anything is trained."""
+    from embedkit.extraction.source_images import refuse_missing_images
+    from embedkit.store import EmbeddingStore
+
+    with EmbeddingStore.open(store) as opened:
+        refuse_missing_images(opened.ids, opened.meta.folders())
 
 
 def _show(result: ProbeResult) -> None:
