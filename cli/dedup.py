@@ -297,6 +297,11 @@ def _print_result(found: Duplicates, output: Path, classes: int, json: bool) -> 
         f"{count_of(counts['grouped_images'], 'image')}, {counts['surplus_images']:,} "
         "redundant"
     )
+    if counts["first_page_pairs"]:
+        typer.echo(
+            f"first page only: {count_of(counts['first_page_pairs'], 'pair')} of files with "
+            "several pages or frames; a plan removes none of these"
+        )
     typer.echo(_search_in_words(found))
     if found.leaks is None or found.against is None:
         return
