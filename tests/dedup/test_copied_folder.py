@@ -196,3 +196,10 @@ def test_a_renamed_journal_is_used(old):
     apply_plan(plan, "symlink", execute=True)
     assert read_plan(plan).rows
     assert undo_journal(renamed).outcomes == ()  # another journal has its name now
+
+
+def test_ids_that_are_no_paths_say_nothing_of_folders(old, monkeypatch):
+    rows = [dataclasses.replace(row, id="x") for row in read_plan(plan_of(old)).rows]
+    plan = write_plan(rows, old / "plan.csv", overwrite=True)
+    monkeypatch.chdir(old.parent)
+    assert apply_plan(plan, "list").count("done") == 1

@@ -114,7 +114,8 @@ def refuse_other_folder(plan: Plan, root: str | os.PathLike[str] | None = None) 
         if not os.path.lexists(row.path) or is_url(name) or Path(name).is_absolute():
             continue
         start = folder_of(row.path, name)
-        tails = dict.fromkeys((name, row.path[len(str(start)) :].lstrip("/")))
+        without_prefix = row.path[len(str(start)) :].lstrip("/")
+        tails = [name, without_prefix] if without_prefix else [name]
         for folder in filter(None, here):
             places = [str(folder / tail) for tail in tails]
             if any(is_one_file(row.path, place) for place in places):
