@@ -288,14 +288,19 @@ def _read_images(
             ids += [names[row] for row in (part - start).tolist()]
     labels = store.labels or [""] * len(store)
     formats = store.images("format")[rows]
-    columns = (store.images(name)[rows] for name in ("width", "height", "nbytes", "content_hash"))
+    width, height, nbytes, content_hash = (
+        store.images(name)[rows] for name in ("width", "height", "nbytes", "content_hash")
+    )
     has_frames = "frames" in store.columns
     frames = store.images("frames")[rows] if has_frames else np.full(len(rows), -1, np.int32)
     images = FoundImages(
         tuple(ids),
         tuple(labels[row] for row in rows.tolist()),
         tuple(map(_text, formats.tolist())),
-        *columns,
+        width,
+        height,
+        nbytes,
+        content_hash,
         frames,
     )
     return images, Counter(labels)

@@ -239,7 +239,7 @@ def possible_folders(
     remembered = tuple(map(Path, roots))
     here = working_directory()
     others = (*([] if here is None else [here]), *near) if root is None else (Path(root),)
-    moved = [with_prefix_of(one, other) for other in others for one in (*remembered, "")]
+    moved = [with_prefix_of(one, other) for other in others for one in (*remembered, Path())]
     return tuple(dict.fromkeys((*(remembered if root is None else ()), *moved)))
 
 
