@@ -17,6 +17,8 @@ from torchvision.transforms import Resize
 
 from embedkit import EmbeddingStore, embed, extract
 from embedkit.backbones import find_spec, load_backbone, registry
+from embedkit.backbones.pooling import FeatureModule
+from embedkit.backbones.sscd import sscd_network
 from embedkit.errors import WeightsError
 from embedkit.extraction.embed_like_store import backbone_of
 
@@ -176,6 +178,17 @@ def test_layers_are_pooled_without_the_projection(images):
     with torch.inference_mode():
         maps = trunk.module.net.forward_features(images)
         assert torch.equal(trunk.module(images), maps.amax((2, 3)))
+
+
+def test_descriptors_of_a_bf16_network_are_float32_unit_vectors(images):
+    module = FeatureModule(sscd_network("resnet18", 32), pooling="gem", own_pooling="gem").eval()
+    randomise(module.net)
+    with torch.inference_mode():
+        exact = module(images)
+        found = module.to(torch.bfloat16)(images.to(torch.bfloat16))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    assert ((found * exact).sum(1) > 0.999).all()
 
 
 def test_a_store_brings_its_descriptors_back(tmp_path):
