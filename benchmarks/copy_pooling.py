@@ -48,10 +48,10 @@ class Setting:
 
 SETTINGS = (
     *(Setting(pooling, crop) for crop in ("center", "squash")
-      for pooling in ("avg", "gem", "max", "avg+max")),
-    *(Setting("gem", "squash", size) for size in (160, 288, 320)),
+      for pooling in ("avg", "gem", "max")),
+    *(Setting("gem", "squash", size) for size in (288, 320)),
 )  # fmt: skip
-BY_EDIT = (SETTINGS[0], SETTINGS[1], SETTINGS[4], SETTINGS[5])
+BY_EDIT = tuple(one for one in SETTINGS if one.pooling in ("avg", "gem") and one.size is None)
 
 
 def main() -> None:
