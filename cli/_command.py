@@ -15,6 +15,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+from ._deleted_folder import leave_deleted_folder
 from ._messages import to_flags
 from ._output import plain, print_message
 from ._progress import showing_progress
@@ -68,6 +69,7 @@ class Command(TyperCommand):
         from embedkit.utils.timing import timed
 
         try:
+            leave_deleted_folder(self.params, ctx.params)
             if "backbone" in ctx.params:
                 from embedkit.backbones.registry import check_name
 

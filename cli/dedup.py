@@ -193,6 +193,8 @@ def _find(
     from embedkit.dedup.output.folder import check_output
 
     check_output(output, overwrite=overwrite)
+    if report and not images:
+        _refuse_missing_images(store, root)
     found = find_duplicates(
         store,
         against=against,
@@ -216,6 +218,15 @@ def _find(
         found, output, overwrite=overwrite, report=report, root=root, images=images or ()
     )
     _print_result(found, output, classes, json)
+
+
+def _refuse_missing_images(store: Path, root: Path | None) -> None:
+    """Refuses a report without pictures before anything is searched."""
+    from embedkit.extraction.source_images import refuse_missing_images
+    from embedkit.store import EmbeddingStore
+
+    with EmbeddingStore.open(store) as opened:
+        refuse_missing_images(opened.ids, opened.meta.folders(root))
 
 
 def _calibration(text: str | None) -> Calibration | Literal["cosine"] | None:
@@ -258,11 +269,14 @@ def _rethreshold(
     """Raise the threshold or change the grouping, without a new search."""
     from embedkit.dedup import read_duplicates, rethreshold, write_duplicates
     from embedkit.dedup.output.folder import check_output
+    from embedkit.extraction.source_images import refuse_missing_images
 
     check_output(output, overwrite=overwrite)
     found = read_duplicates(folder)
     if threshold is None:
         threshold = found.pairs.info.threshold
+    if report and not images:
+        refuse_missing_images(found.images.ids, found.store.folders(root))
     tightened = rethreshold(found, threshold, linkage.value if linkage else None)
     write_duplicates(
         tightened, output, overwrite=overwrite, report=report, root=root, images=images or ()
@@ -287,6 +301,11 @@ def _print_result(found: Duplicates, output: Path, classes: int, json: bool) -> 
         f"{count_of(counts['grouped_images'], 'image')}, {counts['surplus_images']:,} "
         "redundant"
     )
+    if counts["first_page_pairs"]:
+        typer.echo(
+            f"first page only: {count_of(counts['first_page_pairs'], 'pair')} of files with "
+            "several pages or frames; a plan removes none of these"
+        )
     typer.echo(_search_in_words(found))
     if found.leaks is None or found.against is None:
         return

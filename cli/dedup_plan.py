@@ -166,6 +166,14 @@ def _apply(
     journal: Annotated[
         Path | None, typer.Option(help="Record of every change, for undo [default: PLAN.journal].")
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that relative ids start from; needed in a copy of it, where both have the "
+            "files.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     execute: Annotated[
         bool, typer.Option("--execute", help="Make the changes; without it, a dry run.")
     ] = False,
@@ -185,6 +193,7 @@ def _apply(
             action.value,
             to=to,
             journal=journal,
+            root=root,
             images=images or (),
             overwrite=overwrite,
             execute=execute,

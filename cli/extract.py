@@ -190,7 +190,10 @@ def command(
     ] = 0,
     pooling: Annotated[
         Pooling,
-        typer.Option(help="Pooling of the feature map into one vector.", rich_help_panel=BACKBONE),
+        typer.Option(
+            help="Pooling of the feature map into one vector; avg: the backbone's own.",
+            rich_help_panel=BACKBONE,
+        ),
     ] = Pooling.AVG,
     gem_p: Annotated[
         float, typer.Option(help="Exponent of GeM pooling.", rich_help_panel=BACKBONE)

@@ -159,6 +159,7 @@ def _describe(store: EmbeddingStore) -> dict[str, Any]:
         "skipped": counts.skipped,
         "classes": None if head is None else len(head.class_names),
         "labels": None if labels is None else len(set(labels) - {""}),
+        "unlabelled": len(store) if labels is None else labels.count(""),
         **store.meta.to_config(),
         "failures_by_reason": _by_reason(str(failure["reason"]) for failure in failures),
         "failures": failures,
@@ -181,6 +182,8 @@ def _print_facts(info: dict[str, Any]) -> None:
         head += " (doesn't fit these embeddings)"
     engine = info["engine"]
     labels = "none" if info["labels"] is None else f"{info['labels']:,} different"
+    if info["labels"] is not None and info["unlabelled"]:
+        labels += f"; {info['unlabelled']:,} of {count_of(info['rows'], 'image')} have none"
     files = count_of(info["shards"], "file")
     lines = {
         "store": f"{info['path']} ({files}, {info['bytes'] / 1e6:.1f} MB)",

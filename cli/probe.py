@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from . import probe_predict
 from ._command import Command, Group, JsonOption, examples
-from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
 from ._images import ImagesOption
-from ._output import ExitCode, plain, print_json, print_message, print_table
+from ._output import plain, print_json, print_table
 from ._panels import INPUT, OUTPUT, PERFORMANCE
-from .extract import EngineName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.probe import ProbeResult
-    from embedkit.types import ImageFailure
 
 __all__ = ["Task", "group"]
 
@@ -35,8 +33,6 @@ group = typer.Typer(
     rich_markup_mode=None,
     cls=Group,
 )
-
-_SHOWN = 20  # failures
 
 
 class Task(StrEnum):
@@ -220,74 +216,9 @@ def _linear(
     _run("linear", train, options, output, images or (), overwrite=overwrite, json=json)
 
 
-@group.command(
-    "predict",
-    cls=Command,
-    epilog=examples(
-        "embedkit probe predict probe/ new/",
-        "embedkit probe predict probe/ new.h5 -k 1 --json",
-    ),
+group.command("predict", cls=Command, epilog=examples(*probe_predict.EXAMPLES))(
+    probe_predict.command
 )
-def _predict(
-    probe: Annotated[Path, typer.Argument(help="Probe: a folder.")],
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            help="Store (.h5), image, folder, list, glob, archive or URL; several are allowed."
-        ),
-    ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Classes or labels per image.")] = 5,
-    weights: WeightsFileOption = "auto",
-    engine: Annotated[
-        EngineName,
-        typer.Option(
-            help="Inference engine; auto: OpenVINO on a CPU, PyTorch on CUDA.",
-            rich_help_panel=PERFORMANCE,
-        ),
-    ] = EngineName.AUTO,
-    device: _Device = "auto",
-    batch_size: StoreBatchOption = None,
-    workers: WorkersOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Predict classes, labels or numbers of new images with a trained probe.
-
-    Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
-    """
-    from embedkit.probe.metrics import digits
-    from embedkit.probe.predict import predict
-
-    batches = predict(
-        probe,
-        images,
-        k,
-        weights=weights,
-        engine=engine.value,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-    )
-    rows: list[dict[str, Any]] = []
-    failures: list[ImageFailure] = []
-    for batch in batches:
-        failures += batch.failures
-        for one, names, scores in zip(batch.ids, batch.names, batch.scores, strict=True):
-            said = [(name, float(str(score))) for name, score in zip(names, scores, strict=True)]
-            if json:
-                predictions = [{"name": name, "score": score} for name, score in said]
-                rows.append({"id": one, "predictions": predictions})
-            else:
-                shown = ", ".join(f"{plain(name)} {digits(score)}" for name, score in said)
-                typer.echo(f"{plain(one)}: {shown}")
-    if json:
-        lost = [{"id": f.id, "reason": f.reason} for f in failures]
-        print_json({"probe": str(probe), "predictions": rows, "failures": lost})
-    for failure in failures[:_SHOWN]:
-        print_message(f"{plain(failure.id)}: {failure.reason}")
-    if len(failures) > _SHOWN:
-        print_message(f"{len(failures) - _SHOWN:,} more failed")
-    if failures:
-        raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def _bytes(gib: float) -> int:
@@ -319,15 +250,26 @@ def _run(
 
     if output is not None:
         check_folder(output, overwrite=overwrite)
+        if not images:
+            _refuse_missing_images(options.get("test") or train)
     result = run_probe(kind, train, **options)
+    if not json:
+        _show(result)
     if output is not None:
         write_probe(result, output, images=images, overwrite=overwrite)
     if json:
         print_json({**to_json(result), "output": None if output is None else str(output)})
-        return
-    _show(result)
-    if output is not None:
+    elif output is not None:
         typer.echo(f"{plain(output)}: written (open report.html in a browser)")
+
+
+def _refuse_missing_images(store: Path) -> None:
+    """Refuses a report without pictures before anything is trained."""
+    from embedkit.extraction.source_images import refuse_missing_images
+    from embedkit.store import EmbeddingStore
+
+    with EmbeddingStore.open(store) as opened:
+        refuse_missing_images(opened.ids, opened.meta.folders())
 
 
 def _show(result: ProbeResult) -> None:

@@ -65,6 +65,7 @@ def make_found(
         "height": np.full(count, 30, np.int32),
         "nbytes": np.array([len(d) for d in data], np.int64),
         "content_hash": np.array(digests, np.uint8).reshape(-1, 32),
+        "frames": np.ones(count, np.int32),
         **images,
     }
     against = pairs.info.against_rows

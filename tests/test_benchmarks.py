@@ -16,7 +16,7 @@ from embedkit.decode.preprocessing import Preprocessing
 from embedkit.types import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("busy", "decode", "extract", "fidelity", "growth", "probe")
+SCRIPTS = ("busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "probe")
 
 
 @pytest.fixture
@@ -73,6 +73,22 @@ def test_agreement_equals_a_plain_loop(script):
     assert 0 < found.same_neighbor < 40
     top1 = [(rows @ head.weight.T + head.bias).argmax(1) for rows in (exact, other)]
     assert found.same_top1 == (top1[0] == top1[1]).sum()
+
+
+def test_pooling_is_judged_at_one_threshold_for_all_edits(script):
+    pooling = script("copy_pooling")
+    rng = np.random.default_rng(0)
+    references = rng.standard_normal((40, 300))
+    references /= np.linalg.norm(references, axis=1, keepdims=True)
+    kinds = np.array(list(pooling.EDITS))
+    original = np.arange(len(kinds))
+    queries = references[original]
+    queries[1] = 0.1 * references[30] + 0.01 * references[1]  # looks like another photograph
+    found = pooling.Measured.of(pooling.Embedded(queries, references, original, kinds))
+    count = len(kinds)
+    assert found.cosine[1] == pytest.approx((count - 1) / count)
+    assert found.by_edit == {kind: float(kind != kinds[1]) for kind in kinds}
+    assert (count - 1) / count < found.cosine[0] < 1
 
 
 def test_decoders_beside_pillow(script):

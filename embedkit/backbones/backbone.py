@@ -183,7 +183,8 @@ def load_backbone(
         weights: ``auto`` (this machine, then the hub, then the first publisher), ``random``, or a
             ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file.
         seed: Of random weights.
-        pooling: How a feature map becomes a vector; ``avg+max`` doubles the feature dim.
+        pooling: How a feature map becomes a vector; ``avg+max`` doubles the feature dim. ``avg``
+            means ``gem`` for the SSCD backbones, which were trained with it.
         gem_p: Exponent of ``gem``.
         layers: Stages to pool and concatenate, by timm's names; none means the last layer.
         flip: Average with the features of the mirror image; costs a second pass.
@@ -220,7 +221,7 @@ def load_configured(name: str, config: LoadConfig, cache: Path | None = None) ->
     recipe = BackboneConfig(
         spec=spec,
         preprocessing=_with_input_size(changed, config.input_size),
-        pooling=config.pooling,
+        pooling=_pooling(spec, config),
         gem_p=config.gem_p,
         layers=config.layers,
         flip=config.flip,
@@ -235,11 +236,11 @@ def load_configured(name: str, config: LoadConfig, cache: Path | None = None) ->
         spec=spec,
         head=found.head,
         head_name=found.head_name,
-        head_applies=found.head is not None and config.pooling == "avg" and not config.layers,
+        head_applies=found.head is not None and recipe.pooling == "avg" and not config.layers,
         preprocessing=recipe.preprocessing,
         feature_dim=found.feature_dim,
-        pooling=config.pooling,
-        gem_p=config.gem_p if config.pooling == "gem" else None,
+        pooling=recipe.pooling,
+        gem_p=config.gem_p if recipe.pooling == "gem" else None,
         layers=config.layers,
         flip=config.flip,
         fingerprint=found.fingerprint,
@@ -303,6 +304,19 @@ def _changed(own: Preprocessing, wanted: Preprocessing | Mapping[str, Any] | Non
     if not isinstance(wanted, Mapping):
         return wanted
     return type(own).from_config({**own.to_config(), **wanted})
+
+
+def _pooling(spec: BackboneSpec, config: LoadConfig) -> Pooling:
+    """The pooling that is asked for; before a projection, the one that the projection takes."""
+    if not spec.projection or config.layers:
+        return config.pooling
+    gem_p = LoadConfig().gem_p
+    if config.pooling not in ("avg", spec.pooling) or config.gem_p != gem_p:
+        raise ValueError(
+            f"{spec.name} has a projection that was trained for pooling={spec.pooling} with "
+            f"gem_p={gem_p:g}: leave both out, or name layers, which are pooled without it"
+        )
+    return spec.pooling
 
 
 def _with_input_size(preprocessing: Preprocessing, size: int | None) -> Preprocessing:

@@ -11,6 +11,7 @@ from embedkit.backbones.checkpoint import fingerprint, load_weights
 from embedkit.backbones.config import BackboneMetadata
 from embedkit.backbones.head import detach_head
 from embedkit.backbones.pooling import FeatureModule
+from embedkit.backbones.sscd import own_name, sscd_network
 from embedkit.backbones.tiny import TinyNet
 from embedkit.backbones.weight_files import WeightsFile, check_file_hash
 
@@ -54,7 +55,12 @@ def build(recipe: BackboneConfig, obtain: Callable[[], WeightsFile] | None) -> B
     """
     net = _bare_network(recipe.spec, recipe.seed or 0)
     module = FeatureModule(
-        net, pooling=recipe.pooling, gem_p=recipe.gem_p, layers=recipe.layers, flip=recipe.flip
+        net,
+        pooling=recipe.pooling,
+        own_pooling=recipe.spec.pooling,
+        gem_p=recipe.gem_p,
+        layers=recipe.layers,
+        flip=recipe.flip,
     ).eval()
     # Before the weights, so that a setting that can't work costs no download.
     feature_dim = module.check_maps(recipe.preprocessing.crop)
@@ -72,17 +78,24 @@ def _bare_network(spec: BackboneSpec, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator alone: torch.manual_seed would also reseed the GPUs.
         torch.default_generator.manual_seed(seed)
-        net: nn.Module = (
-            TinyNet()
-            if spec.arch == "tiny"
-            else timm.create_model(spec.timm_name, pretrained=False)
-        )
+        if spec.arch == "tiny":
+            net: nn.Module = TinyNet()
+        elif spec.projection:
+            net = sscd_network(spec.arch, spec.feature_dim)
+        else:
+            net = timm.create_model(spec.timm_name, pretrained=False)
     return net.eval()
 
 
 def _load(spec: BackboneSpec, net: nn.Module, file: WeightsFile) -> str:
     """Load a file into the network; return its SHA-256, or nothing if it changed meanwhile."""
     before = check_file_hash(file.path)
-    # The packaged file has another project's names, in the same order.
-    load_weights(net, file.path, by_order=spec.source == "package")
+    load_weights(
+        net,
+        file.path,
+        # The packaged file has another project's names, in the same order.
+        by_order=spec.source == "package",
+        rename=own_name if spec.projection else None,
+        state_dict_url=spec.url,
+    )
     return before if check_file_hash(file.path) == before else ""

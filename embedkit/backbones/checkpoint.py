@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from embedkit.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -33,19 +33,30 @@ _WRAPPERS = ("state_dict", "model")
 _SHOWN = 3
 
 
-def load_weights(net: nn.Module, path: Path, *, by_order: bool = False) -> None:
+def load_weights(
+    net: nn.Module,
+    path: Path,
+    *,
+    by_order: bool = False,
+    rename: Callable[[str], str] | None = None,
+    state_dict_url: str = "",
+) -> None:
     """Read a weights file into a network, all of it or nothing.
 
     Args:
         net: The network, with its classifier.
         path: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` of tensors only.
         by_order: If the names differ, match tensors by their order; all shapes must agree.
+        rename: From the file's names of tensors to the network's.
+        state_dict_url: As in `read_weights`.
 
     Raises:
         WeightsError: The file can't be read, or isn't this network's.
     """
     expected = net.state_dict()
-    state = read_weights(path)
+    state = read_weights(path, state_dict_url=state_dict_url)
+    if rename is not None:
+        state = {rename(name): tensor for name, tensor in state.items()}
     if by_order and not set(state) & set(expected) and len(state) == len(expected):
         state = dict(zip(expected, state.values(), strict=True))
     problems = [
@@ -59,7 +70,7 @@ def load_weights(net: nn.Module, path: Path, *, by_order: bool = False) -> None:
     net.load_state_dict(state, strict=False)  # not strict because of the counters only
 
 
-def read_weights(path: Path) -> State:
+def read_weights(path: Path, *, state_dict_url: str = "") -> State:
     """Read the tensors of a weights file without running any code in it.
 
     A checkpoint's ``state_dict`` or ``model`` is taken out, and the ``module.`` that
@@ -67,13 +78,14 @@ def read_weights(path: Path) -> State:
 
     Args:
         path: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin``.
+        state_dict_url: Where the publisher has the tensors alone, named if the file is a program.
 
     Returns:
         Names to tensors on the CPU, in the file's order.
 
     Raises:
-        WeightsError: There is no such file, it is damaged, holds more than tensors, or is of
-            another kind.
+        WeightsError: There is no such file, it is damaged, holds more than tensors, is a
+            TorchScript program, or is of another kind.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
@@ -81,8 +93,23 @@ def read_weights(path: Path) -> State:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         if path.suffix in (".pth", ".pt", ".bin"):
+            _refuse_program(path, state_dict_url)
             return _plain_state(path, torch.load(path, map_location="cpu", weights_only=True))
     raise WeightsError(f"{path}: weights are read from .safetensors, .pth, .pt or .bin")
+
+
+def _refuse_program(path: Path, state_dict_url: str) -> None:
+    """Refuse a TorchScript file, which is known by a member that no other file has."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            return
+    where = f" ({state_dict_url})" if state_dict_url else ""
+    raise WeightsError(
+        f"{path}: a TorchScript file, a program that would run when it is opened: take the file of "
+        f"its state dict instead{where}"
+    )
 
 
 def fingerprint(net: nn.Module) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import logging
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["download_from_hub", "download_from_url"]
 
+_log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
 _SHA256_DIGITS = 64
 
@@ -88,7 +90,8 @@ def download_from_url(
     Args:
         url: Where the file is.
         target: The file to make; one that exists is returned as it is.
-        sha8: First hex digits that the file's SHA-256 must have.
+        sha8: First hex digits that the file's SHA-256 must have; None where none are published,
+            and then what came is logged.
         timeout: Longest silence of the server, seconds.
 
     Returns:
@@ -109,6 +112,12 @@ def download_from_url(
                     raise WeightsError(
                         f"{url}: the file's SHA-256 is {sha256}, but it should begin with {sha8}; "
                         "the download is deleted"
+                    )
+                if sha8 is None:
+                    _log.warning(
+                        "%s: its publisher states no SHA-256 to check it by; the file has %s",
+                        url,
+                        sha256,
                     )
                 part.replace(target)
             finally:

@@ -44,8 +44,9 @@ class FeatureModule(nn.Module):
 
     Args:
         net: A timm network without its classifier.
-        pooling: How a feature map becomes a vector. ``avg`` of the last layer is whatever the
-            network itself hands to its classifier, which for a ResNet is the average.
+        pooling: How a feature map becomes a vector.
+        own_pooling: The pooling that is, of the last layer, whatever the network itself hands to
+            its classifier: for a ResNet the average, for one with a projection what that gives.
         gem_p: The exponent of ``gem``.
         layers: Stages of ``net.feature_info`` whose pooled maps are concatenated in this order;
             none means the last layer.
@@ -60,6 +61,7 @@ class FeatureModule(nn.Module):
         net: nn.Module,
         *,
         pooling: Pooling = "avg",
+        own_pooling: Pooling = "avg",
         gem_p: float = 3.0,
         layers: Sequence[str] = (),
         flip: bool = False,
@@ -67,6 +69,7 @@ class FeatureModule(nn.Module):
         super().__init__()
         self.net: Any = net  # nn.Module's own typing hides the methods that timm adds
         self.pooling = pooling
+        self.own_pooling = own_pooling
         self.layers = tuple(layers)
         self.flip = flip
         self._pool = _choose_pool(pooling, gem_p)
@@ -90,7 +93,7 @@ class FeatureModule(nn.Module):
         if self.layers:
             return torch.cat([self._pool(maps.float()) for maps in self._stages(images)], dim=1)
         maps = self.net.forward_features(images)
-        if self.pooling == "avg":
+        if self.pooling == self.own_pooling:
             return self.net.forward_head(maps, pre_logits=True).float()  # type: ignore[no-any-return]
         return self._pool(maps.float())
 
@@ -115,7 +118,7 @@ class FeatureModule(nn.Module):
         blank = torch.zeros(1, 3, size, size)
         with torch.inference_mode():
             try:
-                if self.pooling != "avg" and not self.layers:
+                if self.pooling != self.own_pooling and not self.layers:
                     self._check_last_maps(self.net.forward_features(blank))
                 return int(self(blank).shape[1])
             except (AssertionError, RuntimeError) as exc:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from embedkit.backbones.spec import BackboneSpec
+from embedkit.backbones.sscd_specs import SSCD
 from embedkit.backbones.timm_names import check_timm_name, near_timm_names
 from embedkit.errors import UnknownBackboneError
 
@@ -184,12 +185,13 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
         spec.name: spec
         for spec in (
             *(_published_spec(*row) for row in _PUBLISHED),
+            *SSCD,
             _EFFICIENTNET_LITE0,
             _TINY,
         )
     }
 )
-"""Name to spec: the paper's twelve, the packaged one, and the tiny one for tests."""
+"""Name to spec: the twelve, those for copy detection, the packaged one, the tiny one for tests."""
 
 
 def find_spec(name: str) -> BackboneSpec:

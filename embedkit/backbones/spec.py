@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from embedkit.backbones.pooling import Pooling
     from embedkit.decode.preprocessing import Preprocessing
 
 __all__ = ["BackboneSpec"]
@@ -18,10 +19,11 @@ class BackboneSpec:
 
     Attributes:
         name: The name it goes by (``resnet50_swsl``).
-        timm_name: What timm builds it from (``resnet50.fb_swsl_ig1b_ft_in1k``).
+        timm_name: What timm builds it from (``resnet50.fb_swsl_ig1b_ft_in1k``); empty where it
+            isn't a model of timm.
         arch: The architecture's name in timm (``resnet50``).
         supervision: What it was trained on.
-        feature_dim: D, the length of its average-pooled features.
+        feature_dim: D, the length of its features by its own pooling.
         params_m: Parameters with the classifier, millions.
         params_backbone_m: Parameters without the classifier, millions.
         gmacs: Multiply-accumulates for one image of ``crop`` pixels, billions, as timm counts them:
@@ -44,7 +46,10 @@ class BackboneSpec:
         mean: Subtracted from the RGB values in [0, 1].
         std: Then divided by.
         crop_mode: How the square is taken.
-        source: Where weights come from: a hub, a Python package, or none (random only).
+        pooling: The network's own pooling, which its weights were trained with.
+        projection: Whether a linear layer and a scaling to unit length follow that pooling.
+        source: Where weights come from: a hub, its publisher's URL alone, a Python package, or
+            none (random only).
     """
 
     name: str
@@ -73,7 +78,9 @@ class BackboneSpec:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     crop_mode: Literal["center", "squash"] = "center"
-    source: Literal["hub", "package", "none"] = "hub"
+    pooling: Pooling = "avg"
+    projection: bool = False
+    source: Literal["hub", "url", "package", "none"] = "hub"
 
     @property
     def cache_name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from contextlib import suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -17,7 +18,7 @@ from embedkit.sources.id_lookup import find_originals
 from embedkit.sources.naming import is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["SMALL", "thumbnail_uri", "thumbnails_of"]
@@ -48,21 +49,30 @@ def thumbnail_uri(image: Image.Image, side: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def thumbnails_of(ids: Iterable[str], roots: Sequence[Path], side: int = 64) -> dict[str, str]:
+def thumbnails_of(
+    ids: Iterable[str],
+    roots: Sequence[Path],
+    side: int = 64,
+    hashes: Mapping[str, bytes] | None = None,
+) -> dict[str, str]:
     """Thumbnails of images that are read from their own files.
 
     Args:
         ids: Ids of a store; URLs are left out.
         roots: The folders that relative ids may start from.
         side: As ``thumbnail_uri``'s.
+        hashes: SHA-256 of each id's encoded image; None if that isn't known.
 
     Returns:
-        Id to ``data:`` URI, without the images that can't be read or decoded any more.
+        Id to ``data:`` URI, without the images that can't be read or decoded any more, or are
+        others by now.
     """
     found = {}
     local = dict.fromkeys(name for name in ids if not is_url(name))
     with ImageReader(max_bytes=DecodePolicy().max_bytes) as reader:
         for name, record in find_originals(local, roots):
             with suppress(DecodeError):  # missing or damaged: the others are shown
-                found[name] = thumbnail_uri(decode_image(reader.read(record), name).image, side)
+                data = reader.read(record)
+                if hashes is None or sha256(data).digest() == hashes[name]:
+                    found[name] = thumbnail_uri(decode_image(data, name).image, side)
     return found

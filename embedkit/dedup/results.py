@@ -20,7 +20,7 @@ from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -50,9 +50,11 @@ class StoreName:
     rows: int
     roots: tuple[str, ...] = ()
 
-    def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
-        """Where relative ids may start from, the likeliest first; see ``StoreMeta.folders``."""
-        return possible_folders(self.roots, root)
+    def folders(
+        self, root: str | os.PathLike[str] | None = None, near: Iterable[Path] = ()
+    ) -> tuple[Path, ...]:
+        """Where relative ids may start from, the likeliest first; see ``possible_folders``."""
+        return possible_folders(self.roots, root, near)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class FoundImages:
         height: ``(M,)`` int32, pixels.
         nbytes: ``(M,)`` int64.
         content_hash: ``(M, 32)`` uint8, SHA-256.
+        frames: ``(M,)`` int32, pages or frames of the file, of which only the first was compared;
+            -1 where the store doesn't say.
     """
 
     ids: tuple[str, ...]
@@ -76,6 +80,7 @@ class FoundImages:
     height: NDArray[np.int32]
     nbytes: NDArray[np.int64]
     content_hash: NDArray[np.uint8]
+    frames: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,6 +96,7 @@ class FoundImages:
             self.height[rows],
             self.nbytes[rows],
             self.content_hash[rows],
+            self.frames[rows],
         )
 
 
@@ -107,6 +113,7 @@ class Duplicates(Tabular):
         against: What it was compared with; None within one store.
         leaks: For two stores: how much of each is in the other.
         settings: Of the search, as JSON holds them.
+        folder: The folder that it was read from, absolute; None if it was searched for just now.
     """
 
     pairs: Pairs
@@ -117,6 +124,7 @@ class Duplicates(Tabular):
     against: StoreName | None
     leaks: Leaks | None
     settings: Mapping[str, Any]
+    folder: Path | None = None
 
     def _summary(self) -> str:
         where = f" and {self.against.path!r}" if self.against else ""
@@ -153,11 +161,19 @@ class Duplicates(Tabular):
         shown = {number: names[:width] for number, names in groups.items()}
         rows = [(number, *names, *[""] * (width - len(names))) for number, names in shown.items()]
         roots = dict.fromkeys((*self.store.folders(), *(self.against or self.store).folders()))
-        names = (name for names in shown.values() for name in names)
-        thumbnails = thumbnails_of(names, tuple(roots))
+        names = {name for names in shown.values() for name in names}
+        hashes = self._hashes_of(names)
+        thumbnails = thumbnails_of(hashes, tuple(roots), hashes=hashes)
         header = ["group", *map(str, range(1, width + 1))]
         left_out = max(len(self.groups) - _SHOWN, 0)
         return html_table(repr(self), header, rows, thumbnails, left_out=left_out)
+
+    def _hashes_of(self, names: Collection[str]) -> dict[str, bytes]:
+        """SHA-256 by id, without ids that the two stores have for different images."""
+        rows = zip(self.images.ids, self.images.content_hash, strict=True)
+        pairs = {(name, row.tobytes()) for name, row in rows if name in names}
+        counts = Counter(name for name, _ in pairs)
+        return {name: content_hash for name, content_hash in pairs if counts[name] == 1}
 
     def is_of_store(self) -> NDArray[np.bool_]:
         """``(M,)`` which images are the store's own, not of ``against``."""
@@ -166,6 +182,14 @@ class Duplicates(Tabular):
     def row(self) -> NDArray[np.int64]:
         """``(M,)`` the row of each image in its own store."""
         return np.where(self.is_of_store(), self.groups.node, self.groups.node - self.store.rows)
+
+    def of_first_pages(self) -> NDArray[np.bool_]:
+        """``(P,)`` which pairs have a file of several pages or frames, and differ in bytes.
+
+        Only the first page was compared, so that they may be different documents.
+        """
+        has_more = self.images.frames > 1
+        return has_more[nodes_of(self.pairs)[1]].any(axis=1) & ~self.pairs.exact
 
     def surplus(self) -> int:
         """How many images there are beyond one of each group."""
@@ -264,12 +288,20 @@ def _read_images(
             ids += [names[row] for row in (part - start).tolist()]
     labels = store.labels or [""] * len(store)
     formats = store.images("format")[rows]
-    columns = (store.images(name)[rows] for name in ("width", "height", "nbytes", "content_hash"))
+    width, height, nbytes, content_hash = (
+        store.images(name)[rows] for name in ("width", "height", "nbytes", "content_hash")
+    )
+    has_frames = "frames" in store.columns
+    frames = store.images("frames")[rows] if has_frames else np.full(len(rows), -1, np.int32)
     images = FoundImages(
         tuple(ids),
         tuple(labels[row] for row in rows.tolist()),
         tuple(map(_text, formats.tolist())),
-        *columns,
+        width,
+        height,
+        nbytes,
+        content_hash,
+        frames,
     )
     return images, Counter(labels)
 
@@ -290,6 +322,7 @@ def _join(parts: Sequence[FoundImages]) -> FoundImages:
         np.concatenate([a.height, b.height]),
         np.concatenate([a.nbytes, b.nbytes]),
         np.concatenate([a.content_hash, b.content_hash]),
+        np.concatenate([a.frames, b.frames]),
     )
 
 

@@ -16,7 +16,7 @@ from embedkit.decode.exact import decode_image
 from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import DecodeError, SourceError, StoreFormatError
 from embedkit.sources import ImageReader, open_source
-from embedkit.sources.id_lookup import find_originals
+from embedkit.sources.id_lookup import archive_of, find_originals, place_of
 from embedkit.sources.naming import is_url
 from embedkit.utils.progress import track
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from embedkit.store import EmbeddingStore, StoreMeta
     from embedkit.types import ImageRecord
 
-__all__ = ["OriginalImages", "hashes_of", "policy_of"]
+__all__ = ["OriginalImages", "hashes_of", "policy_of", "refuse_missing_images"]
 
 # How many candidates are compared to find where images were moved to.
 _TRIED_IDS, _TRIED_NAMESAKES, _TRIED_FOLDERS, _TRIED_IMAGES = 64, 10_000, 16, 8
@@ -99,12 +99,8 @@ class OriginalImages:
         """
         requested = list(ids)
         records = dict(find_originals(requested, roots))
-        if requested and not any(_is_there(record) for record in records.values()):
-            tried = " or ".join(str(root.absolute()) for root in roots)
-            raise SourceError(
-                f"none of the {len(requested)} images was found, such as {requested[0]} in "
-                f"{tried}; images=FOLDER says where they are now"
-            )
+        if requested and not any(_is_there(record.path) for record in records.values()):
+            raise SourceError(_none_found(requested, roots))
         return cls(records, policy, hashes)
 
     @classmethod
@@ -198,10 +194,33 @@ class OriginalImages:
         return decode_image(self.read(image_id), image_id, self._policy).image
 
 
-def _is_there(record: ImageRecord) -> bool:
-    """Whether an image's file exists; a URL isn't tried."""
+def refuse_missing_images(ids: Sequence[str], roots: Sequence[Path]) -> None:
+    """Refuses images of which not one is there, before work begins whose page would show them.
+
+    Args:
+        ids: Ids of a store.
+        roots: The folders that relative ids may start from; see ``possible_folders``.
+
+    Raises:
+        SourceError: Neither a file nor an archive of them exists.
+    """
+    places = (place_of(archive_of(name, roots) or name, roots) for name in ids)
+    if len(ids) and not any(map(_is_there, places)):
+        raise SourceError(_none_found(ids, roots))
+
+
+def _none_found(ids: Sequence[str], roots: Sequence[Path]) -> str:
+    tried = " or ".join(str(root.absolute()) for root in roots)
+    return (
+        f"none of the {len(ids)} images was found, such as {ids[0]} in {tried}; images=FOLDER says "
+        "where they are now"
+    )
+
+
+def _is_there(place: str) -> bool:
+    """Whether a file exists; a URL isn't tried."""
     try:
-        return is_url(record.path) or Path(record.path).exists()
+        return is_url(place) or Path(place).exists()
     except (OSError, ValueError):
         return False
 

@@ -235,6 +235,5 @@ def find_store(entry: StoreEntry, folder: Path) -> Path | None:
     if not places:
         return None
     raise IndexMismatchError(
-        f"{folder}: its store {places[0]} has changed since; build the index again "
-        "(overwrite=True replaces this one)"
+        f"{folder}: its store {places[0]} has changed since; build the index again"
     )

@@ -12,15 +12,16 @@ from embedkit.report import Picture
 from embedkit.report.charts import Chart, ConfusionChart, Series
 from embedkit.report.probe_page import FigureTable, PictureGroup, ProbePage
 from embedkit.report.thumbnails import thumbnails, thumbnails_if_found
+from embedkit.store.format import possible_folders
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from embedkit.probe.metrics import Measure
     from embedkit.probe.run import ProbeResult, ProbeRun
 
-__all__ = ["make_page"]
+__all__ = ["find_pictures", "make_page"]
 
 _SIDE = 128  # pixels
 _NOTES = {
@@ -32,16 +33,12 @@ _NOTES = {
 }
 
 
-def make_page(
-    result: ProbeResult, path: Path, images: Sequence[str | os.PathLike[str]]
-) -> ProbePage:
+def make_page(result: ProbeResult, found: Mapping[str, Picture]) -> ProbePage:
     """The content of a probe's page.
 
     Args:
         result: What ``run_probe`` found.
-        path: Where the page will lie.
-        images: The sources that the test images are of, where these lie now, for the thumbnails.
-            None: ids are taken for paths.
+        found: What ``find_pictures`` found.
     """
     kind = "Linear" if result.probe.kind == "linear" else "kNN"
     counts = result.confusion
@@ -51,7 +48,7 @@ def make_page(
         charts=list(_charts(result)),
         confusion=None if counts is None else ConfusionChart.of(counts, result.probe.names),
         tables=list(_tables(result)),
-        groups=_groups(result, path, images),
+        groups=_groups(result, found),
         groups_note=_NOTES[result.probe.task],
         no_mistakes=("No mistakes", f"on the {result.runs[-1].test_images:,} test images"),
         summary=_summary(result),
@@ -168,14 +165,28 @@ def _share(value: float) -> str:
     return "-" if isnan(value) else f"{value:.4f}"
 
 
-def _groups(
-    result: ProbeResult, path: Path, images: Sequence[str | os.PathLike[str]]
-) -> list[PictureGroup]:
-    rows = {row for group in result.mistakes for row, _ in group.images}
-    ids = sorted({result.test_ids[row] for row in rows})
-    policy = policy_of(result.probe.meta)
-    make, roots = thumbnails if images else thumbnails_if_found, result.probe.meta.folders()
-    found = make(ids, policy, _SIDE, images=images, roots=roots, page=path)
+def find_pictures(
+    result: ProbeResult, page: Path, images: Sequence[str | os.PathLike[str]]
+) -> dict[str, Picture]:
+    """Pictures of the mistakes by id.
+
+    Args:
+        result: What ``run_probe`` found.
+        page: Where the page will lie.
+        images: The sources that the test images are of, where these lie now. None: ids are taken
+            for paths.
+
+    Raises:
+        SourceError: ``images`` has none of the images.
+    """
+    rows = sorted({row for group in result.mistakes for row, _ in group.images})
+    hashes = {result.test_ids[row]: result.test_hashes[row].tobytes() for row in rows}
+    policy, roots = policy_of(result.probe.meta), possible_folders(result.test_roots)
+    make = thumbnails if images else thumbnails_if_found
+    return make(sorted(hashes), policy, _SIDE, images=images, roots=roots, hashes=hashes, page=page)
+
+
+def _groups(result: ProbeResult, found: Mapping[str, Picture]) -> list[PictureGroup]:
     groups = []
     for group in result.mistakes:
         names = [(result.test_ids[row], said) for row, said in group.images]

@@ -17,8 +17,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import StoreError
-from embedkit.probe.page import make_page
+from embedkit.errors import SourceError, StoreError
+from embedkit.probe.page import find_pictures, make_page
 from embedkit.probe.serialization import PROBE_FILE, TENSORS_FILE, save_probe
 from embedkit.probe.shots import summarize_shots
 from embedkit.report.probe_page import draw_confusion, write_probe_page
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.probe.run import ProbeResult
+    from embedkit.report import Picture
 
 __all__ = ["check_folder", "to_json", "write_probe"]
 
@@ -84,6 +85,7 @@ def write_probe(
 
     Raises:
         StoreError: It can't be written, or exists.
+        SourceError: ``images`` has none of the images; all else is written all the same.
         MissingExtraError: matplotlib isn't installed.
     """
     check_folder(folder, overwrite=overwrite)
@@ -93,12 +95,14 @@ def write_probe(
             whole = Path(name, "new")  # not the folder itself, which only its owner may enter
             whole.mkdir()
             save_probe(replace(result.probe, path=path), whole)
-            _write_report(result, whole, path, images)
+            missing = _write_report(result, whole, path, images)
             if path.exists():
                 path.replace(Path(name, "old"))
             whole.replace(path)
     except OSError as exc:
         raise StoreError(f"{path}: can't be written: {exc.strerror or exc}") from exc
+    if missing is not None:
+        raise SourceError(f"{path}: written, but its page has no pictures: {missing}")
     return path
 
 
@@ -123,7 +127,8 @@ def to_json(result: ProbeResult) -> dict[str, Any]:
 
 def _write_report(
     result: ProbeResult, folder: Path, final: Path, images: Sequence[str | os.PathLike[str]]
-) -> None:
+) -> SourceError | None:
+    """Writes all but the probe itself; returns why its page has no pictures."""
     (folder / "report.json").write_text(
         json.dumps(to_json(result), indent=1, allow_nan=False), "utf-8"
     )
@@ -132,4 +137,11 @@ def _write_report(
         counts = {"classes": names, "counts": result.confusion.tolist()}
         (folder / "confusion.json").write_text(json.dumps(counts), "utf-8")
         (folder / "confusion.png").write_bytes(draw_confusion(result.confusion, names))
-    write_probe_page(folder / _PAGE, make_page(result, final / _PAGE, images))
+    pictures: dict[str, Picture] = {}
+    missing = None
+    try:
+        pictures = find_pictures(result, final / _PAGE, images)
+    except SourceError as exc:
+        missing = exc
+    write_probe_page(folder / _PAGE, make_page(result, pictures))
+    return missing

@@ -91,6 +91,8 @@ class ProbeResult(Tabular):
         confusion: ``(C, C)`` counts of the last split (rows: true class); None without classes.
         mistakes: Mistakes of the last split.
         test_ids: Ids of its test images.
+        test_hashes: ``(n, 32)`` uint8, SHA-256 of these images' bytes.
+        test_roots: ``StoreMeta.roots`` of the store that tests.
     """
 
     train: str
@@ -102,6 +104,8 @@ class ProbeResult(Tabular):
     confusion: NDArray[np.int64] | None
     mistakes: tuple[Mistakes, ...]
     test_ids: tuple[str, ...]
+    test_hashes: NDArray[np.uint8]
+    test_roots: tuple[str, ...]
 
     def _summary(self) -> str:
         last = self.runs[-1]
@@ -228,6 +232,8 @@ def _probe(
         examined.predictions.confusion(),
         examined.predictions.mistakes(),
         sides[-1].targets.take(splits[-1].test).ids,
+        sides[-1].hashes.take(splits[-1].test).content,
+        tuple(sides[-1].store.meta.roots),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +17,15 @@ from embedkit.types import ImageRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["archive_of", "find_originals", "place_of"]
-
+__all__ = [
+    "archive_of",
+    "find_originals",
+    "folder_of",
+    "is_one_file",
+    "place_of",
+    "places_of",
+    "with_prefix_of",
+]
 
 _PREFIXED = re.compile(r"(.*)/<(.+)>", re.DOTALL)
 
@@ -35,6 +44,46 @@ def place_of(image_id: str, roots: Sequence[Path]) -> str:
     if len(places) == 1:
         return places[0]
     return next((place for place in places if is_url(place) or _exists(place)), places[0])
+
+
+def places_of(image_id: str, roots: Sequence[Path]) -> list[str]:
+    """Where an id exists, below each of the folders: several places if these are several files.
+
+    Args:
+        image_id: As ``place_of``'s.
+        roots: As ``place_of``'s.
+    """
+    found: list[str] = []
+    for place in dict.fromkeys(_below(root, image_id) for root in roots):
+        if (is_url(place) or _exists(place)) and not any(is_one_file(place, p) for p in found):
+            found.append(place)
+    return found
+
+
+def is_one_file(first: str, second: str) -> bool:
+    """Whether two paths are one name in one folder, however the ways to it are linked.
+
+    Hard links are several names: to remove one of them isn't to remove the other.
+    """
+    a, b = Path(first), Path(second)
+    try:
+        return a.name == b.name and a.parent.samefile(b.parent)
+    except (OSError, ValueError):
+        return False
+
+
+def folder_of(place: str, image_id: str) -> Path:
+    """The folder that an id starts from if a path is its place; an id's prefix doesn't count."""
+    parts = Path(place).parts
+    pairs = zip(reversed(parts), reversed(Path(image_id).parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return Path(*parts[: len(parts) - shared])
+
+
+def with_prefix_of(root: str | os.PathLike[str], folder: Path) -> Path:
+    """Another folder in the place of a root's, whose ``<PREFIX>`` stays."""
+    marked = _PREFIXED.fullmatch(os.fspath(root))
+    return folder if marked is None else folder / f"<{marked[2]}>"
 
 
 def _below(root: Path, image_id: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from embedkit.errors import StoreFormatError
+from embedkit.sources.id_lookup import with_prefix_of
 from embedkit.utils.working_directory import working_directory
 
 if TYPE_CHECKING:
@@ -133,12 +134,7 @@ class StoreMeta:
     same_rows_as: Sequence[str] = ()
 
     def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
-        """Where relative ids may start from, the likeliest first.
-
-        Args:
-            root: The folder, if the caller knows it; None takes those that the store remembers,
-                and then the working folder.
-        """
+        """Where relative ids may start from, the likeliest first; see ``possible_folders``."""
         return possible_folders(self.roots, root)
 
     def to_config(self) -> dict[str, Any]:
@@ -226,14 +222,25 @@ class StoreMeta:
 
 
 def possible_folders(
-    roots: Iterable[str], root: str | os.PathLike[str] | None = None
+    roots: Iterable[str],
+    root: str | os.PathLike[str] | None = None,
+    near: Iterable[Path] = (),
 ) -> tuple[Path, ...]:
-    """Where relative ids may start from; see ``StoreMeta.folders``."""
-    if root is not None:
-        return (Path(root),)
+    """Where relative ids may start from, the likeliest first.
+
+    An image may exist in several of them, such as in a copy of the folder: what only reads images
+    takes the first one, what changes files must refuse (``places_of``).
+
+    Args:
+        roots: ``StoreMeta.roots``, the folders that the store remembers.
+        root: The folder, if the caller knows it; None takes ``roots``, then the working folder.
+        near: More folders to look in after these, if ``root`` is None.
+    """
+    remembered = tuple(map(Path, roots))
     here = working_directory()
-    others = (Path(one) for one in roots if Path(one) != here)
-    return tuple(others) if here is None else (*others, here)
+    others = (*([] if here is None else [here]), *near) if root is None else (Path(root),)
+    moved = [with_prefix_of(one, other) for other in others for one in (*remembered, Path())]
+    return tuple(dict.fromkeys((*(remembered if root is None else ()), *moved)))
 
 
 def _is_among(name: str, settings: Collection[str]) -> bool:

@@ -107,7 +107,9 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
 
 
 def _expected_head(meta: StoreMeta) -> Iterator[_Expected]:
-    yield from (("head/weight", (None, meta.feature_dim), _F4), ("head/bias", (None,), _F4))
+    # A head that doesn't apply to the rows may be that of another pooling: longer or shorter.
+    width = meta.feature_dim if meta.head_applies else None
+    yield from (("head/weight", (None, width), _F4), ("head/bias", (None,), _F4))
     yield from (("head/class_names", (None,), None), ("head/class_ids", (None,), None))
 
 

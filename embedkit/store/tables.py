@@ -43,25 +43,27 @@ def store_html(store: EmbeddingStore) -> str:
 
     header = ["id", "size", "format", *(["label"] if store.has_labels else [])]
     rows = list(islice(_facts(store), _SHOWN))
+    hashes = {name: content_hash for name, *_, content_hash in rows}
     return html_table(
         repr(store),
         header,
         [row[: len(header)] for row in rows],
-        thumbnails_of((name for name, *_ in rows), store.meta.folders()),
+        thumbnails_of(hashes, store.meta.folders(), hashes=hashes),
         left_out=len(store) - len(rows),
     )
 
 
-def _facts(store: EmbeddingStore) -> Iterator[tuple[str, str, str, str]]:
-    """Id, size, format and label of each image."""
+def _facts(store: EmbeddingStore) -> Iterator[tuple[str, str, str, str, bytes]]:
+    """Id, size, format, label and SHA-256 of each image."""
     for block in store.blocks():
         images = block.images
         sizes = zip(images["width"].tolist(), images["height"].tolist(), strict=True)
         labels = block.labels or [b""] * len(block)
-        for name, (width, height), kind, label in zip(
-            block.ids, sizes, images["format"], labels, strict=True
+        for name, (width, height), kind, label, content_hash in zip(
+            block.ids, sizes, images["format"], labels, images["content_hash"], strict=True
         ):
-            yield _text(name), f"{width}x{height}", _text(kind), _text(label)
+            size = f"{width}x{height}"
+            yield _text(name), size, _text(kind), _text(label), content_hash.tobytes()
 
 
 def _text(value: bytes | str) -> str:

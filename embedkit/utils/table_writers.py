@@ -40,7 +40,7 @@ class Column(NamedTuple):
     """
 
     name: str
-    kind: Literal["string", "int32", "int64", "float32"]
+    kind: Literal["string", "int32", "int64", "float32", "float64"]
 
 
 class Table(ABC):
@@ -216,4 +216,6 @@ def _plain(column: Column, values: Any) -> list[Any]:
         return [valid_text(value) for value in values]
     if column.kind == "float32":
         return [float(str(value)) for value in np.asarray(values, np.float32)]
+    if column.kind == "float64":
+        return [float(value) for value in values]
     return [int(value) for value in values]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import timm
 import torch
-import torchvision
+from networks import SIDE, randomise, torchvision_net
 from torch import nn
 
 from embedkit.backbones import BACKBONES, load_backbone
+from embedkit.backbones.sscd import sscd_network
 
 PUBLISHED = [spec for spec in BACKBONES.values() if spec.source == "hub"]
 TWELVE = [
@@ -16,32 +17,6 @@ TWELVE = [
 ]
 SIX = [param for param in TWELVE if param.values[0].name.endswith("_ssl")]
 LARGE_TWINS = {"resnext101_32x8d_ssl", "resnext101_32x16d_ssl"}
-SIDE = 64  # pixels: the networks are fully convolutional, and the machine is shared
-
-
-def torchvision_net(arch: str) -> nn.Module:
-    """Build the architecture with torchvision alone, as the original checkpoints were."""
-    block, groups, width, depths = torchvision.models.resnet.Bottleneck, 1, 64, [3, 4, 6, 3]
-    if arch == "resnet18":
-        block, depths = torchvision.models.resnet.BasicBlock, [2, 2, 2, 2]
-    if "101" in arch:
-        depths = [3, 4, 23, 3]
-    if arch.startswith("resnext"):
-        groups, width = (int(part) for part in arch.split("_")[1].removesuffix("d").split("x"))
-    return torchvision.models.ResNet(block, depths, groups=groups, width_per_group=width)
-
-
-def randomise(net: nn.Module) -> None:
-    """Give batch norm weights and statistics that keep a signal alive through all layers."""
-    generator = torch.Generator().manual_seed(3)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.5, 1.0, generator=generator)
-            module.bias.data.uniform_(-0.2, 0.2, generator=generator)
-            module.momentum = None  # the statistics become those of the batch below
-    with torch.no_grad():
-        net.train()(torch.randn(4, 3, SIDE, SIDE, generator=generator))
-    net.eval()
 
 
 def torchvision_features(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -100,6 +75,16 @@ def multiply_adds(net: nn.Module, side: int) -> int:
 
 
 COUNTED = [*SIX, pytest.param(BACKBONES["efficientnet_lite0"], id="efficientnet_lite0")]
+
+
+@pytest.mark.parametrize("name", ["sscd_disc_mixup", "sscd_disc_large"])
+def test_table_counts_of_copy_detection_are_the_networks(name):
+    spec = BACKBONES[name]
+    with torch.device("meta"):
+        net = sscd_network(spec.arch, spec.feature_dim)
+    whole = sum(parameter.numel() for parameter in net.parameters())
+    assert round(whole / 1e6, 2) == spec.params_m == spec.params_backbone_m
+    assert round(multiply_adds(net, spec.crop) / 1e9, 2) == spec.gmacs
 
 
 @pytest.mark.parametrize("spec", COUNTED)

@@ -167,6 +167,15 @@ def test_url_arrives_whole_with_progress(server, target):
     assert left_in(target.parent) == ["weights.pth"]
 
 
+def test_file_without_a_published_hash_is_logged_with_its_own(server, target, caplog):
+    from_url(server, target, sha8=SHA256[:8])
+    assert caplog.messages == []
+    target.unlink()
+    from_url(server, target)
+    assert SHA256 in caplog.text
+    assert "states no SHA-256" in caplog.text
+
+
 def test_existing_file_asks_nothing_of_the_server(server, target):
     target.parent.mkdir()
     target.write_bytes(b"already here")

@@ -12,6 +12,7 @@ from embedkit.backbones.registry import cache_folder, weights_folder
 from embedkit.errors import UnknownBackboneError
 
 PUBLISHED = [spec for spec in BACKBONES.values() if spec.source == "hub"]
+FOR_COPIES = [spec for spec in BACKBONES.values() if spec.source == "url"]
 
 
 @pytest.fixture
@@ -29,9 +30,25 @@ def put(path: Path) -> Path:
     return path
 
 
-def test_twelve_published_one_packaged_one_tiny():
+def test_twelve_on_the_hub_seven_for_copies_one_packaged_one_tiny():
     assert len(PUBLISHED) == 12
-    assert set(BACKBONES) - {spec.name for spec in PUBLISHED} == {"efficientnet_lite0", "tiny"}
+    assert len(FOR_COPIES) == 7
+    others = {spec.name for spec in BACKBONES.values()} - {s.name for s in PUBLISHED + FOR_COPIES}
+    assert others == {"efficientnet_lite0", "tiny"}
+
+
+@pytest.mark.parametrize("spec", FOR_COPIES, ids=lambda spec: spec.name)
+def test_spec_for_copies_agrees_with_itself(spec):
+    large = spec.name == "sscd_disc_large"
+    layout = "classy" if large else "torchvision"
+    assert spec.name.startswith("sscd_")
+    assert spec.url.endswith(f"/sscd-copy-detection/{spec.name}.{layout}.pt")
+    assert spec.url.endswith(f"/{spec.filename}")
+    assert (spec.licence, spec.sha8, spec.hub_id) == ("MIT", "", "")
+    assert (spec.arch, spec.feature_dim) == (
+        ("resnext101_32x4d", 1024) if large else ("resnet50", 512)
+    )
+    assert spec.params_m == (44.23 if large else 24.56)
 
 
 @pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)

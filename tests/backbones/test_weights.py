@@ -147,6 +147,18 @@ def test_pickled_code_does_not_run(net, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_a_torchscript_program_is_refused_unopened(net, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("opened"))
+    path = tmp_path / "net.torchscript.pt"
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    assert "take the file of its state dict instead" in refusal(path)
+    with pytest.raises(
+        WeightsError, match=r"instead \(https://.*/sscd_disc_mixup\.torchvision\.pt"
+    ):
+        load_backbone("sscd_disc_mixup", weights=path)
+
+
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5])
 def test_truncated_files_are_refused(net, tmp_path, name, keep):

@@ -70,7 +70,7 @@ OWN = {
     ("classify", "workers"),
     ("probe knn", "images"), ("probe knn", "output"), ("probe knn", "overwrite"),
     ("probe linear", "images"), ("probe linear", "output"), ("probe linear", "overwrite"),
-    ("probe linear", "c"),
+    ("probe linear", "c"), ("probe predict", "output"), ("probe predict", "overwrite"),
 }  # fmt: skip
 COMMON = {"json", "quiet", "verbose", "config"}
 

@@ -71,3 +71,12 @@ def test_other_results_are_described_and_verified(embedkit, store, tmp_path):
     data[0] ^= 1
     (index / "ids.bin").write_bytes(data)
     assert embedkit("verify", index).code == 1
+
+
+def test_images_without_a_label_are_counted(embedkit, photos, tmp_path):
+    store, table = tmp_path / "x.h5", tmp_path / "labels.csv"
+    table.write_text("file,label\nphoto_0000.jpg,cat\nphoto_0001.jpg,dog\n")
+    assert embedkit("extract", photos, "-o", store, "-b", "tiny", "--labels", table).code == 0
+    assert "2 different; 6 of 8 images have none" in embedkit("info", store).out
+    told = embedkit("info", store, "--json").json
+    assert (told["labels"], told["unlabelled"]) == (2, 6)

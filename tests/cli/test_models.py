@@ -18,6 +18,8 @@ def test_json_tells_everything(embedkit):
     assert (swsl["paper_top1"], swsl["timm_top1"]) == (81.2, 81.146)
     assert told["efficientnet_lite0"]["weights_path"]
     assert told["resnext101_32x16d_swsl"]["warning"]
+    sscd = told["sscd_disc_large"]
+    assert (sscd["licence"], sscd["feature_dim"], sscd["pooling"]) == ("MIT", 1024, "gem")
 
 
 def test_weights_that_are_here_are_shown(embedkit, tmp_path, monkeypatch):

@@ -1,7 +1,12 @@
 """Every page shows images that were moved, if it is told where they are."""
 
+import shutil
+
 import pytest
 from images import write_photos
+
+from embedkit.dedup import read_duplicates
+from embedkit.store import EmbeddingStore
 
 
 @pytest.fixture
@@ -48,16 +53,13 @@ def test_images_that_were_moved_are_shown(embedkit, moved, monkeypatch, name):
     ended = embedkit(*COMMANDS[name], "--images", "found")  # a folder without the images
     assert ended.code == 1
     assert "has none of the store's images" in ended.err
+    shutil.rmtree(moved / "out")  # the tables, but no pictures
+    (moved / "out").mkdir()
     ended = embedkit(*COMMANDS[name])
-    if name in {"plot", "outliers", "search"}:  # their pages are for looking at images
-        assert ended.code == 1
-        assert "--images FOLDER" in ended.err
-    else:
-        assert ended.code == 0
-        assert "no thumbnails: none of the" in ended.err
-        assert page_in(moved / "out").count("data:image/jpeg") == 0
-        (moved / "out").rename(moved / "before")
-        (moved / "out").mkdir()
+    assert ended.code == 1
+    assert "none of the" in ended.err
+    assert "--images FOLDER" in ended.err
+    assert not [*(moved / "out").iterdir()]
     ended = embedkit(*COMMANDS[name], "--images", "now")
     assert ended.code == 0, ended.err
     assert page_in(moved / "out").count("data:image/jpeg") > 0
@@ -69,3 +71,27 @@ def test_queries_from_elsewhere_are_shown_too(embedkit, moved, monkeypatch):
     search = ("search", "photos.index", "new", "-k", 2, "--html", "page.html", "--images", "now")
     assert embedkit(*search).code == 0
     assert page_in(moved).count("data:image/jpeg") == 3
+
+
+@pytest.mark.parametrize("name", [*{*COMMANDS} - {"search"}])  # an index knows no hashes
+def test_other_images_of_the_same_names_are_not_shown(embedkit, moved, monkeypatch, name):
+    monkeypatch.chdir(moved)
+    (moved / "out").mkdir()
+    for seed, label in enumerate("ab"):
+        write_photos(moved / "old" / label, 8, size=(96, 64), seed=100 + seed)
+    (moved / "old" / "a" / "copy.jpg").write_bytes(b"no image")
+    ended = embedkit(*COMMANDS[name])
+    assert ended.code == 0, ended.err
+    assert "data:image/jpeg" not in page_in(moved / "out")
+
+
+def test_notebooks_do_not_show_other_images_either(moved):
+    with EmbeddingStore.open(moved / "photos.h5") as store:
+        assert "data:image" not in store._repr_html_()
+        (moved / "now").rename(moved / "old")
+        assert "data:image" in store._repr_html_()
+    found = read_duplicates(moved / "found")
+    assert "data:image" in found._repr_html_()
+    write_photos(moved / "old" / "a", 8, size=(96, 64), seed=100)
+    (moved / "old" / "a" / "copy.jpg").unlink()
+    assert "data:image" not in found._repr_html_()

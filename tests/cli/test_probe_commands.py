@@ -2,6 +2,7 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 from images import write_photos
 
@@ -37,6 +38,29 @@ def test_probe_is_trained_and_asked(embedkit, labelled, tmp_path, kind):
         assert {one["name"] for one in image["predictions"]} == {"cats", "dogs"}
         pairs = zip(image["predictions"], row["predictions"], strict=True)
         assert all(a["score"] == pytest.approx(b["score"], abs=2e-3) for a, b in pairs)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_predictions_go_into_a_file(embedkit, labelled, tmp_path, suffix):
+    folder, path = tmp_path / "probe", tmp_path / f"predictions.{suffix}"
+    assert embedkit("probe", "knn", labelled, "-o", folder).code == 0
+    predict = ("probe", "predict", folder, labelled, "-k", 2)
+    expected = [
+        (image["id"], rank, one["name"], one["score"])
+        for image in embedkit(*predict, "--json").json["predictions"]
+        for rank, one in enumerate(image["predictions"], 1)
+    ]
+    done = embedkit(*predict, "-o", path)
+    assert (done.code, "predictions of 10 images" in done.out) == (0, True), done.err
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet}
+    table = (
+        read[suffix](path) if suffix in read else pd.read_json(path, lines=True, precise_float=True)
+    )
+    assert [*table.itertuples(index=False, name=None)] == expected
+    assert (embedkit(*predict, "-o", path).code, path.stat().st_size > 0) == (1, True)
+    told = embedkit(*predict, "-o", path, "--overwrite", "--json").json
+    assert (told["output"], told["images"], told["failures"]) == (str(path), 10, [])
+    assert embedkit(*predict, "-o", tmp_path / "x.txt").code == 1
 
 
 def test_shots_and_tables(embedkit, labelled):

@@ -67,8 +67,13 @@ def test_a_deleted_working_directory(photo, tmp_path):
     leave = f"mkdir {gone}; cd {gone}; rmdir {gone}; {EMBEDKIT}"
     assert shell(f"{EMBEDKIT} -q extract {photo} -o {out} -b tiny") == (0, "")
     assert shell(f"{leave} -q info {out}") == (0, "")
-    code, err = shell(f"{leave} -q info x.h5")
-    assert (code, len(err.splitlines())) == (1, 1)
+    assert shell(f"{leave} -q extract {photo} -o {tmp_path}/y.h5 -b tiny --device cpu") == (0, "")
+    for relative in (
+        "info x.h5", f"extract p -o {tmp_path}/z.h5 -b tiny", f"extract {photo} -o z.h5 -b tiny",
+    ):  # fmt: skip
+        code, err = shell(f"{leave} -q {relative}")
+        assert (code, len(err.splitlines())) == (1, 1)
+        assert "the working directory was deleted" in err
 
 
 def test_an_unexpected_error_of_the_system_is_one_line(embedkit, monkeypatch):

@@ -19,7 +19,9 @@ from embedkit.sources.id_lookup import find_originals
 
 
 def write(found, tmp_path):
-    text = page.write_page(found, tmp_path / "report.html", tmp_path).read_text("utf-8")
+    path = tmp_path / "report.html"
+    page.write_page(found, path, tmp_path)
+    text = path.read_text("utf-8")
     return text, Page(text)
 
 

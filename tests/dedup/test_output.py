@@ -23,6 +23,7 @@ from embedkit.dedup import (
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.leakage import ClassLeaks
 from embedkit.dedup.output.folder import check_output
+from embedkit.dedup.output.tables import read_groups
 from embedkit.errors import DedupError, EmbedkitError
 
 NAMES = ["a.jpg", "caf\udce9.jpg", "b\\xe9.jpg", "tar.tar#ü.png", "=1+1.jpg", "new\nline.jpg"]
@@ -63,7 +64,7 @@ def test_what_is_written_is_read(found, folder):
     assert {p.name for p in folder.iterdir()} == {
         "pairs.parquet", "groups.parquet", "summary.json", "report.html",
     }  # fmt: skip
-    assert_same(read_duplicates(folder), found)
+    assert_same(read_duplicates(folder), dataclasses.replace(found, folder=folder))
     assert not [p for p in folder.parent.iterdir() if p != folder]
 
 
@@ -82,9 +83,33 @@ def test_tables_are_plain_data(folder):
     assert groups[2]["nearest_id"] == "caf\\xe9.jpg"
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["counts"] == {
-        "pairs": 4, "exact_pairs": 1, "images": 6, "groups": 2, "grouped_images": 6,
-        "surplus_images": 4,
+        "pairs": 4, "exact_pairs": 1, "first_page_pairs": 0, "images": 6, "groups": 2,
+        "grouped_images": 6, "surplus_images": 4,
     }  # fmt: skip
+
+
+def test_files_of_several_pages_are_marked(found, tmp_path):
+    frames = np.array([2, 2, 1, 3, -1, 1], np.int32)
+    found = dataclasses.replace(found, images=dataclasses.replace(found.images, frames=frames))
+    folder = write_duplicates(found, tmp_path / "dups")
+    assert_same(read_duplicates(folder), dataclasses.replace(found, folder=folder))
+    path = folder / "groups.parquet"
+    assert pq.read_table(path)["frames"].to_pylist() == [2, 2, 1, 3, None, 1]
+    counts = json.loads((folder / "summary.json").read_text())["counts"]
+    assert counts["first_page_pairs"] == 2  # the pair of equal bytes is the same in all pages
+    text = (folder / "report.html").read_text("utf-8")
+    assert text.count("first page only (of 2)") == 2
+    assert text.count("first page only (of 3)") == 1
+    assert "2 pairs have a file of several pages or frames" in text
+
+
+def test_a_folder_without_frames_is_read(found, folder):
+    path = folder / "groups.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["frames"]), path)
+    assert read_groups(path, found.pairs)[1].frames.tolist() == [-1] * 6
+    pq.write_table(pq.read_table(path).drop_columns(["nbytes"]), path)
+    with pytest.raises(ValueError, match="its columns aren't"):
+        read_groups(path, found.pairs)
 
 
 def test_rethreshold_is_a_search_with_that_threshold(tmp_path):
@@ -125,7 +150,7 @@ def test_leaks_by_class_are_counted_as_by_hand(tmp_path):
     ]  # fmt: skip
     assert leaks.other_label == 1
     folder = write_duplicates(found, tmp_path / "leaks")
-    assert_same(read_duplicates(folder), found)
+    assert_same(read_duplicates(folder), dataclasses.replace(found, folder=folder))
     page = (folder / "report.html").read_text("utf-8")
     assert "3 of 6" in page
     assert page.count('<span class="tag">') > page.count(">keep<")  # what lies in the other store

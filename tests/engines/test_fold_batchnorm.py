@@ -48,7 +48,13 @@ def differs(module, size, dtype):
 
 @pytest.mark.parametrize(
     ("name", "norms"),
-    [("tiny", 0), ("resnet18_swsl", 20), ("resnext50_32x4d_swsl", 53), ("efficientnet_lite0", 49)],
+    [
+        ("tiny", 0),
+        ("resnet18_swsl", 20),
+        ("resnext50_32x4d_swsl", 53),
+        ("efficientnet_lite0", 49),
+        ("sscd_disc_mixup", 53),
+    ],
 )
 def test_folded_networks_give_the_same_features(name, norms):
     module = with_statistics(load_backbone(name, weights="random", input_size=32).module)

@@ -449,6 +449,28 @@ def test_normalized_rows(tiny, photos, whole, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "pooled",
+    [
+        {"pooling": "avg+max"},
+        {"pooling": "max"},
+        {"layers": ["conv2"]},
+        {"layers": ["conv1", "conv3"]},
+        {"normalize": True},
+        {"flip": True},
+    ],
+    ids=str,
+)
+def test_stores_of_every_pooling_open_and_verify(photos, tmp_path, pooled):
+    path = tmp_path / "s.h5"
+    extract(photos, path, backbone="tiny", **SMALL, **pooled)
+    verify(path)
+    with EmbeddingStore.open(path) as store:
+        assert store.to_numpy().shape == (len(store), store.meta.feature_dim)
+        assert store.head is not None
+        assert store.meta.head_applies == (pooled == {"flip": True})
+
+
+@pytest.mark.parametrize(
     "wrong",
     [{"dtype": "float64"}, {"workers": 0}, {"shard_rows": 0}, {"batch_size": 0}, {"seed": 1}],
 )

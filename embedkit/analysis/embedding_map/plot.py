@@ -116,7 +116,9 @@ def plot(
         if path.suffix.lower() == ".png":
             commit_bytes(path, draw_png(points, groups, names, title))
         else:
-            chosen = [ids[place] for place in rng.permutation(count)[:pictures].tolist()]
+            content = opened.images("content_hash")[rows]
+            places = rng.permutation(count)[:pictures].tolist()
+            hashes = {ids[place]: content[place].tobytes() for place in places}
             policy = policy_of(opened.meta)
             page = MapPage(
                 title,
@@ -125,7 +127,7 @@ def plot(
                     ("Backbone", opened.meta.backbone),
                     ("Points", f"{count:,} images, placed by {method_taken.upper()}"),
                     ("Colour", color),
-                    ("Thumbnails", f"of {len(chosen):,} images"),
+                    ("Thumbnails", f"of {len(places):,} images"),
                 ],
                 points,
                 groups,
@@ -133,11 +135,12 @@ def plot(
                 ids,
                 words,
                 thumbnails(
-                    dict.fromkeys(chosen),
+                    hashes,
                     policy,
                     _SIDE,
                     images=images,
                     roots=opened.meta.folders(),
+                    hashes=hashes,
                     page=path,
                 ),
                 summary=_summary(count, len(opened), names, color),

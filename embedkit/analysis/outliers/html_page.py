@@ -44,8 +44,13 @@ def write_outliers_page(
     rows = {one.row for one in both} | {row for o in both for row, *_ in o.neighbors[:_NEIGHBORS]}
     with EmbeddingStore.open(found.path) as store:
         names = {row: store.ids[row] for row in sorted(rows)}
-    meta, ids = found.meta, dict.fromkeys(names.values())
-    small = thumbnails(ids, policy_of(meta), _SIDE, images=images, roots=meta.folders(), page=path)
+        content = store.images("content_hash")
+    meta = found.meta
+    hashes = {name: content[row].tobytes() for row, name in names.items()}
+    small = thumbnails(
+        hashes, policy_of(meta), _SIDE, images=images, roots=meta.folders(), hashes=hashes,
+        page=path,
+    )  # fmt: skip
     pictures = {row: small.get(name) or Picture(name) for row, name in names.items()}
     shelves = [
         Shelf(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from embedkit.dedup.cleanup.compare import NOT_VERIFIED, PixelComparison, compared_mark
 from embedkit.dedup.cleanup.journal import Entry, FileAction, Journal, Run
 from embedkit.dedup.cleanup.operations import carry_out, is_keeper_there, recover, restore, tidy
+from embedkit.dedup.cleanup.paths import refuse_other_folder
 from embedkit.dedup.cleanup.plan_csv import read_plan
 from embedkit.dedup.cleanup.safe_move import (
     RefusedError,
@@ -86,6 +87,7 @@ def apply_plan(
     *,
     to: str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
     images: Sequence[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     execute: bool = False,
@@ -114,6 +116,9 @@ def apply_plan(
         to: The folder that they are moved to, needed for ``move``; None is ``<journal>.trash``. For
             ``write`` the copies' names, such as ``clean-{00000..}.tar``.
         journal: None is ``<plan>.journal``.
+        root: The folder that relative ids of the plan are below. It is needed only where these name
+            other files in the working folder, or beside the plan, than the plan's paths do: in a
+            copy of the folder.
         images: The archives to copy, for ``write``.
         overwrite: Whether ``write`` may replace files.
         execute: Whether to change files; False is a dry run.
@@ -121,7 +126,7 @@ def apply_plan(
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
-        DedupError: The plan or the journal can't be used.
+        DedupError: The plan or the journal can't be used, or is of another folder.
         ValueError: The arguments don't go together.
     """
     if action not in {"list", "write", *get_args(FileAction)}:
@@ -129,6 +134,8 @@ def apply_plan(
     if action == "write":
         if to is None:
             raise ValueError("write needs to=..., the names of the copies")
+        if root is not None:
+            raise ValueError("root=... doesn't go with write, whose archives images=... names")
         names = os.fspath(to)
         with reporting(progress):
             return _write(read_plan(plan), names, images, overwrite, execute, on_outcome)
@@ -139,10 +146,11 @@ def apply_plan(
     if action == "list" and (execute or to is not None):
         raise ValueError("list only checks the files: neither execute=True nor to=... goes with it")
     read = read_plan(plan)
+    refuse_other_folder(read, root)
     path = Path(os.path.abspath(journal or f"{os.fspath(plan)}.journal"))  # noqa: PTH100
     folder = os.path.realpath(to or f"{path}.trash")
     kind: FileAction = "move" if action == "list" else action
-    run = Run(kind, folder, os.fspath(plan), read.sha256)
+    run = Run(kind, folder, os.fspath(plan), read.sha256, str(path))
     if action != "list":
         _refuse_folder(Path(folder))
     worker = _Worker(read, run, check_target=action != "list")

@@ -44,7 +44,7 @@ FORMAT_VERSION = 1
 
 _START_KEYS = {"event", "version", "time", "action", "to", "plan", "plan_sha256"}
 _HEAD = json.dumps({"event": "start", "version": FORMAT_VERSION}).encode()[:-1]
-_LONGEST_START = 2**20  # two paths, six letters a byte at most
+_LONGEST_START = 2**20  # three paths, six letters a byte at most
 
 FileAction = Literal["move", "hardlink", "delete", "symlink"]
 Status = Literal["begun", "done", "undoing", "undone", "purging", "purged"]
@@ -59,12 +59,14 @@ class Run:
         to: The folder that they are moved to, absolute.
         plan: The plan, as it was given.
         plan_sha256: SHA-256 (hex) of the plan.
+        journal: The journal itself, absolute; empty in older ones.
     """
 
     action: FileAction
     to: str
     plan: str
     plan_sha256: str
+    journal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,8 @@ class Journal:
             read_only: Write nothing, and leave other processes alone.
 
         Raises:
-            DedupError: It isn't there, isn't a journal, can't be read or written, or another
-                process has it.
+            DedupError: It isn't there, isn't a journal, is a copy of one, can't be read or
+                written, or another process has it.
         """
         journal = cls(path)
         try:
@@ -172,6 +174,7 @@ class Journal:
                     "to": run.to,
                     "plan": run.plan,
                     "plan_sha256": run.plan_sha256,
+                    "journal": run.journal,
                 }
             )
 
@@ -224,6 +227,22 @@ class Journal:
                 self._take(json.loads(line))
             except (KeyError, TypeError, ValueError, RecursionError) as exc:
                 raise DedupError(f"{self.path}: line {number} is damaged: {exc}") from exc
+        self._refuse_copy(data.partition(b"\n")[0])
+
+    def _refuse_copy(self, first: bytes) -> None:
+        """Refuses a copy of a journal that is still there: the files that it names are that one's.
+
+        Args:
+            first: The first line, which no two journals share.
+        """
+        path = "" if self.run is None else self.run.journal
+        if not os.path.isfile(path) or os.path.samefile(path, self.path):  # noqa: PTH113, PTH121
+            return
+        with Path(path).open("rb") as other:
+            if other.readline(_LONGEST_START).rstrip(b"\n") == first:
+                raise DedupError(
+                    f"{self.path}: is a copy of {path}, whose files it names; use that"
+                )
 
     def _read(self, create: bool) -> bytes:
         """The whole file, if it begins as a journal does; an empty one only to begin it."""
@@ -288,7 +307,11 @@ def _run(record: dict[str, Any]) -> Run:
     if record["action"] not in get_args(FileAction):
         raise ValueError(f"action {record['action']!r}")
     return Run(
-        record["action"], _path(record, "to"), str(record["plan"]), str(record["plan_sha256"])
+        record["action"],
+        _path(record, "to"),
+        str(record["plan"]),
+        str(record["plan_sha256"]),
+        str(record.get("journal", "")),
     )
 
 

@@ -98,7 +98,9 @@ def make_plan(
         found: What was found.
         keep: Which image of a group is kept; see ``KeepPolicy``.
         prefer: Patterns or splits for ``path-priority`` and ``split-priority``, best first.
-        root: The folder that relative ids are below; None takes the one that the store remembers.
+        root: The folder that relative ids are below. None takes the one that the store remembers,
+            the working folder, or the one that the duplicates lie in, and refuses to choose
+            between different files.
         images: Where the pixels are read from: the sources that the stores were embedded from, or
             their new places. If there are none, the ids are read as paths.
         reject: A CSV file of pairs of ids that are no copies, in its first two columns.
@@ -109,7 +111,8 @@ def make_plan(
         The rows group by group, the kept ones first.
 
     Raises:
-        DedupError: Not one of the images is there, or ``reject`` can't be read.
+        DedupError: Not one of the images is there, one is there in two folders, or ``reject``
+            can't be read.
         SourceError: ``images`` has none of the images.
         ValueError: There is no such policy, it doesn't go with ``prefer`` or with two stores, or
             there are no groups to decide about.
@@ -127,8 +130,9 @@ def make_plan(
         found = without_pairs(found, rejected)
     with ExitStack() as stack:
         stack.enter_context(reporting(progress))
-        folders = found.store.folders(root), found.against and found.against.folders(root)
-        sides = _Sides(found, folders[0], folders[1] or (), images, stack)
+        near = () if found.folder is None else (found.folder.parent,)
+        folders = [store.folders(root, near) for store in (found.store, found.against) if store]
+        sides = _Sides(found, folders, images, stack)
         planner = _Planner(found, policy, sides, rejected, protect)
         groups = list(members_of(found))
         tracked = track(groups, "comparing pixels", len(groups), unit="groups")
@@ -148,13 +152,12 @@ class _Sides:
     def __init__(
         self,
         found: Duplicates,
-        folders: Sequence[Path],
-        other_folders: Sequence[Path],
+        folders: Sequence[Sequence[Path]],
         images: Sequence[str | os.PathLike[str]],
         stack: ExitStack,
     ) -> None:
         self._found, self._images, self._stack = found, images, stack
-        self._folders = folders, other_folders
+        self._folders = folders
         self._own = found.is_of_store()
         self._opened: dict[int, OriginalImages] = {}
 
@@ -163,7 +166,11 @@ class _Sides:
         return int(not self._own[image]), self._found.images.ids[image]
 
     def file(self, image: int) -> PlainFile | str:
-        """The file of an image, or why it can't be acted on."""
+        """The file of an image, or why it can't be acted on.
+
+        Raises:
+            DedupError: Several files have its name.
+        """
         number, name = self.key(image)
         return find_file(name, self._folders[number])
 

@@ -13,7 +13,7 @@ from embedkit.dedup.output.html_report import REPORT, write_page
 from embedkit.dedup.output.summary import SUMMARY, encode_summary, read_summary
 from embedkit.dedup.output.tables import read_groups, read_pairs, write_groups, write_pairs
 from embedkit.dedup.results import Duplicates
-from embedkit.errors import DedupError
+from embedkit.errors import DedupError, SourceError
 from embedkit.utils.atomic_write import atomic_file, commit_bytes, sync_folder
 from embedkit.utils.progress import Stage, reporting
 
@@ -56,9 +56,11 @@ def write_duplicates(
 
     Raises:
         DedupError: ``output`` exists, or can't be written.
+        SourceError: ``images`` has none of the images; the tables are written all the same.
         StoreError: A file can't be written.
     """
     output = Path(output)
+    missing: SourceError | None = None
     check_output(output, overwrite=overwrite)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -71,13 +73,15 @@ def write_duplicates(
             with Stage("writing"):
                 _write_files(found, whole)
             if report:
-                write_page(found, whole / REPORT, root, images, lies_in=output)
+                missing = write_page(found, whole / REPORT, root, images, lies_in=output)
             if output.exists():
                 output.replace(Path(name, "old"))
             whole.replace(output)
             sync_folder(output.parent)
     except OSError as exc:
         raise DedupError(f"{output}: can't be written: {exc.strerror or exc}") from exc
+    if missing is not None:
+        raise SourceError(f"{output}: written, but its page has no pictures: {missing}")
     return output
 
 
@@ -128,6 +132,7 @@ def read_duplicates(folder: str | os.PathLike[str]) -> Duplicates:
         summary.against,
         summary.leaks,
         summary.settings,
+        folder.absolute(),
     )
 
 

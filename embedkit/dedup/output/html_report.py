@@ -9,6 +9,7 @@ import numpy as np
 
 from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
+from embedkit.errors import SourceError
 from embedkit.report import Picture
 from embedkit.report.duplicates_page import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
 from embedkit.report.gallery_data import facts_line
@@ -41,7 +42,7 @@ def write_page(
     images: Sequence[str | os.PathLike[str]] = (),
     *,
     lies_in: Path | None = None,
-) -> Path:
+) -> SourceError | None:
     """Writes the report: the least sure groups first, thumbnails as far as they fit.
 
     Args:
@@ -52,6 +53,9 @@ def write_page(
             ids are taken for paths.
         lies_in: The folder that the page will lie in, which its links start from; None is the one
             of ``path``.
+
+    Returns:
+        Why ``images`` has no pictures for the page; None if it has some, or isn't given.
 
     Raises:
         EmbedkitError: The file can't be written.
@@ -71,7 +75,7 @@ def write_page(
         figures += min(len(decisions), _MAX_MEMBERS)
     members = [v.image for _, decisions in shown for v in decisions[:_MAX_MEMBERS]]
     page_path = (lies_in or path.parent) / path.name
-    pictures = _pictures(found, list(dict.fromkeys(members)), root, images, page_path)
+    pictures, missing = _pictures(found, list(dict.fromkeys(members)), root, images, page_path)
     cards = [_card(found, number, decisions, pictures) for number, decisions in shown]
     page = CopyPage(
         title=_title(found),
@@ -82,7 +86,8 @@ def write_page(
         summary=_summary(found),
         empty=None if len(found.pairs) else ("No near-duplicates found", _searched(found)),
     )
-    return write_copies(path, page)
+    write_copies(path, page)
+    return missing
 
 
 def _title(found: Duplicates) -> str:
@@ -132,21 +137,29 @@ def _pictures(
     root: str | os.PathLike[str] | None,
     images: Sequence[str | os.PathLike[str]],
     page: Path,
-) -> dict[int, Picture]:
-    """Pictures by image, those of each store by themselves: both may have the same ids."""
+) -> tuple[dict[int, Picture], SourceError | None]:
+    """Pictures by image, and why ``images`` has none.
+
+    Those of each store by themselves: both may have the same ids.
+    """
     own, out = found.is_of_store(), dict[int, Picture]()
+    missing: SourceError | None = None
     sides = [[image for image in members if own[image] == side] for side in (True, False)]
     for side in filter(None, sides):
         named = {found.images.ids[image]: image for image in side}
         hashes = {name: found.images.content_hash[i].tobytes() for name, i in named.items()}
         store = found.store if own[side[0]] or found.against is None else found.against
         make = thumbnails if images else thumbnails_if_found
-        made = make(
-            named, None, _SIDE, images=images, roots=store.folders(root), hashes=hashes,
-            max_bytes=_MAX_PICTURE_BYTES * len(side) // len(members), page=page,
-        )  # fmt: skip
-        out |= {named[name]: picture for name, picture in made.items()}
-    return out
+        try:
+            made = make(
+                named, None, _SIDE, images=images, roots=store.folders(root), hashes=hashes,
+                max_bytes=_MAX_PICTURE_BYTES * len(side) // len(members), page=page,
+            )  # fmt: skip
+        except SourceError as exc:
+            missing = exc
+        else:
+            out |= {named[name]: picture for name, picture in made.items()}
+    return out, missing
 
 
 def _card(
@@ -178,6 +191,8 @@ def _figure(found: Duplicates, decision: Decision, pictures: dict[int, Picture])
         images.formats[image],
         int(images.nbytes[image]),
     )
+    if images.frames[image] > 1:
+        facts += f", first page only (of {images.frames[image]:,})"
     is_other = found.groups.node[image] >= found.store.rows
     return CopyFigure(
         replace(pictures.get(image) or Picture(name), facts=facts),
@@ -218,6 +233,11 @@ def _notes(found: Duplicates, shown: int, tried: int, listed: int) -> Iterable[s
         "The least certain groups come first. Marked with 'keep' is what the policy best-quality "
         "keeps. This page changes nothing: 'embedkit dedup plan' decides."
     )
+    if first_pages := int(found.of_first_pages().sum()):
+        yield (
+            f"{first_pages:,} pairs have a file of several pages or frames. Only the first ones "
+            "were compared, so a plan doesn't remove these files."
+        )
     if shown < len(found.groups):
         yield f"{len(found.groups) - shown:,} more groups are not shown; groups.parquet has all."
     if tried < listed:

@@ -93,6 +93,7 @@ def count(found: Duplicates) -> dict[str, int]:
     return {
         "pairs": len(found.pairs),
         "exact_pairs": int(found.pairs.exact.sum()),
+        "first_page_pairs": int(found.of_first_pages().sum()),
         "images": len(found.images),
         "groups": len(found.groups),
         "grouped_images": int((found.groups.group >= 0).sum()),

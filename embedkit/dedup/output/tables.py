@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_groups", "read_pairs", "write_groups", "write_pairs"]
 
+_NEW = {"frames"}  # columns that older folders lack
 _UNKNOWN_HAMMING, _NOT_VERIFIED = 255, -1
 _SIDES = ("store", "against")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -56,6 +57,7 @@ _GROUPS = pa.schema(
         pa.field("nbytes", pa.int64(), nullable=False),
         pa.field("format", _NAMES, nullable=False),
         pa.field("content_hash", pa.binary(32), nullable=False),
+        pa.field("frames", pa.int32()),
         pa.field("score", pa.float32()),
         pa.field("nearest_id", pa.string()),
         pa.field("weakest", pa.float32()),
@@ -139,6 +141,7 @@ def write_groups(file: IO[bytes], found: Duplicates) -> None:
         chosen.nbytes,
         pa.array(chosen.formats, _NAMES),
         pa.array([row.tobytes() for row in chosen.content_hash], pa.binary(32)),
+        pa.array(chosen.frames, mask=chosen.frames < 0),
         pa.array(groups.score[order], mask=np.isnan(groups.score[order])),
         pa.array(
             [
@@ -178,6 +181,9 @@ def read_groups(path: Path, pairs: Pairs) -> tuple[Groups, FoundImages]:
         table["height"].to_numpy(),
         table["nbytes"].to_numpy(),
         np.frombuffer(b"".join(table["content_hash"].to_pylist()), np.uint8).reshape(-1, 32),
+        table["frames"].fill_null(-1).to_numpy()
+        if "frames" in table.column_names
+        else np.full(len(table), -1, np.int32),
     )
     return describe_groups(pairs, group), images.take(order)
 
@@ -208,7 +214,9 @@ def _read(path: Path, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
         parquet = pq.ParquetFile(file)
         found = {field.name: field.type for field in parquet.schema_arrow}
         expected = {field.name: field.type for field in schema}
-        if found != expected:
+        if found != {
+            name: expected[name] for name in expected if name not in _NEW or name in found
+        }:
             raise ValueError(f"its columns aren't {', '.join(expected)}")
         table = parquet.read(columns)
     for name in table.column_names:
