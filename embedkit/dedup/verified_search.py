@@ -131,7 +131,7 @@ class _Neighbours:
             return found
         own = found == np.arange(len(found))[:, None]  # each row is its own nearest one
         own[~own.any(axis=1), -1] = True
-        return found[~own].reshape(len(found), self._count)
+        return np.asarray(found[~own].reshape(len(found), self._count))
 
     def _table(self, pairs: Ints, ranks: Ints) -> Ints:
         return np.column_stack([self._mine[pairs[:, 0]], self._theirs[pairs[:, 1]], ranks])

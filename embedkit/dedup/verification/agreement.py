@@ -37,6 +37,7 @@ __all__ = [
     "lay",
     "registered",
     "share_agreeing",
+    "share_moved",
 ]
 
 _WORK, _FINE_WORK = 192, 512  # longer side of what is compared, pixels
@@ -54,6 +55,7 @@ _FINE_BLUR, _FINE_DETAIL = 0.6, 100.0  # pixels; levels squared
 _SPOT = 0.7  # windows below this correlation form a spot that differs
 _WHITE, _NEARLY_WHITE = 235.0, 225.0  # levels: clipped by brightening
 _FEWEST_WINDOWS = 20  # with texture
+_PATCHES, _PATCH, _REACH, _IN_PLACE = 80, 7, 6, 1.5  # how many; pixels: half a side, and how far
 _RESIDUAL, _LEAST_RESIDUAL = 0.35, 4.0  # of the contrast, and levels: pixels that agree
 
 
@@ -136,7 +138,8 @@ def lay(
     scale = float(np.sqrt(abs(np.linalg.det(local))))
     if scale <= 1:
         return _lay_finer(first, second, matrix, scale, side)
-    laid = _lay_finer(second, first, np.linalg.inv(matrix), 1 / scale, side)
+    back = np.asarray(np.linalg.inv(matrix), np.float64)
+    laid = _lay_finer(second, first, back, 1 / scale, side)
     return None if laid is None else Laid(laid.second, laid.first, laid.inside)
 
 
@@ -174,7 +177,7 @@ def _warped(
     if scale < 0.95:
         image = np.asarray(_blurred(image, 0.5 * np.sqrt(1 / scale**2 - 1)))
     out = cv2.warpPerspective(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-    return out.astype(np.float32)
+    return np.asarray(out, np.float32)
 
 
 def registered(
@@ -286,6 +289,37 @@ def _clipped(windows: _Windows, differs: Mask, gain: float, offset: float) -> Ma
         differs
         & ((second & (windows.other_variance < _TEXTURE)) | (first & (windows.variance < _TEXTURE)))
     )
+
+
+def share_moved(laid: Laid) -> float:
+    """The share of windows that agree a few pixels off, but not in their place, 0 to 1.
+
+    Text and shapes over a copy are nowhere in its original. In another photograph of one scene,
+    most of what doesn't agree has only moved.
+    """
+    first, second = _blurred(laid.first, _QUICK_BLUR), _blurred(laid.second, _QUICK_BLUR)
+    windows = _Windows.of(first, second, _WINDOW)
+    texture = windows.with_texture(_TEXTURE) & laid.inside
+    differ = texture & (windows.correlation <= _AGREES)
+    margin = _PATCH + _REACH
+    within = np.zeros_like(differ)
+    within[margin:-margin, margin:-margin] = True
+    places = np.argwhere(differ & within)
+    if len(places) <= _FEWEST_WINDOWS:
+        return 0.0
+    drawn = np.random.default_rng(0).permutation(len(places))[:_PATCHES]
+    moved = [_has_moved(first, second, *places[number].tolist()) for number in drawn]
+    return float(differ.sum() / texture.sum() * np.mean(moved))
+
+
+def _has_moved(first: Values, second: Values, row: int, column: int) -> bool:
+    patch = second[row - _PATCH : row + _PATCH + 1, column - _PATCH : column + _PATCH + 1]
+    reach = _PATCH + _REACH
+    around = first[row - reach : row + reach + 1, column - reach : column + reach + 1]
+    found = cv2.matchTemplate(around, patch, cv2.TM_CCOEFF_NORMED)
+    down, across = divmod(int(found.argmax()), found.shape[1])
+    distance = np.hypot(down - _REACH, across - _REACH)
+    return bool(found[down, across] > _AGREES and distance > _IN_PLACE)
 
 
 def fine_contradictions(

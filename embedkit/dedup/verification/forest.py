@@ -174,7 +174,7 @@ class _Search:
     def _compared(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
         evidence = self._compare(pairs)
         read = [(pair, one) for pair, one in zip(pairs, evidence, strict=True) if one is not None]
-        odds = self._judge([one for _, one in read]) if read else []
+        odds = self._judge([one for _, one in read]) if read else np.empty(0)
         found = {pair: float(value) for (pair, _), value in zip(read, odds, strict=True)}
         self.out.evidence.update(zip(pairs, evidence, strict=True))
         self.out.odds.update(found)

@@ -16,6 +16,7 @@ from embedkit.dedup.verification.agreement import (
     fine_contradictions,
     registered,
     share_agreeing,
+    share_moved,
 )
 from embedkit.dedup.verification.registration import (
     Registration,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "compare", "registrations"]
 
 _CLEAR = 0.9  # of the windows agree: no other map need be tried
-_PROMISING = 0.15  # of a thumbnail's windows agree: the images may be the same in the same place
 _BETTER = 0.02  # more of the windows agree
+_UNSURE, _SURE = 0.25, 0.93  # of the windows agree: what doesn't is looked at
 _HOPELESS = 0.1  # of the windows agree at best: no closer look
 
 
@@ -48,6 +49,7 @@ class Evidence:
         agreement: How far the overlap of both agrees.
         fine: Of graphics: the share of fine details in which both show something else, 0 to 1; 0
             of photographs.
+        moved: Share of windows that agree a few pixels off, but not in their place, 0 to 1.
         inliers: Places at which keypoints agree on the map; 0 if it isn't by keypoints.
         elsewhere: Keypoints of both that match, but not by the map.
         covered: Share of the one image that the other covers, the larger of both, 0 to 1.
@@ -58,6 +60,7 @@ class Evidence:
 
     agreement: Agreement
     fine: float
+    moved: float
     inliers: int
     elsewhere: int
     covered: float
@@ -66,10 +69,8 @@ class Evidence:
 
 def registrations(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registration]:
     """Maps that may lay the first image over the second, the cheapest first."""
-    own, other = first.thumbnail, second.thumbnail
+    yield from by_place(first, second)
     for flip in (False, True):
-        if (own.mirrored() if flip else own).share_agreeing(other) > _PROMISING:
-            yield by_place(first, second, flip=flip)
         found = by_keypoints(first, second, flip=flip)
         if found is not None:
             yield found
@@ -92,14 +93,16 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
         if share > _CLEAR:
             break
     if best is None:
-        return Evidence(Agreement(windows=1), 0.0, 0, 0, 0.0, {})
+        return Evidence(Agreement(windows=1), 0.0, 0.0, 0, 0, 0.0, {})
     share, found, laid = best
     if share < _HOPELESS:
         agreement = Agreement(agreeing=share, windows=1)
-        return Evidence(agreement, 0.0, found.inliers, found.elsewhere, 0.0, {})
+        return Evidence(agreement, 0.0, 0.0, found.inliers, found.elsewhere, 0.0, {})
+    agreement = _best_agreement(first, second, found, laid)
     return Evidence(
-        _best_agreement(first, second, found, laid),
+        agreement,
         fine_contradictions(first, second, found),
+        share_moved(laid) if _UNSURE < agreement.agreeing < _SURE else 0.0,
         found.inliers,
         found.elsewhere,
         _covered(first, second, found.matrix),
@@ -132,7 +135,8 @@ def _covered(first: ImageToCompare, second: ImageToCompare, matrix: NDArray[np.f
 def _describe(first: ImageToCompare, second: ImageToCompare, found: Registration) -> dict[str, Any]:
     """The map in terms of an edit."""
     size = np.array(first.gray.shape[::-1], np.float64)
-    seen = mapped(np.linalg.inv(found.matrix), corners_of(second.gray.shape))
+    back = np.asarray(np.linalg.inv(found.matrix), np.float64)
+    seen = mapped(back, corners_of(second.gray.shape))
     if found.flip:
         seen[:, 0] = size[0] - seen[:, 0]
     low, high = (np.clip(edge / size, 0, 1) for edge in (seen.min(0), seen.max(0)))

@@ -61,14 +61,17 @@ def find_keypoints(gray: NDArray[np.uint8]) -> Keypoints:
         size = max(round(gray.shape[1] * factor), 1), max(round(gray.shape[0] * factor), 1)
         how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
         scaled = np.asarray(cv2.resize(gray, size, interpolation=how), np.uint8)
-    detector = cv2.SIFT.create(nfeatures=_MOST, contrastThreshold=_CONTRAST)
+    detector = cv2.SIFT.create(
+        nfeatures=_MOST, contrastThreshold=_CONTRAST, enable_precise_upscale=True
+    )
     found, values = detector.detectAndCompute(scaled, None)
     points = np.array([one.pt for one in found], np.float32).reshape(-1, 2)
     back = np.array(gray.shape[::-1], np.float32) / np.array(scaled.shape[::-1], np.float32)
     if values is None:
         values = np.empty((0, 128), np.float32)
     descriptors = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
-    return Keypoints((points + 0.5) * back - 0.5, descriptors.astype(np.float32))
+    places = ((points + 0.5) * back - 0.5).astype(np.float32)
+    return Keypoints(places, np.asarray(descriptors, np.float32))
 
 
 def match(first: Keypoints, second: Keypoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Self
 import cv2
 import numpy as np
 
-from embedkit.dedup.verification.geometric import estimate_maps
-from embedkit.dedup.verification.sift import find_features
+from embedkit.dedup.verification.geometric import registrations
+from embedkit.dedup.verification.registration import ImageToCompare, even_share, scaling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-
-    from embedkit.dedup.verification.sift import LocalFeatures
 
     Values = NDArray[np.float32]
 
@@ -48,6 +46,7 @@ _COLOUR, _COLOURED = 40.0, 0.004  # levels, and the share of the image that may 
 _LEAST_SHARE = 0.05  # of a window
 _FINER, _FINER_DETAILS = 1.15, 0.05  # ratio of resolutions, share of windows that tell
 _LEAST_DETAIL = 0.01  # share of the image
+_NOT_ALIGNED = "the pixels of the two can't be aligned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +54,12 @@ class CheckedImage:
     """What the check needs of an image.
 
     Attributes:
-        features: Its keypoints.
+        features: What registers it.
         small: ``(h, w, 3)`` uint8 RGB, at most 512 pixels on the longer side.
         middle: ``(h, w)`` uint8, its middle in gray, not scaled, at most 512 pixels a side.
     """
 
-    features: LocalFeatures
+    features: ImageToCompare
     small: NDArray[np.uint8]
     middle: NDArray[np.uint8]
 
@@ -72,7 +71,7 @@ class CheckedImage:
         top, left = (max(side - _SIDE, 0) // 2 for side in pixels.shape[:2])
         middle = np.ascontiguousarray(pixels[top : top + _SIDE, left : left + _SIDE])
         gray = np.asarray(cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY), np.uint8)
-        return cls(find_features(pixels), _scaled(pixels, factor), gray)
+        return cls(ImageToCompare.of(pixels), _scaled(pixels, factor), gray)
 
 
 def why_not_contained(
@@ -89,11 +88,12 @@ def why_not_contained(
         resolution: Whether the kept image must also have all details in the same fineness.
     """
     reasons = []
-    for matrix in estimate_maps(kept.features, removed.features):
+    for found in registrations(kept.features, removed.features):
+        matrix = found.whole(kept.features)
         reasons.append(_why_not_by(matrix, removed, kept, resolution=resolution))
         if not reasons[-1]:
             return ""
-    return reasons[0]
+    return reasons[0] if reasons else _NOT_ALIGNED
 
 
 def _why_not_by(
@@ -102,10 +102,10 @@ def _why_not_by(
     """Why the one isn't contained in the other, if it were made from it by this map."""
     laid = _lay(matrix, kept, removed)
     if laid is None:
-        return "the pixels of the two can't be aligned"
+        return _NOT_ALIGNED
     below, above, inside = laid
     gray, other = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (above, below))
-    is_graphic = max(_even_share(gray), _even_share(other)) > _FLAT
+    is_graphic = max(even_share(gray), even_share(other)) > _FLAT
     scales = _IN_GRAPHIC if is_graphic else _IN_PHOTO
     values = other.astype(np.float32), gray.astype(np.float32)
     detailed, differs = _differing(*values, inside, scales)
@@ -144,15 +144,15 @@ def _lay(
     Both are scaled to the coarser resolution of the two.
     """
     matrix = (
-        _scaling(removed.small, removed.features.gray)
+        scaling(removed.small, removed.features.gray)
         @ matrix
-        @ _scaling(kept.features.gray, kept.small)
+        @ scaling(kept.features.gray, kept.small)
     )
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     if not 1e-2 < scale < 1e2:
         return None
     below, above = _scaled(kept.small, min(scale, 1)), _scaled(removed.small, min(1 / scale, 1))
-    matrix = _scaling(above, removed.small) @ matrix @ _scaling(kept.small, below)
+    matrix = scaling(above, removed.small) @ matrix @ scaling(kept.small, below)
     if min(*above.shape[:2], *below.shape[:2]) < _WINDOW:
         return None
     matrix = _refined(matrix, below, above)
@@ -237,13 +237,6 @@ def _noise(values: Values) -> float:
     return float(np.quantile(np.sqrt(np.maximum(_box(fine * fine, _WINDOW), 0)), 0.05))
 
 
-def _even_share(gray: NDArray[np.uint8]) -> float:
-    """The share of pixels whose surroundings are of one level."""
-    kernel = np.ones((5, 5), np.uint8)
-    spread = cv2.dilate(gray, kernel).astype(np.int16) - cv2.erode(gray, kernel)
-    return float((spread <= 2).mean())
-
-
 def _other_colour(
     below: NDArray[np.uint8], above: NDArray[np.uint8], inside: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
@@ -280,12 +273,6 @@ def _scaled(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
         return image
     size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _scaling(to: NDArray[np.uint8], of: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The map of pixel centres from an image to the same one of another size, ``(3, 3)``."""
-    across, down = to.shape[1] / of.shape[1], to.shape[0] / of.shape[0]
-    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
 def _blurred(values: Values, sigma: float) -> Values:

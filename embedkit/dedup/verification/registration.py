@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ import numpy as np
 from embedkit.dedup.verification.keypoints import Keypoints, find_keypoints, match
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
 __all__ = [
@@ -35,10 +37,14 @@ FEWEST_INLIERS = 6
 EVEN_OF_GRAPHICS = 0.35
 """Share of even areas from which on an image may be a graphic; few photographs have so many."""
 
+_WAYS, _PROMISING = 2, 0.15  # of the eight ways; share of a thumbnail's windows that agrees
 _SIDE, _FINE_SIDE = 384, 768  # of the longer side, pixels
 _THUMBNAIL, _THUMBNAIL_BLUR, _THUMBNAIL_WINDOW = 64, 0.8, (7, 7)
 _THUMBNAIL_TEXTURE, _THUMBNAIL_AGREES = 2.6, 0.8
-_TOLERANCE = 3.0  # of a mapped keypoint, pixels
+_TOLERANCE, _CLOSE = 3.0, 1.5  # of a mapped keypoint, pixels
+_NEARLY = 0.9  # as many keypoints must agree on a simpler map
+_SIMPLER = (cv2.estimateAffine2D, cv2.estimateAffinePartial2D)
+_LEAST_DEPTH = 1e-9
 _PLACE = 6.0  # pixels: keypoints of one place are one witness
 _ELSEWHERE = 10.0  # pixels off: a match that the map doesn't explain
 _LARGEST_SCALE, _STRETCH = 10.0, 2.2
@@ -114,16 +120,20 @@ class Thumbnail:
         variance = cv2.boxFilter(values * values, -1, _THUMBNAIL_WINDOW) - mean * mean
         return cls(values, mean, np.sqrt(np.maximum(variance, 0) + 1))
 
-    def mirrored(self) -> Thumbnail:
-        """Of the image mirrored left to right."""
-        return Thumbnail(self.values[:, ::-1], self.mean[:, ::-1], self.deviation[:, ::-1])
+    def turned(self, turns: int, *, flip: bool) -> Thumbnail:
+        """Of the image mirrored left to right, if asked, then turned by quarters to the left."""
+        return Thumbnail(
+            *(
+                np.rot90(plane[:, ::-1] if flip else plane, turns)
+                for plane in (self.values, self.mean, self.deviation)
+            )
+        )
 
     def share_agreeing(self, other: Thumbnail) -> float:
-        """The share of windows with texture that correlate, 0 to 1."""
+        """The share of windows with texture that correlate, 0 to 1; 1 if none has texture."""
         texture = np.maximum(self.deviation, other.deviation) > _THUMBNAIL_TEXTURE
-        count = int(texture.sum())
-        if not count:
-            return 0.0
+        if not texture.any():
+            return 1.0
         product = cv2.boxFilter(self.values * other.values, -1, _THUMBNAIL_WINDOW)
         correlation = (product - self.mean * other.mean) / (self.deviation * other.deviation)
         return float((correlation[texture] > _THUMBNAIL_AGREES).mean())
@@ -151,9 +161,27 @@ class Registration:
         return self.matrix @ mirror if self.flip else self.matrix
 
 
-def by_place(first: ImageToCompare, second: ImageToCompare, *, flip: bool) -> Registration:
-    """The map that lays the whole first image over the whole second one."""
-    return Registration(scaling(second.gray, first.gray), flip)
+def by_place(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registration]:
+    """Maps that lay the whole first image over the whole second one, the likeliest first.
+
+    Of the eight ways to turn and mirror an image, those by which the thumbnails agree somewhat.
+    """
+    ways = [(turns, flip) for flip in (False, True) for turns in range(4)]
+    shares = {
+        way: first.thumbnail.turned(way[0], flip=way[1]).share_agreeing(second.thumbnail)
+        for way in ways
+    }
+    for turns, flip in sorted(ways, key=lambda way: -shares[way])[:_WAYS]:
+        if shares[turns, flip] > _PROMISING:
+            places = np.roll(_corner_pixels(second.gray.shape), turns, axis=0)
+            matrix = cv2.getPerspectiveTransform(_corner_pixels(first.gray.shape), places)
+            yield Registration(np.asarray(matrix, np.float64), flip)
+
+
+def _corner_pixels(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The centres of the corner pixels, clockwise from the upper left."""
+    bottom, right = max(shape[0] - 1, 1), max(shape[1] - 1, 1)
+    return np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]], np.float32)
 
 
 def by_keypoints(
@@ -166,7 +194,7 @@ def by_keypoints(
     matrix = _estimated(points, targets, first.gray.shape)
     if matrix is None:
         return None
-    off = np.linalg.norm(mapped(matrix, points) - targets, axis=1)
+    off = _off(matrix, points, targets)
     agree = off < _TOLERANCE
     inliers = min(_places(points[agree]), _places(targets[agree]))
     if inliers < FEWEST_INLIERS:
@@ -177,25 +205,55 @@ def by_keypoints(
 def _estimated(
     points: NDArray[np.float32], targets: NDArray[np.float32], shape: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
+    """The simplest map that most keypoints agree on: few can't tell all that a homography has."""
     if len(points) < FEWEST_INLIERS:
         return None
-    matrix, _ = cv2.findHomography(points, targets, cv2.USAC_MAGSAC, _TOLERANCE, None, 1000, 0.999)
-    if matrix is not None and _is_plausible(matrix, shape):
-        return np.asarray(matrix / matrix[2, 2], np.float64)
-    similar, _ = cv2.estimateAffinePartial2D(
+    found = [_homography(points, targets)]
+    if found[0] is not None:
+        agree = _off(found[0], points, targets) < _TOLERANCE
+        points, targets = points[agree], targets[agree]
+    found += [_affine(estimate, points, targets) for estimate in _SIMPLER]
+    maps = [matrix for matrix in found if matrix is not None and _is_plausible(matrix, shape)]
+    if not maps:
+        return None
+    agreeing = [int((_off(matrix, points, targets) < _CLOSE).sum()) for matrix in maps]
+    enough = _NEARLY * max(agreeing)
+    return next(m for m, count in zip(maps[::-1], agreeing[::-1], strict=True) if count >= enough)
+
+
+def _homography(
+    points: NDArray[np.float32], targets: NDArray[np.float32]
+) -> NDArray[np.float64] | None:
+    matrix, _ = cv2.findHomography(
+        points, targets, cv2.USAC_MAGSAC, _TOLERANCE, None, 1000, 0.999
+    )
+    if matrix is None or not np.isfinite(matrix).all() or abs(matrix[2, 2]) < _LEAST_DEPTH:
+        return None
+    return np.asarray(matrix / matrix[2, 2], np.float64)
+
+
+def _affine(
+    estimate: Callable[..., Any], points: NDArray[np.float32], targets: NDArray[np.float32]
+) -> NDArray[np.float64] | None:
+    if len(points) < FEWEST_INLIERS:
+        return None
+    matrix, _ = estimate(
         points, targets, method=cv2.RANSAC, ransacReprojThreshold=_TOLERANCE, maxIters=1000
     )
-    if similar is None:
-        return None
-    matrix = np.vstack([similar, [0, 0, 1]])
-    return matrix if _is_plausible(matrix, shape) else None
+    return None if matrix is None else np.vstack([matrix, [0, 0, 1]])
+
+
+def _off(
+    matrix: NDArray[np.float64], points: NDArray[np.float32], targets: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """How far mapped keypoints are from their matches, ``(n,)`` pixels."""
+    return np.asarray(np.linalg.norm(mapped(matrix, points) - targets, axis=1))
 
 
 def _is_plausible(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
     """Whether a map turns, scales and shears as an edit does, without mirroring."""
-    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9:
+    if not np.isfinite(matrix).all():
         return False
-    matrix = matrix / matrix[2, 2]
     corners = corners_of(shape)
     depth = np.column_stack([corners, np.ones(4)]) @ matrix[2]
     if (depth <= _NEAREST_CORNER * depth.max()).any():
