@@ -38,7 +38,7 @@ def by_all_features() -> Calibration:
     )
     base = GUESS
     return Calibration(
-        "all", base.backbone, base.weights_fingerprint, base.pooling, 0, plain, base.verified_model,
+        "all", base.backbone, base.weights_fingerprint, base.pooling, 0, plain,
         base.thresholds,
     )  # fmt: skip
 

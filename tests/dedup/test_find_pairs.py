@@ -20,6 +20,7 @@ from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring.calibration import Calibration, guessed_calibration
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification import batch as looking
+from embedkit.dedup.verification import forest
 from embedkit.errors import DecodeError, EmbedkitError, StoreError, StoreMismatchError
 from embedkit.utils.progress import reporting
 
@@ -229,19 +230,16 @@ def test_bad_arguments(bad: dict) -> None:
 
 
 def test_no_pair_scores_less_than_the_result_states(tmp_path: Path) -> None:
-    """Those that couldn't be looked at included, whose own threshold may be lower."""
     rows = np.random.default_rng(0).standard_normal((6, 16)).astype(np.float32)
     rows[3:] = rows[:3] + 0.45 * np.random.default_rng(1).standard_normal((3, 16))
     path = write_store(tmp_path / "s.h5", rows)
     guess = guessed_calibration(make_meta())
-    for checked in (0.5, 0.99):
-        calibration = replace(guess, thresholds=((1.0, 0.6, checked),))
-        found = find_pairs(
-            path, DedupConfig(calibration=calibration, max_hamming=None), verify=load_from({})
-        )
-        assert found.info.threshold == checked
-        assert (found.score >= np.float32(max(checked, 0.6))).all()
-        assert len(found) == (2 if checked == 0.5 else 0)
+    for least, count in ((0.6, 2), (0.99, 0)):
+        calibration = replace(guess, thresholds=((1.0, least),))
+        found = find_pairs(path, DedupConfig(calibration=calibration, max_hamming=None))
+        assert found.info.threshold == least
+        assert (found.score >= np.float32(least)).all()
+        assert len(found) == count
 
 
 def test_a_view_finds_what_the_image_itself_does_not(tmp_path: Path) -> None:
@@ -327,7 +325,7 @@ def test_pixels_decide(
     tmp_path: Path, photos: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looking, "_IMAGES_KEPT", 2)
-    monkeypatch.setattr(looking, "_PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr(forest, "_PAIRS_AT_ONCE", 3)
     rng = np.random.default_rng(0)
     rows = (1 + 0.3 * rng.standard_normal((10, 32))).astype(np.float32)  # all alike, a little
     path = write_store(tmp_path / "s.h5", rows)
@@ -337,18 +335,18 @@ def test_pixels_decide(
             path, DedupConfig(threshold=0.0, min_cosine=0.5), verify=load_from(photos)
         )
     told = [(one.stage, one.done, one.total) for one in told]
-    assert len(found) == 45
-    readable = (found.first < 9) & (found.second < 9)
-    assert (found.verified[~readable] == -1).all()
+    assert len(found) == 36  # nine pairs can't be read
+    assert (found.first < 9).all()
+    assert (found.second < 9).all()
     copies = (found.first == 0) & (found.second == 8)
     assert found.verified[copies].tolist() == [1]
-    assert (found.verified[readable & ~copies] == 0).all()
-    assert found.score[copies] > found.score[readable & ~copies].max()
+    assert (found.verified[~copies] == 0).all()
+    assert found.score[copies] > 0.5 > found.score[~copies].max()
     how = found.how[int(np.flatnonzero(copies)[0])]
     assert how["flip"] is True
     np.testing.assert_allclose(how["crop"], [30 / 320, 20 / 240, 300 / 320, 220 / 240], atol=0.02)
     assert ("verifying pairs", 45, 45) in told
-    assert {what for what, _, _ in told} >= {"comparing embeddings", "scoring pairs"}
+    assert {what for what, _, _ in told} >= {"finding the nearest images"}
 
 
 def test_a_calibration_appears_when_it_is_whole(
@@ -385,20 +383,14 @@ def test_a_given_calibration_scores(tmp_path: Path) -> None:
     assert odds[0] - odds[1] == pytest.approx(3.0, abs=1e-3)
 
 
-def test_pairs_that_can_not_be_looked_at_need_the_score_of_a_search_without(
+def test_pairs_that_can_not_be_looked_at_are_none(
     tmp_path: Path, photos: dict[str, np.ndarray], caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = np.random.default_rng(0)
-    rows = (1 + 0.3 * rng.standard_normal((10, 32))).astype(np.float32)
-    path = write_store(tmp_path / "s.h5", rows)
-    config = guessed_calibration(make_meta(feature_dim=32)).to_config()
-    config["thresholds"] = [[0.99, 0.9999, 0.6]]
-    calibration = Calibration.from_config(config)
-    assert len(find_pairs(path, DedupConfig(calibration=calibration))) == 0
-    assert len(find_pairs(path, DedupConfig(calibration=calibration, threshold=0.6))) == 2
-    found = find_pairs(path, DedupConfig(calibration=calibration), verify=load_from(photos))
-    assert found.verified.tolist() == [1] * len(found)
-    assert (0, 8) in zip(found.first.tolist(), found.second.tolist(), strict=True)
-    assert found.info.threshold == 0.6
+    path = write_store(tmp_path / "s.h5", (1 + 0.3 * rng.standard_normal((10, 32))).astype("f4"))
+    found = find_pairs(path, verify=load_from(photos))
+    assert as_set(found) == {(0, 8)}
+    assert found.verified.tolist() == [1]
+    assert 0.5 <= found.info.threshold <= found.score[0]
     assert "9 of 45 pairs can't be verified" in caplog.text
-    assert len(find_pairs(path, DedupConfig(calibration=calibration), verify=load_from({}))) == 0
+    assert len(find_pairs(path, verify=load_from({}))) == 0

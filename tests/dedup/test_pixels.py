@@ -80,7 +80,7 @@ def test_views_are_the_embeddings_of_turned_images(
 
 def test_mirrored_and_turned_copies_are_found_when_asked(store: Path) -> None:
     mirrored, turned = frozenset(("01", "mirrored")), frozenset(("02", "turned"))
-    options = {"threshold": 0.9, "min_cosine": 0.999, "max_hamming": 0}
+    options = {"threshold": 0.9, "min_cosine": 0.999, "max_hamming": 0, "verify": False}
     plain = named(find_duplicates(store, **options))
     assert not plain & {mirrored, turned}
     assert mirrored in named(find_duplicates(store, flip=True, **options))
@@ -175,7 +175,7 @@ def test_an_image_of_other_bytes_is_not_looked_at(
     moved = mine.rename(tmp_path / "moved")
     # The other store's image has the same name, and isn't the one that lies there.
     found = find_duplicates(stores[0], images=[moved], **options)
-    assert found.pairs.verified.tolist() == [-1]
+    assert not len(found.pairs)
     assert "1 of 1 pairs can't be verified" in caplog.text
     with EmbeddingStore.open(stores[1]) as opened:
         images = OriginalImages.of_source(moved, opened.ids, hashes=hashes_of(opened))
@@ -273,16 +273,16 @@ def test_a_calibration_is_made_saved_and_used(folder: Path, store: Path, tmp_pat
     report.calibration.save(path)
     loaded = Calibration.load(path)
     assert loaded == report.calibration
-    low, high = (loaded.threshold_for(p, verified=True) for p in (0.5, 0.99))
+    low, high = (loaded.threshold_for(p) for p in (0.5, 0.99))
     assert low <= high
-    found = find_duplicates(store, calibration=loaded, verify=True)
+    found = find_duplicates(store, calibration=loaded, verify=False)
     assert frozenset(("03", "twice")) in named(found)
     assert found.pairs.info.calibration == loaded.name
     assert found.settings["calibration"] == loaded.name
     with pytest.raises(ValueError, match="at least 4"):
         calibrate(store, folder, originals=3)
     with pytest.raises(ValueError, match="precision"):
-        loaded.threshold_for(0.0, verified=False)
+        loaded.threshold_for(0.0)
     path.write_text('{"format": "embedkit-calibration-1"}')
     with pytest.raises(EmbedkitError, match="is no calibration"):
         Calibration.load(path)
@@ -290,11 +290,10 @@ def test_a_calibration_is_made_saved_and_used(folder: Path, store: Path, tmp_pat
 
 def test_what_is_likelier_not_a_copy_is_none() -> None:
     config = guessed_calibration(make_meta()).to_config()
-    config["thresholds"] = [[0.5, 0.01, 1e-4], [0.99, 0.93, 0.11]]
+    config["thresholds"] = [[0.5, 0.01], [0.99, 0.93, 0.11]]  # older files have one of pixels, too
     calibration = Calibration.from_config(config)
-    for precision, plain, checked in ((0.5, 0.5, 0.5), (0.9, 0.93, 0.5), (0.99, 0.93, 0.5)):
-        assert calibration.threshold_for(precision, verified=False) == plain
-        assert calibration.threshold_for(precision, verified=True) == checked
+    for precision, least in ((0.5, 0.5), (0.9, 0.93), (0.99, 0.93)):
+        assert calibration.threshold_for(precision) == least
 
 
 def test_the_calibration_that_comes_with_embedkit() -> None:

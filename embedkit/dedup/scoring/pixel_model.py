@@ -28,11 +28,11 @@ FIRST_PRIOR = -2.0
 """Log-odds of a copy among compared pairs, before the store says more: one in eight."""
 
 _MODEL = LogisticModel(
-    features=("agreeing", "tones", "elsewhere"),
-    mean=(-0.0509, 0.072, 1.1257),
-    scale=(2.613, 2.488, 1.2884),
-    weights=(1.6912, 5.0991, -2.3011),
-    bias=2.3936,
+    features=("agreeing", "tones", "elsewhere", "moved"),
+    mean=(-0.0364, 0.099, 1.1121, -4.1941),
+    scale=(2.6411, 2.5247, 1.2863, 0.9027),
+    weights=(2.1751, 5.1771, -1.7317, -0.744),
+    bias=3.2235,
 )
 _NOT_ONE = -12.0  # log-odds of graphics that differ in detail
 _FINE = 0.006  # share of the fine details of two graphics that may contradict each other
@@ -51,6 +51,7 @@ def pixel_features(evidence: Sequence[Evidence]) -> Mapping[str, NDArray[np.floa
         "agreeing": np.log((agreeing + 0.03) / (1.03 - agreeing)),
         "tones": np.log((tones + 0.05) / (1.05 - tones)),
         "elsewhere": np.log1p(elsewhere),
+        "moved": np.log(np.array([one.moved for one in evidence], np.float64) + 0.01),
     }
 
 

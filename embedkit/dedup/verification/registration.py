@@ -224,9 +224,7 @@ def _estimated(
 def _homography(
     points: NDArray[np.float32], targets: NDArray[np.float32]
 ) -> NDArray[np.float64] | None:
-    matrix, _ = cv2.findHomography(
-        points, targets, cv2.USAC_MAGSAC, _TOLERANCE, None, 1000, 0.999
-    )
+    matrix, _ = cv2.findHomography(points, targets, cv2.USAC_MAGSAC, _TOLERANCE, None, 1000, 0.999)
     if matrix is None or not np.isfinite(matrix).all() or abs(matrix[2, 2]) < _LEAST_DEPTH:
         return None
     return np.asarray(matrix / matrix[2, 2], np.float64)
