@@ -34,7 +34,8 @@ _MODEL = LogisticModel(
     weights=(2.1751, 5.1771, -1.7317, -0.744),
     bias=3.2235,
 )
-_NOT_ONE = -12.0  # log-odds of graphics that differ in detail
+_NOT_ONE = -12.0  # log-odds of graphics that differ in detail, and where a thing was replaced
+_REPLACED = 0.9  # of a square that is full of something else
 _FINE = 0.006  # share of the fine details of two graphics that may contradict each other
 _LARGEST = 9.0  # log-odds: no pair is surer than that
 _EVEN = 0.5
@@ -58,7 +59,8 @@ def pixel_features(evidence: Sequence[Evidence]) -> Mapping[str, NDArray[np.floa
 def pixel_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
     """Log-odds of a copy at even prior odds, ``(n,)``; NaN where there is too little detail."""
     odds = np.clip(_MODEL.log_odds(pixel_features(evidence)), -_LARGEST, _LARGEST)
-    odds[np.array([one.fine > _FINE for one in evidence], bool)] = _NOT_ONE
+    differ = [one.fine > _FINE or one.agreement.replaced > _REPLACED for one in evidence]
+    odds[np.array(differ, bool)] = _NOT_ONE
     odds[np.array([not one.agreement.windows for one in evidence], bool)] = np.nan
     return odds
 

@@ -43,6 +43,7 @@ __all__ = [
 _WORK, _FINE_WORK = 192, 512  # longer side of what is compared, pixels
 _LEAST_SIDE = 6  # of an overlap, pixels
 _WINDOW, _FINE_WINDOW = 11, 9
+_SQUARE = 41  # pixels: text and watermarks don't fill it, things do
 _BLURS = (0.0, 0.8, 1.6)  # pixels, of both images: thumbnails, JPEG and noise lose fine details
 _LOST_SHARPNESS = 0.2  # log ratio from which on the sharper image is blurred as the other one
 _MATCHING_BLURS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # pixels
@@ -84,6 +85,8 @@ class Agreement:
         contradicting: That have texture in both images, and correlate by less than 0.5.
         tones: Of pixels whose level follows from the other's by one brightness and contrast.
         spot: Largest connected spot that differs, as a share of the overlap.
+        replaced: Of the square of 41 pixels in which the images contradict each other most: the
+            share of windows that do so. High where another thing is in the same place.
         windows: Pixels that are the centre of a window with texture.
     """
 
@@ -92,6 +95,7 @@ class Agreement:
     contradicting: float = 1.0
     tones: float = 0.0
     spot: float = 1.0
+    replaced: float = 1.0
     windows: int = 0
 
 
@@ -257,15 +261,17 @@ def _agreement_at(laid: Laid, blur: float) -> Agreement:
         return Agreement(windows=count)
     values = windows.correlation[texture]
     both = texture & (windows.variance > _TEXTURE) & (windows.other_variance > _TEXTURE)
+    contradict = both & (windows.correlation < _CONTRADICTS)
     contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
     tolerance = np.maximum(_RESIDUAL * contrast, _LEAST_RESIDUAL)
     follows = np.abs(second - (gain * first + offset)) < tolerance
     return Agreement(
         agreeing=float((values > _AGREES).mean()),
         closely=float((values > _AGREES_CLOSELY).mean()),
-        contradicting=float((both & (windows.correlation < _CONTRADICTS)).sum() / count),
+        contradicting=float(contradict.sum() / count),
         tones=float(follows[texture].mean()),
         spot=_largest(texture & (windows.correlation < _SPOT)) / int(laid.inside.sum()),
+        replaced=float(_box(contradict.astype(np.float32), _SQUARE).max()),
         windows=count,
     )
 

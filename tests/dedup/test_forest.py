@@ -1,0 +1,126 @@
+"""The forest of comparisons: few pairs are compared, and no doubtful one joins two groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embedkit.dedup.candidates.neighbours import nearest, rank_pairs
+from embedkit.dedup.scoring.pixel_model import prior_of, threshold_for
+from embedkit.dedup.verification import forest
+from embedkit.dedup.verification.forest import implied_pairs, verify_forest
+
+
+class Truth:
+    """Compares by known groups; the odds of some pairs can be set."""
+
+    def __init__(self, group_of, odds=None):
+        self.group_of, self.odds, self.compared = group_of, odds or {}, []
+
+    def compare(self, pairs):
+        self.compared += pairs
+        return list(pairs)  # the pair itself stands for its evidence
+
+    def judge(self, pairs):
+        same = [6.0 if self.group_of[a] == self.group_of[b] else -6.0 for a, b in pairs]
+        return np.array([self.odds.get(p, one) for p, one in zip(pairs, same, strict=True)])
+
+
+def run(truth, pairs, images, same=()):
+    return verify_forest(pairs, same, truth.compare, truth.judge, images)
+
+
+def every_pair(count):
+    return [(a, b) for a in range(count) for b in range(a + 1, count)]
+
+
+def test_pairs_that_follow_are_not_compared():
+    group_of = np.repeat(np.arange(4), 28)
+    truth = Truth(group_of)
+    pairs = sorted(every_pair(112), key=lambda pair: group_of[pair[0]] != group_of[pair[1]])
+    found = run(truth, pairs, 112)
+    inside = [pair for pair in truth.compared if group_of[pair[0]] == group_of[pair[1]]]
+    assert len(inside) < 4 * 27 * 1.5  # of 1,512
+    implied = implied_pairs(found.odds, [])
+    positive = {pair for pair, odds in found.odds.items() if odds > 0} | set(implied)
+    assert positive == {pair for pair in pairs if group_of[pair[0]] == group_of[pair[1]]}
+
+
+def test_equal_bytes_are_not_compared():
+    truth = Truth([0, 0, 0])
+    found = run(truth, [(1, 2)], 3, same=[(0, 1)])
+    assert truth.compared == [(1, 2), (0, 2)] or truth.compared == [(1, 2)]
+    assert implied_pairs(found.odds, [(0, 1)]).keys() <= {(0, 2)}
+
+
+@pytest.mark.parametrize("odds", [1.0, 9.0])
+def test_one_wrong_link_joins_no_two_groups(odds):
+    """However sure it is of itself: such as two photographs pasted into the same third one."""
+    group_of = [0, 0, 0, 1, 1, 1]
+    truth = Truth(group_of, {(2, 3): odds})
+    pairs = [(0, 1), (1, 2), (3, 4), (4, 5), (2, 3), *every_pair(6)]
+    found = run(truth, list(dict.fromkeys(pairs)), 6)
+    positive = {pair for pair, value in found.odds.items() if value > 0}
+    positive |= set(implied_pairs(found.odds, []))
+    assert {(0, 1), (4, 5)} <= positive
+    wrong = {pair for pair in positive if group_of[pair[0]] != group_of[pair[1]]}
+    assert all(2 in pair for pair in wrong)  # one image at most is in the wrong group
+    assert (odds == 9.0) or not wrong
+
+
+def test_the_search_ends_where_it_finds_nothing(monkeypatch):
+    monkeypatch.setattr(forest, "_FEWEST_COMPARED", 100)
+    truth = Truth(np.arange(200))
+    found = run(truth, every_pair(200), 200)
+    assert len(truth.compared) < 400
+    assert found.left == 19_900 - len(truth.compared)
+
+
+def test_an_image_that_can_not_be_read_has_no_odds():
+    found = verify_forest([(0, 1)], [], lambda pairs: [None], lambda evidence: np.empty(0), 2)
+    assert found.evidence == {(0, 1): None}
+    assert not found.odds
+
+
+def test_implied_pairs_have_the_odds_of_the_weakest_link():
+    implied = implied_pairs({(0, 1): 5.0, (1, 2): 2.0, (2, 3): 4.0, (0, 3): -1.0}, [])
+    assert implied == {(0, 2): 2.0, (0, 3): 2.0, (1, 3): 2.0}
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_nearest_are_those_of_all_products(exact):
+    rows = np.random.default_rng(0).standard_normal((400, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found, cosines = nearest(rows[:50], rows, 5, exact=exact)
+    expected = np.argsort(-(rows[:50] @ rows.T), axis=1)[:, :5]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(cosines[:, 0], 1, atol=1e-5)
+    few, _ = nearest(rows[:2], rows[:3], 5)
+    assert (few[:, 3:] == -1).all()
+
+
+def test_pairs_are_ranked_from_both_sides():
+    found = np.array([[1, 2], [0, 2], [1, 0]])
+    pairs, ranks = rank_pairs(found, None)
+    assert dict(zip(map(tuple, pairs.tolist()), ranks.tolist(), strict=True)) == {
+        (0, 1): 0, (0, 2): 2, (1, 2): 1,
+    }  # fmt: skip
+    pairs, ranks = rank_pairs(np.array([[0], [0]]), np.array([[1]]))
+    assert pairs.tolist() == [[0, 0], [1, 0]]
+    assert ranks.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.8])
+def test_the_prior_is_the_share_of_copies(share):
+    rng = np.random.default_rng(0)
+    copies = rng.random(20_000) < share
+    odds = rng.normal(np.where(copies, 2, -2), 2)  # log-likelihood ratios of two normals
+    assert 1 / (1 + np.exp(-prior_of(odds))) == pytest.approx(share, rel=0.15)
+
+
+def test_the_threshold_holds_the_expected_precision():
+    scores = np.array([0.999, 0.998, 0.997, 0.9, 0.6, 0.2])
+    assert threshold_for(scores, 0.99) == pytest.approx(0.997)
+    assert threshold_for(scores, 0.5) == pytest.approx(0.6)
+    assert threshold_for(scores[5:], 0.99) == 0.5
+    assert threshold_for(np.array([0.9]), 0.99) == 1.0

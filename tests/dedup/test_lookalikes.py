@@ -1,0 +1,127 @@
+"""Look-alikes are no copies; edits of every kind and strength are. All drawn here."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from images import draw_photo
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+pytest.importorskip("cv2")
+
+from embedkit.dedup.scoring.edits import EDITS, make_copy
+from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds
+from embedkit.dedup.verification.geometric import compare
+from embedkit.dedup.verification.registration import ImageToCompare
+
+SIZE = (480, 360)
+
+
+def odds(first, second):
+    images = (ImageToCompare.of(np.asarray(image.convert("RGB"))) for image in (first, second))
+    return float(pixel_odds([compare(*images)])[0]) + FIRST_PRIOR
+
+
+def scene(seed):
+    """A photograph with fine details everywhere."""
+    coarse = np.random.default_rng(seed).normal(128, 50, (90, 120)).clip(0, 255).astype(np.uint8)
+    grain = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
+    pixels = np.asarray(draw_photo(seed, SIZE), int) + np.asarray(grain, int)[..., None] - 128
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def thing(seed, size=(170, 220)):
+    return scene(seed).resize(size)
+
+
+def before(background, front, x=150, y=70):
+    image = background.copy()
+    image.paste(front, (x, y))
+    return image
+
+
+def same_thing_before_two_backgrounds():
+    return before(scene(1), thing(9)), before(scene(2), thing(9))
+
+
+def two_things_before_one_background():
+    return before(scene(1), thing(8)), before(scene(1), thing(9))
+
+
+def two_frames_of_a_scene_that_moves():
+    return before(scene(1), thing(9), 90), before(scene(1), thing(9), 210)
+
+
+def two_products_on_white():
+    white = Image.new("RGB", SIZE, "white")
+    return before(white, thing(8)), before(white, thing(9))
+
+
+def one_product_from_two_sides():
+    white = Image.new("RGB", SIZE, "white")
+    shape = Image.new("L", (170, 220), 0)
+    ImageDraw.Draw(shape).ellipse((0, 0, 169, 219), fill=255)
+    images = [white.copy(), white.copy()]
+    for image, seed in zip(images, (8, 9), strict=True):
+        image.paste(thing(seed), (150, 70), shape)
+    return tuple(images)
+
+
+def pages_of_one_layout():
+    pages = []
+    for seed in (1, 2):
+        page = Image.new("RGB", (480, 600), "white")
+        pen, rng = ImageDraw.Draw(page), np.random.default_rng(seed)
+        for top in range(40, 560, 20):
+            words = " ".join("".join(rng.choice(list("abdeghiklmnoprstu"), 5)) for _ in range(8))
+            pen.text((40, top), words, font=ImageFont.load_default(14), fill="black")
+        pages.append(page)
+    return tuple(pages)
+
+
+def forms_that_differ_in_what_is_filled_in():
+    forms = []
+    for seed in (1, 2):
+        form = Image.new("RGB", (480, 400), "white")
+        pen, rng = ImageDraw.Draw(form), np.random.default_rng(seed)
+        for at in range(7):
+            pen.rectangle((200, 30 + at * 50, 450, 60 + at * 50), outline="black")
+            pen.text((30, 36 + at * 50), f"Question {at}", font=ImageFont.load_default(15), fill=0)
+            answer = "".join(rng.choice(list("abdeghiklmnoprstu"), 14))
+            pen.text((210, 36 + at * 50), answer, font=ImageFont.load_default(15), fill="navy")
+        forms.append(form)
+    return tuple(forms)
+
+
+LOOKALIKES = (
+    same_thing_before_two_backgrounds, two_things_before_one_background,
+    two_frames_of_a_scene_that_moves, two_products_on_white, one_product_from_two_sides,
+    pages_of_one_layout, forms_that_differ_in_what_is_filled_in,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", LOOKALIKES, ids=[one.__name__ for one in LOOKALIKES])
+def test_lookalikes_are_no_copies(pair):
+    first, second = pair()
+    assert odds(first, second) < 0
+    file = io.BytesIO()
+    second.save(file, "JPEG", quality=40)
+    assert odds(first, Image.open(file)) < 0
+
+
+@pytest.mark.parametrize("kind", EDITS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_copies_of_every_kind_are(kind, seed):
+    image = scene(20 + seed)
+    assert odds(image, Image.open(io.BytesIO(make_copy(image, kind, seed)))) > 0
+
+
+def test_copies_of_tiny_images_are():
+    tiny = [scene(seed).resize((32, 32), Image.Resampling.LANCZOS) for seed in range(6)]
+    for number, image in enumerate(tiny):
+        brighter = image.point(lambda level: min(255, level + 25))
+        assert odds(image, brighter) > 0
+        assert odds(image, image.filter(ImageFilter.GaussianBlur(0.5))) > 0
+        assert all(odds(image, other) < 0 for other in tiny[number + 1 :])
