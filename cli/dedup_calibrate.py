@@ -149,7 +149,10 @@ def _check(
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Check uncertain matches on the pixels (SIFT and RANSAC)."),
+        typer.Option(
+            "--verify",
+            help="Compare matches on their pixels: only images that show the same are matches.",
+        ),
     ] = False,
     calibration: Annotated[
         Path | None,

@@ -52,10 +52,10 @@ def find_pairs(
 ) -> Pairs:
     """Finds the pairs of images that are near-duplicates (copies) of each other.
 
-    A pair is a candidate if the contents are equal, if the cosine of the embeddings is at least
-    ``min_cosine``, if the perceptual hashes differ in at most ``max_hamming`` bits, or, with
-    ``verify``, if the whitened embeddings are near. The calibration scores each candidate by all
-    of these together. Of equal rows (in content, in embedding, in perceptual hash) the first one is
+    With ``verify``, the nearest images of each image are compared on their pixels, which decide.
+    Otherwise a pair is a candidate if the contents are equal, if the cosine of the embeddings is at
+    least ``min_cosine``, or if the perceptual hashes differ in at most ``max_hamming`` bits, and
+    the calibration scores each candidate by all of these together. Of equal rows (in content, in embedding, in perceptual hash) the first one is
     compared with the others and paired with its equals: n equal images are n - 1 pairs.
 
     Args:
@@ -63,8 +63,8 @@ def find_pairs(
         config: The settings; None takes the defaults. Its ``verify``, ``flip``, ``rotate`` and
             ``linkage`` are the caller's to carry out.
         against: Another store of the same backbone: pairs between the two instead of within one.
-        verify: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id; doubtful pairs are then
-            verified geometrically. If it raises an `EmbedkitError`, the pair stays unverified.
+        verify: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its id; pairs are then verified
+            on them. If it raises an `EmbedkitError`, the image is in no pair but of equal bytes.
         verify_against: The same for the other store, whose images may have the same ids; None takes
             ``verify``.
         views: By name, ``(N, D)`` embeddings of the store's images mirrored or turned, to find
@@ -73,8 +73,9 @@ def find_pairs(
             the same on each.
 
     Returns:
-        The pairs. A score is the probability that a pair is a copy if one in as many pairs is as
-        there are images, see `Calibration`; 1 for equal content.
+        The pairs. A score is the probability that a pair is a copy: verified, with the share of
+        copies that the store suggests; otherwise if one in as many pairs is one as there are
+        images, see `Calibration`. 1 for equal content.
 
     Raises:
         StoreError: A store can't be read, or an embedding isn't finite.
