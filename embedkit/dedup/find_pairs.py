@@ -55,8 +55,9 @@ def find_pairs(
     With ``verify``, the nearest images of each image are compared on their pixels, which decide.
     Otherwise a pair is a candidate if the contents are equal, if the cosine of the embeddings is at
     least ``min_cosine``, or if the perceptual hashes differ in at most ``max_hamming`` bits, and
-    the calibration scores each candidate by all of these together. Of equal rows (in content, in embedding, in perceptual hash) the first one is
-    compared with the others and paired with its equals: n equal images are n - 1 pairs.
+    the calibration scores each candidate by all of these together. Of equal rows (in content, in
+    embedding, in perceptual hash) the first one is compared with the others and paired with its
+    equals: n equal images are n - 1 pairs.
 
     Args:
         store: A store file or folder.
