@@ -18,8 +18,9 @@ installed. Scores:
     fastdup          with the 20 nearest of each image; its default threshold is 0.9
     SIFT + MAGSAC    inliers of the 20 nearest by cosine; from 10 on, as in OpenCV's tutorial
 
-Pairs that a method gives no score count as not found. The time is that of one core, in all threads
-of this process, per image; embedkit's and SIFT's are beyond embedding.
+Pairs that a method gives no score count as not found; the first column is the share of the true
+pairs that have one. The time is that of one core, in all threads of this process, per image;
+embedkit's and SIFT's are beyond embedding.
 """
 
 import argparse
@@ -59,7 +60,7 @@ PRECISION = 0.99
 RANKED, NEAREST = 30, 20
 PHASH_BITS, CNN_COSINE, FASTDUP_SIMILARITY = 10, 0.9, 0.9
 HEADER = (
-    "step", "micro-AP", "recall at precision .99", "default: precision", "recall",
+    "step", "scored", "micro-AP", "recall at precision .99", "default: precision", "recall",
     "score >= .99: precision", "recall", "calibration error", "ms per image",
 )  # fmt: skip
 
@@ -239,6 +240,7 @@ def row(step: str, found: Scored | str, truth: Truth, images: int) -> list[str]:
         return [step, found, *[""] * (len(HEADER) - 2)]
     return [
         step,
+        precision_and_recall(found, truth, -np.inf)[1],
         area(found, truth),
         recall_at(found, truth, PRECISION),
         *precision_and_recall(found, truth, found.threshold),
