@@ -13,8 +13,10 @@ micro-AP, and the recall at the threshold where its precision is 0.99. One run c
     embedkit     ``find_pairs`` without pixels
     embedkit, verified   ``find_pairs`` with pixels
 
-embedkit's calibrations come from ``embedkit.calibrate``, whose edits are others, on half of the
-photographs and of the distractors; each scores the queries that were made of the other half.
+The calibrations that score without pixels come from ``embedkit.calibrate``, whose edits are others,
+on half of the photographs and of the distractors; each scores the queries that were made of the
+other half. Verified pairs are scored by one model, which is a part of embedkit. Pairs that aren't
+found rank last.
 """
 
 import argparse
@@ -148,8 +150,8 @@ def score(
             )
         out[name][found.first, found.second] = found.score
         looked = int((found.verified >= 0).sum())
-        print(f"{name}: {time.perf_counter() - began:.0f} s, {len(found):,} candidates, "
-              f"{looked:,} looked at")  # fmt: skip
+        print(f"{name}: {time.perf_counter() - began:.0f} s, {len(found):,} pairs scored, "
+              f"{looked:,} compared on their pixels")  # fmt: skip
     return out, truth, kinds
 
 

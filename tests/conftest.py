@@ -1,9 +1,13 @@
 """What all tests share."""
 
+import importlib.util
 import logging
+import sys
+from pathlib import Path
 
 import pytest
 
+_BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 _LOGGER = logging.getLogger("embedkit")
 _AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate
 
@@ -34,3 +38,21 @@ def one_core():
     faiss.omp_set_num_threads(1)
     yield
     faiss.omp_set_num_threads(before)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Loads a benchmark, or a module of its folders, such as ``support.timing``."""
+    monkeypatch.syspath_prepend(str(_BENCHMARKS))
+
+    def load(name):
+        if "." in name:
+            return importlib.import_module(name)
+        file = _BENCHMARKS / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", file)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
+        spec.loader.exec_module(module)
+        return module
+
+    return load

@@ -1,6 +1,5 @@
 """The figures that the benchmarks print are what their names say."""
 
-import importlib.util
 import io
 import os
 import signal
@@ -16,24 +15,7 @@ from embedkit.decode.preprocessing import Preprocessing
 from embedkit.types import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "probe")
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Loads a benchmark, or ``support.NAME``, as a module."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def load(name):
-        if name.startswith("support."):
-            return importlib.import_module(name)
-        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+SCRIPTS = ("busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "lookalikes", "probe")
 
 
 def photo(seed, width=330, height=260):

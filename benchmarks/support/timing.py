@@ -43,6 +43,13 @@ def core_rate(function: Callable[[_Item], object], items: Sequence[_Item]) -> fl
     return len(items) / (time.thread_time() - began)
 
 
+def cpu_timed(function: Callable[[], _Item]) -> tuple[_Item, float]:
+    """What a function returns, and its CPU seconds in all threads of this process."""
+    began = time.process_time()
+    out = function()
+    return out, time.process_time() - began
+
+
 def tree_memory(pid: int) -> float:
     """MiB that a process and its descendants hold now, shared pages once; 0 where it can't be told.
 
