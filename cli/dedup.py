@@ -322,7 +322,7 @@ def _search_in_words(found: Duplicates) -> str:
     words = [f"score >= {info.threshold:.4g}", f"calibration: {plain(info.calibration)}"]
     if info.recall is not None:
         words.append(f"approximate: recall {100 * info.recall:.1f}%, measured on a sample")
-    elif info.mode == "approximate":
+    elif info.mode == "approximate" and not looked:
         words.append("approximate: recall unknown, the sample has no near pairs")
     if looked:
         words.append(f"{count_of(looked, 'pair')} verified on the pixels")
