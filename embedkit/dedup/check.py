@@ -17,9 +17,10 @@ from embedkit.dedup.candidates.joins import ExactJoin, WhitenedJoin
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import CANDIDATES_PER_IMAGE, check_scoring
 from embedkit.dedup.pairs import PairsInfo
-from embedkit.dedup.scoring.calibration import EVEN_ODDS, PRECISION, calibration_for
+from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
 from embedkit.dedup.scoring.features import hamming_distances
 from embedkit.dedup.scoring.learn_background import learn_background
+from embedkit.dedup.scoring.pixel_model import threshold_for as pixel_threshold
 from embedkit.dedup.scoring.scorer import Scorer
 from embedkit.dedup.verified_search import RankedPairs, verify_candidates
 from embedkit.errors import IndexFileError, StoreError
@@ -168,7 +169,7 @@ def check_duplicates(
         used = calibration_for(opened[0], calibration)
         least = used.threshold_for(precision) if threshold is None else threshold
         if verify and threshold is None:
-            least = EVEN_ODDS
+            least = pixel_threshold(precision)
         readers = _Readers(new, root, stack) if verify else None
         scorer = _KnownScorer(index, DedupInput(new), used, least, max_hamming, readers)
         found = [

@@ -238,7 +238,7 @@ def _scored(
         for key in keys
     ]
     if info.threshold < 0:
-        info = replace(info, threshold=threshold_for(score[~exact], precision))
+        info = replace(info, threshold=threshold_for(precision))
     return Pairs(
         first, second, score,
         np.clip(left.rows.cosines(first, other.rows, second), -1, 1).astype(np.float32),
