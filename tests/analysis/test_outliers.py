@@ -2,6 +2,7 @@
 
 import json
 import math
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,10 @@ def test_page_shows_pictures_and_keeps_names_as_text(tmp_path):
     rows, _ = clusters(5)
     labels = ["a", "b", *["a"] * 3, *["b"] * 4, HOSTILE]
     ids = [*map(str, paths[:9]), HOSTILE]
-    store = write_store(tmp_path / "a.h5", rows[:10], labels=labels, ids=ids, decode=DECODE)
+    hashes = [*(sha256(path.read_bytes()).digest() for path in paths[:9]), b"x" * 32]
+    store = write_store(
+        tmp_path / "a.h5", rows[:10], labels=labels, ids=ids, decode=DECODE, content_hash=hashes
+    )
     found = find_outliers(store, k=3, min_deviations=-1e9)
     text = write_outliers_page(found, Path(tmp_path / "out.html")).read_text()
     assert HOSTILE not in text
