@@ -191,8 +191,11 @@ def _find(
     from embedkit.dedup import write_duplicates
     from embedkit.dedup.api import find_duplicates
     from embedkit.dedup.output.folder import check_output
+    from embedkit.utils.extras import require_extra
 
     check_output(output, overwrite=overwrite)
+    if verify:
+        require_extra("cv2", "verify", "verification on pixels")
     if report and not images:
         _refuse_missing_images(store, root)
     found = find_duplicates(

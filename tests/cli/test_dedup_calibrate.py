@@ -22,11 +22,11 @@ def test_a_calibration_is_used(embedkit, photos, store, calibration, tmp_path):
     again = embedkit("dedup", "calibrate", store, "--images", photos)
     assert (again.code, "--overwrite" in again.err) == (1, True)
     ended = embedkit("dedup", "find", store, "-o", tmp_path / "d", "--calibration", calibration,
-                     "--verify", "--images", photos, "--flip", "--json")  # fmt: skip
+                     "--no-verify", "--images", photos, "--flip", "--json")  # fmt: skip
     assert ended.code == 0, ended.err
     assert ended.json["search"]["calibration"].startswith("tiny, 4 of 8")
     summary = json.loads((tmp_path / "d" / "summary.json").read_text())
-    assert summary["settings"]["verify"] is True
+    assert summary["settings"]["verify"] is False
     assert summary["settings"]["flip"] is True
     calibration.write_text("{}")
     ended = embedkit("dedup", "find", store, "-o", tmp_path / "e", "--calibration", calibration)
@@ -59,7 +59,9 @@ def test_outputs_are_checked_before_the_work(
 
 
 def test_an_approximate_search_says_what_it_finds(embedkit, store, tmp_path):
-    ended = embedkit("dedup", "find", store, "-o", tmp_path / "d", "--mode", "approximate")
+    ended = embedkit(
+        "dedup", "find", store, "-o", tmp_path / "d", "--mode", "approximate", "--no-verify"
+    )
     assert ended.code == 0, ended.err
     assert "approximate: recall 100.0%" in ended.out
 

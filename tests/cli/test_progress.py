@@ -13,7 +13,7 @@ STAGES = {
     "export": {"verifying", "writing"},
     "index build": {"adding", "writing ids"},
     "search": {"searching"},
-    "dedup find": {"comparing embeddings", "scoring pairs", "making thumbnails"},
+    "dedup find": {"finding the nearest images", "verifying pairs", "making thumbnails"},
     "dedup plan": {"comparing pixels"},
     "probe knn": {"probing", "finding neighbours"},
     "probe linear": {"probing", "choosing C", "fitting", "predicting"},

@@ -210,7 +210,8 @@ def implied_pairs(
 ) -> dict[tuple[int, int], float]:
     """The pairs that follow from links, with the log-odds of the weakest link between the two.
 
-    They weren't compared, or show too little in common to tell, such as two crops of one image.
+    They weren't compared, or show too little in common to tell, such as two crops of one image. Of
+    n images of equal bytes only the given pairs are known.
 
     Args:
         odds: Pair to log-odds, of compared pairs.
@@ -224,7 +225,7 @@ def implied_pairs(
         if groups.of(first) == groups.of(second):
             continue
         mine, theirs = groups.members(first), groups.members(second)
-        if len(mine) + len(theirs) <= _LARGEST_GROUP:
+        if np.isfinite(value) and len(mine) + len(theirs) <= _LARGEST_GROUP:
             across = ((min(a, b), max(a, b)) for a in mine for b in theirs)
             implied.update((pair, value) for pair in across if pair not in known)
         groups.join(first, second)
