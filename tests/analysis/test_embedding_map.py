@@ -78,7 +78,11 @@ def test_the_page_holds_every_image(tmp_path):
     paths = write_photos(tmp_path / "photos", 4)
     ids = [*map(str, paths), HOSTILE, "a\udcff\u202e.jpg", *(f"{n}.jpg" for n in range(34))]
     labels = ["x", "y", HOSTILE, None, *["x"] * 36]
-    store = write_store(tmp_path / "a.h5", ROWS, ids=ids, labels=labels, decode=DECODE)
+    hashes = [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+    hashes += [b"%032d" % number for number in range(36)]
+    store = write_store(
+        tmp_path / "a.h5", ROWS, ids=ids, labels=labels, decode=DECODE, content_hash=hashes
+    )
     done = plot(store, tmp_path / "map.html", method="pca")
     assert (done.images, done.left_out, done.method, done.color) == (40, 0, "pca", "label")
     assert done.groups == ("x", *sorted([HOSTILE, "y"]))
