@@ -65,6 +65,6 @@ def search(folder: Path, against: Path | None = None, *, verify: bool) -> Scored
             )
         )  # fmt: skip
     if verify:
-        threshold = threshold_for(found.score[~found.exact], PRECISION)
+        threshold = threshold_for(PRECISION)
     pairs = np.column_stack([numbers[found.first], theirs[found.second]])
     return Scored(pairs, found.score.astype(np.float64), threshold, SURE, True, cpu)

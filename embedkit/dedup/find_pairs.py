@@ -19,6 +19,7 @@ from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring.calibration import calibration_for
 from embedkit.dedup.scoring.cosine_rule import COSINE_THRESHOLD, score_by_cosine
 from embedkit.dedup.scoring.learn_background import learn_background
+from embedkit.dedup.scoring.pixel_model import threshold_for as pixel_threshold
 from embedkit.dedup.scoring.scorer import Scorer
 from embedkit.dedup.verified_search import rank_candidates, verify_candidates
 from embedkit.errors import StoreMismatchError
@@ -126,13 +127,11 @@ def find_pairs(
             ranked = rank_candidates(
                 left, right, background.whitening, near, config, views=list(views.values())
             )
-            least = -1 if threshold is None else threshold
+            least = pixel_threshold(config.precision) if threshold is None else threshold
             info = replace(info, threshold=least, mode="approximate", calibration="pixels")
-            found = verify_candidates(
-                left, right, ranked, info, (verify, verify_against or verify),
-                precision=config.precision,
-            )  # fmt: skip
-            return found.where(found.score >= np.float32(found.info.threshold))
+            readers = verify, verify_against or verify
+            found = verify_candidates(left, right, ranked, info, readers)
+            return found.where(found.score >= np.float32(least))
         if min_cosine is None:
             min_cosine = candidate_cosine_threshold(
                 left, right, background, used, config.candidates_per_image, max_pairs=max_pairs

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.dedup.candidates.neighbours import nearest, rank_pairs
 from embedkit.dedup.pairs import Pairs
-from embedkit.dedup.scoring.calibration import PRECISION
 from embedkit.dedup.scoring.features import hamming_distances
 from embedkit.dedup.scoring.logistic import probability
-from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds, prior_of, threshold_for
+from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds, prior_of
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.forest import implied_pairs, verify_forest
@@ -76,8 +75,10 @@ def rank_candidates(
     search = _Neighbours(mine, None if right is None else theirs, config)
     tables = [np.column_stack([known.first, known.second, np.zeros(len(known), np.int64)])]
     for apply in (None, whitening):
-        rows, others = _vectors(mine, apply), _vectors(theirs, apply)
-        tables += search.tables(rows, others, least=config.min_cosine if apply is None else None)
+        rows = _vectors(mine, apply)
+        others = rows if right is None else _vectors(theirs, apply)
+        least = config.min_cosine if apply is None else None
+        tables.append(search.of_images(rows, others, least))
         tables += [
             search.of_view(_vectors(UnitRows(view, mine.numbers), apply), others) for view in views
         ]
@@ -107,13 +108,13 @@ class _Neighbours:
         self._count = max(round(config.candidates_per_image), 1)
         self._exact = {"exact": True, "approximate": False}.get(config.mode)
 
-    def tables(
+    def of_images(
         self, rows: NDArray[np.float32], others: NDArray[np.float32], least: float | None
-    ) -> list[Ints]:
+    ) -> Ints:
         """``(P, 3)`` row, row of the other store, and the sum of both ranks."""
         found = self._nearest(rows, others, least)
         back = None if self._is_same else self._nearest(others, rows, least)
-        return [self._table(*rank_pairs(found, back))]
+        return self._table(*rank_pairs(found, back))
 
     def of_view(self, rows: NDArray[np.float32], others: NDArray[np.float32]) -> Ints:
         """The same of the images mirrored or turned, ranked from their side only."""
@@ -150,7 +151,6 @@ def verify_candidates(
     info: PairsInfo,
     readers: tuple[Pixels, Pixels],
     *,
-    precision: float = PRECISION,
     backwards: bool = False,
 ) -> Pairs:
     """Compares candidates on their pixels, and scores them.
@@ -159,14 +159,12 @@ def verify_candidates(
         left: The store.
         right: The other store; None for pairs within the one.
         ranked: The candidates.
-        info: How they were found; a threshold below 0 is chosen by the scores.
+        info: How they were found.
         readers: Give the pixels of the images of the store, and of the other one.
-        precision: Target share of the pairs at a chosen threshold that are copies.
         backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
 
     Returns:
-        The pairs that were compared, and those that follow from them, with a threshold in their
-        info.
+        The pairs that were compared, and those that follow from them, whatever their scores.
     """
     other, offset = right or left, 0 if right is None else len(left)
     second = ranked.second + offset
@@ -182,7 +180,7 @@ def verify_candidates(
             _pairs(ranked.first[~exact], second[~exact]), same, compare, _judge,
             len(left) + (0 if right is None else len(other)),
         )  # fmt: skip
-    return _scored(found, same, left, right, info, precision)
+    return _scored(found, same, left, right, info)
 
 
 def _judge(evidence: Sequence[Any]) -> NDArray[np.float64]:
@@ -210,7 +208,6 @@ def _scored(
     left: DedupInput,
     right: DedupInput | None,
     info: PairsInfo,
-    precision: float,
 ) -> Pairs:
     _warn(found)
     pairs = [pair for pair, odds in found.odds.items() if np.isfinite(odds)]
@@ -237,8 +234,6 @@ def _scored(
         dict(one.how) if table[key][1] == 1 and (one := found.evidence.get(key)) else {}
         for key in keys
     ]
-    if info.threshold < 0:
-        info = replace(info, threshold=threshold_for(precision))
     return Pairs(
         first, second, score,
         np.clip(left.rows.cosines(first, other.rows, second), -1, 1).astype(np.float32),

@@ -50,10 +50,9 @@ _MATCHING_BLURS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # pixels
 _QUICK_BLUR = 0.8
 _ENOUGH = 0.97  # of the windows agree: blurring more can't say more
 _TEXTURE, _FINE_TEXTURE = 6.0, 60.0  # variances, levels squared: what counts as texture
-_AGREES, _AGREES_CLOSELY, _CONTRADICTS = 0.9, 0.97, 0.5  # correlations of two windows
+_AGREES, _CONTRADICTS = 0.9, 0.5  # correlations of two windows
 _EVEN_OF_SURE_GRAPHICS = 0.6
 _FINE_BLUR, _FINE_DETAIL = 0.6, 100.0  # pixels; levels squared
-_SPOT = 0.7  # windows below this correlation form a spot that differs
 _WHITE, _NEARLY_WHITE = 235.0, 225.0  # levels: clipped by brightening
 _FEWEST_WINDOWS = 20  # with texture
 _PATCHES, _PATCH, _REACH, _IN_PLACE = 80, 7, 6, 1.5  # how many; pixels: half a side, and how far
@@ -81,20 +80,14 @@ class Agreement:
 
     Attributes:
         agreeing: That correlate by more than 0.9.
-        closely: By more than 0.97.
-        contradicting: That have texture in both images, and correlate by less than 0.5.
         tones: Of pixels whose level follows from the other's by one brightness and contrast.
-        spot: Largest connected spot that differs, as a share of the overlap.
         replaced: Of the square of 41 pixels in which the images contradict each other most: the
             share of windows that do so. High where another thing is in the same place.
         windows: Pixels that are the centre of a window with texture.
     """
 
     agreeing: float = 0.0
-    closely: float = 0.0
-    contradicting: float = 1.0
     tones: float = 0.0
-    spot: float = 1.0
     replaced: float = 1.0
     windows: int = 0
 
@@ -267,10 +260,7 @@ def _agreement_at(laid: Laid, blur: float) -> Agreement:
     follows = np.abs(second - (gain * first + offset)) < tolerance
     return Agreement(
         agreeing=float((values > _AGREES).mean()),
-        closely=float((values > _AGREES_CLOSELY).mean()),
-        contradicting=float(contradict.sum() / count),
         tones=float(follows[texture].mean()),
-        spot=_largest(texture & (windows.correlation < _SPOT)) / int(laid.inside.sum()),
         replaced=float(_box(contradict.astype(np.float32), _SQUARE).max()),
         windows=count,
     )
@@ -351,12 +341,6 @@ def fine_contradictions(
     both = np.minimum(windows.variance, windows.other_variance) > _FINE_DETAIL
     differ = texture & both & (windows.correlation < _CONTRADICTS)
     return float(differ.sum() / max(int(texture.sum()), 1))
-
-
-def _largest(mask: Mask) -> int:
-    """Pixels of the largest connected spot."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    return int(stats[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
 
 
 def _blurred(image: NDArray[np.generic], sigma: float) -> Values:

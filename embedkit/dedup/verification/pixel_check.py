@@ -16,7 +16,13 @@ import cv2
 import numpy as np
 
 from embedkit.dedup.verification.geometric import registrations
-from embedkit.dedup.verification.registration import ImageToCompare, even_share, scaling
+from embedkit.dedup.verification.registration import (
+    ImageToCompare,
+    even_share,
+    scaling,
+    shrunk,
+    shrunk_by,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,11 +73,10 @@ class CheckedImage:
     def of(cls, pixels: NDArray[np.uint8]) -> Self:
         """Of ``(H, W, 3)`` uint8 RGB."""
         pixels = np.ascontiguousarray(pixels)
-        factor = min(_SIDE / max(pixels.shape[:2]), 1)
         top, left = (max(side - _SIDE, 0) // 2 for side in pixels.shape[:2])
         middle = np.ascontiguousarray(pixels[top : top + _SIDE, left : left + _SIDE])
         gray = np.asarray(cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY), np.uint8)
-        return cls(ImageToCompare.of(pixels), _scaled(pixels, factor), gray)
+        return cls(ImageToCompare.of(pixels), shrunk(pixels, _SIDE), gray)
 
 
 def why_not_contained(
@@ -151,7 +156,7 @@ def _lay(
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     if not 1e-2 < scale < 1e2:
         return None
-    below, above = _scaled(kept.small, min(scale, 1)), _scaled(removed.small, min(1 / scale, 1))
+    below, above = shrunk_by(kept.small, min(scale, 1)), shrunk_by(removed.small, min(1 / scale, 1))
     matrix = scaling(above, removed.small) @ matrix @ scaling(kept.small, below)
     if min(*above.shape[:2], *below.shape[:2]) < _WINDOW:
         return None
@@ -266,13 +271,6 @@ def _largest_spot(mask: NDArray[np.bool_]) -> tuple[int, str]:
     at = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     x, y = centres[at] / (mask.shape[1], mask.shape[0])
     return int(stats[at, cv2.CC_STAT_AREA]), f"{x:.0%} across and {y:.0%} down"
-
-
-def _scaled(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    if factor >= 1:
-        return image
-    size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _blurred(values: Values, sigma: float) -> Values:

@@ -292,7 +292,11 @@ def scaling(to: NDArray[np.uint8], of: NDArray[np.uint8]) -> NDArray[np.float64]
 
 def shrunk(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """An image whose longer side is at most ``side`` pixels."""
-    factor = side / max(image.shape[:2])
+    return shrunk_by(image, side / max(image.shape[:2]))
+
+
+def shrunk_by(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """An image of ``factor`` times the size; itself if that is 1 or more."""
     if factor >= 1:
         return image
     size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
