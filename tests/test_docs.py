@@ -74,7 +74,7 @@ def test_commands_and_options_in_docs_exist(path):
         if len(words) < 2 or words[1].startswith(("-", "COMMAND")):
             continue
         command = COMMANDS.get(" ".join(words[1:3])) or COMMANDS[words[1]]
-        known = {option for p in command.params for option in p.opts}
+        known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
         for word in words[2:]:
             if word.startswith("-") and word != "-":
                 option = "--" + current_name(word.split("=")[0].removeprefix("--"))
