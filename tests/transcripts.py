@@ -19,6 +19,7 @@ from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -243,7 +244,7 @@ def _run_in_bash(line: str) -> tuple[int, str]:
     call = f'embedkit() {{ "{sys.executable}" -m embedkit "$@"; }}\nset -o pipefail\n{line}'
     done = subprocess.run(
         ["bash", "-c", call],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -254,7 +255,7 @@ def _run_in_bash(line: str) -> tuple[int, str]:
 
 def _run_python(code: str, name: str) -> str:
     stream = _Stream()
-    with redirect_stdout(stream):
+    with redirect_stdout(stream), patch.dict(os.environ, COLUMNS="80"):
         exec(compile(code, name, "exec"), _NAMES.setdefault(name, {}))
     return stream.getvalue()
 
