@@ -216,6 +216,7 @@ def _find(
         min_cosine=min_cosine,
         candidates_per_image=candidates_per_image,
         max_hamming=None if max_hamming < 0 else max_hamming,
+        output=output,
     )
     write_duplicates(
         found, output, overwrite=overwrite, report=report, root=root, images=images or ()

@@ -59,6 +59,7 @@ def find_duplicates(
     max_pairs: int = MAX_PAIRS,
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
+    output: str | os.PathLike[str] | None = None,
     progress: bool | ProgressCallback = False,
 ) -> Duplicates:
     """Finds near-duplicates (copies) within a store, or between two, and groups them.
@@ -94,9 +95,12 @@ def find_duplicates(
         weights: Backbone weights for ``flip`` and ``rotate``: ``auto``, or the file that the store
             was embedded with.
         device: Where embeddings are compared, and mirrored and rotated images embedded.
+        output: Where `write_duplicates` will write the result. Beside it, ``OUTPUT.partial/`` keeps
+            the pairs that are verified, so that a search that was interrupted goes on there.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
+        StoreLockedError: Another process searches for the same ``output``.
         StoreError: A store can't be read, or an embedding isn't finite.
         StoreMismatchError: The stores were embedded with different settings or weights.
         SourceError: None of the images is one of a store's.
@@ -114,7 +118,7 @@ def find_duplicates(
     with reporting(progress):
         if verify is None:
             config = replace(config, verify=_can_verify(store, against, config, images, root))
-        pairs = _find(store, against, config, images, root, weights, device)
+        pairs = _find(store, against, config, images, root, weights, device, output)
         return collect(pairs, store, against, linkage=linkage, settings=config.to_config())
 
 
@@ -147,6 +151,7 @@ def _find(
     root: str | os.PathLike[str] | None,
     weights: str | os.PathLike[str],
     device: str,
+    output: str | os.PathLike[str] | None,
 ) -> Pairs:
     """The pairs, with the pixels and the views that the settings need."""
     with ExitStack() as stack:
@@ -168,9 +173,16 @@ def _find(
                 opened[0], sources[0].read, folder, flip=config.flip, rotate=config.rotate,
                 weights=weights, device=device,
             )  # fmt: skip
+        if not config.verify:
+            return find_pairs(store, config, against=against, views=views, device=device)
+        from embedkit.dedup.verification.compared_pairs import ComparedPairs
+
+        compared = (
+            None if output is None else stack.enter_context(ComparedPairs.locked(Path(output)))
+        )
         return find_pairs(
-            store, config, against=against, verify=sources[0] if config.verify else None,
-            verify_against=sources[-1] if config.verify else None, views=views, device=device,
+            store, config, against=against, verify=sources[0], verify_against=sources[-1],
+            compared=compared, views=views, device=device,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.verification.batch import Pixels
+    from embedkit.dedup.verification.compared_pairs import ComparedPairs
 
 __all__ = ["find_pairs"]
+
+_log = logging.getLogger("embedkit")
 
 _EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
 
@@ -48,6 +52,7 @@ def find_pairs(
     against: str | os.PathLike[str] | None = None,
     verify: Pixels | None = None,
     verify_against: Pixels | None = None,
+    compared: ComparedPairs | None = None,
     views: Mapping[str, NDArray[np.floating]] | None = None,
     device: str = "cpu",
 ) -> Pairs:
@@ -69,6 +74,7 @@ def find_pairs(
             on them. If it raises an `EmbedkitError`, the image is in no pair but of equal bytes.
         verify_against: The same for the other store, whose images may have the same ids; None takes
             ``verify``.
+        compared: Keeps what is verified, for a run that goes on with an interrupted one.
         views: By name, ``(N, D)`` embeddings of the store's images mirrored or turned, to find
             mirrored and turned copies.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: where the exact join runs. The pairs are
@@ -130,7 +136,9 @@ def find_pairs(
             least = pixel_threshold(config.precision) if threshold is None else threshold
             info = replace(info, threshold=least, mode="approximate", calibration="pixels")
             readers = verify, verify_against or verify
-            found = verify_candidates(left, right, ranked, info, readers)
+            if compared is not None:
+                _begin(compared, opened, other)
+            found = verify_candidates(left, right, ranked, info, readers, compared=compared)
             return found.where(found.score >= np.float32(least))
         if min_cosine is None:
             min_cosine = candidate_cosine_threshold(
@@ -144,6 +152,13 @@ def find_pairs(
         info = replace(info, threshold=least, recall=by_cosine.recall, calibration=used.name)
         found = Scorer(left, right, used, background, views).score(candidates, info)
         return found.where(found.score >= np.float32(least))
+
+
+def _begin(compared: ComparedPairs, store: EmbeddingStore, other: EmbeddingStore | None) -> None:
+    against = None if other is None else other.fingerprint
+    known = compared.begin({"store": store.fingerprint, "against": against})
+    if known:
+        _log.info("%s pairs are verified already, by an interrupted search", f"{known:,}")
 
 
 def _refuse_mixed(store: EmbeddingStore, other: EmbeddingStore) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.pairs import PairsInfo
     from embedkit.dedup.scoring.background import Whitening
     from embedkit.dedup.verification.batch import Pixels
+    from embedkit.dedup.verification.compared_pairs import ComparedPairs
     from embedkit.dedup.verification.forest import Verified
 
     Ints = NDArray[np.int64]
@@ -152,6 +153,7 @@ def verify_candidates(
     readers: tuple[Pixels, Pixels],
     *,
     backwards: bool = False,
+    compared: ComparedPairs | None = None,
 ) -> Pairs:
     """Compares candidates on their pixels, and scores them.
 
@@ -162,6 +164,7 @@ def verify_candidates(
         info: How they were found.
         readers: Give the pixels of the images of the store, and of the other one.
         backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
+        compared: Keeps what is compared, for a run that goes on with an interrupted one.
 
     Returns:
         The pairs that were compared, and those that follow from them, whatever their scores.
@@ -177,7 +180,8 @@ def verify_candidates(
 
     with PairComparer(pixels, usable_cores(), backwards=backwards) as compare:
         found = verify_forest(
-            _pairs(ranked.first[~exact], second[~exact]), same, compare, _judge,
+            _pairs(ranked.first[~exact], second[~exact]), same,
+            compare if compared is None else compared.kept(compare), _judge,
             len(left) + (0 if right is None else len(other)),
         )  # fmt: skip
     return _scored(found, same, left, right, info)

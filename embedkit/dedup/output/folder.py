@@ -78,11 +78,22 @@ def write_duplicates(
                 output.replace(Path(name, "old"))
             whole.replace(output)
             sync_folder(output.parent)
+            _discard_compared(output)
     except OSError as exc:
         raise DedupError(f"{output}: can't be written: {exc.strerror or exc}") from exc
     if missing is not None:
         raise SourceError(f"{output}: written, but its page has no pictures: {missing}")
     return output
+
+
+def _discard_compared(output: Path) -> None:
+    """Removes the pairs that the search kept until its result was written."""
+    if not output.with_name(output.name + ".partial").exists():
+        return
+    from embedkit.dedup.verification.compared_pairs import ComparedPairs
+
+    with ComparedPairs.locked(output) as compared:
+        compared.clear()
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

@@ -28,32 +28,35 @@ FIRST_PRIOR = -2.0
 """Log-odds of a copy among compared pairs, before the store says more: one in eight."""
 
 _MODEL = LogisticModel(
-    features=("agreeing", "tones", "elsewhere", "moved"),
-    mean=(-0.0364, 0.099, 1.1121, -4.1941),
-    scale=(2.6411, 2.5247, 1.2863, 0.9027),
-    weights=(2.1751, 5.1771, -1.7317, -0.744),
-    bias=3.2235,
+    features=("agreeing", "elsewhere", "moved"),
+    mean=(-0.3746, 1.1067, -4.2297),
+    scale=(2.6691, 1.2791, 0.8589),
+    weights=(8.883, -1.409, -1.3045),
+    bias=4.847,
 )
 _NOT_ONE = -12.0  # log-odds of graphics that differ in detail, and where a thing was replaced
-_REPLACED = 0.9  # of a square that is full of something else
+_REPLACED = 0.82  # of a square that is full of something else
 _FINE = 0.006  # share of the fine details of two graphics that may contradict each other
 _LARGEST = 14.0  # log-odds: no pair is surer than that
-_THRESHOLDS = ((0.9, 0.5), (0.98, 0.7), (0.99, 0.8), (0.995, 0.9), (0.999, 0.99))
+_THRESHOLDS = ((0.9, 0.5), (0.98, 0.6), (0.99, 0.7), (0.995, 0.9), (0.999, 0.99))
 _EVEN = 0.5  # pairs of each kind that are added, so that few pairs don't decide alone
 _ROUNDS = 100
 _LEAST_PRIOR, _LARGEST_PRIOR = -4.0, 2.0  # below, what was compared says too little
 
 
 def pixel_features(evidence: Sequence[Evidence]) -> Mapping[str, NDArray[np.float64]]:
-    """The evidence as features, ``(n,)`` each: the shares that agree as log-odds."""
-    agreeing = np.array([one.agreement.agreeing for one in evidence], np.float64)
-    tones = np.array([one.agreement.tones for one in evidence], np.float64)
+    """The evidence as features, ``(n,)`` each.
+
+    The share of windows that agree times that of levels that follow as log-odds, the keypoints that
+    match elsewhere and the share of what has moved as logarithms.
+    """
+    agree = np.array([one.agreement.agreeing * one.agreement.tones for one in evidence], np.float64)
     elsewhere = np.array([one.elsewhere for one in evidence], np.float64)
+    moved = np.array([one.moved for one in evidence], np.float64)
     return {
-        "agreeing": np.log((agreeing + 0.03) / (1.03 - agreeing)),
-        "tones": np.log((tones + 0.05) / (1.05 - tones)),
+        "agreeing": np.log((agree + 0.03) / (1.03 - agree)),
         "elsewhere": np.log1p(elsewhere),
-        "moved": np.log(np.array([one.moved for one in evidence], np.float64) + 0.01),
+        "moved": np.log(moved + 0.01),
     }
 
 

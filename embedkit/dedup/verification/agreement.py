@@ -18,12 +18,15 @@ from embedkit.dedup.verification.registration import (
     corners_of,
     mapped,
     scaling,
+    shrunk,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from embedkit.dedup.verification.registration import ImageToCompare, Registration
+    from embedkit.dedup.verification.registration import Bend, ImageToCompare, Registration
 
     Values = NDArray[np.float32]
     Mask = NDArray[np.bool_]
@@ -35,6 +38,7 @@ __all__ = [
     "equally_sharp",
     "fine_contradictions",
     "lay",
+    "recolored",
     "registered",
     "share_agreeing",
     "share_moved",
@@ -43,6 +47,7 @@ __all__ = [
 _WORK, _FINE_WORK = 192, 512  # longer side of what is compared, pixels
 _LEAST_SIDE = 6  # of an overlap, pixels
 _WINDOW, _FINE_WINDOW = 11, 9
+_CELL = 12  # pixels: sharpness is compared cell by cell
 _SQUARE = 41  # pixels: text and watermarks don't fill it, things do
 _BLURS = (0.0, 0.8, 1.6)  # pixels, of both images: thumbnails, JPEG and noise lose fine details
 _LOST_SHARPNESS = 0.2  # log ratio from which on the sharper image is blurred as the other one
@@ -53,6 +58,8 @@ _TEXTURE, _FINE_TEXTURE = 6.0, 60.0  # variances, levels squared: what counts as
 _AGREES, _CONTRADICTS = 0.9, 0.5  # correlations of two windows
 _EVEN_OF_SURE_GRAPHICS = 0.6
 _FINE_BLUR, _FINE_DETAIL = 0.6, 100.0  # pixels; levels squared
+_EVERY = 7  # one pixel of so many tells how colours are mixed
+_STEP, _PART = 8, 0.25  # levels, of a tone curve and of its table
 _WHITE, _NEARLY_WHITE = 235.0, 225.0  # levels: clipped by brightening
 _FEWEST_WINDOWS = 20  # with texture
 _PATCHES, _PATCH, _REACH, _IN_PLACE = 80, 7, 6, 1.5  # how many; pixels: half a side, and how far
@@ -80,9 +87,10 @@ class Agreement:
 
     Attributes:
         agreeing: That correlate by more than 0.9.
-        tones: Of pixels whose level follows from the other's by one brightness and contrast.
+        tones: Of pixels whose level follows from the other's by one curve.
         replaced: Of the square of 41 pixels in which the images contradict each other most: the
-            share of windows that do so. High where another thing is in the same place.
+            share of windows that do so, times that of pixels whose levels don't follow. High where
+            another thing is in the same place; text leaves what is between its letters.
         windows: Pixels that are the centre of a window with texture.
     """
 
@@ -177,34 +185,85 @@ def _warped(
     return np.asarray(out, np.float32)
 
 
-def registered(
-    first: ImageToCompare, second: ImageToCompare, found: Registration, *, plane: str = "gray"
-) -> Laid | None:
-    """The two images laid over each other by a registration, at most 192 pixels a side.
+def registered(first: ImageToCompare, second: ImageToCompare, found: Registration) -> Laid | None:
+    """The two images in gray laid over each other by a registration, at most 192 pixels a side."""
+    return _laid(first.gray, second.gray, found)
+
+
+def _laid(first: NDArray[np.uint8], second: NDArray[np.uint8], found: Registration) -> Laid | None:
+    own = _turned(first, found)
+    if found.bend is None:
+        return lay(own, second, found.matrix, _WORK)
+    if found.bend.to_first:
+        return _lay_bent(own, second, found.bend)
+    laid = _lay_bent(second, own, found.bend)
+    return Laid(laid.second, laid.first, laid.inside)
+
+
+def recolored(
+    first: ImageToCompare, second: ImageToCompare, found: Registration, laid: Laid
+) -> Iterator[Laid]:
+    """The same in other planes than gray, for copies whose colours were turned.
+
+    By the largest of the three colours, which turning hues leaves alone; and with the mixture of
+    the first image's colours that is nearest to the second image's gray where both agree.
 
     Args:
         first: The first image.
         second: The second image.
         found: The map.
-        plane: ``gray``, or ``brightest``: the largest of the three colours.
+        laid: Both in gray, equally sharp.
     """
-    own, other = getattr(first, plane), getattr(second, plane)
-    return lay(_turned(own, found), other, found.matrix, _WORK)
+    brightest = _laid(first.colors.max(0), second.colors.max(0), found)
+    if brightest is None:
+        return
+    yield brightest
+    agree = laid.inside & _agreeing(laid)
+    planes = [_laid(plane, second.gray, found) for plane in first.colors]
+    gray = planes[0]
+    if gray is None or agree.sum() <= _FEWEST_WINDOWS:
+        return
+    terms = [one.first for one in planes if one is not None]
+    terms += [brightest.first, np.full_like(brightest.first, 255)]
+    mixed = np.stack(terms, -1)
+    aim = gray.second[agree][::_EVERY]
+    weights = np.linalg.lstsq(mixed[agree][::_EVERY], aim, rcond=None)[0]
+    yield Laid(np.clip(mixed @ weights, 0, 255).astype(np.float32), gray.second, gray.inside)
+
+
+def _agreeing(laid: Laid) -> Mask:
+    windows = _Windows.of(laid.first, laid.second, _WINDOW)
+    return windows.with_texture(_TEXTURE) & (windows.correlation > _AGREES)
+
+
+def _lay_bent(bent: NDArray[np.uint8], frame: NDArray[np.uint8], bend: Bend) -> Laid:
+    """Lays an image over another one, in whose frame a bend gives the places of the first."""
+    small = shrunk(frame, _WORK)
+    places = np.stack(np.meshgrid(*(np.arange(side) for side in small.shape[::-1])), -1)
+    scale = np.array(frame.shape[::-1]) / small.shape[::-1]
+    there = bend.mapped((places + 0.5) * scale - 0.5).astype(np.float32)
+    step = float(np.linalg.norm(np.diff(there, axis=1), axis=-1).mean())
+    if step > 1 / 0.95:
+        bent = np.asarray(_blurred(bent, 0.5 * np.sqrt(step**2 - 1)))
+    laid = cv2.remap(bent, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = ((there >= 0) & (there <= np.array(bent.shape[::-1]) - 1)).all(-1)
+    return Laid(laid.astype(np.float32), small.astype(np.float32), np.asarray(inside))
 
 
 def equally_sharp(laid: Laid) -> Laid:
     """The same with the sharper image blurred until it is as blurred, or as free of noise."""
-    sharp = [_sharpness(image, laid.inside) for image in (laid.first, laid.second)]
-    if abs(np.log((sharp[0] + 0.01) / (sharp[1] + 0.01))) < _LOST_SHARPNESS:
+    images = [laid.first, laid.second]
+    details = [_details(image) for image in images]
+    lost = _sharper(details[0], details[1], laid.inside)
+    if abs(lost) < _LOST_SHARPNESS:
         return laid
-    sharper, aim = (laid.first, sharp[1]) if sharp[0] > sharp[1] else (laid.second, sharp[0])
+    sharper = 0 if lost > 0 else 1
     for blur in _MATCHING_BLURS:
-        blurred = _blurred(sharper, blur)
-        if _sharpness(blurred, laid.inside) <= aim:
+        blurred = _blurred(images[sharper], blur)
+        if _sharper(_details(blurred), details[1 - sharper], laid.inside) <= 0:
             break
-    if sharp[0] > sharp[1]:
-        return Laid(blurred, laid.second, laid.inside)
-    return Laid(laid.first, blurred, laid.inside)
+    images[sharper] = blurred
+    return Laid(images[0], images[1], laid.inside)
 
 
 def _turned(gray: NDArray[np.uint8], found: Registration) -> NDArray[np.uint8]:
@@ -234,10 +293,21 @@ def agreement_of(laid: Laid) -> Agreement:
     return best
 
 
-def _sharpness(image: Values, inside: Mask) -> float:
-    """The contrast of fine details as a share of that of coarse ones."""
-    fine, coarse = ((image - _blurred(image, blur))[inside] for blur in (1.0, 4.0))
-    return float(np.sqrt((fine**2).mean() / ((coarse**2).mean() + 1e-3))) if len(fine) else 0.0
+def _details(image: Values) -> Values:
+    """Of each cell of the image, the contrast of fine details as a share of that of coarse ones."""
+    cells = tuple(max(round(side / _CELL), 1) for side in image.shape[::-1])
+    fine, coarse = (
+        cv2.resize((image - _blurred(image, blur)) ** 2, cells, interpolation=cv2.INTER_AREA)
+        for blur in (1.0, 4.0)
+    )
+    return np.asarray(np.sqrt((fine + 1e-3) / (coarse + 1.0)))
+
+
+def _sharper(details: Values, other: Values, inside: Mask) -> float:
+    """How much sharper the one image is in most places, a log ratio: text is in few of them."""
+    both = cv2.resize(inside.astype(np.float32), details.shape[::-1], interpolation=cv2.INTER_AREA)
+    ratio = np.log(details / other)[both > 0.9]
+    return float(np.median(ratio)) if len(ratio) else 0.0
 
 
 def _agreement_at(laid: Laid, blur: float) -> Agreement:
@@ -247,8 +317,8 @@ def _agreement_at(laid: Laid, blur: float) -> Agreement:
     windows = _Windows.of(first, second, _WINDOW)
     texture = windows.with_texture(_TEXTURE) & laid.inside
     agree = texture & (windows.correlation > _AGREES)
-    gain, offset = _tones(windows, agree)
-    texture &= ~_clipped(windows, texture & ~agree, gain, offset)
+    gain, curve = _tones(first, second, windows, agree)
+    texture &= ~_clipped(windows, texture & ~agree, curve)
     count = int(texture.sum())
     if count <= _FEWEST_WINDOWS:
         return Agreement(windows=count)
@@ -257,34 +327,57 @@ def _agreement_at(laid: Laid, blur: float) -> Agreement:
     contradict = both & (windows.correlation < _CONTRADICTS)
     contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
     tolerance = np.maximum(_RESIDUAL * contrast, _LEAST_RESIDUAL)
-    follows = np.abs(second - (gain * first + offset)) < tolerance
+    follows = np.abs(second - _by_curve(curve, first)) < tolerance
+    replaced = _box(contradict.astype(np.float32), _SQUARE)
+    replaced *= 1 - _box(follows.astype(np.float32), _SQUARE)
     return Agreement(
         agreeing=float((values > _AGREES).mean()),
         tones=float(follows[texture].mean()),
-        replaced=float(_box(contradict.astype(np.float32), _SQUARE).max()),
+        replaced=float(replaced.max()),
         windows=count,
     )
 
 
-def _tones(windows: _Windows, agree: Mask) -> tuple[float, float]:
-    """Contrast and brightness by which the second image follows from the first."""
+def _tones(
+    first: Values, second: Values, windows: _Windows, agree: Mask
+) -> tuple[float, NDArray[np.floating]]:
+    """The contrast of the second image relative to the first one, and its levels by those.
+
+    Levels are the means where the images agree, in steps of 8 levels of the first: so brightening
+    until all is white, or a curve, is followed as well.
+    """
+    centres = _STEP * (np.arange(256 // _STEP) + 0.5)
     if int(agree.sum()) <= _FEWEST_WINDOWS:
-        return 1.0, 0.0
+        return 1.0, centres
     ratio = windows.other_variance[agree].mean() / (windows.variance[agree].mean() + 1e-6)
     gain = float(np.sqrt(ratio))
-    return gain, float(windows.other_mean[agree].mean() - gain * windows.mean[agree].mean())
+    offset = float(windows.other_mean[agree].mean() - gain * windows.mean[agree].mean())
+    step = np.clip(first[agree] / _STEP, 0, len(centres) - 1).astype(np.int64)
+    counts = np.bincount(step, minlength=len(centres))
+    sums = np.bincount(step, second[agree], len(centres))
+    linear = gain * centres + offset
+    levels = np.where(counts > _FEWEST_WINDOWS, sums / np.maximum(counts, 1), linear)
+    return gain, levels.astype(np.float64)
 
 
-def _clipped(windows: _Windows, differs: Mask, gain: float, offset: float) -> Mask:
+def _by_curve(curve: NDArray[np.floating], levels: Values) -> Values:
+    """Levels of the second image that follow from those of the first."""
+    fine = np.interp(np.arange(0, 256, _PART), _STEP * (np.arange(len(curve)) + 0.5), curve)
+    places = np.clip(levels / _PART, 0, len(fine) - 1).astype(np.intp)
+    return np.asarray(fine[places], np.float32)
+
+
+def _clipped(windows: _Windows, differs: Mask, curve: NDArray[np.floating]) -> Mask:
     """Where windows differ since brightening, as it is elsewhere, made one of them white."""
-    expected = gain * windows.mean + offset
-    backwards = (windows.other_mean - offset) / max(gain, 1e-3)
-    second = (windows.other_mean > _WHITE) & (expected > _NEARLY_WHITE)
-    first = (windows.mean > _WHITE) & (backwards > _NEARLY_WHITE)
-    return np.asarray(
-        differs
-        & ((second & (windows.other_variance < _TEXTURE)) | (first & (windows.variance < _TEXTURE)))
-    )
+    second = differs & (windows.other_mean > _WHITE) & (windows.other_variance < _TEXTURE)
+    if second.any():
+        second &= _by_curve(curve, windows.mean) > _NEARLY_WHITE
+    first = differs & (windows.mean > _WHITE) & (windows.variance < _TEXTURE)
+    if first.any():
+        centres = _STEP * (np.arange(len(curve)) + 0.5)
+        back = np.interp(windows.other_mean[first], np.maximum.accumulate(curve), centres)
+        first[first] = back > _NEARLY_WHITE
+    return second | first
 
 
 def share_moved(laid: Laid) -> float:

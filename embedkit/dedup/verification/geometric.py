@@ -14,6 +14,7 @@ from embedkit.dedup.verification.agreement import (
     agreement_of,
     equally_sharp,
     fine_contradictions,
+    recolored,
     registered,
     share_agreeing,
     share_moved,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "compare", "registrations"]
 
 _CLEAR = 0.9  # of the windows agree: no other map need be tried
-_BETTER = 0.02  # more of the windows agree
+_BETTER = 0.02  # more of the windows agree, and of the levels follow
 _UNSURE, _SURE = 0.25, 0.93  # of the windows agree: what doesn't is looked at
 _HOPELESS = 0.1  # of the windows agree at best: no closer look
 
@@ -113,15 +114,15 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
 def _best_agreement(
     first: ImageToCompare, second: ImageToCompare, found: Registration, laid: Laid
 ) -> Agreement:
-    """Of the images in gray, or by their brightest colour where the hues were turned."""
-    agreement = agreement_of(laid)
-    if agreement.agreeing > _CLEAR:
-        return agreement
-    brightest = registered(first, second, found, plane="brightest")
-    if brightest is None:
-        return agreement
-    other = agreement_of(equally_sharp(brightest))
-    return other if other.agreeing > agreement.agreeing + _BETTER else agreement
+    """Of the images in gray, or in the plane in which they agree best where colours were turned."""
+    best = agreement_of(laid)
+    if best.agreeing > _CLEAR:
+        return best
+    for other in recolored(first, second, found, laid):
+        agreement = agreement_of(equally_sharp(other))
+        if agreement.agreeing * agreement.tones > best.agreeing * best.tones + _BETTER:
+            best = agreement
+    return best
 
 
 def _covered(first: ImageToCompare, second: ImageToCompare, matrix: NDArray[np.float64]) -> float:

@@ -39,12 +39,14 @@ EVEN_OF_GRAPHICS = 0.35
 
 _WAYS, _PROMISING = 2, 0.15  # of the eight ways; share of a thumbnail's windows that agrees
 _SIDE, _FINE_SIDE = 384, 768  # of the longer side, pixels
-_THUMBNAIL, _THUMBNAIL_BLUR, _THUMBNAIL_WINDOW = 64, 0.8, (7, 7)
+_THUMBNAIL, _THUMBNAIL_BLUR, _THUMBNAIL_WINDOW, _COARSE = 64, 0.8, (7, 7), 16
 _THUMBNAIL_TEXTURE, _THUMBNAIL_AGREES = 2.6, 0.8
 _TOLERANCE, _CLOSE = 3.0, 1.5  # of a mapped keypoint, pixels
 _NEARLY = 0.9  # as many keypoints must agree on a simpler map
 _SIMPLER = (cv2.estimateAffine2D, cv2.estimateAffinePartial2D)
 _LEAST_DEPTH = 1e-9
+_FAR, _FEWEST_OF_BEND = 12.0, 30  # pixels that a homography may be off; keypoints that must agree
+_CLEARLY = 1.2  # times as many keypoints must agree on a bend
 _PLACE = 6.0  # pixels: keypoints of one place are one witness
 _ELSEWHERE = 10.0  # pixels off: a match that the map doesn't explain
 _LARGEST_SCALE, _STRETCH = 10.0, 2.2
@@ -57,7 +59,7 @@ class ImageToCompare:
 
     Attributes:
         gray: ``(h, w)`` uint8, at most 384 pixels on the longer side.
-        brightest: The same of the largest of the three colours, which turning hues leaves alone.
+        colors: ``(3, h, w)``, the same of red, green and blue.
         fine: As ``gray`` of a graphic (text, charts, codes), at most 768 pixels; None of a
             photograph.
         even: Share of its even areas, 0 to 1: large of graphics.
@@ -65,7 +67,7 @@ class ImageToCompare:
     """
 
     gray: NDArray[np.uint8]
-    brightest: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
     fine: NDArray[np.uint8] | None
     even: float
     size: tuple[int, int]
@@ -74,13 +76,15 @@ class ImageToCompare:
     def of(cls, pixels: NDArray[np.uint8]) -> Self:
         """Of ``(H, W, 3)`` uint8 RGB."""
         height, width = pixels.shape[:2]
-        gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+        pixels = np.ascontiguousarray(pixels)
+        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         fine = shrunk(np.asarray(gray, np.uint8), _FINE_SIDE)
         even = even_share(fine)
-        red, green, blue = cv2.split(shrunk(np.ascontiguousarray(pixels), _SIDE))
+        small = shrunk(fine, _SIDE)
+        colors = cv2.resize(pixels, small.shape[::-1], interpolation=cv2.INTER_AREA)
         return cls(
-            shrunk(fine, _SIDE),
-            np.maximum(np.maximum(red, green), blue),
+            small,
+            np.stack(cv2.split(colors)).astype(np.uint8, copy=False),
             fine if even > EVEN_OF_GRAPHICS else None,
             even,
             (width, height),
@@ -105,11 +109,13 @@ class Thumbnail:
         values: ``(64, 64)`` float32 levels, slightly blurred.
         mean: ``(64, 64)`` of the window around each pixel.
         deviation: ``(64, 64)`` of the window around each pixel.
+        coarse: ``(16, 16)`` levels less their surroundings'.
     """
 
     values: NDArray[np.float32]
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
+    coarse: NDArray[np.float32]
 
     @classmethod
     def of(cls, gray: NDArray[np.uint8]) -> Self:
@@ -118,14 +124,17 @@ class Thumbnail:
         values = cv2.GaussianBlur(small.astype(np.float32), (0, 0), _THUMBNAIL_BLUR)
         mean = cv2.boxFilter(values, -1, _THUMBNAIL_WINDOW)
         variance = cv2.boxFilter(values * values, -1, _THUMBNAIL_WINDOW) - mean * mean
-        return cls(values, mean, np.sqrt(np.maximum(variance, 0) + 1))
+        deviation = np.sqrt(np.maximum(variance, 0) + 1)
+        details = (values - cv2.GaussianBlur(values, (0, 0), _THUMBNAIL / 8)) / (deviation + 10)
+        coarse = cv2.resize(details, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)
+        return cls(values, mean, deviation, np.asarray(coarse, np.float32))
 
     def turned(self, turns: int, *, flip: bool) -> Thumbnail:
         """Of the image mirrored left to right, if asked, then turned by quarters to the left."""
         return Thumbnail(
             *(
                 np.rot90(plane[:, ::-1] if flip else plane, turns)
-                for plane in (self.values, self.mean, self.deviation)
+                for plane in (self.values, self.mean, self.deviation, self.coarse)
             )
         )
 
@@ -140,6 +149,32 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
+class Bend:
+    """A map of places ``x, y`` to ``weights @ [1, x, y, x * y]``.
+
+    So do programs that stretch an image to four given corners, the plain ones: its lines across and
+    down stay straight, but others don't, as they do in a photograph of it.
+
+    Attributes:
+        weights: ``(2, 4)``, pixels of ``gray``, the first one mirrored if ``flip``.
+        to_first: Whether it maps the second image to the first one, or the first to the second.
+    """
+
+    weights: NDArray[np.float64]
+    to_first: bool
+
+    @staticmethod
+    def terms(places: NDArray[np.floating]) -> NDArray[np.float64]:
+        """``(..., 4)`` of ``(..., 2)`` places."""
+        across, down = places[..., 0], places[..., 1]
+        return np.stack([np.ones_like(across), across, down, across * down], -1).astype(np.float64)
+
+    def mapped(self, places: NDArray[np.floating]) -> NDArray[np.float64]:
+        """``(..., 2)`` places mapped."""
+        return np.asarray(self.terms(places) @ self.weights.T)
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """A map from the first image to the second one.
 
@@ -148,12 +183,14 @@ class Registration:
         flip: Whether the first image is mirrored left to right before.
         inliers: Places at which keypoints agree; 0 if the map isn't by keypoints.
         elsewhere: Keypoints of both that match, but not by this map: things that moved.
+        bend: A closer map that isn't a homography; None if none is closer.
     """
 
     matrix: NDArray[np.float64]
     flip: bool
     inliers: int = 0
     elsewhere: int = 0
+    bend: Bend | None = None
 
     def whole(self, first: ImageToCompare) -> NDArray[np.float64]:
         """The map of pixels of the first ``gray`` as it is, mirroring included."""
@@ -166,16 +203,22 @@ def by_place(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registra
 
     Of the eight ways to turn and mirror an image, those by which the thumbnails agree somewhat.
     """
-    ways = [(turns, flip) for flip in (False, True) for turns in range(4)]
-    shares = {
-        way: first.thumbnail.turned(way[0], flip=way[1]).share_agreeing(second.thumbnail)
-        for way in ways
-    }
-    for turns, flip in sorted(ways, key=lambda way: -shares[way])[:_WAYS]:
-        if shares[turns, flip] > _PROMISING:
+    for turns, flip in _likeliest_ways(first.thumbnail, second.thumbnail):
+        turned = first.thumbnail.turned(turns, flip=flip)
+        if turned.share_agreeing(second.thumbnail) > _PROMISING:
             places = np.roll(_corner_pixels(second.gray.shape), turns, axis=0)
             matrix = cv2.getPerspectiveTransform(_corner_pixels(first.gray.shape), places)
             yield Registration(np.asarray(matrix, np.float64), flip)
+
+
+def _likeliest_ways(first: Thumbnail, second: Thumbnail) -> list[tuple[int, bool]]:
+    """Turns to the left by quarters, and whether mirrored before: the two that agree best."""
+    ways = [(turns, flip) for flip in (False, True) for turns in range(4)]
+    coarse = [
+        np.rot90(first.coarse[:, ::-1] if flip else first.coarse, turns) for turns, flip in ways
+    ]
+    likeness = np.stack([plane.ravel() for plane in coarse]) @ second.coarse.ravel()
+    return [ways[place] for place in np.argsort(-likeness, kind="stable")[:_WAYS]]
 
 
 def _corner_pixels(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -199,7 +242,39 @@ def by_keypoints(
     inliers = min(_places(points[agree]), _places(targets[agree]))
     if inliers < FEWEST_INLIERS:
         return None
-    return Registration(matrix, flip, inliers, int((off > _ELSEWHERE).sum()))
+    bend = _bend(points, targets, off)
+    if bend is not None:
+        off = np.minimum(off, _off_bend(bend, points, targets))
+    return Registration(matrix, flip, inliers, int((off > _ELSEWHERE).sum()), bend)
+
+
+def _bend(
+    points: NDArray[np.float32], targets: NDArray[np.float32], off: NDArray[np.float64]
+) -> Bend | None:
+    """A bend that clearly more keypoints agree on than on a homography; None if there is none."""
+    near, close = off < _FAR, int((off < _CLOSE).sum())
+    if close >= _NEARLY * near.sum() or near.sum() < _FEWEST_OF_BEND:
+        return None
+    for to_first in (True, False):
+        source, aim = (targets, points) if to_first else (points, targets)
+        bend, agree = None, near
+        for tolerance in (_FAR, _TOLERANCE, _CLOSE):
+            weights = np.linalg.lstsq(Bend.terms(source[agree]), aim[agree], rcond=None)[0]
+            bend = Bend(np.asarray(weights.T, np.float64), to_first)
+            agree = near & (_off_bend(bend, points, targets) < tolerance)
+            if agree.sum() < _FEWEST_OF_BEND:
+                break
+        else:
+            if agree.sum() > _CLEARLY * close:
+                return bend
+    return None
+
+
+def _off_bend(
+    bend: Bend, points: NDArray[np.float32], targets: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    source, aim = (targets, points) if bend.to_first else (points, targets)
+    return np.asarray(np.linalg.norm(bend.mapped(source) - aim, axis=1))
 
 
 def _estimated(
