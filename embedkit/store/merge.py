@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from embedkit.types import ImageFailure
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["Duplicates", "merge", "merge_shards"]
+__all__ = ["Duplicates", "merge", "merge_shards", "merged_engine"]
 
 Duplicates = Literal["error", "first", "last"]
 
@@ -150,9 +150,6 @@ def _dropped(stores: Sequence[EmbeddingStore], duplicates: Duplicates) -> NDArra
 def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
     """The first one's, with all sources and engines; of one plan if all are shards of it."""
     first = metas[0]
-    engines = [engine for meta in metas for engine in _engines(meta)]
-    others = [engine for i, engine in enumerate(engines) if engine not in engines[:i]][1:]
-    engine = {**engines[0], "others": others} if others else engines[0]
     plans = list(dict.fromkeys(meta.plan_hash for meta in metas))
     sources = list(dict.fromkeys(source for meta in metas for source in meta.source))
     plan = plans[0] if len(plans) == 1 else hashlib.sha256("".join(plans).encode()).hexdigest()
@@ -163,11 +160,18 @@ def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
         first,
         plan_hash=plan,
         source=sources,
-        engine=engine,
+        engine=merged_engine(metas),
         roots=roots,
         labels_from=labels,
         same_rows_as=before,
     )
+
+
+def merged_engine(metas: Sequence[StoreMeta]) -> dict[str, object]:
+    """The first engine, and with it those that differ."""
+    engines = [engine for meta in metas for engine in _engines(meta)]
+    others = [engine for i, engine in enumerate(engines) if engine not in engines[:i]][1:]
+    return {**engines[0], "others": others} if others else engines[0]
 
 
 def _engines(meta: StoreMeta) -> list[dict[str, object]]:
