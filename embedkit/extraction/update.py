@@ -106,7 +106,7 @@ def opened_update(
 def _refuse_other_run(partial: PartialStore, store: EmbeddingStore) -> None:
     """Discards what a killed update left that can't be used, and refuses a run of another kind."""
     updates, frozen = partial.updated_fingerprint(), partial.frozen_meta()
-    if frozen is not None and not updates and frozen[0].plan_hash != store.meta.plan_hash:
+    if frozen and not updates and frozen[0].to_config() != store.meta.to_config():
         raise StoreError(
             f"{partial.folder}: holds an unfinished run for another store; finish it without "
             "update=True, or delete this folder"

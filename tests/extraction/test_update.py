@@ -1,10 +1,14 @@
 """An updated store equals one that is extracted from the source as it is now."""
 
+import ast
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -307,7 +311,7 @@ def test_another_order_of_a_list(here, sharded):
 def test_sources_can_be_added_but_not_left_out(here):
     write_photos(here / "more", 2, size=(40, 40), seed=70)
     extract("photos", "s.h5", **SMALL)
-    with pytest.raises(StoreError, match="was made of photos.*keep_removed=True"):
+    with pytest.raises(StoreError, match=r"was made of photos.*keep_removed=True"):
         extract("more", "s.h5", update=True)
     assert len(extract(["more", "photos"], "s.h5", update=True).added) == 2
     same_as_new(["more", "photos"], "s.h5")
@@ -428,3 +432,17 @@ def test_only_shards_that_change_are_written(here):
     with EmbeddingStore.open("s.h5") as store:
         assert [shard.embedded for shard in store.shards] == [5, 5, 5, 5, 4]  # filled up
     assert not (here / "s.h5" / "shard-000001.h5").exists()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_kill_leaves_the_old_store_or_the_new_one(here, sharded):
+    (here / "before").mkdir()
+    extract("photos", "before/s.h5", sharded=sharded, shard_rows=3, **SMALL)
+    change_folder(here / "photos")
+    driver = Path(__file__).parents[1] / "update_driver.py"
+    args = [sys.executable, str(driver), str(here), "5", "1"]
+    ended = subprocess.run(args, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found = ast.literal_eval(ended.stdout)
+    assert sum(found.values()) == 5
+    assert found["old"]
