@@ -85,7 +85,8 @@ class Extraction:
             if kept is not None and (differences := engine_differences(kept, described)):
                 raise StoreMismatchError(str(job.output), differences)
             meta = frozen or self._freeze(described)
-            run = FrozenRun(self.partial, self.plan, meta, backbone.head)
+            head = None if self.updates else backbone.head  # the updated store has it
+            run = FrozenRun(self.partial, self.plan, meta, head)
             if one_device:
                 return Runner(run, load, engine, settings.workers, decoders=decoders).go(stop)
         choice = replace(choice, precision=meta.engine["precision"])
