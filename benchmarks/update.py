@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--side", type=int, default=256, help="of the photos, pixels")
     parser.add_argument("--shard-rows", type=int, default=1024)
+    parser.add_argument("--stores", default="file,folder", help="kinds of stores to update")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -56,21 +57,21 @@ def main() -> None:
         draw(photos, range(args.images), args.side)
         extract = ["extract", "photos", "-b", args.backbone]
         sharded = ["--sharded", "--shard-rows", str(args.shard_rows)]
-        run([*extract, "-o", "file.h5"])
-        run([*extract, "-o", "folder.h5", *sharded])
+        kinds = args.stores.split(",")
+        for kind in kinds:
+            run([*extract, "-o", f"{kind}.h5", *(sharded if kind == "folder" else [])])
+            copy(Path(f"{kind}.h5"), Path(f"kept-{kind}.h5"))
         change(photos, args.images, args.side)
-        kept = [Path("kept-file.h5"), Path("kept-folder.h5")]
-        copy(Path("file.h5"), kept[0])
-        copy(Path("folder.h5"), kept[1])
         scratch = run([*extract, "-o", "scratch.h5"])
         rows = [line("from scratch", scratch, scratch, "")]
-        for path in ("file.h5", "folder.h5"):
+        for path in (f"{kind}.h5" for kind in kinds):
             found = run(["extract", "photos", "-o", path, "--update"])
             rows.append(line(f"update, {path}", found, scratch, same(Path(path))))
             idle = run(["extract", "photos", "-o", path, "--update"])
             rows.append(line("the same again, unchanged", idle, scratch, same(Path(path))))
         print_table(["", "seconds", "of scratch", "MB written", "rows and failures"], rows)
         if args.kills:
+            kept = [Path(f"kept-{kind}.h5") for kind in kinds]
             print(kill_updates(kept, args.kills, random.Random(args.seed)))
 
 

@@ -386,7 +386,7 @@ def command(
         "list_folders": list_folders,
         "null": null,
     }
-    changes = {
+    changes: dict[str, Any] = {
         "check_content": check_content,
         "update": update,
         "keep_removed": keep_removed,

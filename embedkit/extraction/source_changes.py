@@ -102,6 +102,7 @@ class Comparison:
         labels: ``(n,)`` int32, numbers of labels in ``label_texts``.
         label_texts: The different labels; the first is no label.
         unlisted: ``(r,)`` int64, the rows of images that aren't listed any more, ascending.
+        etags: The versions of images behind URLs, by row, where the store has another or none.
     """
 
     changes: SourceChanges
@@ -112,6 +113,7 @@ class Comparison:
     labels: NDArray[np.int32]
     label_texts: list[str]
     unlisted: NDArray[np.int64]
+    etags: dict[int, bytes]
 
 
 def compare_with_source(
@@ -163,6 +165,8 @@ class _Comparing:
         self._hashes = hashes[self._order]
         self._nbytes = store.images("nbytes")
         self._mtime = store.images("mtime") if "mtime" in store.columns else None
+        self._etags = _etags_of(store)
+        self._other_etags: dict[int, bytes] = {}
         self._check_content = check_content
         self._stored_labels = None if store.meta.labels_from else store.labels or [""] * len(store)
         self._failed = {
@@ -208,6 +212,7 @@ class _Comparing:
         return Comparison(
             SourceChanges(self._kinds), states, rows, shards, mtimes, labels, list(self._texts),
             unlisted,
+            self._other_etags,
         )  # fmt: skip
 
     def _rows_of(self, records: Sequence[ImageRecord]) -> NDArray[np.int64]:
@@ -249,11 +254,22 @@ class _Comparing:
         if size not in (-1, int(self._nbytes[row])):
             return State.CHANGED
         is_same_time = self._mtime is None or _is_same_time(int(self._mtime[row]), mtime)
-        if is_same_time and not self._check_content:
+        is_same_version = is_same_time and self._has_etag(record, row)
+        if is_same_version and not self._check_content:
             return State.SAME
         if not self._has_content(record, self._content[row].tobytes()):
             return State.CHANGED
-        return State.SAME if is_same_time else State.TOUCHED
+        return State.SAME if is_same_version else State.TOUCHED
+
+    def _has_etag(self, record: ImageRecord, row: int) -> bool:
+        """Whether the version of an image behind a URL is the stored one, or isn't known."""
+        if not record.etag:
+            return True
+        now = record.etag.encode("utf-8", "surrogateescape")
+        before = b"" if self._etags is None else self._etags[row]
+        if now != before:
+            self._other_etags[row] = now
+        return before in {b"", now}
 
     def _has_content(self, record: ImageRecord, content_hash: bytes) -> bool:
         try:
@@ -284,6 +300,22 @@ class _Comparing:
             return sniff_format(self._reader.peek(record)) is not None
         except DecodeError:
             return True  # extracting it would record the failure
+
+
+def _etags_of(store: EmbeddingStore) -> NDArray[np.object_] | None:
+    """``(N,)`` bytes, empty where there is none; None for a store without any."""
+    shards = [store.shard(number) for number in range(len(store.shards))]
+    if not any("etag" in shard.columns for shard in shards):
+        return None
+    none = np.array([b""], object)
+    return np.concatenate(
+        [
+            shard.image_column("etag", 0, len(shard))
+            if "etag" in shard.columns
+            else np.repeat(none, len(shard))
+            for shard in shards
+        ]
+    )
 
 
 def _is_same_time(stored: int, now: int) -> bool:

@@ -74,6 +74,7 @@ def arrange(
     return Arrangement(
         rows, found.shards, np.where(wanted, -1, found.mtimes), labels,
         found.states == State.TOUCHED, texts, [] if new is None else list(new.failures()),
+        found.etags,
     )  # fmt: skip
 
 

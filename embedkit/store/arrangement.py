@@ -5,14 +5,14 @@ Shards of the store before are kept together, so that only those with a change a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,6 +39,7 @@ class Arrangement:
         touched: ``(n,)`` bool: the image has another time than its row.
         label_texts: The different labels, as stored.
         failures: The failures, in order.
+        etags: The versions of images behind URLs, by row, where they are others than the row's.
     """
 
     rows: NDArray[np.int64]
@@ -48,6 +49,7 @@ class Arrangement:
     touched: NDArray[np.bool_]
     label_texts: Sequence[bytes]
     failures: Sequence[ImageFailure]
+    etags: Mapping[int, bytes] = field(default_factory=dict)
 
     def with_kept(
         self, rows: NDArray[np.int64], shards: NDArray[np.int32], before: NDArray[np.int64]
@@ -75,6 +77,7 @@ class Arrangement:
             np.concatenate([self.touched, stays >= 0])[order],
             self.label_texts,
             self.failures,
+            self.etags,
         )
 
 

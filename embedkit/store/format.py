@@ -27,6 +27,7 @@ __all__ = [
     "FORMAT_VERSION",
     "IMAGE_DTYPES",
     "OPTIONAL_DTYPES",
+    "USUAL_COLUMNS",
     "Purpose",
     "RowBlock",
     "StoreCounts",
@@ -52,8 +53,13 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
 OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "mtime": np.dtype("<i8"),
     "frames": np.dtype("<i4"),
+    "etag": np.dtype(object),
 }
-"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 where a value isn't known."""
+"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 or empty where a value isn't
+known. ``etag`` is written only where one is known."""
+
+USUAL_COLUMNS = (*IMAGE_DTYPES, "mtime", "frames")
+"""The datasets of ``/images`` that are always written."""
 
 DTYPES = ("float16", "float32")
 
@@ -338,10 +344,11 @@ class RowBlock:
         return len(self.embeddings)
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of ``/images``; -1 in each row of an optional one that isn't there."""
+        """A column of ``/images``; -1 or empty in all rows of an optional one that isn't there."""
         if name in self.images:
             return self.images[name]
-        return np.full(len(self), -1, OPTIONAL_DTYPES[name])
+        dtype = OPTIONAL_DTYPES[name]
+        return np.full(len(self), b"" if dtype.hasobject else -1, dtype)
 
     def rows(self, start: int, stop: int) -> RowBlock:
         """The rows from ``start`` to ``stop``, without a copy of the arrays."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from embedkit.store.arrangement import FAILED, SKIPPED, Piece, cut_into_shards
-from embedkit.store.format import StoreCounts
+from embedkit.store.format import USUAL_COLUMNS, StoreCounts
 from embedkit.store.gather import gather
 from embedkit.store.manifest import MANIFEST, encode_manifest
 from embedkit.store.reader import entry_of, refuse_damaged
@@ -193,6 +193,7 @@ class NextGeneration:
             self._failures(piece),
             self.with_labels,
             self.store.head,
+            (*USUAL_COLUMNS, "etag") if self._has_etags else USUAL_COLUMNS,
         )
 
     def _blocks(self, piece: Piece) -> Iterator[RowBlock]:
@@ -200,7 +201,21 @@ class NextGeneration:
         labels = self._of_rows(piece, self.images.labels)
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
-            yield self._revised(gather(self._stores, rows[part]), mtimes[part], labels[part])
+            block = gather(self._stores, rows[part])
+            if self._has_etags:
+                block = self._with_etags(block, rows[part])
+            yield self._revised(block, mtimes[part], labels[part])
+
+    @cached_property
+    def _has_etags(self) -> bool:
+        shards = [store.shard(i) for store in self._stores for i in range(len(store.shards))]
+        return bool(self.images.etags) or any("etag" in shard.columns for shard in shards)
+
+    def _with_etags(self, block: RowBlock, rows: NDArray[np.int64]) -> RowBlock:
+        before = block.column("etag").tolist()
+        pairs = zip(rows.tolist(), before, strict=True)
+        now = [self.images.etags.get(row, etag) for row, etag in pairs]
+        return replace(block, images={**block.images, "etag": np.array(now, object)})
 
     def _revised(
         self, block: RowBlock, mtimes: NDArray[np.int64], labels: NDArray[np.int32]

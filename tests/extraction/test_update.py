@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
+import fsspec
 import numpy as np
 import pytest
 from images import draw_photo, encode, write_photos
@@ -18,7 +19,7 @@ from images import draw_photo, encode, write_photos
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.extract import extract
 from embedkit.store import EmbeddingStore, verify
-from embedkit.store.format import IMAGE_DTYPES
+from embedkit.store.format import IMAGE_DTYPES, USUAL_COLUMNS
 from embedkit.store.label import label
 from embedkit.store.writer import ShardContent, encode_shard
 
@@ -446,3 +447,40 @@ def test_a_kill_leaves_the_old_store_or_the_new_one(here, sharded):
     found = ast.literal_eval(ended.stdout)
     assert sum(found.values()) == 5
     assert found["old"]
+
+
+@pytest.fixture
+def bucket(here):
+    """A folder behind a URL, in this process's memory."""
+    files = fsspec.filesystem("memory")
+    for number in range(4):
+        files.pipe(f"/bucket/{number}.jpg", photo(number))
+    yield files
+    files.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_images_behind_urls_are_compared_by_their_versions(bucket, sharded):
+    source, path = "memory://bucket", "s.h5"
+    extract(source, path, sharded=sharded, shard_rows=2, **SMALL)
+    with EmbeddingStore.open(path) as store:
+        assert all(store.images("etag"))
+    assert not extract(source, path, update=True).written
+    data = bytearray(photo(2))
+    data[-3] ^= 1  # the same size
+    bucket.pipe("/bucket/2.jpg", bytes(data))
+    bucket.pipe("/bucket/3.jpg", photo(3))  # the same content
+    bucket.pipe("/bucket/4.jpg", photo(4))
+    result = extract(source, path, update=True)
+    assert [result.added, result.changed] == [(f"{source}/4.jpg",), (f"{source}/2.jpg",)]
+    same_as_new(source, path)
+    assert not extract(source, path, update=True).written
+
+
+def test_an_older_store_of_urls_learns_their_versions(bucket, here):
+    extract("memory://bucket", "s.h5", **SMALL)
+    rewritten(here / "s.h5", USUAL_COLUMNS)
+    assert not extract("memory://bucket", "s.h5", update=True).written
+    bucket.pipe("/bucket/4.jpg", photo(4))
+    assert extract("memory://bucket", "s.h5", update=True).resumed == 4
+    same_as_new("memory://bucket", "s.h5")
