@@ -214,7 +214,9 @@ class Update:
         backbone = load_chosen(config)
         meta = describe(backbone, config, self.sources)
         if differences := store.meta.differences(meta, ignore=_IGNORED):
-            raise StoreMismatchError(str(store.path), differences, way_out=WAY_OUT)
+            is_file = store.meta.weights.startswith("file:")
+            way_out = "pass the store's weights by weights=FILE" if is_file else WAY_OUT
+            raise StoreMismatchError(str(store.path), differences, way_out=way_out)
         in_process = any(map(is_dataset, self.sources))
         job = Job(store.path, self.listing, backbone, meta, config, in_process)
         run = replace(self.run, processes=False) if in_process else self.run

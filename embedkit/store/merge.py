@@ -154,6 +154,7 @@ def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
     sources = list(dict.fromkeys(source for meta in metas for source in meta.source))
     plan = plans[0] if len(plans) == 1 else hashlib.sha256("".join(plans).encode()).hexdigest()
     roots = list(dict.fromkeys(root for meta in metas for root in meta.roots))
+    is_listed_alike = all(meta.listing == first.listing for meta in metas)
     labels = metas[0].labels_from if len({meta.labels_from for meta in metas}) == 1 else ""
     before = metas[0].same_rows_as if len(metas) == 1 else ()
     return dataclasses.replace(
@@ -164,6 +165,8 @@ def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
         roots=roots,
         labels_from=labels,
         same_rows_as=before,
+        listing=first.listing if is_listed_alike else {},
+        generation=first.generation if len(metas) == 1 else 0,
     )
 
 
