@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "embedkit extract photos/ -o photos.h5",
     "embedkit extract 'shards/{000..099}.tar' -o photos.h5 --device cuda:0",
     "embedkit extract photos.parquet -o photos.h5 --image-column image --label-column label",
+    "embedkit extract photos/ -o photos.h5 --update",
 )
 
 
@@ -99,6 +100,30 @@ def command(
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace the store and discard an interrupted run."),
+    ] = False,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Bring the store up to date: embed added, changed and failed images, drop removed "
+            "ones.",
+        ),
+    ] = False,
+    keep_removed: Annotated[
+        bool,
+        typer.Option(
+            "--keep-removed",
+            help="With --update: keep the rows of images that the source lacks now.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try the failed images of the store again, and change nothing else.",
+            rich_help_panel=INPUT,
+        ),
     ] = False,
     check_content: Annotated[
         bool,
@@ -328,7 +353,8 @@ def command(
     """
     from embedkit.backbones.weight_files import check_weights
 
-    if all(map(_may_exist, source)):  # else what is wrong with the source is said first
+    updates = retry_failed or (update and output.exists())  # with the store's own backbone
+    if all(map(_may_exist, source)) and not updates:  # else what is wrong with them is said first
         check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
@@ -360,8 +386,14 @@ def command(
         "list_folders": list_folders,
         "null": null,
     }
+    changes: dict[str, Any] = {
+        "check_content": check_content,
+        "update": update,
+        "keep_removed": keep_removed,
+        "retry_failed": retry_failed,
+    }
     if dry_run:
-        _show_preview(asdict(preview(source, output, **settings)), json=json)
+        _show_preview(asdict(preview(source, output, **settings, **changes)), json=json)
         return
     with _Stopping() as stopping:
         result = extract(
@@ -373,7 +405,7 @@ def command(
             sharded=sharded,
             shard_rows=shard_rows,
             overwrite=overwrite,
-            check_content=check_content,
+            **changes,
             stop=stopping.event,
             progress=stopping.on_progress,
         )
@@ -480,8 +512,9 @@ def _report(result: ExtractResult, *, json: bool) -> None:
         print_json(asdict(result))
     elif result.complete:
         typer.echo(
-            f"{plain(result.path)}: {result.found:,} found = {result.embedded:,} embedded + "
-            f"{result.failed:,} failed + {result.skipped:,} skipped ({_effort(result)})"
+            f"{plain(result.path)}: {_changes(result)}{result.found:,} found = "
+            f"{result.embedded:,} embedded + {result.failed:,} failed + "
+            f"{result.skipped:,} skipped ({_effort(result)})"
         )
     if not result.complete:
         print_message(
@@ -499,6 +532,19 @@ def _report(result: ExtractResult, *, json: bool) -> None:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
+def _changes(result: ExtractResult) -> str:
+    """What an update changed, in front of the counts; nothing for an ordinary extraction."""
+    from embedkit.extraction.update_outcome import UpdateResult
+
+    if not isinstance(result, UpdateResult):
+        return ""
+    if not result.written:
+        return "up to date, "
+    again = f", {len(result.recovered):,} recovered" if result.recovered else ""
+    lists = (("+", result.added), ("~", result.changed), ("-", result.removed))
+    return " ".join(f"{sign}{len(names):,}" for sign, names in lists) + f"{again}; now "
+
+
 def _effort(result: ExtractResult) -> str:
     if result.resumed >= result.found - result.skipped and not result.images_per_second:
         return "complete already"
@@ -511,5 +557,7 @@ def _show_preview(info: dict[str, Any], *, json: bool) -> None:
         print_json(info)
         return
     for name, value in info.items():
+        if value is None:
+            continue
         shown = f"{value:,}" if type(value) is int else plain(value)
         typer.echo(f"{name.replace('_', ' ') + ':':15}{shown}")

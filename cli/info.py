@@ -203,7 +203,8 @@ def _print_facts(info: dict[str, Any]) -> None:
         "labels": labels,
         "source": ", ".join(info["source"]),
         "plan": info["plan_hash"],
-        "made by": f"embedkit {info['embedkit_version']}",
+        "made by": f"embedkit {info['embedkit_version']}"
+        + (f", updated {count_of(info['generation'], 'time')}" if "generation" in info else ""),
     }
     _print_lines(lines)
 

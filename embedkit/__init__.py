@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from embedkit.extraction.embed import embed
     from embedkit.extraction.extract import extract
     from embedkit.extraction.runner import ExtractResult
+    from embedkit.extraction.update_outcome import UpdateResult
     from embedkit.index.index import Index
     from embedkit.index.spec import IndexSpec
     from embedkit.probe.predict import predict
@@ -117,6 +118,7 @@ __all__ = [
     "StoreMeta",
     "StoreMismatchError",
     "UnknownBackboneError",
+    "UpdateResult",
     "WeightsError",
     "WorkerError",
     "__version__",
@@ -177,6 +179,7 @@ _HOMES = {
     "Progress": "embedkit.utils.progress",
     "SearchResult": "embedkit.types",
     "StoreMeta": "embedkit.store.format",
+    "UpdateResult": "embedkit.extraction.update_outcome",
     "apply_plan": "embedkit.dedup.cleanup.apply",
     "calibrate": "embedkit.dedup.scoring.calibrate",
     "check_duplicates": "embedkit.dedup.check",

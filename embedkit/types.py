@@ -46,6 +46,7 @@ class ImageRecord:
             this very file, or it is ``a.jpg@2``. It fails if its content is no image, where another
             file would be skipped.
         data: For ``memory``: the encoded image.
+        etag: For a URL: the version of its content, as the storage's listing tells it.
     """
 
     id: str
@@ -58,6 +59,7 @@ class ImageRecord:
     problem: str | None = None
     named: bool = False
     data: bytes | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class ImageFacts:
         mtime: When the file (or the archive that holds it) was changed last, nanoseconds since
             1970; -1 where it isn't known.
         frames: How many frames or pages the file has; the image is the first.
+        etag: Of an image behind a URL: the version that was read; empty where it isn't known.
     """
 
     width: int
@@ -84,6 +87,7 @@ class ImageFacts:
     phash: int
     mtime: int = -1
     frames: int = 1
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from embedkit.decode.resize import Scaler
 from embedkit.engines import open_engine, usable_cores
 from embedkit.errors import DecodeError
 from embedkit.extraction.batch_processor import in_order
-from embedkit.extraction.embed_like_store import backbone_of
 from embedkit.extraction.source_images import policy_of
+from embedkit.extraction.store_settings import backbone_of
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:

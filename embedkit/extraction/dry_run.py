@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.engines import choose_engine, open_engine
-from embedkit.extraction.config import ExtractConfig, RunConfig, prepare
+from embedkit.extraction.config import ExtractConfig, RunConfig
+from embedkit.extraction.job import prepare
+from embedkit.extraction.source_changes import State
+from embedkit.extraction.update import opened_update
 from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
@@ -39,6 +43,10 @@ class ExtractPreview:
         resumes: Whether an interrupted run would be resumed.
         output: The store.
         exists: Whether it exists already.
+        added: Of an update: images that the source has and the store has not; else None.
+        changed: Of an update: images whose content is another one.
+        removed: Of an update: images that the store has and the source has not.
+        retried: Of an update: images that failed and would be tried again.
     """
 
     found: int
@@ -51,6 +59,10 @@ class ExtractPreview:
     resumes: bool
     output: str
     exists: bool
+    added: int | None = None
+    changed: int | None = None
+    removed: int | None = None
+    retried: int | None = None
 
 
 @plain_numbers
@@ -67,8 +79,9 @@ def preview(
         source: As ``extract``'s.
         output: As ``extract``'s.
         progress: True shows a progress bar; a function is called with each `Progress`.
-        **keywords: As ``extract``'s; of those that don't change an embedding none has an effect.
-            ``precision="auto"`` isn't resolved, because that takes a trial run.
+        **keywords: As ``extract``'s; of those that don't change an embedding only those of an
+            update have an effect. ``precision="auto"`` isn't resolved, because that takes a trial
+            run.
 
     Raises:
         SourceError: The source can't be listed.
@@ -76,10 +89,41 @@ def preview(
         TypeError: ``extract`` has no such keyword.
         ValueError: A setting is out of its range.
     """
-    running = {field.name for field in fields(RunConfig)} | {"stop"}
-    config = ExtractConfig.of(**{k: v for k, v in keywords.items() if k not in running})
+    names = {field.name for field in fields(RunConfig)}
+    run = RunConfig(**{k: v for k, v in keywords.items() if k in names})
+    others = {k: v for k, v in keywords.items() if k not in names | {"stop"}}
+    config = ExtractConfig.of(**others)
     with reporting(progress):
+        if run.retry_failed or (run.update and Path(output).exists()):
+            return _preview_update(source, Path(output), config, run)
         return _preview(source, output, config)
+
+
+def _preview_update(
+    source: Spec | Sequence[Spec], output: Path, config: ExtractConfig, run: RunConfig
+) -> ExtractPreview:
+    with opened_update(source, output, config, run) as update:
+        plan, found = update.compare()
+        meta, kinds = update.store.meta, found.changes.kinds
+        counts = {kind: kinds[kind].count for kind in ("added", "changed", "removed")}
+        if update.only_failed:
+            counts = dict.fromkeys(counts, 0)
+        engine = meta.engine
+        return ExtractPreview(
+            found=plan.count,
+            backbone=meta.backbone,
+            weights=meta.weights,
+            licence=meta.licence,
+            feature_dim=meta.feature_dim,
+            engine=f"{engine['name']} on {engine['device']}, {engine['precision']}, batches of "
+            f"{engine['batch_size']}",
+            store_bytes=plan.count * meta.feature_dim * np.dtype(meta.dtype).itemsize,
+            resumes=update.partial.is_begun,
+            output=str(output),
+            exists=True,
+            retried=int((found.states == State.FAILED).sum()),
+            **counts,
+        )
 
 
 def _preview(

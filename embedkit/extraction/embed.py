@@ -13,8 +13,9 @@ from embedkit.decode.resize import Scaler
 from embedkit.engines import open_engine, usable_cores
 from embedkit.errors import DecodeError
 from embedkit.extraction.batch_processor import BatchProcessor, in_order
-from embedkit.extraction.config import ExtractConfig, load_chosen
+from embedkit.extraction.config import ExtractConfig
 from embedkit.extraction.image_inputs import one_or_many, record_of
+from embedkit.extraction.job import load_chosen
 from embedkit.sources import ImageReader
 from embedkit.sources.shard_plan import storable
 from embedkit.utils.arguments import plain_numbers

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from embedkit.decode.resize import Scaler
 from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
-from embedkit.extraction.checkpoints import FrozenRun
-from embedkit.extraction.config import ExtractConfig, RunConfig, loader_of, prepare
-from embedkit.extraction.decode_workers import open_decode_workers
-from embedkit.extraction.multi_gpu import MultiGpuRunner
+from embedkit.extraction.config import ExtractConfig, RunConfig
+from embedkit.extraction.job import prepare
 from embedkit.extraction.outcome import nothing_embedded, unlabelled
-from embedkit.extraction.precision import engine_differences, open_precise
-from embedkit.extraction.runner import ExtractResult, Runner
+from embedkit.extraction.run_plan import Extraction, one_device
+from embedkit.extraction.runner import ExtractResult
 from embedkit.extraction.source_changes import compare_with_source
+from embedkit.extraction.update import update_store
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
     from embedkit.decode.policy import DecodePolicy
     from embedkit.decode.preprocessing import Preprocessing
     from embedkit.engines import EngineChoice, EngineName, Precision
-    from embedkit.extraction.config import Job
+    from embedkit.extraction.job import Job
     from embedkit.sources.open import Spec
     from embedkit.store.format import StoreMeta
     from embedkit.utils.progress import Progress
@@ -50,7 +47,7 @@ __all__ = ["extract"]
 _SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
 _DERIVED = (
     "plan_hash", "embedkit_version", "weights", "engine", "head_applies", "roots", "labels_from",
-    "same_rows_as",
+    "same_rows_as", "listing", "generation",
 )  # fmt: skip
 _Frozen = tuple["StoreMeta", dict[str, str | None]]
 _log = logging.getLogger("embedkit")
@@ -92,6 +89,9 @@ def extract(
     shard_rows: int | None = None,
     overwrite: bool = False,
     check_content: bool = False,
+    update: bool = False,
+    keep_removed: bool = False,
+    retry_failed: bool = False,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
 ) -> ExtractResult:
@@ -149,12 +149,20 @@ def extract(
         overwrite: Replace an existing store, and discard an interrupted run.
         check_content: If the store is finished already: whether to read all images again and
             compare their content, and not only those of another modification time.
+        update: Bring a finished store up to date: embed the images that were added or changed and
+            those that failed, drop the removed ones, keep all other rows. The settings are those
+            of the store; the result equals a new extraction of the source. Without a store, it is
+            an ordinary extraction.
+        keep_removed: With ``update``: keep the rows of images that the source lacks now.
+        retry_failed: Try the images of a finished store that failed again; without ``update``,
+            change nothing else.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.
 
     Returns:
-        Counts and rate; ``complete`` is False if ``stop`` was set before the end.
+        Counts and rate; ``complete`` is False if ``stop`` was set before the end. An update gives
+        an `UpdateResult`, which also lists what it did.
 
     Raises:
         SourceError: The source can't be listed, or holds no image.
@@ -167,7 +175,10 @@ def extract(
             its source has changed: images were added, removed, changed or relabeled.
         ValueError: An argument is out of its range.
     """
-    run = RunConfig(workers, processes, sharded, shard_rows, overwrite, check_content)
+    run = RunConfig(
+        workers, processes, sharded, shard_rows, overwrite, check_content, update, keep_removed,
+        retry_failed,
+    )  # fmt: skip
     config = ExtractConfig.of(
         backbone=backbone, engine=engine, device=device, precision=precision,
         batch_size=batch_size, dtype=dtype, normalize=normalize, decoder=decoder, policy=policy,
@@ -178,6 +189,8 @@ def extract(
         input_size=input_size, preprocessing=preprocessing,
     )  # fmt: skip
     with reporting(progress):
+        if run.retry_failed or (run.update and Path(output).exists()):
+            return update_store(source, Path(output), config, run, stop)
         return _extract(source, output, config, run, stop)
 
 
@@ -190,14 +203,16 @@ def _extract(
 ) -> ExtractResult:
     choice = choose_engine(config.engine, config.device, config.precision, config.batch_size)
     if not isinstance(config.backbone, str):
-        choice = _one_device(choice, config.device)
+        choice = one_device(choice, config.device)
     job = prepare(source, output, config)
     if job.in_process:
-        choice, run = _one_device(choice, config.device), replace(run, processes=False)
+        choice, run = one_device(choice, config.device), replace(run, processes=False)
     with PartialStore.locked(job.output) as partial:
         if run.overwrite:
             _check_replaceable(job.output)
             partial.clear()
+        if not job.output.exists() and partial.updated_fingerprint():
+            partial.clear()  # rows for a store that is gone
         frozen = partial.frozen_meta()
         if job.output.exists() and not run.overwrite:
             result, plan_hash = _finished_before(job, run)
@@ -208,7 +223,7 @@ def _extract(
         if frozen is not None:
             choice = _as_begun(choice, frozen[0].engine, config)
         meta = None if frozen is None else frozen[0]
-        result = _Extraction(partial, job, plan, choice, run).embed(meta, stop)
+        result = Extraction(partial, job, plan, choice, run).embed(meta, stop)
         if result.complete and not result.embedded:
             error = nothing_embedded(job.meta.source, result, partial, plan)
             partial.discard()
@@ -217,15 +232,6 @@ def _extract(
             with timed("wrote the store"):
                 partial.finish(plan.num_shards, sharded=run.sharded)
         return replace(result, unlabelled=unlabelled(plan))
-
-
-def _one_device(choice: EngineChoice, device: str) -> EngineChoice:
-    """The choice for a loaded backbone or dataset, which stays in this process."""
-    if len(choice.devices) > 1 and device != "auto":
-        raise ValueError(
-            "on several devices a backbone must be given by its name, and images as files"
-        )
-    return replace(choice, devices=choice.devices[:1])
 
 
 def _as_begun(
@@ -237,57 +243,6 @@ def _as_begun(
         batch_size=engine["batch_size"] if config.batch_size is None else choice.batch_size,
         precision=engine["precision"] if config.precision == "auto" else choice.precision,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Extraction:
-    """A planned extraction."""
-
-    partial: PartialStore
-    job: Job
-    plan: Plan
-    choice: EngineChoice
-    settings: RunConfig
-
-    def embed(self, frozen: StoreMeta | None, stop: threading.Event | None) -> ExtractResult:
-        """Embeds the remaining images of a new or resumed run (``frozen`` if resumed)."""
-        job, choice, settings = self.job, self.choice, self.settings
-        backbone, one_device = job.backbone, len(choice.devices) == 1
-        with ExitStack() as stack:
-            load = loader_of(job.meta, backbone, stack.enter_context(Scaler(self.plan.count)))
-            decoders = None
-            if one_device:  # they start while the engine is opened
-                decoders = open_decode_workers(
-                    load, choice, self.plan.count,
-                    workers=settings.workers, processes=settings.processes,
-                )  # fmt: skip
-                stack.enter_context(decoders or nullcontext())
-            kept = None if frozen is None else frozen.engine
-            with timed("opened the engine"):
-                engine, described = open_precise(backbone, choice, self.plan, load, kept)
-            _log.debug(
-                "engine %s on %s, precision %s, batches of %d",
-                engine.name, ", ".join(choice.devices), engine.precision, engine.batch_size,
-            )  # fmt: skip
-            stack.enter_context(engine)
-            meta = self._freeze(frozen, described)
-            run = FrozenRun(self.partial, self.plan, meta, backbone.head)
-            if one_device:
-                return Runner(run, load, engine, settings.workers, decoders=decoders).go(stop)
-        choice = replace(choice, precision=meta.engine["precision"])
-        loading = job.config.loading
-        return MultiGpuRunner(run, backbone.spec.name, loading, choice, settings).go(stop)
-
-    def _freeze(self, frozen: StoreMeta | None, described: Mapping[str, Any]) -> StoreMeta:
-        """The run's metadata, saved, or compared with what was saved."""
-        if frozen is None:
-            job = self.job
-            meta = replace(job.meta, engine=described, plan_hash=self.plan.digest)
-            self.partial.freeze_meta(meta, job.config.listed_by)
-            return meta
-        if differences := engine_differences(frozen.engine, described):
-            raise StoreMismatchError(str(self.partial.folder), differences)
-        return frozen
 
 
 def _plan(
@@ -338,12 +293,11 @@ def _finished_before(job: Job, run: RunConfig) -> tuple[ExtractResult, str]:
         with TemporaryDirectory(prefix="embedkit-") as folder:
             plan = Plan.freeze(job.scan(), Path(folder), _SHARD_ROWS)
             records = (one for number in range(plan.num_shards) for one in plan.shard(number))
-            changes = compare_with_source(store, records, check_content=run.check_content)
-        if changes:
+            found = compare_with_source(store, records, check_content=run.check_content)
+        if found.changes:
             raise StoreError(
-                f"{job.output}: exists, and its source has changed since: {changes}; "
-                "overwrite=True embeds it anew, or extract the new images into another file and "
-                "merge"
+                f"{job.output}: exists, and its source has changed since: {found.changes}; "
+                "update=True brings it up to date, overwrite=True embeds everything anew"
             )
         counts = store.counts
         result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)

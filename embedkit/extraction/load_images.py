@@ -35,6 +35,7 @@ class _Read(NamedTuple):
     nbytes: int
     content_hash: bytes
     mtime: int
+    etag: str
 
 
 def load_images(
@@ -69,7 +70,7 @@ def load_images(
         image = one.loaded
         outcomes[place] = ImageFacts(
             image.width, image.height, one.nbytes, image.format, one.content_hash, phash,
-            one.mtime, image.frames,
+            one.mtime, image.frames, one.etag,
         )  # fmt: skip
     return outcomes
 
@@ -90,7 +91,7 @@ def _read(
         loaded = load(data, record.id)
     except DecodeError as exc:
         return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
-    return _Read(loaded, nbytes, hashlib.sha256(data).digest(), mtime)
+    return _Read(loaded, nbytes, hashlib.sha256(data).digest(), mtime, record.etag or "")
 
 
 def outcome_to_json(outcome: Outcome) -> list[Any] | None:
@@ -102,7 +103,7 @@ def outcome_to_json(outcome: Outcome) -> list[Any] | None:
     facts = outcome
     return [
         facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(),
-        facts.phash, facts.mtime, facts.frames,
+        facts.phash, facts.mtime, facts.frames, facts.etag,
     ]  # fmt: skip
 
 

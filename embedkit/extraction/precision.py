@@ -90,7 +90,7 @@ def engine_differences(
     """
     return {
         f"engine.{key}": (before.get(key), now.get(key))
-        for key in sorted({*before, *now} - {"version", "fidelity", "part"})
+        for key in sorted({*before, *now} - {"version", "fidelity", "part", "others"})
         if before.get(key) != now.get(key)
     }
 

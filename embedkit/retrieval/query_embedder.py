@@ -136,7 +136,7 @@ class QueryEmbedder:
 
     def _load_backbone(self) -> Backbone:
         """Loads the backbone that the index names, and refuses other weights than its own."""
-        from embedkit.extraction.embed_like_store import backbone_of
+        from embedkit.extraction.store_settings import backbone_of
 
         index = self._index
         with _as_index_errors(index):

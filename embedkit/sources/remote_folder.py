@@ -47,7 +47,7 @@ class RemoteFolderSource(Source):
                 continue
             name, entry = item
             if not entry.is_folder:
-                yield self._record(name, entry.nbytes)
+                yield self._record(name, entry)
                 continue
             try:
                 stack.append(iter(_list(storage.join(self.root, name), name + "/")))
@@ -56,11 +56,12 @@ class RemoteFolderSource(Source):
                 yield self._record(name, problem=problem)
 
     def _record(
-        self, name: str, nbytes: int | None = None, problem: str | None = None
+        self, name: str, entry: Entry | None = None, problem: str | None = None
     ) -> ImageRecord:
         url = storage.join(self.root, name)
         label = first_folder(name)
-        return ImageRecord(id=url, path=url, nbytes=nbytes, label=label, problem=problem)
+        nbytes, etag = (entry.nbytes, entry.etag) if entry else (None, None)
+        return ImageRecord(id=url, path=url, nbytes=nbytes, label=label, problem=problem, etag=etag)
 
 
 class DatasetRepository(Source):

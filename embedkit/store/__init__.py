@@ -1,4 +1,4 @@
-"""The HDF5 embedding store: shards, manifest, resume, verify, merge."""
+"""The HDF5 embedding store: shards, manifest, resume, verify, merge, update."""
 
 from embedkit.store.detect import is_store
 from embedkit.store.format import RowBlock, StoreCounts, StoreMeta

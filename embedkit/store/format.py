@@ -27,6 +27,7 @@ __all__ = [
     "FORMAT_VERSION",
     "IMAGE_DTYPES",
     "OPTIONAL_DTYPES",
+    "USUAL_COLUMNS",
     "Purpose",
     "RowBlock",
     "StoreCounts",
@@ -52,8 +53,13 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
 OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "mtime": np.dtype("<i8"),
     "frames": np.dtype("<i4"),
+    "etag": np.dtype(object),
 }
-"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 where a value isn't known."""
+"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 or empty where a value isn't
+known. ``etag`` is written only where one is known."""
+
+USUAL_COLUMNS = (*IMAGE_DTYPES, "mtime", "frames")
+"""The datasets of ``/images`` that are always written."""
 
 DTYPES = ("float16", "float32")
 
@@ -66,20 +72,24 @@ _KINDS: dict[str, type] = {
     "Sequence[str]": list,
 }
 
-Purpose = Literal["identical", "combine", "merge", "compare"]
-"""What two stores are used for together: ``identical`` (one is the other), ``combine`` (their rows
-form one table), ``merge`` (their rows go into one file), ``compare`` (the rows of one are scored
-against those of the other, by an index or a probe)."""
+Purpose = Literal["identical", "updated", "combine", "merge", "compare"]
+"""What two stores are used for together: ``identical`` (one is the other), ``updated`` (one is a
+shard that the other kept when it was updated), ``combine`` (their rows form one table), ``merge``
+(their rows go into one file), ``compare`` (the rows of one are scored against those of the other,
+by an index or a probe)."""
 
-_PROVENANCE = (
-    "source", "roots", "plan_hash", "embedkit_version", "weights", "engine", "labels_from",
-    "same_rows_as",
+_OF_THE_RUN = (
+    "source", "roots", "plan_hash", "embedkit_version", "labels_from", "same_rows_as", "listing",
+    "generation",
 )  # fmt: skip
+_PROVENANCE = (*_OF_THE_RUN, "weights", "engine")
+_LEFT_OUT_IF_EMPTY = ("listing", "generation")  # so that the bytes are those of older versions
 _LIMITS = ("decode.max_pixels", "decode.max_bytes")  # which images were refused
 
 # Settings that may differ between two stores, by purpose; those of _MUST_MATCH may not.
 _MAY_DIFFER: dict[Purpose, tuple[str, ...]] = {
     "identical": (),
+    "updated": (*_OF_THE_RUN, "engine.version", "engine.part", "engine.others"),
     "combine": _PROVENANCE,
     "merge": _PROVENANCE,
     "compare": (*_PROVENANCE, *_LIMITS, "dtype", "head_applies"),
@@ -112,6 +122,9 @@ class StoreMeta:
         labels_from: Where the labels came from, if they were put in later; else empty.
         same_rows_as: Fingerprints of the stores that this one was before its labels were put in:
             they had the same ids and embeddings.
+        listing: How the source was listed: the settings of labels, columns and ids that weren't
+            at their defaults. Empty in older stores.
+        generation: How many times the store was updated.
     """
 
     backbone: str
@@ -132,6 +145,8 @@ class StoreMeta:
     roots: Sequence[str] = ()
     labels_from: str = ""
     same_rows_as: Sequence[str] = ()
+    listing: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 0
 
     def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
         """Where relative ids may start from, the likeliest first; see ``possible_folders``."""
@@ -139,7 +154,11 @@ class StoreMeta:
 
     def to_config(self) -> dict[str, Any]:
         """A JSON-compatible dictionary; ``from_config`` reads it."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+        config = dataclasses.asdict(self)
+        for name in _LEFT_OUT_IF_EMPTY:
+            if not config[name]:
+                del config[name]
+        return json.loads(json.dumps(config))  # type: ignore[no-any-return]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> StoreMeta:
@@ -149,7 +168,7 @@ class StoreMeta:
             StoreFormatError: A key is missing, or its value isn't what it should be.
         """
         fields = dataclasses.fields(cls)
-        optional = {f.name for f in fields if f.default is not dataclasses.MISSING}
+        optional = {f.name for f in fields if not _is_required(f)}
         names = {f.name for f in fields} - (optional - {*config})
         kinds = {f.name: _KINDS[str(f.type)] for f in fields if f.name in names}
         missing = [name for name in kinds if name not in config]
@@ -243,6 +262,10 @@ def possible_folders(
     return tuple(dict.fromkeys((*(remembered if root is None else ()), *moved)))
 
 
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return dataclasses.MISSING is field.default and dataclasses.MISSING is field.default_factory
+
+
 def _is_among(name: str, settings: Collection[str]) -> bool:
     """Whether a dotted name is one of some settings, or nested in one."""
     parts = name.split(".")
@@ -321,10 +344,11 @@ class RowBlock:
         return len(self.embeddings)
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of ``/images``; -1 in each row of an optional one that isn't there."""
+        """A column of ``/images``; -1 or empty in all rows of an optional one that isn't there."""
         if name in self.images:
             return self.images[name]
-        return np.full(len(self), -1, OPTIONAL_DTYPES[name])
+        dtype = OPTIONAL_DTYPES[name]
+        return np.full(len(self), b"" if dtype.hasobject else -1, dtype)
 
     def rows(self, start: int, stop: int) -> RowBlock:
         """The rows from ``start`` to ``stop``, without a copy of the arrays."""

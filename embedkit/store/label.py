@@ -97,7 +97,7 @@ def label(
             texts = [next(records) for _ in range(len(shard))]
             labeled += sum(map(bool, texts))
             found.update(filter(None, texts))
-            meta = replace(shard.meta, labels_from=name, same_rows_as=before)
+            meta = replace(opened.meta, labels_from=name, same_rows_as=before)
             content = ShardContent(
                 meta,
                 shard.counts,

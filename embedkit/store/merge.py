@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from embedkit.types import ImageFailure
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["Duplicates", "merge", "merge_shards"]
+__all__ = ["Duplicates", "merge", "merge_shards", "merged_engine"]
 
 Duplicates = Literal["error", "first", "last"]
 
@@ -150,24 +150,31 @@ def _dropped(stores: Sequence[EmbeddingStore], duplicates: Duplicates) -> NDArra
 def _merged_meta(metas: Sequence[StoreMeta]) -> StoreMeta:
     """The first one's, with all sources and engines; of one plan if all are shards of it."""
     first = metas[0]
-    engines = [engine for meta in metas for engine in _engines(meta)]
-    others = [engine for i, engine in enumerate(engines) if engine not in engines[:i]][1:]
-    engine = {**engines[0], "others": others} if others else engines[0]
     plans = list(dict.fromkeys(meta.plan_hash for meta in metas))
     sources = list(dict.fromkeys(source for meta in metas for source in meta.source))
     plan = plans[0] if len(plans) == 1 else hashlib.sha256("".join(plans).encode()).hexdigest()
     roots = list(dict.fromkeys(root for meta in metas for root in meta.roots))
+    is_listed_alike = all(meta.listing == first.listing for meta in metas)
     labels = metas[0].labels_from if len({meta.labels_from for meta in metas}) == 1 else ""
     before = metas[0].same_rows_as if len(metas) == 1 else ()
     return dataclasses.replace(
         first,
         plan_hash=plan,
         source=sources,
-        engine=engine,
+        engine=merged_engine(metas),
         roots=roots,
         labels_from=labels,
         same_rows_as=before,
+        listing=first.listing if is_listed_alike else {},
+        generation=first.generation if len(metas) == 1 else 0,
     )
+
+
+def merged_engine(metas: Sequence[StoreMeta]) -> dict[str, object]:
+    """The first engine, and with it those that differ."""
+    engines = [engine for meta in metas for engine in _engines(meta)]
+    others = [engine for i, engine in enumerate(engines) if engine not in engines[:i]][1:]
+    return {**engines[0], "others": others} if others else engines[0]
 
 
 def _engines(meta: StoreMeta) -> list[dict[str, object]]:

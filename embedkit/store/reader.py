@@ -21,6 +21,7 @@ from embedkit.store.format import (
     OPTIONAL_DTYPES,
     RowBlock,
 )
+from embedkit.store.manifest import ShardEntry
 from embedkit.store.schema import check_structure, read_counts, read_meta
 from embedkit.store.seal import check_seal
 from embedkit.store.writer import (
@@ -31,6 +32,7 @@ from embedkit.store.writer import (
     rows_digest,
 )
 from embedkit.types import Head, ImageFailure
+from embedkit.utils.file_cache import file_sha256
 from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import silent, track
 from embedkit.utils.threads import usable_cores
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardFile", "hdf5_errors", "refuse_damaged", "shard_problems"]
+__all__ = ["ShardFile", "entry_of", "hdf5_errors", "refuse_damaged", "shard_problems"]
 
 _NOT_ROWS = "ids, labels, image columns, failures, head, attributes or structure"
 
@@ -93,6 +95,13 @@ def refuse_damaged(paths: Sequence[Path]) -> None:
         with silent() if len(paths) > 1 else nullcontext():
             for problem in shard_problems(path):
                 raise StoreCorruptError(f"{path}: {problem}; make this file again")
+
+
+def entry_of(path: Path) -> ShardEntry:
+    """The manifest's line of a shard; the file is read whole."""
+    with closing(ShardFile(path)) as shard:
+        counts = shard.counts
+    return ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, file_sha256(path))
 
 
 def _line(exc: BaseException) -> str:

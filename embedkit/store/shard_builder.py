@@ -7,18 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.store.format import IMAGE_DTYPES, OPTIONAL_DTYPES, RowBlock, StoreCounts, StoreMeta
+from embedkit.store.format import (
+    IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
+    USUAL_COLUMNS,
+    RowBlock,
+    StoreCounts,
+    StoreMeta,
+)
 from embedkit.store.writer import ShardContent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.store.reader import ShardFile
     from embedkit.types import Head, ImageFacts, ImageFailure
 
-__all__ = ["ShardBuilder", "ShardPart", "make_block"]
+__all__ = ["ShardBuilder", "ShardPart", "columns_of", "make_block"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +65,11 @@ def make_block(
     images = {
         name: np.array([getattr(fact, name) for fact in facts], dtype)
         for name, dtype in {**IMAGE_DTYPES, **OPTIONAL_DTYPES}.items()
-        if name not in {"format", "content_hash"}
+        if name not in {"format", "content_hash", "etag"}
     }
+    if any(fact.etag for fact in facts):
+        etags = [fact.etag.encode("utf-8", "surrogateescape") for fact in facts]
+        images["etag"] = np.array(etags, object)
     images["format"] = np.array([fact.format.encode("ascii") for fact in facts], object)
     hashes = b"".join(fact.content_hash for fact in facts)
     images["content_hash"] = np.frombuffer(hashes, "u1").reshape(len(facts), 32)
@@ -69,6 +79,12 @@ def make_block(
         images,
         [(label or "").encode("utf-8", "surrogateescape") for label in labels],
     )
+
+
+def columns_of(blocks: Iterable[RowBlock]) -> tuple[str, ...]:
+    """The columns of ``/images`` to write for some rows: the usual ones, and more if known."""
+    has_etags = any("etag" in block.images for block in blocks)
+    return (*USUAL_COLUMNS, "etag") if has_etags else USUAL_COLUMNS
 
 
 class ShardBuilder:
@@ -114,11 +130,13 @@ class ShardBuilder:
 
     def content(self, head: Head | None, *, with_labels: bool) -> ShardContent:
         """The content that a save would write."""
+        rows = [part.rows for part, _ in self._parts if part.rows is not None]
         return ShardContent(
             self._meta,
             self.counts,
-            [part.rows for part, _ in self._parts if part.rows is not None],
+            rows,
             [failure for part, _ in self._parts for failure in part.failures],
             with_labels,
             head,
+            columns_of(rows),
         )

@@ -77,6 +77,7 @@ class EmbeddingStore:
             self._open[0] = shard = ShardFile(self.path)
             self._unchecked[0] = shard.unchecked
             self.meta, entries = shard.meta, [_only_entry(shard)]
+        self._fingerprint = fingerprint_of(self.path)
         self.shards = tuple(entries)
         self._starts = np.cumsum([0, *(entry.embedded for entry in entries)])
         self.counts = sum((entry.counts for entry in entries), StoreCounts(0, 0, 0))
@@ -279,8 +280,8 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the store's seal (one file) or manifest (folder)."""
-        return fingerprint_of(self.path)
+        """SHA-256 (hex) of the seal (one file) or manifest (folder) that was opened."""
+        return self._fingerprint
 
     def has_rows_of(self, fingerprint: str) -> bool:
         """Whether this is the store of a fingerprint, or was before labels were put in."""

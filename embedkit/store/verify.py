@@ -60,9 +60,12 @@ def _differences(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str
     """Differences between an intact shard and the manifest."""
     with closing(ShardFile(path)) as shard:
         if meta.to_config() != shard.meta.to_config():
-            found = meta.differences(shard.meta, purpose="identical")
+            found = meta.differences(
+                shard.meta, purpose="updated" if meta.generation else "identical"
+            )
             differences = ", ".join(found) or "names of settings"
-            yield f"{path}: differs from the manifest ({differences})"
+            if found or not meta.generation:
+                yield f"{path}: differs from the manifest ({differences})"
         if shard.counts != entry.counts:
             yield f"{path}: its counts aren't those of the manifest"
     with path.open("rb") as file:

@@ -12,12 +12,11 @@ from typing import IO, TYPE_CHECKING
 
 from embedkit.errors import StoreCorruptError, StoreFormatError
 from embedkit.store.format import StoreCounts, StoreMeta
-from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
+from embedkit.store.manifest import MANIFEST, encode_manifest
 from embedkit.store.merge import merge_shards
-from embedkit.store.reader import ShardFile, shard_problems
+from embedkit.store.reader import ShardFile, entry_of, shard_problems
 from embedkit.store.writer import ShardContent, encode_shard
 from embedkit.utils.atomic_write import atomic_file, sync_folder
-from embedkit.utils.file_cache import file_sha256
 from embedkit.utils.progress import track
 from embedkit.utils.working_dir import LOCK, WorkingDir, remove
 
@@ -38,17 +37,29 @@ class PartialStore(WorkingDir):
     """The working folder of one store; get it from ``PartialStore.locked``."""
 
     own_names = re.compile(
-        r"plan\.jsonl?|manifest\.json|replaced|whole\.h5|shard-\d+(\.unfinished)?\.h5|plan.*\.tmp"
+        r"listing|plan\.jsonl?|manifest\.json|replaced|whole\.h5|shard-\d+(\.unfinished)?\.h5|plan.*\.tmp"
     )
 
-    def freeze_meta(self, meta: StoreMeta, listing: Mapping[str, str | None]) -> None:
+    def freeze_meta(
+        self, meta: StoreMeta, listing: Mapping[str, str | None], updates: str = ""
+    ) -> None:
         """Writes the settings; called once, when the plan is frozen.
 
         Args:
             meta: Metadata of the store.
             listing: The settings by which the source was listed.
+            updates: The fingerprint of the store that the run updates; empty for a new store.
         """
-        self.freeze({"meta": meta.to_config(), "listing": dict(listing)})
+        about = {"updates": updates} if updates else {}
+        self.freeze({"meta": meta.to_config(), "listing": dict(listing), **about})
+
+    def updated_fingerprint(self) -> str:
+        """The fingerprint of the store that an interrupted run updates; empty if it is no update.
+
+        Raises:
+            StoreCorruptError: The settings can't be read.
+        """
+        return str((self.frozen() or {}).get("updates", ""))
 
     def frozen_meta(self) -> tuple[StoreMeta, dict[str, str | None]] | None:
         """The settings and the listing options of an interrupted run, if there is one."""
@@ -118,12 +129,16 @@ class PartialStore(WorkingDir):
         """Makes the folder ``output`` of all shards with their manifest."""
         for number in range(num_shards):
             self._unfinished_path(number).unlink(missing_ok=True)
+        self.write_manifest(num_shards)
+        self._take_name()
+
+    def write_manifest(self, num_shards: int) -> None:
+        """Makes the working folder a store of all shards, which must be finished."""
         numbers = track(range(num_shards), "hashing", num_shards, unit="shards")
-        entries = [self._entry(number) for number in numbers]
+        entries = [entry_of(self._shard_path(number)) for number in numbers]
         with closing(ShardFile(self._shard_path(0))) as first:
             manifest = encode_manifest(first.meta, entries)
         self.keep(MANIFEST, manifest)
-        self._take_name()
 
     def _take_name(self) -> None:
         """Renames a complete folder to ``output``, including the lock file that is held."""
@@ -142,13 +157,6 @@ class PartialStore(WorkingDir):
         """Moves away what ``output`` was before, where a rename alone can't replace it."""
         remove(self.folder / _REPLACED)
         self.output.replace(self.folder / _REPLACED)
-
-    def _entry(self, number: int) -> ShardEntry:
-        path = self._shard_path(number)
-        with closing(ShardFile(path)) as shard:
-            counts = shard.counts
-        digest = file_sha256(path)
-        return ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, digest)
 
     @contextmanager
     def shard_file(self, number: int) -> Iterator[IO[bytes]]:
@@ -171,11 +179,11 @@ class PartialStore(WorkingDir):
         if not self.is_begun:
             self.clear()
 
-    def clear(self) -> None:
+    def clear(self, *kept: str) -> None:
         """Removes the files of a run; puts back what was there before, if nothing took its place.
 
         What is replaced steps aside for the moment between two renames.
         """
         if self.path(_REPLACED).exists() and not self.output.exists():
             self.path(_REPLACED).replace(self.output)
-        super().clear()
+        super().clear(*kept)

@@ -16,6 +16,7 @@ from embedkit.store.format import (
     FORMAT_VERSION,
     IMAGE_DTYPES,
     OPTIONAL_DTYPES,
+    USUAL_COLUMNS,
     RowBlock,
     StoreCounts,
     StoreMeta,
@@ -67,7 +68,7 @@ class ShardContent:
     failures: Iterable[ImageFailure]
     with_labels: bool
     head: Head | None = None
-    columns: Sequence[str] = (*IMAGE_DTYPES, *OPTIONAL_DTYPES)
+    columns: Sequence[str] = USUAL_COLUMNS
 
 
 def encode_shard(content: ShardContent) -> memoryview:

@@ -110,11 +110,12 @@ class WorkingDir:
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink()
 
-    def clear(self) -> None:
-        """Removes the files of a run, and nothing else; keeps the lock."""
+    def clear(self, *kept: str) -> None:
+        """Removes the files of a run, and nothing else; keeps the lock and what is named."""
         self.path(self.frozen_name).unlink(missing_ok=True)  # first: no partial run remains
         for path in self.folder.iterdir():
-            if self.own_names.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
+            is_own = self.own_names.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
+            if is_own and path.name not in kept:
                 remove(path)
 
     def discard(self) -> None:

@@ -20,7 +20,7 @@ from embedkit.backbones import find_spec, load_backbone, registry
 from embedkit.backbones.pooling import FeatureModule
 from embedkit.backbones.sscd import sscd_network
 from embedkit.errors import WeightsError
-from embedkit.extraction.embed_like_store import backbone_of
+from embedkit.extraction.store_settings import backbone_of
 
 CLASSY_LAYERS = {
     "conv1": "convolutional_block.0",

@@ -330,3 +330,46 @@ def test_an_interrupt_is_never_lost(script, printed):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"{printed}\n"
     assert done.stderr.count("interrupted") == 1
+
+
+def test_update_tells_what_it_did(embedkit, photos, tmp_path):
+    folder, path = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    embedkit("extract", folder, "-o", path, "-b", "tiny")
+    jpegs = sorted(folder.glob("*.jpg"))
+    jpegs[0].unlink()
+    jpegs[2].write_bytes(jpegs[1].read_bytes())
+    shutil.copy(jpegs[1], folder / "new.jpg")
+    counted = embedkit("extract", folder, "-o", path, "--update", "--dry-run", "--json").json
+    assert [counted[kind] for kind in ("added", "changed", "removed", "retried")] == [1, 1, 1, 0]
+    ended = embedkit("extract", folder, "-o", path, "--update")
+    assert ended.code == 0
+    assert "x.h5: +1 ~1 -1; now 8 found = 8 embedded" in ended.out
+    told = embedkit("extract", folder, "-o", path, "--update", "--json").json
+    assert (told["written"], told["generation"], told["added"]) == (False, 1, [])
+    assert "x.h5: up to date, 8 found" in embedkit("extract", folder, "-o", path, "--update").out
+    assert "updated 1 time" in embedkit("info", path).out
+
+
+def test_update_lists_the_images(embedkit, photos, tmp_path):
+    folder, path = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "x.h5"
+    (folder / "bad.jpg").write_bytes(b"no image")
+    assert embedkit("extract", folder, "-o", path, "-b", "tiny").code == 3
+    (folder / "bad.jpg").write_bytes(next(iter(sorted(folder.glob("photo*")))).read_bytes())
+    told = embedkit("extract", folder, "-o", path, "--retry-failed", "--json").json
+    assert told["recovered"] == [str(folder / "bad.jpg")]
+    assert (told["added"], told["failed"]) == ([], 0)
+
+
+def test_update_refuses_other_settings_in_the_words_of_the_command_line(
+    embedkit, photos, store, tmp_path
+):
+    path = shutil.copy(store, tmp_path / "x.h5")
+    ended = embedkit("extract", photos, "-o", path, "--update", "--flip")
+    assert ended.code == 1
+    assert "flip: False != True" in ended.err
+    assert "--overwrite embeds everything anew" in ended.err
+    ended = embedkit("extract", tmp_path, "-o", path, "--update")
+    assert ended.code == 1
+    assert "--keep-removed" in ended.err
+    assert embedkit("extract", photos, "-o", path, "--update", "--overwrite").code == 1
+    assert embedkit("extract", photos, "-o", path, "--keep-removed").code == 1

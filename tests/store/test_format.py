@@ -87,17 +87,24 @@ def test_differences_have_dotted_names():
     assert set(first.differences(second)) == {"preprocessing.crop", "preprocessing.interpolation"}
 
 
+ALL = {"identical", "updated", "combine", "merge", "compare"}
+
+
 @pytest.mark.parametrize(
     ("changes", "purposes"),
     [
-        ({"source": ["b"], "plan_hash": "b", "weights": "file:b"}, {"identical"}),
-        ({"engine": {"name": "b"}}, {"identical"}),
-        ({"engine": {"precision": "int8"}}, {"identical", "merge"}),
-        ({"dtype": "float32", "head_applies": False}, {"identical", "combine", "merge"}),
-        ({"decode": {"max_pixels": 1, "max_bytes": 1}}, {"identical", "combine", "merge"}),
-        ({"backbone": "b"}, {"identical", "combine", "merge", "compare"}),
-        ({"decode": {"decoder": "b"}}, {"identical", "combine", "merge", "compare"}),
-        ({"normalized": True}, {"identical", "combine", "merge", "compare"}),
+        ({"generation": 3, "plan_hash": "b", "listing": {"labels": "none"}}, {"identical"}),
+        ({"source": ["b"], "plan_hash": "b", "weights": "file:b"}, {"identical", "updated"}),
+        ({"engine": {"name": "b"}}, {"identical", "updated"}),
+        ({"engine": {"precision": "int8"}}, {"identical", "updated", "merge"}),
+        ({"dtype": "float32", "head_applies": False}, ALL - {"compare"}),
+        (
+            {"decode": {"max_pixels": 1, "max_bytes": 1}},
+            ALL - {"compare"},
+        ),
+        ({"backbone": "b"}, ALL),
+        ({"decode": {"decoder": "b"}}, ALL),
+        ({"normalized": True}, ALL),
     ],
 )
 def test_what_may_differ_depends_on_the_purpose(changes, purposes):

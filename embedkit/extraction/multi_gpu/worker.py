@@ -15,8 +15,8 @@ from embedkit.backbones import load_configured
 from embedkit.decode.resize import Scaler
 from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
 from embedkit.extraction.checkpoints import FrozenRun
-from embedkit.extraction.config import loader_of
 from embedkit.extraction.decode_workers import open_decode_workers
+from embedkit.extraction.job import loader_of
 from embedkit.extraction.multi_gpu.task import WorkerTask
 from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import Runner

@@ -36,6 +36,8 @@ _PERMANENT = (
     TypeError,
     ValueError,
 )
+_VERSIONS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
+"""What the backends call the version of a file, the most exact first."""
 _MAX_SKIP = 64 * 2**20
 """A server without range requests sends a file from its start; up to here that is put up with."""
 
@@ -48,11 +50,13 @@ class Entry:
         name: Without the folder.
         is_folder: Whether it can be listed in turn.
         nbytes: Its size, if the listing has it.
+        etag: The version of its content, if the listing has one: an ETag or a time.
     """
 
     name: str
     is_folder: bool
     nbytes: int | None
+    etag: str | None = None
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
@@ -169,7 +173,9 @@ def _entry(info: dict[str, Any], base: str) -> Entry | None:
     name = full.removeprefix(base)
     if name == full or not name or "/" in name or (base.startswith("http") and "?" in name):
         return None
-    return Entry(name, info["type"] == "directory", info.get("size"))
+    versions = (info[key] for key in _VERSIONS if info.get(key))
+    etag = next((str(version) for version in versions), None)
+    return Entry(name, info["type"] == "directory", info.get("size"), etag)
 
 
 def glob_urls(pattern: str) -> list[str]:
