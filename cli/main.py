@@ -41,6 +41,7 @@ class _Embedkit(LazyGroup):
         "dedup": "Find near-duplicates, review them, remove them.",
         "classify": "Print the most likely ImageNet classes per image.",
         "evaluate": "Measure top-1 and top-5 accuracy against labels.",
+        "cluster": "Group similar images into clusters, without labels.",
         "select": "List the highest-confidence images per class.",
         "probe": "Train and evaluate kNN and linear probes.",
         "plot": "Draw a store as a 2-D map, as HTML or PNG.",

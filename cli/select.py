@@ -9,7 +9,7 @@ import typer
 
 from ._command import JsonOption, examples
 from ._embedding import WorkersOption
-from ._output import count_of, plain, print_json
+from ._output import check_outputs, count_of, plain, print_json
 from ._panels import OUTPUT
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def command(
     """
     from embedkit.analysis.selection import select, write_selection, write_webdataset
 
-    _check_outputs(output, webdataset, overwrite=overwrite)
+    if output is None and webdataset is None:
+        raise typer.BadParameter("give --output FILE, or --webdataset FILE")
+    check_outputs(output, webdataset, what="selections", overwrite=overwrite)
     selection = select(
         stores,
         per_class,
@@ -93,20 +95,6 @@ def command(
     )
     for path in filter(None, (output, webdataset)):
         typer.echo(f"{plain(path)}: written")
-
-
-def _check_outputs(output: Path | None, webdataset: Path | None, *, overwrite: bool) -> None:
-    """Checks the outputs before the images are scored, which takes long."""
-    from embedkit.errors import StoreError
-    from embedkit.utils.table_writers import check_suffix
-
-    if output is None and webdataset is None:
-        raise typer.BadParameter("give --output FILE, or --webdataset FILE")
-    if output is not None:
-        check_suffix(output, "selections")
-    for path in filter(None, (output, webdataset)):
-        if path.exists() and not overwrite:
-            raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def _expand(classes: list[str]) -> list[str]:

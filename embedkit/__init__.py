@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from embedkit.analysis.classification.classify import classify
     from embedkit.analysis.classification.evaluate import evaluate
     from embedkit.analysis.classification.results_file import classify_to_file
+    from embedkit.analysis.clustering.cluster import Clusters, cluster
     from embedkit.analysis.embedding_map.plot import plot
     from embedkit.analysis.outliers.outliers import find_outliers
     from embedkit.analysis.selection.select import select
@@ -85,6 +86,7 @@ __all__ = [
     "BACKBONES",
     "BackboneError",
     "Calibration",
+    "Clusters",
     "DecodeError",
     "DecodePolicy",
     "DedupError",
@@ -125,6 +127,7 @@ __all__ = [
     "check_duplicates",
     "classify",
     "classify_to_file",
+    "cluster",
     "decode_image",
     "embed",
     "evaluate",
@@ -160,6 +163,7 @@ import_module("embedkit.utils.telemetry").switch_off_telemetry()  # before any o
 _HOMES = {
     "BACKBONES": "embedkit.backbones.registry",
     "Calibration": "embedkit.dedup.scoring.calibration",
+    "Clusters": "embedkit.analysis.clustering.cluster",
     "DecodePolicy": "embedkit.decode.policy",
     "Duplicates": "embedkit.dedup.results",
     "EmbeddingStore": "embedkit.store.store",
@@ -182,6 +186,7 @@ _HOMES = {
     "check_duplicates": "embedkit.dedup.check",
     "classify": "embedkit.analysis.classification.classify",
     "classify_to_file": "embedkit.analysis.classification.results_file",
+    "cluster": "embedkit.analysis.clustering.cluster",
     "decode_image": "embedkit.decode.exact",
     "embed": "embedkit.extraction.embed",
     "evaluate": "embedkit.analysis.classification.evaluate",
