@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ._command import JsonOption, examples
 from ._filters import FilterOption
 from ._images import ImagesOption
+from ._numbers import number_or_auto
 from ._output import check_outputs, count_of, plain, print_json, print_table
 from ._panels import OUTPUT
 
@@ -71,7 +72,7 @@ def command(
     from embedkit.analysis.clustering import cluster, write_clusters, write_clusters_page
 
     check_outputs(output, html, what="clusters", overwrite=overwrite)
-    found = cluster(store, _number(k), filters=filter or (), seed=seed, rounds=rounds)
+    found = cluster(store, number_or_auto(k, "-k"), filters=filter or (), seed=seed, rounds=rounds)
     if output is not None:
         write_clusters(found, output, overwrite=overwrite)
     if html is not None:
@@ -82,14 +83,6 @@ def command(
     _print(found)
     for path in (one for one in (output, html) if one is not None):
         typer.echo(f"{plain(path)}: written")
-
-
-def _number(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise typer.BadParameter(f"-k: give a number of at least 1, or auto, not {plain(text)}")
-    return int(text)
 
 
 def _rows(found: Clusters) -> list[dict[str, Any]]:

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from embedkit.analysis.clustering.cluster import Clusters, cluster
     from embedkit.analysis.embedding_map.plot import plot
     from embedkit.analysis.outliers.outliers import find_outliers
+    from embedkit.analysis.selection.coverage import Coverage, measure_coverage
     from embedkit.analysis.selection.select import select
+    from embedkit.analysis.selection.subset import Subset, select_subset
     from embedkit.backbones.backbone import load_backbone
     from embedkit.backbones.registry import BACKBONES
     from embedkit.decode.exact import decode_image
@@ -87,6 +89,7 @@ __all__ = [
     "BackboneError",
     "Calibration",
     "Clusters",
+    "Coverage",
     "DecodeError",
     "DecodePolicy",
     "DedupError",
@@ -118,6 +121,7 @@ __all__ = [
     "StoreLockedError",
     "StoreMeta",
     "StoreMismatchError",
+    "Subset",
     "UnknownBackboneError",
     "WeightsError",
     "WorkerError",
@@ -139,6 +143,7 @@ __all__ = [
     "load_backbone",
     "load_probe",
     "make_plan",
+    "measure_coverage",
     "merge",
     "plot",
     "predict",
@@ -152,6 +157,7 @@ __all__ = [
     "search",
     "search_to_file",
     "select",
+    "select_subset",
     "undo_journal",
     "verify",
     "write_duplicates",
@@ -164,6 +170,7 @@ _HOMES = {
     "BACKBONES": "embedkit.backbones.registry",
     "Calibration": "embedkit.dedup.scoring.calibration",
     "Clusters": "embedkit.analysis.clustering.cluster",
+    "Coverage": "embedkit.analysis.selection.coverage",
     "DecodePolicy": "embedkit.decode.policy",
     "Duplicates": "embedkit.dedup.results",
     "EmbeddingStore": "embedkit.store.store",
@@ -181,6 +188,7 @@ _HOMES = {
     "Progress": "embedkit.utils.progress",
     "SearchResult": "embedkit.types",
     "StoreMeta": "embedkit.store.format",
+    "Subset": "embedkit.analysis.selection.subset",
     "apply_plan": "embedkit.dedup.cleanup.apply",
     "calibrate": "embedkit.dedup.scoring.calibrate",
     "check_duplicates": "embedkit.dedup.check",
@@ -198,6 +206,7 @@ _HOMES = {
     "load_backbone": "embedkit.backbones.backbone",
     "load_probe": "embedkit.probe.serialization",
     "make_plan": "embedkit.dedup.cleanup.plan",
+    "measure_coverage": "embedkit.analysis.selection.coverage",
     "merge": "embedkit.store.merge",
     "plot": "embedkit.analysis.embedding_map.plot",
     "predict": "embedkit.probe.predict",
@@ -211,6 +220,7 @@ _HOMES = {
     "search": "embedkit.retrieval.search",
     "search_to_file": "embedkit.retrieval.results_file",
     "select": "embedkit.analysis.selection.select",
+    "select_subset": "embedkit.analysis.selection.subset",
     "undo_journal": "embedkit.dedup.cleanup.apply",
     "verify": "embedkit.store.verify",
     "write_duplicates": "embedkit.dedup.output.folder",

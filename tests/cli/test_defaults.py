@@ -27,7 +27,8 @@ BEHIND = {
     "dedup apply": (embedkit.apply_plan,),
     "dedup purge": (embedkit.purge_journal,),
     "classify": (embedkit.classify, embedkit.load_backbone),
-    "select": (embedkit.select,),
+    "select": (embedkit.select, embedkit.select_subset),
+    "cluster": (embedkit.cluster,),
     "probe knn": (embedkit.run_probe,),
     "probe linear": (embedkit.run_probe,),
     "probe predict": (embedkit.predict,),
@@ -50,6 +51,7 @@ DIFFERENT = {
     ("index build", "memory"): ("any", None, "the word for None"),
     ("index build", "metric"): ("cosine", None, "Index.build's keyword overrides its spec's"),
     ("dedup rethreshold", "threshold"): (None, inspect.Parameter.empty, "that of the search"),
+    ("select", "per_class"): (None, inspect.Parameter.empty, "select_subset needs none"),
     ("probe linear", "memory"): (2.0, 2**31, "GiB for bytes"),
 }
 
@@ -65,6 +67,10 @@ OWN = {
     ("outliers", "html"), ("outliers", "images"), ("outliers", "output"),
     ("outliers", "overwrite"),
     ("select", "output"), ("select", "overwrite"), ("select", "webdataset"),
+    ("select", "diverse"), ("select", "representative"), ("select", "unique"),
+    ("select", "balanced"),
+    ("cluster", "html"), ("cluster", "images"), ("cluster", "output"), ("cluster", "overwrite"),
+    ("cluster", "examples"),
     ("classify", "backbone"), ("classify", "output"), ("classify", "overwrite"),
     ("classify", "engine"), ("classify", "device"), ("classify", "batch_size"),
     ("classify", "workers"),
