@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.results import Duplicates, rethreshold
     from embedkit.dedup.scoring.calibrate import calibrate
     from embedkit.dedup.scoring.calibration import Calibration
+    from embedkit.dedup.semantic.semdedup import SemanticSelection, semantic_dedup
     from embedkit.exporters.export import export
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.embed import embed
@@ -114,6 +115,7 @@ __all__ = [
     "ProbeResult",
     "Progress",
     "SearchResult",
+    "SemanticSelection",
     "SourceError",
     "StoreCorruptError",
     "StoreError",
@@ -158,6 +160,7 @@ __all__ = [
     "search_to_file",
     "select",
     "select_subset",
+    "semantic_dedup",
     "undo_journal",
     "verify",
     "write_duplicates",
@@ -187,6 +190,7 @@ _HOMES = {
     "ProbeResult": "embedkit.probe.run",
     "Progress": "embedkit.utils.progress",
     "SearchResult": "embedkit.types",
+    "SemanticSelection": "embedkit.dedup.semantic.semdedup",
     "StoreMeta": "embedkit.store.format",
     "Subset": "embedkit.analysis.selection.subset",
     "apply_plan": "embedkit.dedup.cleanup.apply",
@@ -221,6 +225,7 @@ _HOMES = {
     "search_to_file": "embedkit.retrieval.results_file",
     "select": "embedkit.analysis.selection.select",
     "select_subset": "embedkit.analysis.selection.subset",
+    "semantic_dedup": "embedkit.dedup.semantic.semdedup",
     "undo_journal": "embedkit.dedup.cleanup.apply",
     "verify": "embedkit.store.verify",
     "write_duplicates": "embedkit.dedup.output.folder",

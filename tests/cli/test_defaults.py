@@ -26,6 +26,7 @@ BEHIND = {
     "dedup plan": (embedkit.make_plan, embedkit.write_plan),
     "dedup apply": (embedkit.apply_plan,),
     "dedup purge": (embedkit.purge_journal,),
+    "dedup semantic": (embedkit.semantic_dedup,),
     "classify": (embedkit.classify, embedkit.load_backbone),
     "select": (embedkit.select, embedkit.select_subset),
     "cluster": (embedkit.cluster,),
@@ -58,6 +59,7 @@ DIFFERENT = {
 # Options that belong to the command alone.
 OWN = {
     ("dedup calibrate", "output"), ("dedup calibrate", "plot"), ("dedup calibrate", "overwrite"),
+    ("dedup semantic", "output"), ("dedup semantic", "overwrite"),
     ("dedup plan", "output"), ("dedup apply", "every"), ("dedup purge", "every"),
     ("dedup find", "classes"), ("dedup rethreshold", "classes"),
     ("extract", "resize"), ("extract", "interpolation"), ("extract", "crop_mode"),

@@ -94,7 +94,7 @@ def cluster(
 
     Args:
         store: A store file or folder.
-        k: Number of clusters; ``auto`` tries numbers from 2 to 500 on a sample of 20,000 images and
+        k: Number of clusters; ``auto`` tries numbers from 2 to 500 on a sample of 10,000 images and
             takes the one whose clusters are told apart best (see ``choose_k``).
         filters: Conditions on the images to cluster, such as ``label=cat``; see ``search``.
         seed: Random seed of the sample and of the first centers.
