@@ -11,8 +11,9 @@ from ._panels import INPUT
 __all__ = ["COLUMNS", "FilterOption"]
 
 COLUMNS = (
-    "label=cat, path=*/cats/*, format=PNG (or !=), width>=300, height, nbytes (= != < <= > >=); "
-    "repeatable, all must hold."
+    "label=cat, path=*/cats/*, format=PNG, camera=Canon* (or !=), width>=300, height, nbytes, "
+    "aspect, sharpness, luminance, entropy, gray and so on (= != < <= > >=); repeatable, all must "
+    "hold."
 )
 
 FilterOption = Annotated[

@@ -46,6 +46,7 @@ class _Embedkit(LazyGroup):
         "probe": "Train and evaluate kNN and linear probes.",
         "plot": "Draw a store as a 2-D map, as HTML or PNG.",
         "outliers": "Find off-topic images and doubtful labels.",
+        "quality": "Find dark, blurry, odd and duplicate images, and failed files.",
         "demo": "Run embedding, search and deduplication on sample images.",
     }
 

@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from embedkit.analysis.clustering.cluster import Clusters, cluster
     from embedkit.analysis.embedding_map.plot import plot
     from embedkit.analysis.outliers.outliers import find_outliers
+    from embedkit.analysis.quality.issues import (
+        QualityReport,
+        QualityThresholds,
+        find_quality_issues,
+    )
+    from embedkit.analysis.quality.output import write_quality
     from embedkit.analysis.selection.coverage import Coverage, measure_coverage
     from embedkit.analysis.selection.select import select
     from embedkit.analysis.selection.subset import Subset, select_subset
@@ -114,6 +120,8 @@ __all__ = [
     "Preprocessing",
     "ProbeResult",
     "Progress",
+    "QualityReport",
+    "QualityThresholds",
     "SearchResult",
     "SemanticSelection",
     "SourceError",
@@ -141,6 +149,7 @@ __all__ = [
     "extract",
     "find_duplicates",
     "find_outliers",
+    "find_quality_issues",
     "label",
     "load_backbone",
     "load_probe",
@@ -165,6 +174,7 @@ __all__ = [
     "verify",
     "write_duplicates",
     "write_plan",
+    "write_quality",
 ]
 
 import_module("embedkit.utils.telemetry").switch_off_telemetry()  # before any other import
@@ -189,6 +199,8 @@ _HOMES = {
     "Preprocessing": "embedkit.decode.preprocessing",
     "ProbeResult": "embedkit.probe.run",
     "Progress": "embedkit.utils.progress",
+    "QualityReport": "embedkit.analysis.quality.issues",
+    "QualityThresholds": "embedkit.analysis.quality.issues",
     "SearchResult": "embedkit.types",
     "SemanticSelection": "embedkit.dedup.semantic.semdedup",
     "StoreMeta": "embedkit.store.format",
@@ -206,6 +218,7 @@ _HOMES = {
     "extract": "embedkit.extraction.extract",
     "find_duplicates": "embedkit.dedup.api",
     "find_outliers": "embedkit.analysis.outliers.outliers",
+    "find_quality_issues": "embedkit.analysis.quality.issues",
     "label": "embedkit.store.label",
     "load_backbone": "embedkit.backbones.backbone",
     "load_probe": "embedkit.probe.serialization",
@@ -230,6 +243,7 @@ _HOMES = {
     "verify": "embedkit.store.verify",
     "write_duplicates": "embedkit.dedup.output.folder",
     "write_plan": "embedkit.dedup.cleanup.plan_csv",
+    "write_quality": "embedkit.analysis.quality.output",
 }
 
 

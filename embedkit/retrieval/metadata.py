@@ -132,6 +132,7 @@ def matching_rows(
             )
         start = 0
         for store in stores:
+            _refuse_missing(store, one.column)
             for values in column_pieces(store, one.column):
                 matches[start : start + len(values)] &= one.passes(values)
                 start += len(values)
@@ -157,7 +158,7 @@ def column_pieces(store: EmbeddingStore, column: str) -> Iterator[Any]:
 
     Args:
         store: The store.
-        column: ``path`` (the id), ``label``, or a column of ``/images``.
+        column: ``path`` (the id), ``label``, ``aspect``, or a column of ``/images``.
     """
     for number, entry in enumerate(store.shards):
         for start in range(0, entry.embedded, _PIECE):
@@ -166,9 +167,20 @@ def column_pieces(store: EmbeddingStore, column: str) -> Iterator[Any]:
                 yield _texts(shard.ids(start, stop))
             elif column == "label":
                 yield _texts(shard.labels(start, stop))
+            elif column == "aspect":
+                width, height = (shard.image_column(n, start, stop) for n in ("width", "height"))
+                yield width / height
             else:
                 values = shard.image_column(column, start, stop)
                 yield values if column in {*NUMBERS, "content_hash"} else _texts(values)
+
+
+def _refuse_missing(store: EmbeddingStore, column: str) -> None:
+    if column not in {"path", "label", "aspect", *store.columns}:
+        raise StoreError(
+            f"{store.path}: has no column {column}, it was extracted before that was measured; "
+            "`embedkit quality --write` measures it and puts it in"
+        )
 
 
 def _texts(values: Sequence[bytes] | NDArray[Any]) -> list[str]:

@@ -52,8 +52,18 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
 OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "mtime": np.dtype("<i8"),
     "frames": np.dtype("<i4"),
-}
-"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 where a value isn't known."""
+    **dict.fromkeys(
+        ("luminance", "luminance_std", "clipped_dark", "clipped_bright", "entropy", "sharpness",
+         "colorfulness", "gray"),
+        np.dtype("<f4"),
+    ),
+    "alpha": np.dtype("i1"),
+    "bits": np.dtype("i1"),
+    "captured": np.dtype("<i8"),
+    "camera": np.dtype(object),
+}  # fmt: skip
+"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; where a value isn't known, -1, of
+floating-point numbers NaN, of texts nothing."""
 
 DTYPES = ("float16", "float32")
 
@@ -321,10 +331,12 @@ class RowBlock:
         return len(self.embeddings)
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of ``/images``; -1 in each row of an optional one that isn't there."""
+        """A column of ``/images``; unknown in each row of an optional one that isn't there."""
         if name in self.images:
             return self.images[name]
-        return np.full(len(self), -1, OPTIONAL_DTYPES[name])
+        dtype = OPTIONAL_DTYPES[name]
+        unknown = {"O": b"", "f": np.nan}.get(dtype.kind, -1)
+        return np.full(len(self), unknown, dtype)
 
     def rows(self, start: int, stop: int) -> RowBlock:
         """The rows from ``start`` to ``stop``, without a copy of the arrays."""

@@ -91,7 +91,7 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
         yield f"images/{name}", shape, None if dtype.hasobject else dtype
     for name, dtype in OPTIONAL_DTYPES.items():
         if f"images/{name}" in h5:
-            yield f"images/{name}", rows, dtype
+            yield f"images/{name}", rows, None if dtype.hasobject else dtype
     yield from (("failures/id", failed, None), ("failures/reason", failed, None))
     yield "failures/nbytes", failed, _I8
     sums = ["embeddings", "images", "failures"]

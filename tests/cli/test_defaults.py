@@ -35,6 +35,7 @@ BEHIND = {
     "probe predict": (embedkit.predict,),
     "plot": (embedkit.plot,),
     "outliers": (embedkit.find_outliers,),
+    "quality": (embedkit.find_quality_issues, embedkit.QualityThresholds, embedkit.write_quality),
 }  # fmt: skip
 
 # The option's name to the keyword's, where they differ.
@@ -72,7 +73,7 @@ OWN = {
     ("select", "diverse"), ("select", "representative"), ("select", "unique"),
     ("select", "balanced"),
     ("cluster", "html"), ("cluster", "images"), ("cluster", "output"), ("cluster", "overwrite"),
-    ("cluster", "examples"),
+    ("cluster", "examples"), ("quality", "output"),
     ("classify", "backbone"), ("classify", "output"), ("classify", "overwrite"),
     ("classify", "engine"), ("classify", "device"), ("classify", "batch_size"),
     ("classify", "workers"),
