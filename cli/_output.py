@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from pathlib import Path
 
 import typer
 
@@ -14,6 +15,7 @@ from ._streams import silence
 __all__ = [
     "ExitCode",
     "bytes_of",
+    "check_outputs",
     "count_of",
     "plain",
     "print_json",
@@ -50,6 +52,25 @@ def bytes_of(number: int) -> str:
         if number >= size:
             return f"{number / size:,.1f} {unit}"
     return count_of(number, "byte")
+
+
+def check_outputs(table: Path | None, *others: Path | None, what: str, overwrite: bool) -> None:
+    """Refuses outputs that can't be written, before the work that takes long.
+
+    Args:
+        table: A table to write; None if there is none.
+        others: More files to write.
+        what: What the table holds, for the message.
+        overwrite: Whether existing files are replaced.
+    """
+    from embedkit.errors import StoreError
+    from embedkit.utils.table_writers import check_suffix
+
+    if table is not None:
+        check_suffix(table, what)
+    for path in filter(None, (table, *others)):
+        if path.exists() and not overwrite:
+            raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def print_json(value: object) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from . import dedup_calibrate, dedup_plan
+from . import dedup_calibrate, dedup_plan, dedup_semantic
 from ._command import Command, Group, JsonOption, examples
 from ._images import ImagesOption
 from ._output import count_of, plain, print_json, print_table
@@ -333,5 +333,9 @@ def _search_in_words(found: Duplicates) -> str:
     return "; ".join(words)
 
 
-for _name, (_command, _lines) in {**dedup_calibrate.COMMANDS, **dedup_plan.COMMANDS}.items():
+for _name, (_command, _lines) in {
+    **dedup_calibrate.COMMANDS,
+    **dedup_plan.COMMANDS,
+    **dedup_semantic.COMMANDS,
+}.items():
     group.command(_name, cls=Command, epilog=examples(*_lines))(_command)

@@ -41,10 +41,12 @@ class _Embedkit(LazyGroup):
         "dedup": "Find near-duplicates, review them, remove them.",
         "classify": "Print the most likely ImageNet classes per image.",
         "evaluate": "Measure top-1 and top-5 accuracy against labels.",
-        "select": "List the highest-confidence images per class.",
+        "cluster": "Group similar images into clusters, without labels.",
+        "select": "List the best images per class, or a diverse subset.",
         "probe": "Train and evaluate kNN and linear probes.",
         "plot": "Draw a store as a 2-D map, as HTML or PNG.",
         "outliers": "Find off-topic images and doubtful labels.",
+        "quality": "Find dark, blurry, odd and duplicate images, and failed files.",
         "demo": "Run embedding, search and deduplication on sample images.",
     }
 

@@ -9,7 +9,7 @@ import typer
 
 from ._command import JsonOption, examples
 from ._images import ImagesOption
-from ._output import count_of, plain, print_json, print_table
+from ._output import check_outputs, count_of, plain, print_json, print_table
 from ._panels import OUTPUT, SEARCH
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def command(
     """Find off-topic images, and labels that contradict the nearest neighbors."""
     from embedkit.analysis.outliers import find_outliers, write_outliers, write_outliers_page
 
-    _check_outputs(output, html, overwrite=overwrite)
+    check_outputs(output, html, what="outliers", overwrite=overwrite)
     found = find_outliers(store, k=k, top=top, min_deviations=min_deviations, index=index)
     if output is not None:
         write_outliers(found, output, overwrite=overwrite)
@@ -79,17 +79,6 @@ def command(
                 f"{plain(path)}: {len(found.off_topic):,} off-topic, "
                 f"{count_of(len(found.labels), 'doubtful label')}, of {found.images:,} images"
             )
-
-
-def _check_outputs(output: Path | None, html: Path | None, *, overwrite: bool) -> None:
-    from embedkit.errors import StoreError
-    from embedkit.utils.table_writers import check_suffix
-
-    if output is not None:
-        check_suffix(output, "outliers")
-    for path in filter(None, (output, html)):
-        if path.exists() and not overwrite:
-            raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def _print_json(found: Outliers) -> None:

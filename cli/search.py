@@ -10,6 +10,7 @@ import typer
 
 from ._command import JsonOption, examples
 from ._embedding import StoreBatchOption, WeightsFileOption, WorkersOption
+from ._filters import COLUMNS
 from ._images import ImagesOption
 from ._output import ExitCode, count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
@@ -65,8 +66,7 @@ def command(
         list[str] | None,
         typer.Option(
             "--filter",
-            help="Return only neighbors with label=cat, path=*/cats/*, format=PNG (or !=), "
-            "width>=300, height, nbytes (= != < <= > >=); repeatable, all must hold.",
+            help=f"Return only neighbors with {COLUMNS}",
             rich_help_panel=SEARCH,
         ),
     ] = None,

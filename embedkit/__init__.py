@@ -43,9 +43,18 @@ if TYPE_CHECKING:
     from embedkit.analysis.classification.classify import classify
     from embedkit.analysis.classification.evaluate import evaluate
     from embedkit.analysis.classification.results_file import classify_to_file
+    from embedkit.analysis.clustering.cluster import Clusters, cluster
     from embedkit.analysis.embedding_map.plot import plot
     from embedkit.analysis.outliers.outliers import find_outliers
+    from embedkit.analysis.quality.issues import (
+        QualityReport,
+        QualityThresholds,
+        find_quality_issues,
+    )
+    from embedkit.analysis.quality.output import write_quality
+    from embedkit.analysis.selection.coverage import Coverage, measure_coverage
     from embedkit.analysis.selection.select import select
+    from embedkit.analysis.selection.subset import Subset, select_subset
     from embedkit.backbones.backbone import load_backbone
     from embedkit.backbones.registry import BACKBONES
     from embedkit.decode.exact import decode_image
@@ -61,6 +70,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.results import Duplicates, rethreshold
     from embedkit.dedup.scoring.calibrate import calibrate
     from embedkit.dedup.scoring.calibration import Calibration
+    from embedkit.dedup.semantic.semdedup import SemanticSelection, semantic_dedup
     from embedkit.exporters.export import export
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.embed import embed
@@ -86,6 +96,8 @@ __all__ = [
     "BACKBONES",
     "BackboneError",
     "Calibration",
+    "Clusters",
+    "Coverage",
     "DecodeError",
     "DecodePolicy",
     "DedupError",
@@ -109,7 +121,10 @@ __all__ = [
     "Preprocessing",
     "ProbeResult",
     "Progress",
+    "QualityReport",
+    "QualityThresholds",
     "SearchResult",
+    "SemanticSelection",
     "SourceError",
     "StoreCorruptError",
     "StoreError",
@@ -117,6 +132,7 @@ __all__ = [
     "StoreLockedError",
     "StoreMeta",
     "StoreMismatchError",
+    "Subset",
     "UnknownBackboneError",
     "UpdateResult",
     "WeightsError",
@@ -127,6 +143,7 @@ __all__ = [
     "check_duplicates",
     "classify",
     "classify_to_file",
+    "cluster",
     "decode_image",
     "embed",
     "evaluate",
@@ -134,10 +151,12 @@ __all__ = [
     "extract",
     "find_duplicates",
     "find_outliers",
+    "find_quality_issues",
     "label",
     "load_backbone",
     "load_probe",
     "make_plan",
+    "measure_coverage",
     "merge",
     "plot",
     "predict",
@@ -151,10 +170,13 @@ __all__ = [
     "search",
     "search_to_file",
     "select",
+    "select_subset",
+    "semantic_dedup",
     "undo_journal",
     "verify",
     "write_duplicates",
     "write_plan",
+    "write_quality",
 ]
 
 import_module("embedkit.utils.telemetry").switch_off_telemetry()  # before any other import
@@ -162,6 +184,8 @@ import_module("embedkit.utils.telemetry").switch_off_telemetry()  # before any o
 _HOMES = {
     "BACKBONES": "embedkit.backbones.registry",
     "Calibration": "embedkit.dedup.scoring.calibration",
+    "Clusters": "embedkit.analysis.clustering.cluster",
+    "Coverage": "embedkit.analysis.selection.coverage",
     "DecodePolicy": "embedkit.decode.policy",
     "Duplicates": "embedkit.dedup.results",
     "EmbeddingStore": "embedkit.store.store",
@@ -177,14 +201,19 @@ _HOMES = {
     "Preprocessing": "embedkit.decode.preprocessing",
     "ProbeResult": "embedkit.probe.run",
     "Progress": "embedkit.utils.progress",
+    "QualityReport": "embedkit.analysis.quality.issues",
+    "QualityThresholds": "embedkit.analysis.quality.issues",
     "SearchResult": "embedkit.types",
+    "SemanticSelection": "embedkit.dedup.semantic.semdedup",
     "StoreMeta": "embedkit.store.format",
+    "Subset": "embedkit.analysis.selection.subset",
     "UpdateResult": "embedkit.extraction.update_outcome",
     "apply_plan": "embedkit.dedup.cleanup.apply",
     "calibrate": "embedkit.dedup.scoring.calibrate",
     "check_duplicates": "embedkit.dedup.check",
     "classify": "embedkit.analysis.classification.classify",
     "classify_to_file": "embedkit.analysis.classification.results_file",
+    "cluster": "embedkit.analysis.clustering.cluster",
     "decode_image": "embedkit.decode.exact",
     "embed": "embedkit.extraction.embed",
     "evaluate": "embedkit.analysis.classification.evaluate",
@@ -192,10 +221,12 @@ _HOMES = {
     "extract": "embedkit.extraction.extract",
     "find_duplicates": "embedkit.dedup.api",
     "find_outliers": "embedkit.analysis.outliers.outliers",
+    "find_quality_issues": "embedkit.analysis.quality.issues",
     "label": "embedkit.store.label",
     "load_backbone": "embedkit.backbones.backbone",
     "load_probe": "embedkit.probe.serialization",
     "make_plan": "embedkit.dedup.cleanup.plan",
+    "measure_coverage": "embedkit.analysis.selection.coverage",
     "merge": "embedkit.store.merge",
     "plot": "embedkit.analysis.embedding_map.plot",
     "predict": "embedkit.probe.predict",
@@ -209,10 +240,13 @@ _HOMES = {
     "search": "embedkit.retrieval.search",
     "search_to_file": "embedkit.retrieval.results_file",
     "select": "embedkit.analysis.selection.select",
+    "select_subset": "embedkit.analysis.selection.subset",
+    "semantic_dedup": "embedkit.dedup.semantic.semdedup",
     "undo_journal": "embedkit.dedup.cleanup.apply",
     "verify": "embedkit.store.verify",
     "write_duplicates": "embedkit.dedup.output.folder",
     "write_plan": "embedkit.dedup.cleanup.plan_csv",
+    "write_quality": "embedkit.analysis.quality.output",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import nan
 from typing import TYPE_CHECKING, Any, Literal
 
 from embedkit.tabular import Tabular, html_table
@@ -77,6 +78,20 @@ class ImageFacts:
             1970; -1 where it isn't known.
         frames: How many frames or pages the file has; the image is the first.
         etag: Of an image behind a URL: the version that was read; empty where it isn't known.
+        luminance: Mean luminance, 0 to 255; this and the following as ``decode/quality.py`` defines
+            them, NaN where they weren't measured.
+        luminance_std: Standard deviation of luminance.
+        clipped_dark: Share of nearly black pixels.
+        clipped_bright: Share of nearly white pixels.
+        entropy: Entropy of luminance, bits.
+        sharpness: Variance of the Laplacian.
+        colorfulness: 0 is gray.
+        gray: Share of gray pixels.
+        alpha: 1 if the file has transparency, 0 if not, -1 where it isn't known.
+        bits: Bits per channel of the file; -1 where it isn't known.
+        captured: When the picture was taken by the camera's clock, seconds since 1970; -1 where it
+            isn't known.
+        camera: Maker and model; empty where they aren't known.
     """
 
     width: int
@@ -88,6 +103,18 @@ class ImageFacts:
     mtime: int = -1
     frames: int = 1
     etag: str = ""
+    luminance: float = nan
+    luminance_std: float = nan
+    clipped_dark: float = nan
+    clipped_bright: float = nan
+    entropy: float = nan
+    sharpness: float = nan
+    colorfulness: float = nan
+    gray: float = nan
+    alpha: int = -1
+    bits: int = -1
+    captured: int = -1
+    camera: str = ""
 
 
 @dataclass(frozen=True, slots=True)

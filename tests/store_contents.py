@@ -50,8 +50,12 @@ def make_rows(
             str(rng.choice(["JPEG", "PNG"])),
             hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest(),
             int(rng.integers(0, 2**64, dtype=np.uint64)),
+            sharpness=float(len(name)),
+            bits=8,
+            captured=number * 10**9,
+            camera="Kamera ü" if number % 2 else "",
         )
-        for name in names
+        for number, name in enumerate(names)
     ]
     embeddings = rng.normal(size=(count, 4)).astype(dtype)
     return make_block(names, embeddings, facts, labels or [None] * count)

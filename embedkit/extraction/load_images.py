@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from embedkit.decode.phash import THUMBNAIL_SIDE, perceptual_hashes
+from embedkit.decode.quality import measure
 from embedkit.decode.sniff import sniff_format
+from embedkit.decode.stated import Stated, stated
 from embedkit.errors import DecodeError
 from embedkit.sources.image_suffixes import has_image_name
 from embedkit.types import ImageFacts, ImageFailure
@@ -36,6 +39,7 @@ class _Read(NamedTuple):
     content_hash: bytes
     mtime: int
     etag: str
+    stated: Stated
 
 
 def load_images(
@@ -65,12 +69,19 @@ def load_images(
             pixels[place] = found.loaded.pixels
             thumbnails[len(loaded)] = found.loaded.thumbnail
             loaded.append((place, found))
-    hashes = perceptual_hashes(thumbnails[: len(loaded)]) if loaded else []
-    for (place, one), phash in zip(loaded, hashes, strict=True):
+    if not loaded:
+        return outcomes
+    small, places = thumbnails[: len(loaded)], [place for place, _ in loaded]
+    # A part of the array is no copy; the places of a list are.
+    mine = pixels[: len(loaded)] if places[-1] + 1 == len(loaded) else pixels[places]
+    measures = measure(mine, small, load.preprocessing.resize).by_image()
+    for (place, one), phash, measured in zip(
+        loaded, perceptual_hashes(small), measures, strict=True
+    ):
         image = one.loaded
         outcomes[place] = ImageFacts(
             image.width, image.height, one.nbytes, image.format, one.content_hash, phash,
-            one.mtime, image.frames, one.etag,
+            one.mtime, image.frames, one.etag, **measured, **one.stated._asdict(),
         )  # fmt: skip
     return outcomes
 
@@ -91,7 +102,9 @@ def _read(
         loaded = load(data, record.id)
     except DecodeError as exc:
         return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
-    return _Read(loaded, nbytes, hashlib.sha256(data).digest(), mtime, record.etag or "")
+    says = stated(data, loaded.format)
+    digest = hashlib.sha256(data).digest()
+    return _Read(loaded, nbytes, digest, mtime, record.etag or "", says)
 
 
 def outcome_to_json(outcome: Outcome) -> list[Any] | None:
@@ -100,11 +113,8 @@ def outcome_to_json(outcome: Outcome) -> list[Any] | None:
         return None
     if isinstance(outcome, ImageFailure):
         return [outcome.reason, outcome.nbytes]
-    facts = outcome
-    return [
-        facts.width, facts.height, facts.nbytes, facts.format, facts.content_hash.hex(),
-        facts.phash, facts.mtime, facts.frames, facts.etag,
-    ]  # fmt: skip
+    values = [getattr(outcome, field.name) for field in fields(outcome)]
+    return [one.hex() if isinstance(one, bytes) else one for one in values]
 
 
 def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["NUMBERS", "TEXTS", "Filter"]
 
-TEXTS = ("label", "path", "format")
-NUMBERS = ("width", "height", "nbytes")
+TEXTS = ("label", "path", "format", "camera")
+NUMBERS = (
+    *("width", "height", "nbytes", "aspect", "frames", "luminance", "luminance_std"),
+    *("clipped_dark", "clipped_bright", "entropy", "sharpness", "colorfulness", "gray"),
+    *("alpha", "bits", "captured"),
+)
 
 _FILTER = re.compile(r"\s*(\w+)\s*(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -36,7 +40,7 @@ class Filter:
     """One condition on a column of a store.
 
     Attributes:
-        column: One of ``TEXTS`` or ``NUMBERS``; ``path`` is the id.
+        column: One of ``TEXTS`` or ``NUMBERS``; ``path`` is the id, ``aspect`` width by height.
         op: ``=``, ``!=``, and for numbers ``<``, ``<=``, ``>``, ``>=``.
         value: A number (pixels, bytes), or for texts a pattern of ``*``, ``?`` and ``[abc]`` that
             the whole text must match; capitals count, but not in ``format``.
@@ -71,7 +75,7 @@ class Filter:
         Args:
             values: Numbers as an array, texts as strings.
         """
-        if self.column in NUMBERS:
+        if self.column in NUMBERS:  # what isn't known, NaN, passes only !=
             return np.asarray(_COMPARE[self.op](values, float(self.value)), bool)
         pattern, fold = self.value, self.column == "format"
         match = re.compile(fnmatch.translate(pattern), re.IGNORECASE if fold else 0).match

@@ -11,7 +11,7 @@ import numpy as np
 
 from embedkit.errors import IndexFileError, IndexMismatchError, StoreError
 from embedkit.index.store_rows import StoreRows
-from embedkit.retrieval.filters import NUMBERS
+from embedkit.retrieval.filters import NUMBERS, Filter
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.index import Index
-    from embedkit.retrieval.filters import Filter
 
-__all__ = ["StoreMetadata", "column_pieces"]
+__all__ = ["StoreMetadata", "column_pieces", "matching_rows"]
 
 _PIECE = 65536  # rows
 
@@ -98,19 +97,7 @@ class StoreMetadata(StoreRows):
         Raises:
             StoreError: A filter is on labels, and no store has labels.
         """
-        matches = np.ones(len(self), bool)
-        for one in filters:
-            if one.column == "label" and not any(store.has_labels for store in self.stores):
-                raise StoreError(
-                    f"{self.stores[0].path}: has no labels to filter by; `embedkit label` puts "
-                    "them in"
-                )
-            start = 0
-            for store in self.stores:
-                for values in column_pieces(store, one.column):
-                    matches[start : start + len(values)] &= one.passes(values)
-                    start += len(values)
-        return matches
+        return matching_rows(self.stores, filters)
 
     @cached_property
     def _hashed_ids(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -122,6 +109,34 @@ class StoreMetadata(StoreRows):
         hashes = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
         order = np.argsort(hashes, kind="stable")
         return hashes[order], order
+
+
+def matching_rows(
+    stores: Sequence[EmbeddingStore], filters: Sequence[str | Filter]
+) -> NDArray[np.bool_]:
+    """Which rows of some stores meet all the filters, ``(N,)`` bool.
+
+    Args:
+        stores: The stores, one after the other.
+        filters: The filters, parsed or as a user writes them.
+
+    Raises:
+        StoreError: A filter is on a column that no store has.
+        ValueError: A text isn't a filter.
+    """
+    matches = np.ones(sum(map(len, stores)), bool)
+    for one in (Filter.parse(text) if isinstance(text, str) else text for text in filters):
+        if one.column == "label" and not any(store.has_labels for store in stores):
+            raise StoreError(
+                f"{stores[0].path}: has no labels to filter by; `embedkit label` puts them in"
+            )
+        start = 0
+        for store in stores:
+            _refuse_missing(store, one.column)
+            for values in column_pieces(store, one.column):
+                matches[start : start + len(values)] &= one.passes(values)
+                start += len(values)
+    return matches
 
 
 def _open_all(index: Index, paths: Sequence[str | os.PathLike[str]]) -> list[EmbeddingStore]:
@@ -143,7 +158,7 @@ def column_pieces(store: EmbeddingStore, column: str) -> Iterator[Any]:
 
     Args:
         store: The store.
-        column: ``path`` (the id), ``label``, or a column of ``/images``.
+        column: ``path`` (the id), ``label``, ``aspect``, or a column of ``/images``.
     """
     for number, entry in enumerate(store.shards):
         for start in range(0, entry.embedded, _PIECE):
@@ -152,9 +167,20 @@ def column_pieces(store: EmbeddingStore, column: str) -> Iterator[Any]:
                 yield _texts(shard.ids(start, stop))
             elif column == "label":
                 yield _texts(shard.labels(start, stop))
+            elif column == "aspect":
+                width, height = (shard.image_column(n, start, stop) for n in ("width", "height"))
+                yield width / height
             else:
                 values = shard.image_column(column, start, stop)
                 yield values if column in {*NUMBERS, "content_hash"} else _texts(values)
+
+
+def _refuse_missing(store: EmbeddingStore, column: str) -> None:
+    if column not in {"path", "label", "aspect", *store.columns}:
+        raise StoreError(
+            f"{store.path}: has no column {column}, it was extracted before that was measured; "
+            "`embedkit quality --write` measures it and puts it in"
+        )
 
 
 def _texts(values: Sequence[bytes] | NDArray[Any]) -> list[str]:

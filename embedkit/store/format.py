@@ -54,11 +54,20 @@ OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "mtime": np.dtype("<i8"),
     "frames": np.dtype("<i4"),
     "etag": np.dtype(object),
-}
-"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; -1 or empty where a value isn't
-known. ``etag`` is written only where one is known."""
+    **dict.fromkeys(
+        ("luminance", "luminance_std", "clipped_dark", "clipped_bright", "entropy", "sharpness",
+         "colorfulness", "gray"),
+        np.dtype("<f4"),
+    ),
+    "alpha": np.dtype("i1"),
+    "bits": np.dtype("i1"),
+    "captured": np.dtype("<i8"),
+    "camera": np.dtype(object),
+}  # fmt: skip
+"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; where a value isn't known, -1, of
+floating-point numbers NaN, of texts nothing. ``etag`` is written only where one is known."""
 
-USUAL_COLUMNS = (*IMAGE_DTYPES, "mtime", "frames")
+USUAL_COLUMNS = (*IMAGE_DTYPES, *(name for name in OPTIONAL_DTYPES if name != "etag"))
 """The datasets of ``/images`` that are always written."""
 
 DTYPES = ("float16", "float32")
@@ -344,11 +353,12 @@ class RowBlock:
         return len(self.embeddings)
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of ``/images``; -1 or empty in all rows of an optional one that isn't there."""
+        """A column of ``/images``; unknown in each row of an optional one that isn't there."""
         if name in self.images:
             return self.images[name]
         dtype = OPTIONAL_DTYPES[name]
-        return np.full(len(self), b"" if dtype.hasobject else -1, dtype)
+        unknown = {"O": b"", "f": np.nan}.get(dtype.kind, -1)
+        return np.full(len(self), unknown, dtype)
 
     def rows(self, start: int, stop: int) -> RowBlock:
         """The rows from ``start`` to ``stop``, without a copy of the arrays."""

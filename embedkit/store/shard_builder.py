@@ -65,12 +65,13 @@ def make_block(
     images = {
         name: np.array([getattr(fact, name) for fact in facts], dtype)
         for name, dtype in {**IMAGE_DTYPES, **OPTIONAL_DTYPES}.items()
-        if name not in {"format", "content_hash", "etag"}
+        if name != "content_hash" and not dtype.hasobject
     }
     if any(fact.etag for fact in facts):
         etags = [fact.etag.encode("utf-8", "surrogateescape") for fact in facts]
         images["etag"] = np.array(etags, object)
     images["format"] = np.array([fact.format.encode("ascii") for fact in facts], object)
+    images["camera"] = np.array([fact.camera.encode("utf-8") for fact in facts], object)
     hashes = b"".join(fact.content_hash for fact in facts)
     images["content_hash"] = np.frombuffer(hashes, "u1").reshape(len(facts), 32)
     return RowBlock(

@@ -26,13 +26,16 @@ BEHIND = {
     "dedup plan": (embedkit.make_plan, embedkit.write_plan),
     "dedup apply": (embedkit.apply_plan,),
     "dedup purge": (embedkit.purge_journal,),
+    "dedup semantic": (embedkit.semantic_dedup,),
     "classify": (embedkit.classify, embedkit.load_backbone),
-    "select": (embedkit.select,),
+    "select": (embedkit.select, embedkit.select_subset),
+    "cluster": (embedkit.cluster,),
     "probe knn": (embedkit.run_probe,),
     "probe linear": (embedkit.run_probe,),
     "probe predict": (embedkit.predict,),
     "plot": (embedkit.plot,),
     "outliers": (embedkit.find_outliers,),
+    "quality": (embedkit.find_quality_issues, embedkit.QualityThresholds, embedkit.write_quality),
 }  # fmt: skip
 
 # The option's name to the keyword's, where they differ.
@@ -50,12 +53,14 @@ DIFFERENT = {
     ("index build", "memory"): ("any", None, "the word for None"),
     ("index build", "metric"): ("cosine", None, "Index.build's keyword overrides its spec's"),
     ("dedup rethreshold", "threshold"): (None, inspect.Parameter.empty, "that of the search"),
+    ("select", "per_class"): (None, inspect.Parameter.empty, "select_subset needs none"),
     ("probe linear", "memory"): (2.0, 2**31, "GiB for bytes"),
 }
 
 # Options that belong to the command alone.
 OWN = {
     ("dedup calibrate", "output"), ("dedup calibrate", "plot"), ("dedup calibrate", "overwrite"),
+    ("dedup semantic", "output"), ("dedup semantic", "overwrite"),
     ("dedup plan", "output"), ("dedup apply", "every"), ("dedup purge", "every"),
     ("dedup find", "classes"), ("dedup rethreshold", "classes"),
     ("extract", "resize"), ("extract", "interpolation"), ("extract", "crop_mode"),
@@ -65,6 +70,10 @@ OWN = {
     ("outliers", "html"), ("outliers", "images"), ("outliers", "output"),
     ("outliers", "overwrite"),
     ("select", "output"), ("select", "overwrite"), ("select", "webdataset"),
+    ("select", "diverse"), ("select", "representative"), ("select", "unique"),
+    ("select", "balanced"),
+    ("cluster", "html"), ("cluster", "images"), ("cluster", "output"), ("cluster", "overwrite"),
+    ("cluster", "examples"), ("quality", "output"),
     ("classify", "backbone"), ("classify", "output"), ("classify", "overwrite"),
     ("classify", "engine"), ("classify", "device"), ("classify", "batch_size"),
     ("classify", "workers"),

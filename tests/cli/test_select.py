@@ -1,7 +1,9 @@
 import csv
 import json
 
-from embedkit.analysis.selection import select
+import pytest
+
+from embedkit.analysis.selection import select, select_subset
 
 
 def test_list_and_summary(embedkit, store, tmp_path):
@@ -36,3 +38,34 @@ def test_usage(embedkit, store, tmp_path):
     ended = embedkit("select", store, "--per-class", 2, "--webdataset", tmp_path / "a.jsonl")
     assert ended.code == 1
     assert "lies in no tar" in ended.err
+
+
+@pytest.mark.parametrize("method", ["diverse", "representative", "unique", "balanced"])
+def test_subsets(embedkit, store, tmp_path, method):
+    output = tmp_path / "out.csv"
+    ended = embedkit("select", store, f"--{method}", 5, "-o", output)
+    assert ended.code == 0
+    assert ended.out.startswith(f"5 {method} images of 8; distance to the nearest selected one: ")
+    found = select_subset(store, method, 5)
+    with output.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert sorted(int(one["row"]) for one in lines) == sorted(found.rows.tolist())
+    more = tmp_path / "more.csv"
+    told = embedkit("select", store, f"--{method}", 5, "--seed-from", output, "-o", more, "--json")
+    assert (told.json["lines"], told.json["already_chosen"]) == (3, 5)
+
+
+def test_usage_of_subsets(embedkit, store, tmp_path):
+    output = ("-o", tmp_path / "a.csv")
+    for wrong in (
+        ("--diverse", 2, "--unique", 2),
+        ("--diverse", 2, "--min-score", 0.5),
+        ("--per-class", 2, "--filter", "width>3"),
+        ("--per-class", 2, "--seed", 3),
+        ("--balanced", 2, "--clusters", "few"),
+        (),
+    ):
+        assert embedkit("select", store, *output, *wrong).code == 2
+    assert embedkit("select", store, *output, "--diverse", 2, "--seed-from", "none").code == 1
+    assert embedkit("select", store, *output, "--diverse", 2, "--filter", "width>999999").code == 1
+    assert embedkit("select", store, *output, "--diverse", 2, "--filter", "width>1").code == 0

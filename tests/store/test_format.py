@@ -56,7 +56,7 @@ def test_round_trip(tmp_path_factory, names, dtype, failed, data):
         if rows is not None:
             assert np.array_equal(store.embeddings, rows.embeddings)
             for name, column in rows.images.items():
-                assert np.array_equal(store.images(name), column)
+                np.testing.assert_array_equal(store.images(name), column)
 
 
 def test_the_head_and_strange_attributes_come_back(tmp_path):

@@ -1,6 +1,22 @@
-"""Selects the best images per class from stored embeddings, in bounded memory."""
+"""Selects stored images: the best per class, or a subset by similarity; in bounded memory."""
 
-from embedkit.analysis.selection.results_file import write_selection, write_webdataset
+from embedkit.analysis.selection.coverage import Coverage, measure_coverage
+from embedkit.analysis.selection.results_file import (
+    write_selection,
+    write_subset,
+    write_webdataset,
+)
 from embedkit.analysis.selection.select import Selection, select
+from embedkit.analysis.selection.subset import Subset, select_subset
 
-__all__ = ["Selection", "select", "write_selection", "write_webdataset"]
+__all__ = [
+    "Coverage",
+    "Selection",
+    "Subset",
+    "measure_coverage",
+    "select",
+    "select_subset",
+    "write_selection",
+    "write_subset",
+    "write_webdataset",
+]

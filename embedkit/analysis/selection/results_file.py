@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from embedkit.analysis.selection.select import Selection
+    from embedkit.analysis.selection.subset import Subset
 
-__all__ = ["COLUMNS", "write_selection", "write_webdataset"]
+__all__ = ["COLUMNS", "SUBSET_COLUMNS", "write_selection", "write_subset", "write_webdataset"]
 
 COLUMNS = (
     Column("id", "string"),
@@ -31,6 +32,15 @@ COLUMNS = (
     Column("class_name", "string"),
     Column("rank", "int32"),
     Column("score", "float32"),
+    Column("store", "string"),
+    Column("row", "int64"),
+)
+
+SUBSET_COLUMNS = (
+    Column("id", "string"),
+    Column("rank", "int32"),
+    Column("score", "float32"),
+    Column("group", "string"),
     Column("store", "string"),
     Column("row", "int64"),
 )
@@ -72,6 +82,44 @@ def write_selection(
                     names[classes],
                     selection.ranks[lines.places],
                     selection.scores[lines.places],
+                    [str(lines.store)] * len(lines.ids),
+                    lines.rows,
+                )
+            )
+    return path
+
+
+def write_subset(
+    subset: Subset, output: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
+    """Writes a subset as CSV, JSON lines or Parquet: one line per image.
+
+    The lines are in the order of the stores' rows; ``rank`` is the order of selection.
+
+    Args:
+        subset: Result of ``select_subset``.
+        output: ``.csv``, ``.jsonl`` or ``.parquet``.
+        overwrite: Replace a file that exists.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        StoreError: ``output`` exists or can't be written, or a store can't be read.
+        ValueError: ``output`` has another suffix.
+    """
+    path = Path(output)
+    suffix = check_suffix(path, "selections")
+    _refuse_existing(path, overwrite=overwrite)
+    groups, ranks = np.array(subset.groups, object), np.arange(1, len(subset.rows) + 1)
+    with atomic_file(path) as file, open_table(suffix, file, SUBSET_COLUMNS) as table:
+        for lines in selected_lines(subset.stores, subset.rows, np.zeros_like(subset.rows)):
+            table.write(
+                (
+                    lines.ids,
+                    ranks[lines.places].astype(np.int32),
+                    subset.scores[lines.places],
+                    groups[lines.places],
                     [str(lines.store)] * len(lines.ids),
                     lines.rows,
                 )

@@ -1,0 +1,128 @@
+"""``embedkit cluster``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._command import JsonOption, examples
+from ._filters import FilterOption
+from ._images import ImagesOption
+from ._numbers import number_or_auto
+from ._output import check_outputs, count_of, plain, print_json, print_table
+from ._panels import OUTPUT
+
+if TYPE_CHECKING:
+    from embedkit.analysis.clustering import Clusters
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = examples(
+    "embedkit cluster photos.h5 -k auto",
+    "embedkit cluster photos.h5 -k 100 -o clusters.parquet --html clusters.html",
+)
+
+_SHOWN = 20  # clusters
+
+
+def command(
+    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
+    k: Annotated[
+        str,
+        typer.Option(
+            "-k", help="Number of clusters, or auto: the number that separates best (2 to 500)."
+        ),
+    ] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write a .csv, .jsonl or .parquet file: one line per image."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with examples of each cluster.")
+    ] = None,
+    filter: FilterOption = None,  # noqa: A002
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    rounds: Annotated[
+        int,
+        typer.Option(min=0, help="Passes over all rows after the training on a sample."),
+    ] = 5,
+    examples: Annotated[
+        int, typer.Option(min=1, help="Images per cluster on the page.", rich_help_panel=OUTPUT)
+    ] = 8,
+    images: ImagesOption = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace an existing --output and --html.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Group similar images into clusters, without labels.
+
+    Spherical k-means on the embeddings, in bounded memory. Clusters are named by the commonest
+    classes of the stored classifier.
+    """
+    from embedkit.analysis.clustering import cluster, write_clusters, write_clusters_page
+
+    check_outputs(output, html, what="clusters", overwrite=overwrite)
+    found = cluster(store, number_or_auto(k, "-k"), filters=filter or (), seed=seed, rounds=rounds)
+    if output is not None:
+        write_clusters(found, output, overwrite=overwrite)
+    if html is not None:
+        write_clusters_page(found, html, examples=examples, images=images or ())
+    if json:
+        print_json(_as_json(found, output, html))
+        return
+    _print(found)
+    for path in (one for one in (output, html) if one is not None):
+        typer.echo(f"{plain(path)}: written")
+
+
+def _rows(found: Clusters) -> list[dict[str, Any]]:
+    means = found.mean_distances
+    return [
+        {
+            "cluster": number,
+            "images": int(found.sizes[number]),
+            "mean_distance": float(means[number]),
+            "name": name,
+            "share": float(found.shares[number]),
+        }
+        for number, name in enumerate(found.names)
+    ]
+
+
+def _as_json(found: Clusters, output: Path | None, html: Path | None) -> dict[str, Any]:
+    return {
+        "store": str(found.path),
+        "images": len(found.rows),
+        "k": len(found.sizes),
+        "clusters": _rows(found),
+        "output": output and str(output),
+        "html": html and str(html),
+    }
+
+
+def _print(found: Clusters) -> None:
+    clusters = count_of(len(found.sizes), "cluster")
+    typer.echo(f"{clusters} of {count_of(len(found.rows), 'image')}")
+    rows = [
+        (
+            row["cluster"],
+            row["images"],
+            f"{row['mean_distance']:.3f}",
+            f"{row['share']:.2f}" if row["name"] else None,
+            row["name"] or None,
+        )
+        for row in _rows(found)[:_SHOWN]
+    ]
+    print_table(("cluster", "images", "mean distance", "share", "classes"), rows)
+    if len(found.sizes) > _SHOWN:
+        typer.echo(f"and {count_of(len(found.sizes) - _SHOWN, 'smaller cluster')}")

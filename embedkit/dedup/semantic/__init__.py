@@ -1,0 +1,1 @@
+"""SemDeDup: thins out training data where images are alike; deletes nothing."""
