@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from embedkit.dedup.candidates.neighbours import nearest, rank_pairs
-from embedkit.dedup.scoring.pixel_model import prior_of, threshold_for
+from embedkit.dedup.scoring.pixel_model import pixel_odds, prior_of, threshold_for
 from embedkit.dedup.verification import forest
+from embedkit.dedup.verification.agreement import Agreement
 from embedkit.dedup.verification.forest import implied_pairs, verify_forest
+from embedkit.dedup.verification.geometric import Evidence
 
 
 class Truth:
@@ -116,6 +118,15 @@ def test_the_prior_is_the_share_of_copies(share):
     copies = rng.random(20_000) < share
     odds = rng.normal(np.where(copies, 2, -2), 2)  # log-likelihood ratios of two normals
     assert 1 / (1 + np.exp(-prior_of(odds))) == pytest.approx(share, rel=0.15)
+
+
+def test_agreement_in_few_places_is_worth_less():
+    few, many = (
+        Evidence(Agreement(0.8, 0.85, 0.0, windows), 0.0, 0.0, 0, 0, 1.0, {})
+        for windows in (1000, 20_000)
+    )
+    less, more = pixel_odds([few, many])
+    assert 0 < less < more - 4
 
 
 def test_a_higher_precision_needs_a_higher_score():

@@ -34,6 +34,7 @@ _MODEL = LogisticModel(
     weights=(8.883, -1.409, -1.3045),
     bias=4.847,
 )
+_MANY, _FEW, _DOUBT = 3000, 1000, 5.0  # windows (a tiny picture has 1000); log-odds less with few
 _NOT_ONE = -12.0  # log-odds of graphics that differ in detail, and where a thing was replaced
 _REPLACED = 0.82  # of a square that is full of something else
 _FINE = 0.006  # share of the fine details of two graphics that may contradict each other
@@ -63,10 +64,17 @@ def pixel_features(evidence: Sequence[Evidence]) -> Mapping[str, NDArray[np.floa
 def pixel_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
     """Log-odds of a copy at even prior odds, ``(n,)``; NaN where there is too little detail."""
     odds = np.clip(_MODEL.log_odds(pixel_features(evidence)), -_LARGEST, _LARGEST)
+    odds -= _doubt([one.agreement.windows for one in evidence])
     differ = [one.fine > _FINE or one.agreement.replaced > _REPLACED for one in evidence]
     odds[np.array(differ, bool)] = _NOT_ONE
     odds[np.array([not one.agreement.windows for one in evidence], bool)] = np.nan
     return odds
+
+
+def _doubt(windows: Sequence[int]) -> NDArray[np.float64]:
+    """Log-odds that agreement in few places is worth less: tiny pictures often look alike."""
+    lack = np.log(_MANY / np.maximum(np.array(windows, np.float64), 1)) / np.log(_MANY / _FEW)
+    return np.asarray(_DOUBT * np.clip(lack, 0, 1))
 
 
 def prior_of(odds: NDArray[np.float64]) -> float:
