@@ -18,6 +18,7 @@ from embedkit.extraction.runner import ExtractResult
 from embedkit.extraction.source_changes import compare_with_source
 from embedkit.extraction.update import update_store
 from embedkit.sources.shard_plan import Plan
+from embedkit.store.format import SHARD_ROWS
 from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
 from embedkit.store.store import EmbeddingStore
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
-_SHARD_ROWS = 16384  # 64 MiB of float16 rows of 2048
 _DERIVED = (
     "plan_hash", "embedkit_version", "weights", "engine", "head_applies", "roots", "labels_from",
     "same_rows_as", "listing", "generation",
@@ -257,7 +257,7 @@ def _plan(
     if frozen is None or plan is None:
         _log.info("listing %s", ", ".join(job.meta.source))
         with timed("listed"):
-            plan = Plan.freeze(job.scan(), partial.folder, shard_rows or _SHARD_ROWS)
+            plan = Plan.freeze(job.scan(), partial.folder, shard_rows or SHARD_ROWS)
         _log.debug("%d files in %d shards", plan.count, plan.num_shards)
         return plan, None
     before, listed_by = frozen
@@ -291,7 +291,7 @@ def _finished_before(job: Job, run: RunConfig) -> tuple[ExtractResult, str]:
         if differences:
             raise StoreMismatchError(str(job.output), differences)
         with TemporaryDirectory(prefix="embedkit-") as folder:
-            plan = Plan.freeze(job.scan(), Path(folder), _SHARD_ROWS)
+            plan = Plan.freeze(job.scan(), Path(folder), SHARD_ROWS)
             records = (one for number in range(plan.num_shards) for one in plan.shard(number))
             found = compare_with_source(store, records, check_content=run.check_content)
         if found.changes:

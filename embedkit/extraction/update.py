@@ -29,6 +29,7 @@ from embedkit.extraction.store_settings import WAY_OUT, config_of
 from embedkit.extraction.update_outcome import UpdateResult, arrange, only_retried, recovered
 from embedkit.sources.dataset import is_dataset
 from embedkit.sources.shard_plan import Plan
+from embedkit.store.format import SHARD_ROWS
 from embedkit.store.merge import merged_engine
 from embedkit.store.next_generation import NextGeneration
 from embedkit.store.store import EmbeddingStore
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["Update", "opened_update", "update_store"]
 
 _LISTING = "listing"  # the folder of all that the source lists
-_PLAN_ROWS = 16384
 _EMBEDDED = (State.ADDED, State.CHANGED, State.FAILED)
 _IGNORED = (
     "plan_hash", "embedkit_version", "weights", "engine", "head_applies", "source", "roots",
@@ -182,7 +182,7 @@ class Update:
         folder = self.partial.path(_LISTING)
         folder.mkdir(exist_ok=True)
         with timed("listed"):
-            return Plan.freeze(scan_for(self.store.path, self.listing), folder, _PLAN_ROWS)
+            return Plan.freeze(scan_for(self.store.path, self.listing), folder, SHARD_ROWS)
 
     def _refuse_nothing_left(self, found: Comparison) -> None:
         """Refuses a source that shares no image with the store: most likely it is another one."""
@@ -205,7 +205,7 @@ class Update:
             if begun is not None and begun.digest == Plan.draft(records()).digest:
                 return begun
             self.partial.clear(_LISTING)
-        return Plan.freeze(records(), self.partial.folder, _PLAN_ROWS)
+        return Plan.freeze(records(), self.partial.folder, SHARD_ROWS)
 
     def _embed(self, plan: Plan, stop: threading.Event | None) -> ExtractResult:
         """Embeds the plan, with the settings of the store, into the working folder."""

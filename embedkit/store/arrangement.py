@@ -115,30 +115,41 @@ def cut_into_shards(
         before: What each shard of the store before holds.
         shard_rows: Images per new shard.
     """
-    known = np.flatnonzero(images.shards >= 0)
+    skips = images.rows == SKIPPED
+    cutter = _Cutter(skips, np.concatenate([[0], np.cumsum(skips)]), shard_rows)
+    known = np.flatnonzero((images.shards >= 0) & ~skips)
     homes = images.shards[known]
     if not len(known) or (np.diff(homes) < 0).any():
-        return list(_fresh(0, len(images.rows), shard_rows))
+        return list(cutter.fresh(0, len(skips)))
     numbers, first = np.unique(homes, return_index=True)
     starts = known[first].tolist()
     stops = [*(known[first[1:] - 1] + 1).tolist(), int(known[-1]) + 1]
-    skipped = np.concatenate([[0], np.cumsum(images.rows == SKIPPED)])
     spans = [Piece(*span) for span in zip(starts, stops, numbers.tolist(), strict=True)]
     rest = [
-        before[number].skipped - int(skipped[stop] - skipped[start])
+        before[number].skipped - cutter.skipped_in(start, stop)
         for start, stop, number in zip(starts, stops, numbers.tolist(), strict=True)
     ]
-    cutter = _Cutter(images.rows == SKIPPED, shard_rows)
-    pieces = list(cutter.join(spans, rest))
-    return [one for piece in pieces for one in _of_usual_size(piece, shard_rows)]
+    pieces = []
+    for piece in cutter.join(spans, rest):
+        grew = piece.shard is not None and piece.size > before[piece.shard].found
+        pieces += cutter.of_usual_size(piece) if grew else [piece]
+    return pieces
 
 
 @dataclass(frozen=True, slots=True)
 class _Cutter:
-    """Gives the images between two shards to one of them, or to new shards."""
+    """Gives the images between two shards to one of them, or to new shards.
 
-    skipped: NDArray[np.bool_]
+    A shard without an image would not be found again, so skipped files alone never make one.
+    """
+
+    skips: NDArray[np.bool_]
+    counts: NDArray[np.int64]  # skipped files before each image
     shard_rows: int
+
+    def skipped_in(self, start: int, stop: int) -> int:
+        """How many of some files are skipped."""
+        return int(self.counts[stop] - self.counts[start])
 
     def join(self, spans: Sequence[Piece], rest: Sequence[int]) -> Iterator[Piece]:
         """Pieces that cover all images.
@@ -150,50 +161,50 @@ class _Cutter:
         begin = 0
         for number, span in enumerate(spans):
             if number == 0:
-                own, begin = self._before_all(span, rest[0])
-                yield from own
+                begin = self._begin_of_first(span, rest[0])
+                yield from self.fresh(0, begin)
             following = spans[number + 1] if number + 1 < len(spans) else None
-            stop = len(self.skipped) if following is None else following.start
+            stop = len(self.skips) if following is None else following.start
             more = 0 if following is None else rest[number + 1]
-            left = rest[number] - int(self.skipped[begin : span.start].sum())
+            left = rest[number] - self.skipped_in(begin, span.start)
             end, next_begin = self._between(span.stop, stop, span.stop - begin, left, more)
             yield Piece(begin, end, span.shard)
-            yield from _fresh(end, next_begin, self.shard_rows)
+            yield from self.fresh(end, next_begin)
             begin = next_begin
 
-    def _before_all(self, span: Piece, rest: int) -> tuple[list[Piece], int]:
-        """The images before the first shard: its own ones begin at the number that is returned."""
-        run = self.skipped[: span.start]
+    def fresh(self, start: int, stop: int) -> Iterator[Piece]:
+        """New shards of the usual size."""
+        images = start + np.flatnonzero(~self.skips[start:stop])
+        cuts = [start, *images[self.shard_rows :: self.shard_rows].tolist(), stop]
+        if start < stop:
+            yield from (Piece(*cut) for cut in pairwise(cuts))
+
+    def of_usual_size(self, piece: Piece) -> list[Piece]:
+        """The piece, or several of equal sizes in place of one that grew too large."""
+        images = piece.start + np.flatnonzero(~self.skips[piece.start : piece.stop])
+        if len(images) <= _LARGEST * self.shard_rows:
+            return [piece]
+        count = -(-len(images) // self.shard_rows)
+        inner = [int(images[len(images) * i // count]) for i in range(1, count)]
+        return [Piece(*cut) for cut in pairwise([piece.start, *inner, piece.stop])]
+
+    def _begin_of_first(self, span: Piece, rest: int) -> int:
+        """Where the first shard begins; what is before it are shards of their own."""
+        run = self.skips[: span.start]
         trail = min(_leading(run[::-1]), max(rest, 0))
-        others = span.start - trail
-        if run.all() or others + trail + span.size <= self.shard_rows:
-            return [], 0
-        return list(_fresh(0, others, self.shard_rows)), others
+        if run.all() or span.stop <= self.shard_rows:
+            return 0
+        return span.start - trail
 
     def _between(self, start: int, stop: int, size: int, left: int, more: int) -> tuple[int, int]:
         """Where the shard before ends, and where the shard after begins."""
-        run = self.skipped[start:stop]
+        run = self.skips[start:stop]
         lead = min(_leading(run), max(left, 0))
         trail = min(_leading(run[::-1]), max(more, 0), len(run) - lead)
-        joined = size + len(run) - trail
-        if run.all() or joined <= self.shard_rows:
+        if run.all() or size + len(run) - trail <= self.shard_rows:
             return stop - trail, stop - trail
         return start + lead, stop - trail
 
 
 def _leading(flags: NDArray[np.bool_]) -> int:
     return len(flags) if flags.all() else int(np.argmin(flags))
-
-
-def _of_usual_size(piece: Piece, shard_rows: int) -> list[Piece]:
-    """The piece, or several of equal sizes in place of one that grew too large."""
-    if piece.size <= _LARGEST * shard_rows:
-        return [piece]
-    count = -(-piece.size // shard_rows)
-    cuts = [piece.start + piece.size * i // count for i in range(count + 1)]
-    return [Piece(start, stop) for start, stop in pairwise(cuts)]
-
-
-def _fresh(start: int, stop: int, shard_rows: int) -> Iterator[Piece]:
-    for begin in range(start, stop, shard_rows):
-        yield Piece(begin, min(begin + shard_rows, stop))

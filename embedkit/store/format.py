@@ -27,6 +27,7 @@ __all__ = [
     "FORMAT_VERSION",
     "IMAGE_DTYPES",
     "OPTIONAL_DTYPES",
+    "SHARD_ROWS",
     "USUAL_COLUMNS",
     "Purpose",
     "RowBlock",
@@ -39,6 +40,7 @@ __all__ = [
 FORMAT_NAME = "embedkit-store"
 FORMAT_VERSION = 1
 BLOCK_ROWS = 1024  # rows under one checksum
+SHARD_ROWS = 16384  # images per shard; 64 MiB of float16 rows of 2048
 
 IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "width": np.dtype("<i4"),

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from embedkit.store.arrangement import FAILED, SKIPPED, Piece, cut_into_shards
-from embedkit.store.format import USUAL_COLUMNS, StoreCounts
+from embedkit.store.format import (
+    IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
+    SHARD_ROWS,
+    USUAL_COLUMNS,
+    StoreCounts,
+)
 from embedkit.store.gather import gather
 from embedkit.store.manifest import MANIFEST, encode_manifest
 from embedkit.store.reader import entry_of, refuse_damaged
@@ -124,9 +130,9 @@ class NextGeneration:
                 path.unlink()
 
     def _usual_rows(self) -> int:
-        """The usual size of the store's shards."""
+        """The usual size of the store's shards: the largest, which an update may have doubled."""
         sizes = sorted(shard.counts.found for shard in self.store.shards)
-        return sizes[len(sizes) // 2]
+        return max(sizes[len(sizes) // 2], min(sizes[-1], SHARD_ROWS))
 
     def _is_as_before(self, piece: Piece) -> bool:
         if piece.shard is None:
@@ -193,7 +199,7 @@ class NextGeneration:
             self._failures(piece),
             self.with_labels,
             self.store.head,
-            (*USUAL_COLUMNS, "etag") if self._has_etags else USUAL_COLUMNS,
+            (*IMAGE_DTYPES, *OPTIONAL_DTYPES) if self._has_etags else USUAL_COLUMNS,
         )
 
     def _blocks(self, piece: Piece) -> Iterator[RowBlock]:

@@ -85,7 +85,7 @@ def make_block(
 def columns_of(blocks: Iterable[RowBlock]) -> tuple[str, ...]:
     """The columns of ``/images`` to write for some rows: the usual ones, and more if known."""
     has_etags = any("etag" in block.images for block in blocks)
-    return (*USUAL_COLUMNS, "etag") if has_etags else USUAL_COLUMNS
+    return (*IMAGE_DTYPES, *OPTIONAL_DTYPES) if has_etags else USUAL_COLUMNS
 
 
 class ShardBuilder:

@@ -44,6 +44,7 @@ def cut(shards, before, shard_rows=4):
         ([-1, 0, 0], [2], [(3, 0)]),
         # inside one: it grows, up to twice its size
         ([0, 0, -1, 0, 0, 1, 1], [4, 2], [(5, 0), (2, 1)]),
+        ([0] * 9, [9], [(9, 0)]),  # as large as before
         ([0, 0, *[-1] * 6, 0, 1, 1], [3, 2], [(3, None)] * 3 + [(2, 1)]),
         # gone: rows, and a whole shard
         ([0, 0, 2], [4, 4, 1], [(2, 0), (1, 2)]),
