@@ -44,13 +44,14 @@ class QualityThresholds:
             detail. Images of low information aren't judged, nor those with a side below 192 pixels,
             which are enlarged before they are measured.
         low_information: Entropy is below this (bits, 0 to 8).
-        gray: At least this share of pixels is gray, in a store where most images have colour.
+        gray: At least this share of pixels is gray, in a store where most images have colour. Dark
+            and bright images aren't judged.
         odd_size: The number of pixels is this many times the median, or the median this many times
             the number.
         odd_aspect: The longer side is at least this many times the shorter.
     """
 
-    dark: float = 50.0
+    dark: float = 64.0
     bright: float = 200.0
     blurry: float = 0.02
     low_information: float = 3.0
@@ -202,7 +203,8 @@ def _judged(
     factor = pixels / np.median(pixels) if len(pixels) else pixels
     longer = (np.maximum(width, height) / np.maximum(np.minimum(width, height), 1)).astype(float)
     with np.errstate(invalid="ignore"):
-        is_gray = gray >= limits.gray
+        has_light = (mean + deviation >= limits.dark) & (mean - deviation <= limits.bright)
+        is_gray = (gray >= limits.gray) & has_light
         most_are_colour = np.count_nonzero(is_gray) < _MOSTLY * max(len(gray), 1)
         found = {
             "dark": _below(mean + deviation, limits.dark),
