@@ -147,8 +147,8 @@ def find_quality_issues(
         images: For stores without measures: the sources that the images are of, where these lie
             now. None: ids are taken for paths.
         duplicates: A folder of ``find_duplicates`` whose groups are listed as near-duplicates.
-        write: Whether measures that were made now are put into the store, for filters and later
-            runs.
+        write: Whether measures that the store lacks, for some rows or all, are put into it, for
+            filters and later runs.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
@@ -160,7 +160,12 @@ def find_quality_issues(
     with reporting(progress):
         with EmbeddingStore.open(store) as opened:
             stored = stored_measures(opened)
-            measures = measure_images(opened, images) if stored is None else stored
+            # An updated store has rows of older versions, which weren't measured.
+            is_whole = stored is not None and not np.isnan(stored["luminance"]).any()
+            if stored is None or (write and not is_whole):
+                measures = measure_images(opened, images)
+            else:
+                measures = stored
             sides = opened.images("width"), opened.images("height")
             issues = [
                 Issue(kind, opened.ids[row], row, value)
@@ -181,7 +186,7 @@ def find_quality_issues(
                 Path(store), opened.meta, len(opened), measured, limits, measures, tuple(issues),
                 tuple(opened.failures()),
             )  # fmt: skip
-        if write and stored is None:
+        if write and not is_whole:
             set_columns(store, measures)
         return report
 
