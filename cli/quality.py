@@ -32,7 +32,7 @@ def command(
         Path | None,
         typer.Option("--output", "-o", help="Folder to write: tables, summary, HTML page."),
     ] = None,
-    dark: Annotated[float, _limit("Mean + deviation of luminance below this (0 to 255).")] = 50.0,
+    dark: Annotated[float, _limit("Mean + deviation of luminance below this (0 to 255).")] = 64.0,
     bright: Annotated[
         float, _limit("Mean - deviation of luminance above this (0 to 255).")
     ] = 200.0,

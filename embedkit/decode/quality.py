@@ -10,10 +10,10 @@ the network's input: its center at a fixed scale. The definitions, exactly:
   a length. 0 is gray, above 33 moderately colorful.
 - gray: the share of the thumbnail's pixels whose channels differ by 3 levels at most.
 - clipped_dark, clipped_bright: the shares of pixels of the input whose luminance is below 4, or
-  above 251; of every fourth pixel in each direction.
+  above 251; of every seventh pixel in each direction.
 - entropy: of the luminance's 256 levels, over the same pixels; bits, 0 to 8.
 - sharpness: the variance of the Laplacian (4 G - the G above, below, left and right; Pech-Pacheco
-  et al. 2000), of the green channel, at the pixels of every eighth row. The neighbors are at a
+  et al. 2000), of the green channel, at the pixels of every 16th row. The neighbors are at a
   distance of about 1/256 of the scaled image's shorter side, so that it is about one scale for
   all networks that scale images to 256 pixels or more; others have a coarser one.
 
@@ -34,7 +34,7 @@ __all__ = ["Measures", "measure"]
 _RED, _GREEN, _BLUE = 77, 150, 29
 _DARK, _BRIGHT = 4, 251
 _GRAY = 3
-_STEP, _ROWS = 4, 8
+_STEP, _ROWS = 7, 16
 _SCALE = 256  # pixels of the shorter side
 _LEVELS = 256
 

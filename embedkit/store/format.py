@@ -55,7 +55,6 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
 OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "mtime": np.dtype("<i8"),
     "frames": np.dtype("<i4"),
-    "etag": np.dtype(object),
     **dict.fromkeys(
         ("luminance", "luminance_std", "clipped_dark", "clipped_bright", "entropy", "sharpness",
          "colorfulness", "gray"),
@@ -65,6 +64,7 @@ OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "bits": np.dtype("i1"),
     "captured": np.dtype("<i8"),
     "camera": np.dtype(object),
+    "etag": np.dtype(object),
 }  # fmt: skip
 """Datasets of ``/images`` that older stores lack, ``(N,)`` each; where a value isn't known, -1, of
 floating-point numbers NaN, of texts nothing. ``etag`` is written only where one is known."""

@@ -25,10 +25,10 @@ def by_definition(pixels, small, reach):
     red, green, blue = np.moveaxis(small.astype(float), -1, 0)
     luminance = small @ weights
     rg, yb = red - green, (red + green) / 2 - blue
-    levels = np.floor(pixels[::4, ::4] @ weights)
+    levels = np.floor(pixels[::7, ::7] @ weights)
     shares = np.bincount(levels.astype(int).ravel(), minlength=256) / levels.size
     g, values = pixels[..., 1].astype(float), []
-    for y in range(reach, len(g) - reach, 8):
+    for y in range(reach, len(g) - reach, 16):
         for x in range(reach, len(g) - reach):
             around = g[y - reach, x] + g[y + reach, x] + g[y, x - reach] + g[y, x + reach]
             values.append(4 * g[y, x] - around)

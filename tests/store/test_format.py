@@ -21,7 +21,14 @@ from stores import make_meta
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.store import EmbeddingStore, StoreMeta, verify
-from embedkit.store.format import Purpose, RowBlock, in_blocks
+from embedkit.store.format import (
+    IMAGE_DTYPES,
+    OPTIONAL_DTYPES,
+    USUAL_COLUMNS,
+    Purpose,
+    RowBlock,
+    in_blocks,
+)
 from embedkit.store.manifest import MANIFEST
 from embedkit.store.writer import encode_shard, write_shard
 from embedkit.types import ImageFailure
@@ -454,3 +461,8 @@ def test_a_manifest_must_name_shards_once_and_of_one_kind(tmp_path):
 def test_seal_is_readable_text(shard):
     lines = shard[:512].rstrip(b"\0").decode("ascii").splitlines()
     assert lines[:2] == ["embedkit store", f"sha256 {hashlib.sha256(shard[512:]).hexdigest()}"]
+
+
+def test_columns_are_written_in_the_order_in_which_they_are_read():
+    """The checksum of a block covers its columns in this order."""
+    assert (*USUAL_COLUMNS, "etag") == (*IMAGE_DTYPES, *OPTIONAL_DTYPES)

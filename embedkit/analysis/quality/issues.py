@@ -44,13 +44,14 @@ class QualityThresholds:
             detail. Images of low information aren't judged, nor those with a side below 192 pixels,
             which are enlarged before they are measured.
         low_information: Entropy is below this (bits, 0 to 8).
-        gray: At least this share of pixels is gray, in a store where most images have colour.
+        gray: At least this share of pixels is gray, in a store where most images have colour. Dark
+            and bright images aren't judged.
         odd_size: The number of pixels is this many times the median, or the median this many times
             the number.
         odd_aspect: The longer side is at least this many times the shorter.
     """
 
-    dark: float = 50.0
+    dark: float = 64.0
     bright: float = 200.0
     blurry: float = 0.02
     low_information: float = 3.0
@@ -146,8 +147,8 @@ def find_quality_issues(
         images: For stores without measures: the sources that the images are of, where these lie
             now. None: ids are taken for paths.
         duplicates: A folder of ``find_duplicates`` whose groups are listed as near-duplicates.
-        write: Whether measures that were made now are put into the store, for filters and later
-            runs.
+        write: Whether measures that the store lacks, for some rows or all, are put into it, for
+            filters and later runs.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
@@ -159,7 +160,12 @@ def find_quality_issues(
     with reporting(progress):
         with EmbeddingStore.open(store) as opened:
             stored = stored_measures(opened)
-            measures = measure_images(opened, images) if stored is None else stored
+            # An updated store has rows of older versions, which weren't measured.
+            is_whole = stored is not None and not np.isnan(stored["luminance"]).any()
+            if stored is None or (write and not is_whole):
+                measures = measure_images(opened, images)
+            else:
+                measures = stored
             sides = opened.images("width"), opened.images("height")
             issues = [
                 Issue(kind, opened.ids[row], row, value)
@@ -180,7 +186,7 @@ def find_quality_issues(
                 Path(store), opened.meta, len(opened), measured, limits, measures, tuple(issues),
                 tuple(opened.failures()),
             )  # fmt: skip
-        if write and stored is None:
+        if write and not is_whole:
             set_columns(store, measures)
         return report
 
@@ -202,7 +208,8 @@ def _judged(
     factor = pixels / np.median(pixels) if len(pixels) else pixels
     longer = (np.maximum(width, height) / np.maximum(np.minimum(width, height), 1)).astype(float)
     with np.errstate(invalid="ignore"):
-        is_gray = gray >= limits.gray
+        has_light = (mean + deviation >= limits.dark) & (mean - deviation <= limits.bright)
+        is_gray = (gray >= limits.gray) & has_light
         most_are_colour = np.count_nonzero(is_gray) < _MOSTLY * max(len(gray), 1)
         found = {
             "dark": _below(mean + deviation, limits.dark),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEASURES", "measure_images", "stored_measures"]
 
-MEASURES = tuple(name for name in OPTIONAL_DTYPES if name not in {"mtime", "frames"})
+MEASURES = tuple(name for name in OPTIONAL_DTYPES if name not in {"mtime", "frames", "etag"})
 _BATCH = 32  # images that a thread decodes at once
 
 
