@@ -102,7 +102,7 @@ def read_weights(path: Path, *, state_dict_url: str = "") -> State:
 
 
 def _refuse_long_header(path: Path) -> None:
-    """Refuse a safetensors file that would take long, and much memory, before any tensor is read."""
+    """Refuse a safetensors file whose list of tensors would take minutes and gigabytes."""
     with path.open("rb") as file:
         nbytes = int.from_bytes(file.read(8), "little")
     if nbytes > _MAX_HEADER_BYTES:

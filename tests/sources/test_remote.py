@@ -258,7 +258,7 @@ def test_a_server_that_stalls_is_given_up(kind: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
 def test_a_timeout_is_a_number(served: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDKIT_HTTP_TIMEOUT", text)
-    with pytest.raises(SourceError, match="EMBEDKIT_HTTP_TIMEOUT=.* is no number of seconds"):
+    with pytest.raises(SourceError, match=r"EMBEDKIT_HTTP_TIMEOUT=.* is no number of seconds"):
         open_source(f"{served}/p/a.jpg")
 
 

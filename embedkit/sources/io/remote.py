@@ -134,7 +134,9 @@ def _retry(action: Callable[[], T]) -> T:
         except Exception as exc:
             if isinstance(exc, (EmbedkitError, FileNotFoundError, PermissionError)):
                 raise
-            if delay is None or _is_permanent(exc) or time.monotonic() >= end:
+            if _is_permanent(exc):
+                raise OSError(errno.EINVAL, _text_of(exc)) from exc
+            if delay is None or time.monotonic() >= end:
                 raise OSError(errno.EIO, _text_of(exc)) from exc
             time.sleep(delay)
     raise AssertionError("unreachable")
