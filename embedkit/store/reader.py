@@ -260,8 +260,8 @@ class ShardFile:
         return self._block(start, stop)
 
     def _block(self, start: int, stop: int) -> RowBlock:
-        return RowBlock(
-            self.embeddings[start:stop],
+        return RowBlock(  # a copy: a map would hold a file open, and of small shards there are many
+            self._read(np.arange(start, stop)),
             self.ids(start, stop),
             {name: self.image_column(name, start, stop) for name in self.columns},
             self.labels(start, stop) if self.has_labels else (),
