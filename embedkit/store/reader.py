@@ -21,8 +21,8 @@ from embedkit.store.format import (
     OPTIONAL_DTYPES,
     RowBlock,
 )
-from embedkit.store.manifest import ShardEntry
 from embedkit.store.hdf5_layout import Hdf5Layout, is_hdf5
+from embedkit.store.manifest import ShardEntry
 from embedkit.store.schema import check_structure, read_counts, read_meta
 from embedkit.store.seal import check_seal, is_readable
 from embedkit.store.writer import (
