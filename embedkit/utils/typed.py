@@ -21,7 +21,8 @@ def check_fields(instance: Any) -> None:
         TypeError: A field has another type than its annotation, or is a number that isn't finite
             or is less than 0.
     """
-    hints = _hints(type(instance))
+    kind: Any = type(instance)
+    hints = _hints(kind)
     for field in fields(instance):
         value = getattr(instance, field.name)
         if not _fits(value, hints[field.name]):
@@ -29,7 +30,7 @@ def check_fields(instance: Any) -> None:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
