@@ -194,7 +194,7 @@ class ContentReader:
     def factors(self, space: Space) -> NDArray[np.float32]:
         """The rows' factors, ``(N, space.num_factors)``."""
         count = self.manifest.count
-        if "factors" not in self.manifest.files:
+        if not space.num_factors:
             return np.empty((count, 0), np.float32)
         factors = self.array("factors", "<f4")
         if len(factors) != count * space.num_factors:

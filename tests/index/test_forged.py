@@ -169,6 +169,21 @@ def test_mutants_end_no_process(world, tmp_path, name):
     assert any("IndexCorruptError" in line for line in found.values())
 
 
+def test_an_index_that_reranks_has_what_that_needs(world, tmp_path):
+    path = forged(
+        world / "graph.index", tmp_path / "r.index", lambda _, content: content.update(rerank=True)
+    )
+    with pytest.raises(IndexCorruptError, match="has no file of its factors"):
+        Index.open(path)
+    path = forged(
+        world / "graph.index",
+        tmp_path / "s.index",
+        lambda _, content: content.update(rerank=True, stores=[]),
+    )
+    with pytest.raises(IndexCorruptError, match="names no store"):
+        Index.open(path)
+
+
 def test_damage_in_what_only_adding_needs_is_found_at_opening(world, tmp_path):
     shutil.copytree(world / "disk.index", tmp_path / "t.index")
     path = tmp_path / "t.index" / "trained.faiss"
