@@ -134,6 +134,14 @@ def command(
             rich_help_panel=INPUT,
         ),
     ] = False,
+    max_read_errors: Annotated[
+        int,
+        typer.Option(
+            help="Stop after this many images in a row that can't be read because their folder, "
+            "share or server has gone away; 0 never stops.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 32,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the images, print the settings and stop.")
     ] = False,
@@ -406,6 +414,7 @@ def command(
             shard_rows=shard_rows,
             overwrite=overwrite,
             **changes,
+            max_read_errors=max_read_errors,
             stop=stopping.event,
             progress=stopping.on_progress,
         )

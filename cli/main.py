@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
@@ -119,12 +122,34 @@ def run() -> None:
     if working_directory() is None:
         sys.path[:] = filter(None, sys.path)  # "" stands for it, and imports look into it
     try:
-        code = _flush(_run())
+        with _interrupted_by(signal.SIGTERM):
+            code = _flush(_run())
     except OSError as exc:  # what no command expects: a full disk, a broken drive
         where = "standard output" if _is_of_echo(exc) else exc.filename
         code = _fail(f"{where}: {exc.strerror}" if where else str(exc))
         silence(sys.stdout)
+    except Exception as exc:  # a fault of ours, or of a library
+        if logging.getLogger("embedkit").isEnabledFor(logging.DEBUG):
+            raise
+        code = _fail(
+            f"an error that embedkit doesn't expect: {type(exc).__name__}: {exc}; please report "
+            "it, with what --verbose prints"
+        )
     sys.exit(code or 0)
+
+
+@contextmanager
+def _interrupted_by(number: signal.Signals) -> Iterator[None]:
+    """Makes a signal end a command as Ctrl-C does, unless it is ignored already."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(number) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _is_of_echo(error: OSError) -> bool:

@@ -29,6 +29,8 @@ __all__ = ["fingerprint", "load_weights", "read_weights"]
 _COUNTER = "num_batches_tracked"
 """Batch norm's step counter: it plays no part in inference, and old files lack it."""
 
+_MAX_HEADER_BYTES = 4 * 2**20  # of a safetensors file: some 30,000 tensors
+_MAX_PICKLE_BYTES = 16 * 2**20  # of the names and shapes in a .pth file
 _WRAPPERS = ("state_dict", "model")
 _SHOWN = 3
 
@@ -91,25 +93,41 @@ def read_weights(path: Path, *, state_dict_url: str = "") -> State:
         raise WeightsError(f"{path}: no such weights file")
     with _read_errors(path):
         if path.suffix == ".safetensors":
+            _refuse_long_header(path)
             return dict(safetensors.torch.load_file(path))
         if path.suffix in (".pth", ".pt", ".bin"):
-            _refuse_program(path, state_dict_url)
+            _check_archive(path, state_dict_url)
             return _plain_state(path, torch.load(path, map_location="cpu", weights_only=True))
     raise WeightsError(f"{path}: weights are read from .safetensors, .pth, .pt or .bin")
 
 
-def _refuse_program(path: Path, state_dict_url: str) -> None:
-    """Refuse a TorchScript file, which is known by a member that no other file has."""
+def _refuse_long_header(path: Path) -> None:
+    """Refuse a safetensors file whose list of tensors would take minutes and gigabytes."""
+    with path.open("rb") as file:
+        nbytes = int.from_bytes(file.read(8), "little")
+    if nbytes > _MAX_HEADER_BYTES:
+        raise WeightsError(
+            f"{path}: damaged safetensors file (a header of {nbytes:,} bytes, the limit is "
+            f"{_MAX_HEADER_BYTES:,})"
+        )
+
+
+def _check_archive(path: Path, state_dict_url: str) -> None:
+    """Refuse a TorchScript file, known by a member that no other has, and a decompression bomb."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            return
-    where = f" ({state_dict_url})" if state_dict_url else ""
-    raise WeightsError(
-        f"{path}: a TorchScript file, a program that would run when it is opened: take the file of "
-        f"its state dict instead{where}"
-    )
+        members = archive.infolist()
+    if any(one.filename.endswith("/constants.pkl") for one in members):
+        where = f" ({state_dict_url})" if state_dict_url else ""
+        raise WeightsError(
+            f"{path}: a TorchScript file, a program that would run when it is opened: take the "
+            f"file of its state dict instead{where}"
+        )
+    if sum(one.file_size for one in members) > path.stat().st_size:  # torch never compresses
+        raise WeightsError(f"{path}: a compressed archive, which torch.save doesn't write")
+    if any(one.filename.endswith(".pkl") and one.file_size > _MAX_PICKLE_BYTES for one in members):
+        raise WeightsError(f"{path}: names over {_MAX_PICKLE_BYTES:,} bytes; no weights have those")
 
 
 def fingerprint(net: nn.Module) -> str:

@@ -168,18 +168,23 @@ def check_jpeg(data: bytes) -> Header:
     return Header(frames=1)  # what follows in an MPO is the same picture again, or its depth
 
 
-_PPM_HEADER = re.compile(rb"P[1-6](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}")
+_PPM_NUMBER = rb"(?:(?:\s|#[^\r\n]*[\r\n])+\d+)"
+_PPM_HEADER = re.compile(rb"P(?:[14]%b{2}|[2356]%b{3})\s" % (_PPM_NUMBER, _PPM_NUMBER))
 _PPM_MAX_HEADER = 64 * 1024
+_PPM_MAX_COMMENTS = 1000  # among the pixels of a plain one
 
 
 def check_ppm(data: bytes) -> Header:
-    """Refuse a header of endless comments, which Pillow reads byte by byte.
+    """Refuse endless comments, which Pillow reads byte by byte or slowly.
 
     Raises:
-        BadImageError: If the size isn't stated within 64 KiB.
+        BadImageError: If the header doesn't end within 64 KiB, or pixels written as text have
+            more than 1,000 comments between them.
     """
     if len(data) > _PPM_MAX_HEADER and not _PPM_HEADER.match(data[:_PPM_MAX_HEADER]):
-        raise BadImageError("damaged: no size within the first 64 KiB of the PPM")
+        raise BadImageError("damaged: the PPM's header doesn't end within 64 KiB")
+    if data[1:2] in b"123" and data.count(b"#") > _PPM_MAX_COMMENTS:
+        raise BadImageError(f"damaged: over {_PPM_MAX_COMMENTS:,} comments in a PPM")
     return Header()
 
 

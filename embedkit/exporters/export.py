@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +14,7 @@ from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore, merge
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.reader import refuse_damaged
-from embedkit.utils.atomic_write import atomic_file
+from embedkit.utils.atomic_write import atomic_file, atomic_folder
 from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting, track
 
@@ -89,7 +88,7 @@ def export(
         if to == "parquet":
             _write_parquet(opened, output, id_column="id", embeddings="embedding")
         else:
-            _write_folder(opened, output, to, overwrite=overwrite)
+            _write_folder(opened, output, to)
     return output
 
 
@@ -107,18 +106,11 @@ def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: boo
         raise StoreError(f"{output}: is a folder, but no export; remove it first")
 
 
-def _write_folder(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
+def _write_folder(store: EmbeddingStore, output: Path, to: str) -> None:
     """Writes into a folder of its own beside ``output``, then moves what is whole there."""
-    write = _WRITERS[to]
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-export-") as name:
-            whole = Path(name, "new")  # not the folder itself, which only its owner may enter
-            whole.mkdir()
-            write(store, whole)
-            if overwrite and output.is_dir():
-                output.replace(Path(name, "old"))
-            whole.replace(output)
+        with atomic_folder(output) as whole:
+            _WRITERS[to](store, whole)
     except OSError as exc:
         raise StoreError(f"{output}: can't be written: {exc.strerror or exc}") from exc
 

@@ -120,9 +120,10 @@ class RunConfig:
         update: Whether a finished store is brought up to date with its source.
         keep_removed: Whether an update keeps the rows of images that the source lacks now.
         retry_failed: Whether the images that failed are tried again.
+        max_read_errors: Images in a row that can't be read before the run stops; 0 never stops.
 
     Raises:
-        ValueError: A number is less than 1, or two settings contradict each other.
+        ValueError: A number is too small, or two settings contradict each other.
     """
 
     workers: int | None = None
@@ -134,8 +135,11 @@ class RunConfig:
     update: bool = False
     keep_removed: bool = False
     retry_failed: bool = False
+    max_read_errors: int = 32
 
     def __post_init__(self) -> None:
+        if self.max_read_errors < 0:
+            raise ValueError(f"max_read_errors must be at least 0, not {self.max_read_errors}")
         for name in ("workers", "shard_rows"):
             number = getattr(self, name)
             if number is not None and number < 1:

@@ -92,6 +92,7 @@ def extract(
     update: bool = False,
     keep_removed: bool = False,
     retry_failed: bool = False,
+    max_read_errors: int = 32,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
 ) -> ExtractResult:
@@ -156,6 +157,8 @@ def extract(
         keep_removed: With ``update``: keep the rows of images that the source lacks now.
         retry_failed: Try the images of a finished store that failed again; without ``update``,
             change nothing else.
+        max_read_errors: Stop after so many images in a row that the source fails to give, because
+            a folder, share or server has gone away; finished work is kept. 0 never stops.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.
@@ -165,7 +168,7 @@ def extract(
         an `UpdateResult`, which also lists what it did.
 
     Raises:
-        SourceError: The source can't be listed, or holds no image.
+        SourceError: The source can't be listed, holds no image, or has gone away.
         NothingEmbeddedError: Not one image could be embedded; no store is written.
         BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: An interrupted run, or the finished store, has other settings.
@@ -177,7 +180,7 @@ def extract(
     """
     run = RunConfig(
         workers, processes, sharded, shard_rows, overwrite, check_content, update, keep_removed,
-        retry_failed,
+        retry_failed, max_read_errors,
     )  # fmt: skip
     config = ExtractConfig.of(
         backbone=backbone, engine=engine, device=device, precision=precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from embedkit.decode.sniff import sniff_format
 from embedkit.decode.stated import Stated, stated
 from embedkit.errors import DecodeError
 from embedkit.sources.image_suffixes import has_image_name
+from embedkit.sources.io.storage import is_source_error
 from embedkit.types import ImageFacts, ImageFailure
 
 if TYPE_CHECKING:
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
     from embedkit.sources import ImageReader
     from embedkit.types import ImageRecord
 
-__all__ = ["Outcome", "load_images", "outcome_from_json", "outcome_to_json"]
+__all__ = ["Outcome", "UnreadImage", "load_images", "outcome_from_json", "outcome_to_json"]
 
 Outcome = ImageFacts | ImageFailure | None
 """The outcome of a record: its facts, its failure, or None for a file that isn't an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadImage(ImageFailure):
+    """An image that failed because its source, rather than the image, couldn't be read."""
 
 
 class _Read(NamedTuple):
@@ -101,7 +107,9 @@ def _read(
         nbytes = len(data)
         loaded = load(data, record.id)
     except DecodeError as exc:
-        return ImageFailure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
+        is_lost = isinstance(exc.__cause__, OSError) and is_source_error(exc.__cause__, record)
+        failure = UnreadImage if is_lost else ImageFailure
+        return failure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
     says = stated(data, loaded.format)
     digest = hashlib.sha256(data).digest()
     return _Read(loaded, nbytes, digest, mtime, record.etag or "", says)
@@ -112,7 +120,7 @@ def outcome_to_json(outcome: Outcome) -> list[Any] | None:
     if outcome is None:
         return None
     if isinstance(outcome, ImageFailure):
-        return [outcome.reason, outcome.nbytes]
+        return [outcome.reason, outcome.nbytes, isinstance(outcome, UnreadImage)]
     values = [getattr(outcome, field.name) for field in fields(outcome)]
     return [one.hex() if isinstance(one, bytes) else one for one in values]
 
@@ -121,7 +129,8 @@ def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:
     """What `outcome_to_json` gave."""
     if values is None:
         return None
-    if len(values) == 2:
-        return ImageFailure(image_id, *values)
+    if len(values) == 3:
+        reason, nbytes, is_lost = values
+        return (UnreadImage if is_lost else ImageFailure)(image_id, reason, nbytes)
     width, height, nbytes, image_format, content_hash, *rest = values
     return ImageFacts(width, height, nbytes, image_format, bytes.fromhex(content_hash), *rest)

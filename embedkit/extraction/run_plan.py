@@ -88,7 +88,10 @@ class Extraction:
             head = None if self.updates else backbone.head  # the updated store has it
             run = FrozenRun(self.partial, self.plan, meta, head)
             if one_device:
-                return Runner(run, load, engine, settings.workers, decoders=decoders).go(stop)
+                return Runner(
+                    run, load, engine, settings.workers,
+                    decoders=decoders, max_read_errors=settings.max_read_errors,
+                ).go(stop)  # fmt: skip
         choice = replace(choice, precision=meta.engine["precision"])
         loading = job.config.loading
         return MultiGpuRunner(run, backbone.spec.name, loading, choice, settings).go(stop)

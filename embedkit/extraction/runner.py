@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from embedkit.engines import usable_cores
 from embedkit.extraction.batch_processor import BatchProcessor, in_order
 from embedkit.extraction.checkpoints import Checkpoints
+from embedkit.extraction.lost_source import LostSource
 from embedkit.sources import ImageReader
 from embedkit.tabular import Tabular
 from embedkit.utils.progress import Stage
@@ -117,6 +118,7 @@ class Runner:
             cores decode while some threads wait for the device.
         shards: The numbers of the shards to do; None for all of the plan.
         decoders: Processes that decode; None: the workers do.
+        max_read_errors: Images in a row that can't be read before the run stops; 0 never stops.
     """
 
     run: FrozenRun
@@ -125,11 +127,15 @@ class Runner:
     workers: int | None
     shards: Sequence[int] | None = None
     decoders: DecodeWorkers | None = None
+    max_read_errors: int = 32
 
     def go(self, stop: threading.Event | None) -> ExtractResult:
         """Embeds until the plan is done or ``stop`` is set.
 
         Whatever ends it, an error or Ctrl-C too, what was embedded is committed first.
+
+        Raises:
+            SourceError: The source has gone away.
         """
         shards = range(self.run.plan.num_shards) if self.shards is None else self.shards
         work = Checkpoints(self.run, shards)
@@ -145,13 +151,19 @@ class Runner:
             results = in_order(
                 lambda task: process(task.records), self._tasks(work), self._num_threads()
             )
+            lost = LostSource(self.max_read_errors)
             try:
                 with closing(results):
                     for task, part in results:
-                        work.add(task.shard, part)
+                        for shard, done in lost.passed(task.shard, task.records, part):
+                            work.add(shard, done)
                         stage.update(work.images_done, failed=work.counts.failed)
                         if stop is not None and stop.is_set():
                             break
+                    else:
+                        for shard, done in lost.rest():
+                            work.add(shard, done)
+                        stage.update(work.images_done, failed=work.counts.failed)
             finally:
                 work.save()
         progress = stage.progress

@@ -11,13 +11,14 @@ from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
 from embedkit.index.build_plan import make_plan
 from embedkit.index.build_steps import IndexBuild
 from embedkit.index.faiss_types import faiss_reason
-from embedkit.index.file_io import HashingFile, new_folder, refuse_existing, writing_errors
+from embedkit.index.file_io import HashingFile, refuse_existing, writing_errors
 from embedkit.index.generation import ContentWriter
-from embedkit.index.manifest import MANIFEST
+from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.openmp import respect_cores
 from embedkit.index.store_rows import DISTINCT_IDS, StoreRows
 from embedkit.index.working_dir import PartialIndex
 from embedkit.store.repeated_ids import refuse_repeated_ids
+from embedkit.utils.atomic_write import atomic_folder, remove_left_behind
 from embedkit.utils.endings import refuse_other_ending
 
 if TYPE_CHECKING:
@@ -41,21 +42,35 @@ def build_index(
     output = Path(output)
     respect_cores()
     refuse_other_ending(output, "an index")
-    refuse_existing(output, overwrite=overwrite)
+    if not PartialIndex(output).folder.is_dir():
+        refuse_existing(output, overwrite=overwrite)
     with StoreRows.open(stores) as rows, PartialIndex.locked(output) as partial:
+        remove_left_behind(output)
         refuse_repeated_ids(rows.stores, DISTINCT_IDS)
         plan = make_plan(spec, rows, output)
+        if output.exists() and not overwrite and _was_made(partial, plan):
+            partial.clear()
+            return output
+        refuse_existing(output, overwrite=overwrite)
         begin_or_resume(partial, plan, overwrite=overwrite)
         with discarding_failures(partial):
             made = IndexBuild(partial, plan, rows).run()
             if made.index.ntotal != plan.count:
                 raise RuntimeError(f"it holds {made.index.ntotal} of {plan.count} rows")
-        with new_folder(output) as folder:
+        with writing_errors(output), atomic_folder(output) as folder:
             manifest = made.write(ContentWriter(folder))
             with HashingFile(folder / MANIFEST) as file:
                 file.write(manifest.to_json())
         partial.discard()
     return output
+
+
+def _was_made(partial: PartialIndex, plan: Plan) -> bool:
+    """Whether the index of a plan is whole: a run was killed between its last step and tidying."""
+    config, path = plan.to_config(), partial.output / MANIFEST
+    if partial.is_other(config) or not path.is_file():
+        return False
+    return partial.has_made(IndexManifest.read(path), config)
 
 
 def begin_or_resume(partial: PartialIndex, plan: Plan, *, overwrite: bool) -> None:

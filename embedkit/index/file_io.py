@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.manifest import MANIFEST
-from embedkit.utils.atomic_write import sync_folder
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedReader
+    from pathlib import Path
 
     from embedkit.index.manifest import FileEntry
 
@@ -25,7 +22,6 @@ __all__ = [
     "HashingFile",
     "check_size",
     "checked_file",
-    "new_folder",
     "refuse_existing",
     "writing_errors",
 ]
@@ -131,32 +127,3 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     replaceable = output.is_dir() and ((output / MANIFEST).exists() or not any(output.iterdir()))
     if not replaceable:
         raise IndexFileError(f"{output}: is no index, so it is not replaced; choose another name")
-
-
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A folder next to ``output``, renamed to it durably if the block ends without error.
-
-    Raises:
-        IndexFileError: It can't be written; no trace of it stays.
-    """
-    with writing_errors(output):
-        name = f"{output.name}."
-        folder = Path(tempfile.mkdtemp(prefix=name, suffix=".tmp", dir=output.absolute().parent))
-        try:
-            folder.chmod(0o755)  # a temporary folder is for its owner alone
-            yield folder
-            _replace(output, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(output: Path, folder: Path) -> None:
-    """A folder can't be renamed over another one, so the old one steps aside first."""
-    sync_folder(folder)
-    old = folder.with_suffix(".old")
-    if output.exists():
-        output.rename(old)
-    folder.rename(output)
-    sync_folder(output.absolute().parent)
-    shutil.rmtree(old, ignore_errors=True)

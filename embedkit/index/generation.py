@@ -16,7 +16,7 @@ from embedkit.index.inverted_lists import map_lists
 from embedkit.index.manifest import MANIFEST, FileEntry, IndexManifest
 from embedkit.index.store_rows import RowOrder, find_store
 from embedkit.index.vector_space import Space, Whitening
-from embedkit.utils.atomic_write import commit_bytes
+from embedkit.utils.atomic_write import commit_bytes, remove_left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,6 +104,7 @@ def change_generation(folder: Path, manifest: IndexManifest) -> None:
 
 def tidy(folder: Path, manifest: IndexManifest) -> None:
     """Removes the files of other generations, such as those that a killed process left."""
+    remove_left_behind(folder / MANIFEST)
     kept = {entry.name for entry in manifest.files.values()}
     for stem, suffix in _NAMES.values():
         for path in [folder / f"{stem}{suffix}", *folder.glob(f"{stem}-*{suffix}")]:
@@ -193,7 +194,7 @@ class ContentReader:
     def factors(self, space: Space) -> NDArray[np.float32]:
         """The rows' factors, ``(N, space.num_factors)``."""
         count = self.manifest.count
-        if "factors" not in self.manifest.files:
+        if not space.num_factors:
             return np.empty((count, 0), np.float32)
         factors = self.array("factors", "<f4")
         if len(factors) != count * space.num_factors:

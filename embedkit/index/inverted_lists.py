@@ -91,12 +91,35 @@ def merge_on_disk(
 
 
 def map_lists(index: faiss.Index, lists_file: Path) -> None:
-    """Maps the file of an index's lists, which was read without it."""
+    """Maps the file of an index's lists, which was read without it.
+
+    Raises:
+        RuntimeError: The lists don't lie in the file; faiss would read outside its memory.
+    """
     lists = _lists_of(index)
+    _check_table(index, lists, lists_file.stat().st_size)
     lists.filename, lists.read_only = str(lists_file), True
     lists.prefetch_nthread = 0  # reading ahead is not for several threads that search
     if lists.totsize:
         lists.do_mmap()
+
+
+def _check_table(index: faiss.Index, lists: faiss.InvertedLists, nbytes: int) -> None:
+    """Compares the places of the lists with the size of their file."""
+    ivf = ivf_of(index)
+    assert ivf is not None
+    if not isinstance(lists, faiss.OnDiskInvertedLists) or lists.totsize > nbytes:
+        raise RuntimeError("the inverted lists are not those of this file")
+    if (lists.nlist, lists.code_size, lists.lists.size()) != (
+        ivf.nlist, ivf.code_size, ivf.nlist,
+    ):  # fmt: skip
+        raise RuntimeError("the inverted lists have another shape than the index")
+    item = ivf.code_size + _ID_BYTES
+    for number in range(ivf.nlist):
+        one = lists.lists.at(number)
+        is_outside = one.capacity and one.offset + one.capacity * item > lists.totsize
+        if one.size > one.capacity or is_outside:
+            raise RuntimeError(f"inverted list {number} lies outside its file")
 
 
 def name_lists(index: faiss.Index, name: str) -> None:

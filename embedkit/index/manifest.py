@@ -6,17 +6,17 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import IndexCorruptError, IndexFileError
+from embedkit.errors import IndexCorruptError, IndexFileError, StoreFormatError
 from embedkit.index.faiss_types import SearchParams
-from embedkit.index.spec import IndexSpec
+from embedkit.index.spec import IndexSpec, Metric
 from embedkit.store.detect import wrong_kind
+from embedkit.store.format import StoreMeta
 from embedkit.utils.manifest import ManifestFormat
+from embedkit.utils.typed import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from embedkit.index.spec import Metric
 
 __all__ = [
     "FORMAT_NAME",
@@ -168,9 +168,31 @@ class IndexManifest:
         content = _FORMAT.read(path)
         version = content.pop("format_version")
         try:
-            return _from_version_1(content) if version == 1 else _from_content(content)
-        except (TypeError, KeyError, ValueError, AttributeError) as exc:
+            read = _from_version_1(content) if version == 1 else _from_content(content)
+            _check(read)
+        except (TypeError, KeyError, ValueError, AttributeError, StoreFormatError) as exc:
             raise IndexCorruptError(f"{path}: not as an index's manifest: {exc}") from exc
+        return read
+
+
+def _check(manifest: IndexManifest) -> None:
+    """Compares all fields with their types.
+
+    Raises:
+        TypeError: A field is of another type.
+        ValueError: A file lies outside the index.
+        StoreFormatError: What it says of the stores isn't that.
+    """
+    points = manifest.frontier
+    parts = (manifest, manifest.spec, *manifest.files.values(), *manifest.stores, *points)
+    for part in (*parts, manifest.params, *(point.params for point in points)):
+        check_fields(part)
+    for entry in manifest.files.values():
+        if not _NAME.fullmatch(entry.name):
+            raise ValueError(f"file {entry.name!r} lies outside the index")
+    if manifest.rerank and not manifest.stores:
+        raise ValueError("candidates are reranked, but it names no store")
+    StoreMeta.from_config(manifest.meta)
 
 
 def _from_version_1(content: dict[str, Any]) -> IndexManifest:
@@ -184,9 +206,6 @@ def _from_version_1(content: dict[str, Any]) -> IndexManifest:
 
 def _from_content(content: dict[str, Any]) -> IndexManifest:
     files = {role: FileEntry(**entry) for role, entry in content["files"].items()}
-    for entry in files.values():
-        if not _NAME.fullmatch(entry.name):
-            raise ValueError(f"file {entry.name!r} lies outside the index")
     return IndexManifest(
         **{
             **content,

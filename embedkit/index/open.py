@@ -38,6 +38,8 @@ def make_searcher(reader: ContentReader, order: RowOrder, num_ids: int) -> Searc
     """
     reader.refuse_changed_stores()
     manifest, index = reader.manifest, reader.index()
+    if "trained" in manifest.files:
+        reader.checked("trained")  # needed only when rows are added, which is late to find damage
     space, removed = reader.space(), reader.removed()
     counts = (index.ntotal, num_ids, index.d, len(removed))
     expected = (manifest.count, manifest.count, space.dim, manifest.removed)

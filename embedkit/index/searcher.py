@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
+from embedkit.errors import IndexCorruptError
 from embedkit.index.brute_force import knn
 from embedkit.index.faiss_types import set_params
 from embedkit.index.rerank_mmap import MmapRerank
@@ -211,6 +212,8 @@ class Searcher:
         self, vectors: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         measured, positions = self.index.search(vectors, count)
+        if positions.size and int(positions.max()) >= self.index.ntotal:  # of lists on disk
+            raise IndexCorruptError("the index names rows that it doesn't have; build it again")
         if self.space.metric == "l2":
             measured = -measured
         return positions, np.where(positions < 0, np.float32(-np.inf), measured)

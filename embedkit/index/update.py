@@ -25,6 +25,7 @@ from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.openmp import respect_cores
 from embedkit.index.store_rows import StoreRows
 from embedkit.index.working_dir import PartialIndex
+from embedkit.utils.atomic_write import remove_left_behind
 
 if TYPE_CHECKING:
     import os
@@ -93,12 +94,15 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
         manifest = IndexManifest.read(path / MANIFEST)
         if "trained" not in manifest.files:
             raise IndexFileError(f"{path}: of format 1, which can't be changed; build it again")
+        if partial.has_made(manifest):  # and was killed before it tidied up
+            partial.clear()
         begun = partial.plan()
         if begun and partial.is_begun and not begun.get("generation"):
             raise IndexFileError(
                 f"{path}: another index build is unfinished there; finish it, or remove "
                 f"{partial.folder}"
             )
+        remove_left_behind(path)
         tidy(path, manifest)
         reader = ContentReader(path, manifest)
         reader.refuse_changed_stores()

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from embedkit.errors import IndexCorruptError, IndexFileError, StoreCorruptError, StoreError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from filelock import FileLock
+
+    from embedkit.index.manifest import IndexManifest
 
 __all__ = ["PartialIndex"]
 
@@ -53,6 +56,25 @@ class PartialIndex(WorkingDir):
     def is_other(self, plan: dict[str, Any]) -> bool:
         """Whether an earlier run was to do something else than ``plan``."""
         return self.plan() not in (None, json.loads(json.dumps(plan)))
+
+    def has_made(self, manifest: IndexManifest, plan: dict[str, Any] | None = None) -> bool:
+        """Whether an index is what a run was to make, so that only tidying is left.
+
+        Args:
+            manifest: The index's.
+            plan: What was to be made; None is the plan of the begun run.
+        """
+        plan = self.plan() if plan is None else json.loads(json.dumps(plan))
+        if not plan:
+            return False
+        if plan.get("generation"):
+            return bool(plan["generation"] <= manifest.generation)
+        made = {
+            "spec": manifest.spec.to_config(),
+            "factory": manifest.factory,
+            "stores": [asdict(entry) for entry in manifest.stores],
+        }
+        return all(plan.get(name) == value for name, value in made.items())
 
     def commit(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
         """Writes a file, durably; after a crash it is the new file or the old one.

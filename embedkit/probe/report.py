@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from embedkit.probe.page import find_pictures, make_page
 from embedkit.probe.serialization import PROBE_FILE, TENSORS_FILE, save_probe
 from embedkit.probe.shots import summarize_shots
 from embedkit.report.probe_page import draw_confusion, write_probe_page
+from embedkit.utils.atomic_write import atomic_folder
 from embedkit.utils.extras import require_extra
 from embedkit.utils.json import finite
 
@@ -91,14 +91,9 @@ def write_probe(
     check_folder(folder, overwrite=overwrite)
     path = Path(folder)
     try:
-        with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".probe-") as name:
-            whole = Path(name, "new")  # not the folder itself, which only its owner may enter
-            whole.mkdir()
+        with atomic_folder(path) as whole:
             save_probe(replace(result.probe, path=path), whole)
             missing = _write_report(result, whole, path, images)
-            if path.exists():
-                path.replace(Path(name, "old"))
-            whole.replace(path)
     except OSError as exc:
         raise StoreError(f"{path}: can't be written: {exc.strerror or exc}") from exc
     if missing is not None:

@@ -21,9 +21,10 @@ from embedkit.store.format import (
     OPTIONAL_DTYPES,
     RowBlock,
 )
+from embedkit.store.hdf5_layout import Hdf5Layout, is_hdf5
 from embedkit.store.manifest import ShardEntry
 from embedkit.store.schema import check_structure, read_counts, read_meta
-from embedkit.store.seal import check_seal
+from embedkit.store.seal import check_seal, is_readable
 from embedkit.store.writer import (
     facts_digest,
     failure_columns,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardFile", "entry_of", "hdf5_errors", "refuse_damaged", "shard_problems"]
 
+_CHANGED = "damaged: its bytes aren't those that were written"
 _NOT_ROWS = "ids, labels, image columns, failures, head, attributes or structure"
 
 
@@ -77,7 +79,7 @@ def shard_problems(path: Path) -> Iterator[str]:
             yield "not an embedkit store, or damaged at its beginning (no seal)"
         elif not checked.is_whole:
             part = "rows" if checked.is_readable else _NOT_ROWS
-            yield f"damaged: its bytes aren't those that were written ({part}: seal)"
+            yield f"{_CHANGED} ({part}: seal)"
         if checked.is_readable:
             with closing(ShardFile(path)) as shard:
                 yield from shard.problems()
@@ -130,12 +132,14 @@ class ShardFile:
             StoreCorruptError: Its parts don't fit together.
         """
         self.path = path
+        self._plain: set[str] = set()  # columns whose texts HDF5 may read
         self._lock = threading.Lock()  # HDF5 isn't thread safe beyond h5py's own lock
         with hdf5_errors(path):
             # Open until this object is gone: whoever replaces the file leaves this one readable.
             self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             weakref.finalize(self, os.close, self._file)
-            self._h5 = _open(path)
+            self._layout = _checked_layout(path, self._file)  # HDF5 may hang on what isn't right
+            self._h5 = h5py.File(path, "r", locking=False)
             try:
                 self.meta = read_meta(path, self._h5)
                 self.counts = read_counts(path, self._h5)
@@ -256,8 +260,8 @@ class ShardFile:
         return self._block(start, stop)
 
     def _block(self, start: int, stop: int) -> RowBlock:
-        return RowBlock(
-            self.embeddings[start:stop],
+        return RowBlock(  # a copy: a map would hold a file open, and of small shards there are many
+            self._read(np.arange(start, stop)),
             self.ids(start, stop),
             {name: self.image_column(name, start, stop) for name in self.columns},
             self.labels(start, stop) if self.has_labels else (),
@@ -285,6 +289,8 @@ class ShardFile:
             group = self._h5.get("head")
             if group is None:
                 return None
+            self._check_texts("head/class_names")
+            self._check_texts("head/class_ids")
             return Head(
                 group["weight"][:],
                 group["bias"][:],
@@ -327,12 +333,22 @@ class ShardFile:
 
     def _column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         with self._lock, hdf5_errors(self.path):
+            self._check_texts(name)
             return cast("NDArray[Any]", self._h5[name][start:stop])
 
+    def _check_texts(self, name: str) -> None:
+        """Checks the places of a column's texts before HDF5 follows them, once."""
+        if name not in self._plain:
+            column = self._h5[name]
+            if column.dtype.hasobject and len(column):
+                self._layout.check_texts(column.id.get_offset(), len(column))
+            self._plain.add(name)
 
-def _open(path: Path) -> h5py.File:
-    with path.open("rb"):  # h5py's own message for a missing file is long
-        pass
-    if not h5py.is_hdf5(path):
+
+def _checked_layout(path: Path, file: int) -> Hdf5Layout:
+    """The structure of a shard that HDF5 may parse."""
+    if not is_readable(file):
+        raise StoreCorruptError(f"{path}: {_CHANGED} ({_NOT_ROWS}: seal); make this file again")
+    if not is_hdf5(file):
         raise StoreFormatError(wrong_kind(path, "store"))
-    return h5py.File(path, "r", locking=False)
+    return Hdf5Layout(path, file)

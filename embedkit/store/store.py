@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingStore", "fingerprint_of", "has_rows_of"]
 
-_OPEN_SHARDS = 32  # more would run into the limit on open files
+_OPEN_SHARDS = 32  # at most, and fewer where few files may be open
+_OTHER_FILES, _FILES_PER_SHARD, _STORES = 40, 3, 3  # what else a command has open
 _NO_STORES = {"index", "images"}  # folders that have a manifest of that name, too
 
 
@@ -177,7 +178,7 @@ class EmbeddingStore:
             self._open.popitem()[1].close()
 
     def shard(self, number: int) -> ShardFile:
-        """One shard, open; at most ``_OPEN_SHARDS`` stay open."""
+        """One shard, open; of many shards only some stay open."""
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
@@ -187,7 +188,7 @@ class EmbeddingStore:
             raise StoreCorruptError(f"{opened.path}: its counts aren't those of the manifest")
         opened.unchecked = self._unchecked.setdefault(number, opened.unchecked)
         self._open[number] = opened
-        if len(self._open) > _OPEN_SHARDS:
+        if len(self._open) > _most_open_shards():
             self._open.popitem(last=False)[1].close()
         return opened
 
@@ -397,6 +398,19 @@ def has_rows_of(path: Path, fingerprint: str) -> bool:
         return True
     with EmbeddingStore.open(path) as store:
         return store.has_rows_of(fingerprint)
+
+
+def _most_open_shards() -> int:
+    """How many shards of a store may stay open, by the limit on open files."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _OPEN_SHARDS
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return _OPEN_SHARDS
+    room = (limit - _OTHER_FILES) // (_FILES_PER_SHARD * _STORES)
+    return max(1, min(_OPEN_SHARDS, room))
 
 
 def _only_entry(shard: ShardFile) -> ShardEntry:

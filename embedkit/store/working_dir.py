@@ -10,7 +10,7 @@ import re
 from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING
 
-from embedkit.errors import StoreCorruptError, StoreFormatError
+from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.store.format import StoreCounts, StoreMeta
 from embedkit.store.manifest import MANIFEST, encode_manifest
 from embedkit.store.merge import merge_shards
@@ -119,10 +119,7 @@ class PartialStore(WorkingDir):
         if num_shards > 1:
             whole = self.path(_WHOLE)
             merge_shards([self._shard_path(number) for number in range(num_shards)], whole)
-        if self.output.is_dir():  # not before the new store is whole
-            self._set_aside()
-        whole.replace(self.output)
-        sync_folder(self.output.parent)
+        self._take_place(whole, aside=self.output.is_dir())  # not before the new store is whole
         self.discard()
 
     def _finish_folder(self, num_shards: int) -> None:
@@ -142,11 +139,27 @@ class PartialStore(WorkingDir):
 
     def _take_name(self) -> None:
         """Renames a complete folder to ``output``, including the lock file that is held."""
-        if self.output.exists():
-            self._set_aside()
-        self.folder.replace(self.output)
-        sync_folder(self.output.parent)
+        self._take_place(self.folder, aside=self.output.exists())
         self._remove_tools()
+
+    def _take_place(self, new: Path, *, aside: bool) -> None:
+        """Renames to ``output``; what was there is back if that fails.
+
+        Args:
+            new: The new store, whole.
+            aside: Whether a rename alone can't replace what is there.
+
+        Raises:
+            StoreError: It can't be renamed.
+        """
+        try:
+            if aside:
+                self._set_aside()
+            new.replace(self.output)
+            sync_folder(self.output.parent)
+        except OSError as exc:
+            self._put_back()
+            raise StoreError(f"{self.output}: can't be written: {exc.strerror or exc}") from exc
 
     def _remove_tools(self) -> None:
         """Removes from a finished folder what only the work on it needed."""
@@ -184,6 +197,9 @@ class PartialStore(WorkingDir):
 
         What is replaced steps aside for the moment between two renames.
         """
+        self._put_back()
+        super().clear(*kept)
+
+    def _put_back(self) -> None:
         if self.path(_REPLACED).exists() and not self.output.exists():
             self.path(_REPLACED).replace(self.output)
-        super().clear(*kept)

@@ -95,7 +95,7 @@ def write_shard(file: IO[bytes], content: ShardContent) -> None:
 
 def _write_hdf5(file: Any, content: ShardContent) -> tuple[int, int]:
     """Writes all but the seal; gives where the embeddings begin and how long they are, bytes."""
-    with h5py.File(file, "w", userblock_size=SEAL_BYTES) as h5:
+    with h5py.File(file, "w", libver=("earliest", "latest"), userblock_size=SEAL_BYTES) as h5:
         _write_attributes(h5, content)
         digests = _write_rows(h5, content)
         digests["failures"] = _write_failures(h5, content)

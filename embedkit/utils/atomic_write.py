@@ -5,10 +5,17 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from contextlib import contextmanager
+import shutil
+from contextlib import contextmanager, suppress
+from glob import escape
 from typing import IO, TYPE_CHECKING, Any
 
 from embedkit.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +24,13 @@ if TYPE_CHECKING:
 __all__ = [
     "RememberingFile",
     "atomic_file",
+    "atomic_folder",
     "commit_bytes",
+    "remove_left_behind",
     "sync_folder",
 ]
+
+_FILE, _FOLDER, _REPLACED = ".tmp", ".new", "replaced"
 
 
 def commit_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -39,10 +50,10 @@ def atomic_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
     Raises:
         StoreError: The disk is full, or the file can't be written; no trace of it stays.
     """
-    name = f".{path.name[:200]}.{secrets.token_hex(4)}.tmp"  # nobody else's file has it
-    temporary = (folder or path.parent) / name
+    where = folder or path.parent
     try:
-        with temporary.open("x+b") as file:
+        remove_left_behind(path, where)
+        with _claimed(path, where) as (file, temporary):
             try:
                 yield file
                 file.flush()
@@ -54,6 +65,86 @@ def atomic_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
     except OSError as exc:
         raise StoreError(f"{path}: can't be written: {exc.strerror or exc}") from exc
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that gets its name only when the block ends without an error.
+
+    A folder can't be renamed over another one, so an old one steps aside first. A run that is
+    killed between these two steps leaves it where `remove_left_behind` finds it and puts it back.
+
+    Args:
+        path: The name; a folder that has it already is replaced.
+
+    Raises:
+        OSError: It can't be written; no trace of it stays, and an old folder is as it was.
+    """
+    where = path.absolute().parent
+    where.mkdir(parents=True, exist_ok=True)
+    remove_left_behind(path, where)
+    with _claimed(path, where) as (_, mark):
+        temporary = mark.with_suffix(_FOLDER)
+        new, old = temporary / "new", temporary / _REPLACED
+        try:
+            new.mkdir(parents=True)
+            yield new
+            sync_folder(new)
+            if path.exists():
+                path.replace(old)
+            new.replace(path)
+            sync_folder(where)
+        finally:
+            _put_back(temporary, path)
+            mark.unlink(missing_ok=True)
+
+
+def remove_left_behind(path: Path, folder: Path | None = None) -> None:
+    """Removes what killed processes left while they wrote ``path``.
+
+    Who writes holds a lock on its temporary file, which ends with the process.
+
+    Args:
+        path: The file or folder that they wrote.
+        folder: Where their temporary files lie; None is the folder of ``path``.
+    """
+    where = folder or path.absolute().parent
+    for mark in where.glob(f".{escape(path.name[:200])}.{'[0-9a-f]' * 8}{_FILE}"):
+        with suppress(FileNotFoundError), mark.open("rb") as file:
+            if _lock(file):
+                _put_back(mark.with_suffix(_FOLDER), path)
+                mark.unlink()
+
+
+@contextmanager
+def _claimed(path: Path, where: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new temporary file for ``path``, locked for as long as it is open."""
+    while True:
+        name = f".{path.name[:200]}.{secrets.token_hex(4)}{_FILE}"  # nobody else's file has it
+        with (where / name).open("x+b") as file:
+            if _lock(file) and os.fstat(file.fileno()).st_nlink:  # else it was taken for a dead one
+                yield file, where / name
+                return
+
+
+def _put_back(temporary: Path, path: Path) -> None:
+    """Removes a temporary folder; what it replaced gets its name back if nothing else has it."""
+    if (temporary / _REPLACED).exists() and not path.exists():
+        (temporary / _REPLACED).replace(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Locks a file that nobody else has locked; where there are no such locks, it is ours alone."""
+    if fcntl is None:
+        return file.writable()
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return file.writable()
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import numpy as np
 
 from embedkit.tabular import valid_text
+from embedkit.utils.text import cell_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ class Table(ABC):
 
 
 class CsvTable(Table):
-    """CSV with a header line, UTF-8.
+    """CSV with a header line, UTF-8; its texts are as `cell_text` makes them.
 
     pyarrow's writer would quote every text, and write 1.0 as 1 and 1e-05 as 0.00001.
     """
@@ -93,7 +94,7 @@ class CsvTable(Table):
     def write(self, values: Columns) -> None:
         """Adds n rows."""
         for row in _rows(self.columns, values):
-            self._writer.writerow(row)
+            self._writer.writerow(cell_text(one) if isinstance(one, str) else one for one in row)
             self.rows += 1
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -157,6 +158,32 @@ def test_a_torchscript_program_is_refused_unopened(net, tmp_path, monkeypatch):
         WeightsError, match=r"instead \(https://.*/sscd_disc_mixup\.torchvision\.pt"
     ):
         load_backbone("sscd_disc_mixup", weights=path)
+
+
+def test_a_compressed_archive_is_refused_unopened(net, tmp_path, monkeypatch):
+    """One of 2.7 GB of zeros has 3 MB; torch writes none."""
+    path, bomb = saved(net, tmp_path / "w.pth"), tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as out:
+        for info in whole.infolist():
+            data = whole.read(info) if info.filename.endswith(".pkl") else bytes(10**6)
+            out.writestr(info.filename, data)
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("opened"))
+    assert "a compressed archive" in refusal(bomb)
+
+
+def test_a_huge_pickle_is_refused_unopened(tmp_path, monkeypatch):
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/data.pkl", bytes(17 * 2**20))
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("opened"))
+    assert "names over 16,777,216 bytes" in refusal(path)
+
+
+def test_a_header_of_a_million_tensors_is_refused_unread(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes((10**8).to_bytes(8, "little") + b"{" + b" " * 10**6)
+    monkeypatch.setattr("safetensors.torch.load_file", lambda *_: pytest.fail("opened"))
+    assert "a header of 100,000,000 bytes, the limit is 4,194,304" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])

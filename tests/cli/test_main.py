@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 import embedkit as library
 
 
@@ -42,6 +44,42 @@ def test_an_interrupted_command_says_so(embedkit, monkeypatch):
     monkeypatch.setattr("embedkit.backbones.weights_on_disk", interrupt)
     ended = embedkit("models")
     assert (ended.code, ended.err) == (130, "embedkit: interrupted\n")
+
+
+# Interrupts itself in the middle of a command, and says how that ended.
+TERMINATED = """
+import os, signal, sys, time
+import embedkit.backbones
+def wait(*_args, **_options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+embedkit.backbones.weights_on_disk = wait
+sys.argv = ["embedkit", "models"]
+from embedkit_cli.main import run
+run()
+"""
+
+
+def test_sigterm_is_an_interrupt_in_every_command():
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "embedkit: interrupted\n")
+
+
+def test_an_error_that_nobody_expects_is_one_line(embedkit, monkeypatch):
+    def fail(*_args, **_options):
+        raise RuntimeError("of a library\x1b[31m")
+
+    monkeypatch.setattr("embedkit.backbones.weights_on_disk", fail)
+    ended = embedkit("models")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith(
+        "embedkit: error: an error that embedkit doesn't expect: RuntimeError: of a library\\x1b"
+    )
+    with pytest.raises(RuntimeError):
+        embedkit("models", "--verbose")
 
 
 def test_escape_sequences_of_names_stay_out_of_errors(embedkit):

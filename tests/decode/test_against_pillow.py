@@ -155,12 +155,26 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     decode_image(data, "x")
 
 
-def test_a_ppm_of_endless_comments_is_refused() -> None:
-    comment = b"#" + b"x" * 100_000 + b"\n"
-    with pytest.raises(DecodeError, match="no size within the first 64 KiB"):
-        decode_image(b"P6\n" + comment + b"1 1\n255\n\1\2\3", "x")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"P6\n%b1 1\n255\n\1\2\3", "header doesn't end within 64 KiB"),
+        (b"P6\n1 1\n%b255\n\1\2\3", "header doesn't end within 64 KiB"),
+        (b"P4\n%b1 1\n\1", "header doesn't end within 64 KiB"),
+        (b"P3\n1 1\n255\n" + b"#\n" * 100_000 + b"1 2 3\n", "over 1,000 comments"),
+    ],
+)
+def test_a_ppm_of_endless_comments_is_refused(data: bytes, reason: str) -> None:
+    data = data.replace(b"%b", b"#" + b"x" * 100_000 + b"\n")
+    with pytest.raises(DecodeError, match=reason):
+        decode_image(data, "x")
+
+
+def test_a_ppm_may_have_comments() -> None:
     short = b"P6\n# a note\n1 1\n255\n\1\2\3" + bytes(70_000)
     assert decode_image(short, "x").image.getpixel((0, 0)) == (1, 2, 3)
+    text = b"P3 1 1 255 # a note\n1 # red\n2 3" + b" " * 70_000
+    assert decode_image(text, "x").image.getpixel((0, 0)) == (1, 2, 3)
 
 
 # --- JPEG 2000 and JPEG XL -------------------------------------------------------------------

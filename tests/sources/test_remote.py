@@ -4,6 +4,7 @@ import io
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -219,6 +220,48 @@ def test_refusals_are_not_tried_again(served: str, status: int) -> None:
     assert len(Handler.asked) == 1
 
 
+class Stalling(SimpleHTTPRequestHandler):
+    """Accepts a request and says nothing, or stops in the middle, or goes on by single bytes."""
+
+    end: ClassVar[threading.Event] = threading.Event()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if "silent" not in self.path:
+            self.send_response(206)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+        while "drip" in self.path and not self.end.wait(0.05):
+            self.wfile.write(b"x")
+        self.end.wait(60)
+
+
+@pytest.mark.parametrize("kind", ["silent", "stopping", "drip"])
+def test_a_server_that_stalls_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDKIT_HTTP_TIMEOUT", "0.4")
+    Stalling.end.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stalling)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(DecodeError, match=r"no answer.*EMBEDKIT_HTTP_TIMEOUT is 0\.4 s"):
+            read(f"http://127.0.0.1:{server.server_port}/{kind}.jpg")
+    finally:
+        Stalling.end.set()
+        server.shutdown()
+        server.server_close()
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
+def test_a_timeout_is_a_number(served: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDKIT_HTTP_TIMEOUT", text)
+    with pytest.raises(SourceError, match=r"EMBEDKIT_HTTP_TIMEOUT=.* is no number of seconds"):
+        open_source(f"{served}/p/a.jpg")
+
+
 def test_no_server_at_all() -> None:
     with pytest.raises(SourceError, match=r"^http://127.0.0.1:1/a.jpg: "):
         open_source("http://127.0.0.1:1/a.jpg")
@@ -255,7 +298,7 @@ def test_missing_backends(
 
 
 def test_missing_http_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(url: str) -> None:
+    def fail(url: str, **options: Any) -> None:
         raise ImportError("no aiohttp")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", fail)

@@ -381,8 +381,8 @@ def test_hostile_files_are_refused(tmp_path, change):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("external link", "ids is missing, or a link to elsewhere"),
-        ("external weight", "head/weight is missing, or a link to elsewhere"),
+        ("external link", "/ is missing, or a link to elsewhere"),
+        ("external weight", "head is missing, or a link to elsewhere"),
         ("no checksums", "checksums is missing, or a link to elsewhere"),
         ("no checksum of images", "checksums/images is missing, or a link to elsewhere"),
         ("virtual", "embeddings is not a plain dataset"),

@@ -197,3 +197,26 @@ def test_unfinished_shards(tmp_path):
         partial.commit(3, make_content(make_rows(4)))
         assert partial.finished_counts(3).embedded == 4
         assert not path.exists()
+
+
+def test_a_failure_at_the_swap_puts_back_what_was_there(tmp_path, monkeypatch):
+    output = write_folder(tmp_path / "a.h5", [make_content(make_rows(2))] * 2)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    replace = type(output).replace
+
+    def fails(self, target):
+        if target == output and self.name == "whole.h5":
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    with PartialStore.locked(output) as partial:
+        begin(partial)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(output), "replace", fails)
+            with pytest.raises(StoreError, match="can't be written: No space left"):
+                partial.finish(2, sharded=False)
+        assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+        partial.finish(2, sharded=False)
+    assert output.is_file()
+    assert verify(output) == []
+    assert list(tmp_path.iterdir()) == [output]

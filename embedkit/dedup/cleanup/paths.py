@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from embedkit.errors import DedupError
 from embedkit.sources.id_lookup import archive_of, folder_of, is_one_file, place_of, places_of
 from embedkit.sources.naming import is_url
+from embedkit.utils.text import begins_formula
 from embedkit.utils.working_directory import working_directory
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 MISSING = "no such file"
-_FORMULA = frozenset("=+-@")  # a cell that begins so is a formula to a spreadsheet
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -145,12 +145,12 @@ def encode_name(name: str) -> str:
     Bytes that aren't UTF-8, what can't be printed, spaces at the ends, ``%`` itself, and at the
     beginning what makes a formula, are written as ``%`` and two hexadecimal digits a byte.
     """
-    last = len(name) - 1
+    last, is_formula = len(name) - 1, begins_formula(name)
     return "".join(
         _escape(letter)
         if letter == "%"
         or not letter.isprintable()
-        or (letter in _FORMULA and at == 0)
+        or (at == 0 and is_formula)
         or (letter == " " and at in (0, last))
         else letter
         for at, letter in enumerate(name)

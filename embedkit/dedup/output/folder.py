@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from embedkit.dedup.output.summary import SUMMARY, encode_summary, read_summary
 from embedkit.dedup.output.tables import read_groups, read_pairs, write_groups, write_pairs
 from embedkit.dedup.results import Duplicates
 from embedkit.errors import DedupError, SourceError
-from embedkit.utils.atomic_write import atomic_file, commit_bytes, sync_folder
+from embedkit.utils.atomic_write import atomic_file, atomic_folder, commit_bytes
 from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
@@ -63,22 +62,12 @@ def write_duplicates(
     missing: SourceError | None = None
     check_output(output, overwrite=overwrite)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            reporting(progress),
-            tempfile.TemporaryDirectory(dir=output.parent, prefix="embedkit-dedup-") as name,
-        ):
-            whole = Path(name, "new")  # not the folder itself, which only its owner may enter
-            whole.mkdir()
+        with reporting(progress), atomic_folder(output) as whole:
             with Stage("writing"):
                 _write_files(found, whole)
             if report:
                 missing = write_page(found, whole / REPORT, root, images, lies_in=output)
-            if output.exists():
-                output.replace(Path(name, "old"))
-            whole.replace(output)
-            sync_folder(output.parent)
-            _discard_compared(output)
+        _discard_compared(output)
     except OSError as exc:
         raise DedupError(f"{output}: can't be written: {exc.strerror or exc}") from exc
     if missing is not None:

@@ -94,6 +94,7 @@ class MultiGpuRunner:
                 _cores(place, count),
                 None if workers is None else max(1, workers // count),
                 self.settings.processes,
+                self.settings.max_read_errors,
             )
             for place, device in enumerate(devices)
         ]

@@ -28,6 +28,7 @@ class WorkerTask:
         cores: The CPU cores to use; empty for all.
         workers: Threads; None goes by the cores.
         processes: Whether processes decode; None where that pays.
+        max_read_errors: As ``RunConfig``'s.
     """
 
     output: Path
@@ -38,6 +39,7 @@ class WorkerTask:
     cores: tuple[int, ...]
     workers: int | None
     processes: bool | None = None
+    max_read_errors: int = 32
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can hold; ``from_config`` reads them."""
@@ -58,4 +60,5 @@ class WorkerTask:
             tuple(config["cores"]),
             config["workers"],
             config["processes"],
+            config["max_read_errors"],
         )

@@ -68,7 +68,9 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
             raise StoreMismatchError(str(partial.folder), differences)
 
         run = FrozenRun(partial, plan, meta, backbone.head)
-        runner = Runner(run, load, engine, task.workers, task.shards, decoders)
+        runner = Runner(
+            run, load, engine, task.workers, task.shards, decoders, task.max_read_errors
+        )
         with reporting(lambda progress: tell({"progress": asdict(progress)})):
             runner.go(stop)
 

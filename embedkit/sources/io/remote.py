@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
@@ -40,6 +41,9 @@ _VERSIONS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime"
 """What the backends call the version of a file, the most exact first."""
 _MAX_SKIP = 64 * 2**20
 """A server without range requests sends a file from its start; up to here that is put up with."""
+_TIMEOUT_VARIABLE = "EMBEDKIT_HTTP_TIMEOUT"
+_TIMEOUT = 30.0  # seconds without an answer, or without more of it
+_WHOLE = 4  # times as long as that: the longest that one answer may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
     scheme = url.partition("://")[0].lower()
     try:
-        filesystem, path = url_to_fs(url)
+        options = _http_options() if scheme in ("http", "https") else {}
+        filesystem, path = url_to_fs(url, **options)
     except ImportError as exc:
         if scheme in _EXTRAS:
             package, extra = _EXTRAS[scheme]
@@ -79,6 +84,33 @@ def _filesystem(url: str) -> tuple[Any, str]:
     except ValueError as exc:
         raise SourceError(f"{url}: {exc}") from exc
     return filesystem, str(path)
+
+
+def _http_options() -> dict[str, Any]:
+    """How to reach web servers: as fsspec's configuration says, and with limits on the time."""
+    import aiohttp
+    from fsspec.config import conf
+
+    seconds = _http_timeout()
+    limits = aiohttp.ClientTimeout(_WHOLE * seconds, sock_connect=seconds, sock_read=seconds)
+    configured = conf.get("http", {}).get("client_kwargs", {})
+    return {"client_kwargs": {"timeout": limits, **configured}}
+
+
+def _http_timeout() -> float:
+    """Seconds after which a server that says nothing is given up.
+
+    Raises:
+        SourceError: The environment variable is no number over 0.
+    """
+    text = os.environ.get(_TIMEOUT_VARIABLE, "")
+    try:
+        seconds = float(text or _TIMEOUT)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float("inf"):
+        raise SourceError(f"{_TIMEOUT_VARIABLE}={text!r} is no number of seconds over 0")
+    return seconds
 
 
 def _is_permanent(error: Exception) -> bool:
@@ -90,7 +122,11 @@ def _is_permanent(error: Exception) -> bool:
 
 
 def _retry(action: Callable[[], T]) -> T:
-    """Run ``action`` up to three times; raise what it raised last as an ``OSError``."""
+    """Run ``action`` up to three times; raise what it raised last as an ``OSError``.
+
+    After the time that two unanswered requests take, there is no other try.
+    """
+    end = time.monotonic() + 2 * _http_timeout()
     for delay in (*_DELAYS, None):
         try:
             return action()
@@ -98,7 +134,9 @@ def _retry(action: Callable[[], T]) -> T:
         except Exception as exc:
             if isinstance(exc, (EmbedkitError, FileNotFoundError, PermissionError)):
                 raise
-            if delay is None or _is_permanent(exc):
+            if _is_permanent(exc):
+                raise OSError(errno.EINVAL, _text_of(exc)) from exc
+            if delay is None or time.monotonic() >= end:
                 raise OSError(errno.EIO, _text_of(exc)) from exc
             time.sleep(delay)
     raise AssertionError("unreachable")
@@ -106,6 +144,8 @@ def _retry(action: Callable[[], T]) -> T:
 
 def _text_of(error: Exception) -> str:
     status = getattr(error, "status", None)
+    if isinstance(error, TimeoutError):
+        return f"no answer, or too slow a one ({_TIMEOUT_VARIABLE} is {_http_timeout():g} s)"
     text = f"the server answered {status}" if isinstance(status, int) else str(error)
     return " ".join(text.split()) or type(error).__name__
 

@@ -18,12 +18,14 @@ from embedkit.sources.naming import is_url
 
 if TYPE_CHECKING:
     from embedkit.sources.io.remote import Entry
+    from embedkit.types import ImageRecord
 
 __all__ = [
     "TooLargeError",
     "check_size",
     "exists",
     "file_type",
+    "is_source_error",
     "join",
     "list_folder",
     "local_path",
@@ -38,6 +40,17 @@ __all__ = [
 
 _FILE_SCHEME = "file://"
 _CHUNK = 2**20
+
+
+_LOST = {
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ENXIO", "ENODEV", "ESTALE", "ENOTCONN", "ETIMEDOUT", "ESHUTDOWN", "ECONNRESET"),
+        *("ECONNREFUSED", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "EREMOTEIO"),
+    )
+    if hasattr(errno, name)
+}
+"""What a disk, a share or a server answers that is out of order or away."""
 
 
 class TooLargeError(OSError):
@@ -84,6 +97,21 @@ def reason_of(error: Exception) -> str:
         return "no such file or folder"
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def is_source_error(error: OSError, record: ImageRecord) -> bool:
+    """Tell whether an image failed because what holds it is away: its folder, archive or server.
+
+    Args:
+        error: What reading the image raised.
+        record: The image.
+    """
+    if not isinstance(error, FileNotFoundError):
+        return error.errno in _LOST
+    local = local_path(record.path)
+    if local is None:  # a server that says so is there
+        return False
+    return record.kind != "file" or not Path(local).parent.exists()
 
 
 def check_size(nbytes: int, limit: int) -> None:

@@ -90,9 +90,16 @@ async function copyIds() {
   }
 }
 
+// As embedkit.utils.text.cell_text: no cell of text may begin a formula.
+function cellText(text) {
+  if (!/^[=+\-@\uff0b\uff0d\uff1d\uff20]/.test(text) || /^[+-]?\d+(\.\d+)?$/.test(text)) return text;
+  const code = text.charCodeAt(0).toString(16);
+  return `\\${code.length > 2 ? "u" : "x"}${code}${text.slice(1)}`;
+}
+
 function downloadCsv() {
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const rows = chosenRows().map((i) => [data.name[i], data.word[i], data.x[i], data.y[i]]);
+  const rows = chosenRows().map((i) => [cellText(data.name[i]), cellText(data.word[i]), data.x[i], data.y[i]]);
   const lines = [["id", "label", "x", "y"], ...rows].map((row) => row.map(String).map(quoted).join(","));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\r\n"), "\r\n"], { type: "text/csv" }));

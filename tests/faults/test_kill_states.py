@@ -1,0 +1,24 @@
+"""A kill before any change of the disk: the same command again completes, and nothing is left."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DRIVER = Path(__file__).with_name("kill_states.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["build", "rebuild", "add", "compact", "merge", "export"])
+def test_every_state_recovers(tmp_path, job):
+    done = subprocess.run(
+        [sys.executable, DRIVER, tmp_path, job],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) >= 4
