@@ -19,7 +19,7 @@ from images import draw_photo, encode, write_photos
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.extract import extract
 from embedkit.store import EmbeddingStore, verify
-from embedkit.store.format import IMAGE_DTYPES, OPTIONAL_DTYPES, USUAL_COLUMNS
+from embedkit.store.format import IMAGE_DTYPES, USUAL_COLUMNS
 from embedkit.store.label import label
 from embedkit.store.writer import ShardContent, encode_shard
 
