@@ -14,7 +14,7 @@ pytest.importorskip("cv2")
 from embedkit.dedup.scoring.edits import EDITS, make_copy
 from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds
 from embedkit.dedup.verification.geometric import compare
-from embedkit.dedup.verification.registration import ImageToCompare
+from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
 SIZE = (480, 360)
 

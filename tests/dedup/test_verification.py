@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from embedkit.dedup.scoring.pixel_model import pixel_odds
 from embedkit.dedup.verification.geometric import Evidence, compare
+from embedkit.dedup.verification.image_to_compare import ImageToCompare
 from embedkit.dedup.verification.keypoints import find_keypoints
-from embedkit.dedup.verification.registration import ImageToCompare
 
 SIZE = (400, 300)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.verification.geometric import Evidence
-    from embedkit.dedup.verification.registration import ImageToCompare
+    from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
     Pixels = Callable[[str], NDArray[np.uint8]]
 
@@ -89,7 +89,7 @@ class PairComparer(Generic[_Image]):
         return self._compare(second, first) if self._backwards else self._compare(first, second)
 
     def _load(self, images: Sequence[_Image]) -> None:
-        from embedkit.dedup.verification.registration import ImageToCompare
+        from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
         def load(image: _Image) -> ImageToCompare | None:
             try:

@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from embedkit.dedup.verification.agreement import (
-    Agreement,
-    Laid,
-    agreement_of,
-    equally_sharp,
-    fine_contradictions,
-    recolored,
-    registered,
-    share_agreeing,
-    share_moved,
-)
+from embedkit.dedup.verification.agreement import Agreement, agreement_of, share_agreeing
+from embedkit.dedup.verification.contradictions import fine_contradictions, share_moved
+from embedkit.dedup.verification.equalize import equally_sharp, recolored
+from embedkit.dedup.verification.laying import Laid, registered
 from embedkit.dedup.verification.registration import (
     Registration,
     by_keypoints,
@@ -32,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.verification.registration import ImageToCompare
+    from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
 __all__ = ["Evidence", "compare", "registrations"]
 

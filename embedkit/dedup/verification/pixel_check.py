@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 
 from embedkit.dedup.verification.geometric import registrations
-from embedkit.dedup.verification.registration import (
+from embedkit.dedup.verification.image_to_compare import (
     ImageToCompare,
     even_share,
-    scaling,
     shrunk,
     shrunk_by,
 )
+from embedkit.dedup.verification.laying import scaling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,85 @@
+"""Where two images that lie over each other show something else: things that moved, and text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from embedkit.dedup.verification.image_to_compare import EVEN_OF_GRAPHICS
+from embedkit.dedup.verification.laying import Laid, blurred, lay, scaling, turned
+from embedkit.dedup.verification.windows import AGREES, FEWEST_WINDOWS, TEXTURE, WINDOW, Windows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.verification.image_to_compare import ImageToCompare
+    from embedkit.dedup.verification.registration import Registration
+
+    Values = NDArray[np.float32]
+
+__all__ = ["fine_contradictions", "share_moved"]
+
+_QUICK_BLUR = 0.8
+_PATCHES, _PATCH, _REACH, _IN_PLACE = 80, 7, 6, 1.5  # how many; pixels: half a side, and how far
+_FINE_WORK, _FINE_WINDOW = 512, 9  # pixels
+_FINE_TEXTURE, _CONTRADICTS = 60.0, 0.5  # levels squared; correlation
+_EVEN_OF_SURE_GRAPHICS = 0.6
+_FINE_BLUR, _FINE_DETAIL = 0.6, 100.0  # pixels; levels squared
+
+
+def share_moved(laid: Laid) -> float:
+    """The share of windows that agree a few pixels off, but not in their place, 0 to 1.
+
+    Text and shapes over a copy are nowhere in its original. In another photograph of one scene,
+    most of what doesn't agree has only moved.
+    """
+    first, second = blurred(laid.first, _QUICK_BLUR), blurred(laid.second, _QUICK_BLUR)
+    windows = Windows.of(first, second, WINDOW)
+    texture = windows.with_texture(TEXTURE) & laid.inside
+    differ = texture & (windows.correlation <= AGREES)
+    margin = _PATCH + _REACH
+    within = np.zeros_like(differ)
+    within[margin:-margin, margin:-margin] = True
+    places = np.argwhere(differ & within)
+    if len(places) <= FEWEST_WINDOWS:
+        return 0.0
+    drawn = np.random.default_rng(0).permutation(len(places))[:_PATCHES]
+    moved = [_has_moved(first, second, *places[number].tolist()) for number in drawn]
+    return float(differ.sum() / texture.sum() * np.mean(moved))
+
+
+def _has_moved(first: Values, second: Values, row: int, column: int) -> bool:
+    patch = second[row - _PATCH : row + _PATCH + 1, column - _PATCH : column + _PATCH + 1]
+    reach = _PATCH + _REACH
+    around = first[row - reach : row + reach + 1, column - reach : column + reach + 1]
+    found = cv2.matchTemplate(around, patch, cv2.TM_CCOEFF_NORMED)
+    down, across = divmod(int(found.argmax()), found.shape[1])
+    distance = np.hypot(down - _REACH, across - _REACH)
+    return bool(found[down, across] > AGREES and distance > _IN_PLACE)
+
+
+def fine_contradictions(
+    first: ImageToCompare, second: ImageToCompare, found: Registration
+) -> float:
+    """Of graphics: the share of small windows in which both show something else; 0 of photographs.
+
+    Two charts, codes or pages of text may agree in layout, and differ in what they say. Noise, blur
+    and overlays take details away or add some; only another content has other details in its place.
+    """
+    evens = first.even, second.even
+    if min(evens) < EVEN_OF_GRAPHICS and max(evens) < _EVEN_OF_SURE_GRAPHICS:
+        return 0.0
+    fine, other = (image.gray if image.fine is None else image.fine for image in (first, second))
+    matrix = scaling(other, second.gray) @ found.matrix @ scaling(first.gray, fine)
+    laid = lay(turned(fine, found), other, matrix, _FINE_WORK)
+    if laid is None:
+        return 1.0
+    windows = Windows.of(
+        blurred(laid.first, _FINE_BLUR), blurred(laid.second, _FINE_BLUR), _FINE_WINDOW
+    )
+    texture = windows.with_texture(_FINE_TEXTURE) & laid.inside
+    both = np.minimum(windows.variance, windows.other_variance) > _FINE_DETAIL
+    differ = texture & both & (windows.correlation < _CONTRADICTS)
+    return float(differ.sum() / max(int(texture.sum()), 1))

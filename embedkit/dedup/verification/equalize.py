@@ -1,0 +1,93 @@
+"""Makes two images comparable that lie over each other: equally sharp, and in like colours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from embedkit.dedup.verification.laying import Laid, blurred, laid_by
+from embedkit.dedup.verification.windows import FEWEST_WINDOWS, agreeing_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.verification.image_to_compare import ImageToCompare
+    from embedkit.dedup.verification.registration import Registration
+
+    Values = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
+
+__all__ = ["equally_sharp", "recolored"]
+
+_CELL = 12  # pixels: sharpness is compared cell by cell
+_LOST_SHARPNESS = 0.2  # log ratio from which on the sharper image is blurred as the other one
+_MATCHING_BLURS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # pixels
+_EVERY = 7  # one pixel of so many tells how colours are mixed
+
+
+def equally_sharp(laid: Laid) -> Laid:
+    """The same with the sharper image blurred until it is as blurred, or as free of noise."""
+    images = [laid.first, laid.second]
+    details = [_details(image) for image in images]
+    lost = _sharper(details[0], details[1], laid.inside)
+    if abs(lost) < _LOST_SHARPNESS:
+        return laid
+    sharper = 0 if lost > 0 else 1
+    for blur in _MATCHING_BLURS:
+        softer = blurred(images[sharper], blur)
+        if _sharper(_details(softer), details[1 - sharper], laid.inside) <= 0:
+            break
+    images[sharper] = softer
+    return Laid(images[0], images[1], laid.inside)
+
+
+def _details(image: Values) -> Values:
+    """Of each cell of the image, the contrast of fine details as a share of that of coarse ones."""
+    cells = tuple(max(round(side / _CELL), 1) for side in image.shape[::-1])
+    fine, coarse = (
+        cv2.resize((image - blurred(image, blur)) ** 2, cells, interpolation=cv2.INTER_AREA)
+        for blur in (1.0, 4.0)
+    )
+    return np.asarray(np.sqrt((fine + 1e-3) / (coarse + 1.0)))
+
+
+def _sharper(details: Values, other: Values, inside: Mask) -> float:
+    """How much sharper the one image is in most places, a log ratio: text is in few of them."""
+    both = cv2.resize(inside.astype(np.float32), details.shape[::-1], interpolation=cv2.INTER_AREA)
+    ratio = np.log(details / other)[both > 0.9]
+    return float(np.median(ratio)) if len(ratio) else 0.0
+
+
+def recolored(
+    first: ImageToCompare, second: ImageToCompare, found: Registration, laid: Laid
+) -> Iterator[Laid]:
+    """The same in other planes than gray, for copies whose colours were turned.
+
+    By the largest of the three colours, which turning hues leaves alone; and with the mixture of
+    the first image's colours that is nearest to the second image's gray where both agree.
+
+    Args:
+        first: The first image.
+        second: The second image.
+        found: The map.
+        laid: Both in gray, equally sharp.
+    """
+    brightest = laid_by(first.colors.max(0), second.colors.max(0), found)
+    if brightest is None:
+        return
+    yield brightest
+    agree = laid.inside & agreeing_windows(laid)
+    planes = [laid_by(plane, second.gray, found) for plane in first.colors]
+    gray = planes[0]
+    if gray is None or agree.sum() <= FEWEST_WINDOWS:
+        return
+    terms = [one.first for one in planes if one is not None]
+    terms += [brightest.first, np.full_like(brightest.first, 255)]
+    mixed = np.stack(terms, -1)
+    aim = gray.second[agree][::_EVERY]
+    weights = np.linalg.lstsq(mixed[agree][::_EVERY], aim, rcond=None)[0]
+    yield Laid(np.clip(mixed @ weights, 0, 255).astype(np.float32), gray.second, gray.inside)
