@@ -211,7 +211,7 @@ def test_other_metrics_go_deep_too(tmp_path, rows, metric):
     ("text", "told"),
     [
         ("label", "COLUMN=VALUE"),
-        ("colour=red", "no column colour; label, path, format, width"),
+        ("colour=red", "no column colour; label, path, format, camera, width"),
         ("label>cat", "takes = and !="),
         ("width=wide", "takes a number"),
         ("width=1e5", "takes a number"),
