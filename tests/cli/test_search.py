@@ -5,7 +5,9 @@ import sys
 
 import pandas
 import pytest
+import safetensors.torch
 
+from embedkit.backbones.tiny import TinyNet
 from embedkit.index import Index
 
 
@@ -136,7 +138,9 @@ def test_other_weights(embedkit, photos, tmp_path):
     a = Index.build(tmp_path / "a.h5", tmp_path / "a.index")
     query = photos / "photo_0001.jpg"
     assert embedkit("search", a, query).code == 0
-    ended = embedkit("search", a, query, "--weights", "random")
+    assert embedkit("search", a, query, "--weights", "random").code == 0  # by the stored seed
+    safetensors.torch.save_file(TinyNet().state_dict(), tmp_path / "other.safetensors")
+    ended = embedkit("search", a, query, "--weights", tmp_path / "other.safetensors")
     assert ended.code == 1
     assert "--weights FILE" in ended.err
 

@@ -13,6 +13,7 @@ from embedkit.analysis.quality.html_page import write_quality_page
 from embedkit.analysis.quality.measures import MEASURES
 from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore
+from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import atomic_file, commit_bytes
 from embedkit.utils.json import finite
 from embedkit.utils.table_writers import Column, open_table
@@ -40,6 +41,7 @@ _ISSUE_COLUMNS = (
 _PIECE = 65536  # rows
 
 
+@plain_numbers
 def write_quality(
     report: QualityReport,
     output: str | os.PathLike[str],
