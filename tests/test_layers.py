@@ -48,6 +48,7 @@ HOMES = {
     "openvino": {"engines"},
     "safetensors": {"backbones", "probe"},
     "filelock": {"backbones", "index", "utils"},
+    "aiohttp": {"sources"},
     "fsspec": {"sources"},
     "huggingface_hub": {"backbones"},
     "platformdirs": {"backbones"},
