@@ -88,7 +88,7 @@ def export(
         if to == "parquet":
             _write_parquet(opened, output, id_column="id", embeddings="embedding")
         else:
-            _write_folder(opened, output, to)
+            _write_folder(opened, output, to, overwrite=overwrite)
     return output
 
 
@@ -106,10 +106,10 @@ def _refuse_loss(store: EmbeddingStore, output: Path, to: str, *, overwrite: boo
         raise StoreError(f"{output}: is a folder, but no export; remove it first")
 
 
-def _write_folder(store: EmbeddingStore, output: Path, to: str) -> None:
+def _write_folder(store: EmbeddingStore, output: Path, to: str, *, overwrite: bool) -> None:
     """Writes into a folder of its own beside ``output``, then moves what is whole there."""
     try:
-        with atomic_folder(output) as whole:
+        with atomic_folder(output, overwrite=overwrite) as whole:
             _WRITERS[to](store, whole)
     except OSError as exc:
         raise StoreError(f"{output}: can't be written: {exc.strerror or exc}") from exc

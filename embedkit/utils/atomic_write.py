@@ -68,14 +68,15 @@ def atomic_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """A folder to fill that gets its name only when the block ends without an error.
 
     A folder can't be renamed over another one, so an old one steps aside first. A run that is
     killed between these two steps leaves it where `remove_left_behind` finds it and puts it back.
 
     Args:
-        path: The name; a folder that has it already is replaced.
+        path: The name; a folder that has it already is replaced, a file never is.
+        overwrite: Whether a folder that is there at the end, and isn't empty, is replaced.
 
     Raises:
         OSError: It can't be written; no trace of it stays, and an old folder is as it was.
@@ -90,7 +91,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             new.mkdir(parents=True)
             yield new
             sync_folder(new)
-            if path.exists():
+            if overwrite and path.is_dir():
                 path.replace(old)
             new.replace(path)
             sync_folder(where)
