@@ -16,6 +16,7 @@ from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import atomic_file, commit_bytes
 from embedkit.utils.json import finite
+from embedkit.utils.progress import Stage, reporting
 from embedkit.utils.table_writers import Column, open_table
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.analysis.quality.issues import QualityReport
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["check_quality_output", "summary_of", "write_quality"]
 
@@ -49,6 +51,7 @@ def write_quality(
     overwrite: bool = False,
     examples: int = 24,
     images: Sequence[str | os.PathLike[str]] = (),
+    progress: bool | ProgressCallback = False,
 ) -> Path:
     """Writes ``issues.csv``, ``images.parquet``, ``summary.json`` and ``report.html``.
 
@@ -59,6 +62,7 @@ def write_quality(
         examples: Images per kind of issue on the page.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
             ids are taken for paths.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         ``output``.
@@ -70,17 +74,24 @@ def write_quality(
     folder = Path(output)
     check_quality_output(folder, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / _ISSUES) as file, open_table(".csv", file, _ISSUE_COLUMNS) as table:
+    with reporting(progress):
+        with Stage("writing"):
+            _write_issues(report, folder / _ISSUES)
+            _write_images(report, folder / _IMAGES)
+            summary = json.dumps(finite(summary_of(report)), indent=2)
+            commit_bytes(folder / _SUMMARY, summary.encode())
+        write_quality_page(report, folder / _PAGE, examples=examples, images=images)
+    return folder
+
+
+def _write_issues(report: QualityReport, path: Path) -> None:
+    with atomic_file(path) as file, open_table(".csv", file, _ISSUE_COLUMNS) as table:
         for kind in report.counts:
             mine = report.of_kind(kind)
             ranks = np.arange(1, len(mine) + 1)
             names, values = [one.id for one in mine], [one.value for one in mine]
             others, rows = [one.other for one in mine], [one.row for one in mine]
             table.write(([kind] * len(mine), ranks, names, values, others, rows))
-    _write_images(report, folder / _IMAGES)
-    commit_bytes(folder / _SUMMARY, json.dumps(finite(summary_of(report)), indent=2).encode())
-    write_quality_page(report, folder / _PAGE, examples=examples, images=images)
-    return folder
 
 
 def check_quality_output(folder: Path, *, overwrite: bool) -> None:

@@ -11,13 +11,15 @@ import numpy as np
 from embedkit.index.spherical_kmeans import nearest_centers, sample_units
 from embedkit.index.store_rows import StoreRows
 from embedkit.utils.arguments import plain_numbers
-from embedkit.utils.progress import Stage
+from embedkit.utils.progress import Stage, reporting
 from embedkit.utils.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["Coverage", "coverage_of", "measure_coverage"]
 
@@ -47,6 +49,7 @@ def measure_coverage(
     *,
     sample: int = 20_000,
     seed: int = 0,
+    progress: bool | ProgressCallback = False,
 ) -> Coverage:
     """Measures how well some images cover all images of stores.
 
@@ -55,12 +58,13 @@ def measure_coverage(
         selected: Row numbers, counted through all stores.
         sample: How many images are measured, at most; drawn at random.
         seed: Seed of the sample.
+        progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: A store can't be read, or an embedding isn't finite.
     """
     paths = [stores] if isinstance(stores, str | os.PathLike) else list(stores)
-    with StoreRows.open(paths) as rows:
+    with reporting(progress), StoreRows.open(paths) as rows:
         numbers = np.arange(len(rows))
         return coverage_of(rows, numbers, np.asarray(selected, np.int64), seed, sample)
 
