@@ -45,7 +45,8 @@ class Clusters(Tabular):
         distances: ``(n,)`` float32, one less the cosine to the cluster's center, 0 to 2.
         sizes: ``(k,)`` int64, images per cluster.
         centers: ``(k, D)`` float32 of unit length.
-        names: k names: the commonest classes by the stored classifier; empty without one.
+        names: k names: the commonest classes by the stored classifier, of a tenth of the images or
+            more; empty where there is none.
         shares: ``(k,)`` float32, the share of the commonest class; NaN without a classifier.
         was_chosen: Whether the number of clusters was chosen by ``auto``.
     """
@@ -183,8 +184,8 @@ def _names(
         order = np.lexsort((numbers[some], -counts[some]))[:_MOST_NAMES]
         common = [
             head.class_names[numbers[some][at]].split(",")[0]
-            for rank, at in enumerate(order.tolist())
-            if not rank or counts[some][at] >= _NAMED_SHARE * size
+            for at in order.tolist()
+            if counts[some][at] >= _NAMED_SHARE * size
         ]
         shares[number] = counts[some].max() / size
         names.append(", ".join(common))

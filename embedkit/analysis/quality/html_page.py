@@ -109,7 +109,7 @@ def _shelf(
         return pictures.get(name) or Picture(name)
 
     left = total - len(issues)
-    note = f"{total:,} images: {_note(kind, threshold)}. The worst first"
+    note = f"{total:,} image{'' if total == 1 else 's'}: {_note(kind, threshold)}. The worst first"
     note += f"; {left:,} more are not shown." if left else "."
     if issues[0].other:
         rows = [
