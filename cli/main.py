@@ -129,6 +129,9 @@ def run() -> None:
         code = _fail(f"{where}: {exc.strerror}" if where else str(exc))
         silence(sys.stdout)
     except Exception as exc:  # a fault of ours, or of a library
+        if _follows_interrupt(exc):
+            print_message("embedkit: interrupted")
+            sys.exit(ExitCode.INTERRUPTED)
         if logging.getLogger("embedkit").isEnabledFor(logging.DEBUG):
             raise
         code = _fail(
@@ -136,6 +139,13 @@ def run() -> None:
             "it, with what --verbose prints"
         )
     sys.exit(code or 0)
+
+
+def _follows_interrupt(error: BaseException | None) -> bool:
+    """Whether an error came of an interrupt, such as one in the start of a thread."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @contextmanager

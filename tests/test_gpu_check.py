@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)  # a minute or two on a quiet machine
 def test_every_step_can_be_rehearsed(tmp_path):
     command = [sys.executable, SCRIPT, "--rehearse", "--output", tmp_path]

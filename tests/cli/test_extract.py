@@ -250,7 +250,7 @@ def test_signal_before_the_first_image_ends_at_once(tmp_path):
             break
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "interrupted" in err
     assert list(tmp_path.iterdir()) == []
 

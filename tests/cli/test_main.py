@@ -67,6 +67,18 @@ def test_sigterm_is_an_interrupt_in_every_command():
     assert (done.returncode, done.stderr) == (130, "embedkit: interrupted\n")
 
 
+def test_an_interrupt_that_a_library_makes_another_error_of(embedkit, monkeypatch):
+    def fail(*_args, **_options):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("cannot join thread before it is started")
+
+    monkeypatch.setattr("embedkit.backbones.weights_on_disk", fail)
+    ended = embedkit("models")
+    assert (ended.code, ended.err) == (130, "embedkit: interrupted\n")
+
+
 def test_an_error_that_nobody_expects_is_one_line(embedkit, monkeypatch):
     def fail(*_args, **_options):
         raise RuntimeError("of a library\x1b[31m")

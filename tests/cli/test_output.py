@@ -48,7 +48,7 @@ def test_no_command_prints_a_name_raw(embedkit, photos, tmp_path, damaged):
         *([] if damaged else [embedkit("export", store, "--to", "npy", "-o", tmp_path / "\x1b")]),
     ]
     for ended in told:
-        assert "\x1b" not in ended.out
-        assert ended.out.count(r"\x1b") >= 1
+        assert "\x1b" not in ended.out + ended.err
+        assert (ended.out + ended.err).count(r"\x1b") >= 1
     if not damaged:
         assert r"x\n\x1b[2J.jpg" in told[1].out

@@ -31,6 +31,7 @@ find_duplicates(store, against=folder / "t", calibration="cosine")
 """
 
 
+@pytest.mark.long
 def test_two_hundred_shards_with_64_open_files(tmp_path):
     for name, first in (("s", 0), ("t", 1000)):
         contents = [make_content(make_rows(1, seed=n, ids=[f"{first + n}"])) for n in range(200)]

@@ -110,8 +110,8 @@ def test_whitened(tmp_path: Path, store: Path, factory: str, metric: str) -> Non
 
 @pytest.mark.parametrize(
     "factory",
-    ["IVF16,SQ8", "IVF16,PQ8", "IVF16,Flat", "OPQ8,IVF16,PQ8", "PCA32,IVF16,SQ8", "IVF16,RaBitQ",
-     "IVF16,PQ16x4fs", "IVF16,PQ16x4fsr", "Flat", "HNSW8"],
+    ["IVF16,SQ8", "IVF16,PQ8", "IVF16,Flat", pytest.param("OPQ8,IVF16,PQ8", marks=pytest.mark.long),
+     "PCA32,IVF16,SQ8", "IVF16,RaBitQ", "IVF16,PQ16x4fs", "IVF16,PQ16x4fsr", "Flat", "HNSW8"],
 )  # fmt: skip
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_lists_chosen_apart_give_the_same_index(factory, metric):
