@@ -65,10 +65,11 @@ def command(
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
     from embedkit.probe.predict import predict
-    from embedkit.probe.predictions_file import check_predictions_file, write_predictions
+    from embedkit.probe.predictions_file import write_predictions
+    from embedkit.utils.table_writers import check_table
 
     if output is not None:
-        check_predictions_file(output, overwrite=overwrite)
+        check_table(output, "predictions", overwrite=overwrite)
     batches = predict(
         probe,
         images,

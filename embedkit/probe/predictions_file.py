@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import StoreError
-from embedkit.utils.atomic_write import atomic_file
-from embedkit.utils.table_writers import Column, check_suffix, open_table
+from embedkit.utils.table_writers import Column, table_file
 
 if TYPE_CHECKING:
     import os
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
     from embedkit.probe.predict import PredictedBatch
     from embedkit.types import ImageFailure
 
-__all__ = ["check_predictions_file", "write_predictions"]
+__all__ = ["write_predictions"]
 
 _COLUMNS = (
     Column("id", "string"),
@@ -24,20 +21,6 @@ _COLUMNS = (
     Column("name", "string"),
     Column("score", "float64"),
 )
-
-
-def check_predictions_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> str:
-    """The format that the file's name asks for, as its suffix.
-
-    Raises:
-        StoreError: It exists.
-        ValueError: It has another suffix than ``.csv``, ``.jsonl`` or ``.parquet``.
-    """
-    path = Path(output)
-    suffix = check_suffix(path, "predictions")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
-    return suffix
 
 
 def write_predictions(
@@ -63,10 +46,9 @@ def write_predictions(
         StoreError: ``output`` exists or can't be written.
         ValueError: ``output`` has another suffix.
     """
-    suffix = check_predictions_file(output, overwrite=overwrite)
     images = 0
     failures: list[ImageFailure] = []
-    with atomic_file(Path(output)) as file, open_table(suffix, file, _COLUMNS) as table:
+    with table_file(output, _COLUMNS, "predictions", overwrite=overwrite) as table:
         for batch in batches:
             table.write(_columns(batch))
             images += len(batch.ids)

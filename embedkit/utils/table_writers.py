@@ -6,16 +6,20 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from embedkit.errors import StoreError
 from embedkit.tabular import valid_text
+from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.text import cell_text
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     Columns = Sequence[Sequence[Any] | np.ndarray[Any, Any]]
 
@@ -26,7 +30,9 @@ __all__ = [
     "ParquetTable",
     "Table",
     "check_suffix",
+    "check_table",
     "open_table",
+    "table_file",
 ]
 
 _ROW_GROUP = 65536  # rows, at least
@@ -199,6 +205,46 @@ def check_suffix(path: Path, what: str) -> str:
     if suffix not in _TABLES:
         raise ValueError(f"{path}: {what} are written to {', '.join(_TABLES)}")
     return suffix
+
+
+def check_table(output: str | os.PathLike[str], what: str, *, overwrite: bool) -> str:
+    """The format of a table that is to be written, as the suffix of its file.
+
+    Args:
+        output: The file.
+        what: What is to be written, for the message.
+        overwrite: Whether the file may exist.
+
+    Raises:
+        StoreError: It exists.
+        ValueError: Its suffix is none that is known.
+    """
+    path = Path(output)
+    suffix = check_suffix(path, what)
+    if path.exists() and not overwrite:
+        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
+    return suffix
+
+
+@contextmanager
+def table_file(
+    output: str | os.PathLike[str], columns: Sequence[Column], what: str, *, overwrite: bool
+) -> Iterator[Table]:
+    """A table that is being written to a file, which appears when it is whole.
+
+    Args:
+        output: ``.csv``, ``.jsonl`` or ``.parquet``.
+        columns: The columns.
+        what: What is written, for the message.
+        overwrite: Whether a file that exists is replaced.
+
+    Raises:
+        StoreError: ``output`` exists or can't be written.
+        ValueError: ``output`` has another suffix.
+    """
+    suffix = check_table(output, what, overwrite=overwrite)
+    with atomic_file(Path(output)) as file, open_table(suffix, file, columns) as table:
+        yield table
 
 
 def open_table(suffix: str, file: IO[bytes], columns: Sequence[Column]) -> Table:

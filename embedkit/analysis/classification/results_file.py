@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.analysis.classification.classify import classify
-from embedkit.errors import StoreError
 from embedkit.utils.arguments import plain_numbers
-from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import reporting
-from embedkit.utils.table_writers import Column, check_suffix, open_table
+from embedkit.utils.table_writers import Column, table_file
 
 if TYPE_CHECKING:
     import os
@@ -63,12 +60,11 @@ def classify_to_file(
             that applies.
         ValueError: ``output`` has another suffix, or ``k < 1``.
     """
-    path = Path(output)
-    suffix = check_suffix(path, "classes")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
     images = 0
-    with reporting(progress), atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
+    with (
+        reporting(progress),
+        table_file(output, COLUMNS, "classes", overwrite=overwrite) as table,
+    ):
         for store in stores:
             for batch in classify(store, k):
                 table.write(_columns(batch))

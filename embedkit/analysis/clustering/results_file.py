@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.errors import StoreError
 from embedkit.index.store_rows import StoreRows
-from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import track
-from embedkit.utils.table_writers import Column, check_suffix, open_table
+from embedkit.utils.table_writers import Column, table_file
 
 if TYPE_CHECKING:
     import os
@@ -47,15 +45,10 @@ def write_clusters(
         StoreError: ``output`` exists or can't be written, or the store can't be read.
         ValueError: ``output`` has another suffix.
     """
-    path = Path(output)
-    suffix = check_suffix(path, "clusters")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
     names = np.array(found.names, object)
     with (
         StoreRows.open([found.path]) as rows,
-        atomic_file(path) as file,
-        open_table(suffix, file, COLUMNS) as table,
+        table_file(output, COLUMNS, "clusters", overwrite=overwrite) as table,
     ):
         starts = range(0, len(found.rows), _PIECE)
         for start in track(starts, "writing", len(starts), unit="pieces"):
@@ -63,4 +56,4 @@ def write_clusters(
             ids = [name.decode("utf-8", "surrogateescape") for name in rows.ids(found.rows[some])]
             clusters = found.clusters[some]
             table.write((ids, clusters, found.distances[some], names[clusters], found.rows[some]))
-    return path
+    return Path(output)

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.errors import StoreError
-from embedkit.utils.atomic_write import atomic_file
-from embedkit.utils.table_writers import Column, check_suffix, open_table
+from embedkit.utils.table_writers import Column, table_file
 
 if TYPE_CHECKING:
     import os
@@ -46,11 +44,7 @@ def write_outliers(
         StoreError: ``output`` exists or can't be written.
         ValueError: ``output`` has another suffix.
     """
-    path = Path(output)
-    suffix = check_suffix(path, "outliers")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
-    with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
+    with table_file(output, COLUMNS, "outliers", overwrite=overwrite) as table:
         for some in (found.off_topic, found.labels):
             table.write(
                 (
@@ -63,4 +57,4 @@ def write_outliers(
                     [one.row for one in some],
                 )
             )
-    return path
+    return Path(output)

@@ -14,7 +14,7 @@ from embedkit.analysis.selection.lines import selected_lines
 from embedkit.errors import StoreError
 from embedkit.sources.naming import kind_of_name
 from embedkit.utils.atomic_write import atomic_file
-from embedkit.utils.table_writers import Column, check_suffix, open_table
+from embedkit.utils.table_writers import Column, table_file
 
 if TYPE_CHECKING:
     import os
@@ -66,12 +66,9 @@ def write_selection(
         StoreError: ``output`` exists or can't be written, or a store can't be read.
         ValueError: ``output`` has another suffix.
     """
-    path = Path(output)
-    suffix = check_suffix(path, "selections")
-    _refuse_existing(path, overwrite=overwrite)
     names = np.array(selection.head.class_names, object)
     synsets = np.array(selection.head.class_ids or [""] * len(names), object)
-    with atomic_file(path) as file, open_table(suffix, file, COLUMNS) as table:
+    with table_file(output, COLUMNS, "selections", overwrite=overwrite) as table:
         for lines in selected_lines(selection.stores, selection.rows, selection.classes):
             classes = selection.classes[lines.places]
             table.write(
@@ -86,7 +83,7 @@ def write_selection(
                     lines.rows,
                 )
             )
-    return path
+    return Path(output)
 
 
 def write_subset(
@@ -108,11 +105,8 @@ def write_subset(
         StoreError: ``output`` exists or can't be written, or a store can't be read.
         ValueError: ``output`` has another suffix.
     """
-    path = Path(output)
-    suffix = check_suffix(path, "selections")
-    _refuse_existing(path, overwrite=overwrite)
     groups, ranks = np.array(subset.groups, object), np.arange(1, len(subset.rows) + 1)
-    with atomic_file(path) as file, open_table(suffix, file, SUBSET_COLUMNS) as table:
+    with table_file(output, SUBSET_COLUMNS, "selections", overwrite=overwrite) as table:
         for lines in selected_lines(subset.stores, subset.rows, np.zeros_like(subset.rows)):
             table.write(
                 (
@@ -124,7 +118,7 @@ def write_subset(
                     lines.rows,
                 )
             )
-    return path
+    return Path(output)
 
 
 def write_webdataset(
@@ -147,7 +141,8 @@ def write_webdataset(
         StoreError: An image lies in no tar, or ``output`` exists or can't be written.
     """
     path = Path(output)
-    _refuse_existing(path, overwrite=overwrite)
+    if path.exists() and not overwrite:
+        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
     with atomic_file(path) as file:
         for url, group in groupby(_samples(selection), key=lambda sample: sample[0]):
             samples: dict[str, list[tuple[int, float]]] = {}
@@ -155,11 +150,6 @@ def write_webdataset(
                 samples.setdefault(key, []).append((number, score))
             file.write(json.dumps({"url": url, "samples": samples}).encode("ascii") + b"\n")
     return path
-
-
-def _refuse_existing(path: Path, *, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
 def _samples(selection: Selection) -> Iterator[tuple[str, str, int, float]]:

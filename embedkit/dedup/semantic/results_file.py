@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.errors import StoreError
 from embedkit.index.store_rows import StoreRows
-from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import track
-from embedkit.utils.table_writers import Column, check_suffix, open_table
+from embedkit.utils.table_writers import Column, table_file
 
 if TYPE_CHECKING:
     import os
@@ -54,15 +52,10 @@ def write_semantic(
         StoreError: ``output`` exists or can't be written, or the store can't be read.
         ValueError: ``output`` has another suffix.
     """
-    path = Path(output)
-    suffix = check_suffix(path, "selections")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path}: exists already; overwrite=True replaces it")
     decisions = np.where(found.kept, "kept", "removed")
     with (
         StoreRows.open([found.path]) as rows,
-        atomic_file(path) as file,
-        open_table(suffix, file, COLUMNS) as table,
+        table_file(output, COLUMNS, "selections", overwrite=overwrite) as table,
     ):
         starts = range(0, len(found.rows), _PIECE)
         for start in track(starts, "writing", len(starts), unit="pieces"):
@@ -78,7 +71,7 @@ def write_semantic(
                     found.rows[some],
                 )
             )
-    return path
+    return Path(output)
 
 
 def _names(rows: StoreRows, numbers: NDArray[np.int64]) -> list[str]:
