@@ -170,6 +170,7 @@ class DecodeWorkers:
     def _ask(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
         worker = self._idle.get()
         try:
+            worker = self._started(worker)
             return worker.ask(slot, start, records)
         except _CrashedError:
             worker.end()
@@ -177,6 +178,22 @@ class DecodeWorkers:
             raise
         finally:
             self._idle.put(worker)
+
+    def _started(self, worker: _Worker) -> _Worker:
+        """The process once it has started; one that was killed meanwhile is replaced."""
+        reason = worker.start()
+        for _ in range(1, _ATTEMPTS):
+            if not reason.startswith("signal"):
+                break
+            worker.end()
+            worker = _Worker(self._config)
+            reason = worker.start()
+        if reason:
+            raise WorkerError(
+                f"a decoding process could not start ({reason}); decode in threads instead "
+                "(processes=False)"
+            )
+        return worker
 
 
 class _CrashedError(Exception):
@@ -197,15 +214,13 @@ class _Worker:
         self._has_started = False
         self._send(config)
 
+    def start(self) -> str:
+        """Waits until the process has started; says how it ended where it did not."""
+        self._has_started = self._has_started or bool(self._receive())
+        return "" if self._has_started else self._ending()
+
     def ask(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
         """Loads records into a slot, from a place on."""
-        if not self._has_started:
-            if not self._receive():
-                raise WorkerError(
-                    f"a decoding process could not start ({self._ending()}); decode in threads "
-                    "instead (processes=False)"
-                )
-            self._has_started = True
         # Fields, not lines: a name is any text.
         self._send([slot, start, [record_to_json(record) for record in records]])
         answer = self._receive()
