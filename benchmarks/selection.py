@@ -27,7 +27,7 @@ import numpy as np
 from support.machine import print_facts
 from threadpoolctl import threadpool_limits
 
-from embedkit.analysis.selection import select
+from embedkit.analysis.selection.select import select
 from embedkit.store import EmbeddingStore, StoreCounts, StoreMeta
 from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
 from embedkit.store.shard_builder import make_block

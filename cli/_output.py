@@ -73,11 +73,11 @@ def check_outputs(table: Path | None, *others: Path | None, what: str, overwrite
             raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
-def print_json(value: object) -> None:
+def print_json(value: object, *, indent: int | None = 2) -> None:
     """Prints JSON to stdout; ASCII only, so that strange file names survive."""
     from embedkit.utils.json import finite
 
-    typer.echo(json.dumps(finite(value), indent=2, default=str, allow_nan=False))
+    typer.echo(json.dumps(finite(value), indent=indent, default=str, allow_nan=False))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -15,7 +15,7 @@ from ._output import check_outputs, count_of, plain, print_json, print_table
 from ._panels import OUTPUT
 
 if TYPE_CHECKING:
-    from embedkit.analysis.clustering import Clusters
+    from embedkit.analysis.clustering.cluster import Clusters
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -69,7 +69,9 @@ def command(
     Spherical k-means on the embeddings, in bounded memory. Clusters are named by the commonest
     classes of the stored classifier.
     """
-    from embedkit.analysis.clustering import cluster, write_clusters, write_clusters_page
+    from embedkit.analysis.clustering.cluster import cluster
+    from embedkit.analysis.clustering.html_page import write_clusters_page
+    from embedkit.analysis.clustering.results_file import write_clusters
 
     check_outputs(output, html, what="clusters", overwrite=overwrite)
     found = cluster(store, number_or_auto(k, "-k"), filters=filter or (), seed=seed, rounds=rounds)

@@ -1,4 +1,4 @@
-"""``embedkit index``: build, add, remove, compact, eval."""
+"""``embedkit index``: build, add, remove, update, compact, eval."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._panels import OUTPUT, PERFORMANCE, SEARCH
 if TYPE_CHECKING:
     from embedkit.index import Index, IndexSpec
 
-__all__ = ["Metric", "add", "build", "compact", "evaluate", "group", "remove"]
+__all__ = ["Metric", "add", "build", "compact", "evaluate", "group", "remove", "update"]
 
 group = typer.Typer(
     help="Build, measure and update an index for search.",
@@ -198,6 +198,52 @@ def remove(
     if not requested:
         raise typer.BadParameter("no ids: pass ids, or a file with --from")
     _show_change(index, "removed", Index.remove(index, requested), json=json)
+
+
+@group.command(
+    "update",
+    cls=Command,
+    epilog=examples(
+        "embedkit index update photos.index",
+    ),
+)
+def update(
+    index: _Index,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Measure how well new images are found, to say when training again is worth it; "
+            "reads all embeddings once.",
+        ),
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """Add, replace and remove what changed in an index's stores, atomically."""
+    from embedkit.index import Index
+
+    found = Index.update(index, measure_recall=measure)
+    with Index.open(index, check="fast") as opened:
+        left = len(opened)
+    if json:
+        print_json(
+            {
+                "index": str(index),
+                **asdict(found),
+                "needs_training": found.needs_training,
+                "embeddings": left,
+            }
+        )
+        return
+    typer.echo(
+        f"{plain(index)}: +{found.added:,} ~{found.changed:,} -{found.removed:,}, "
+        f"{count_of(left, 'embedding')} now"
+    )
+    if found.needs_training:
+        print_message(
+            f"recall@10 of the new images is {found.recall:.3f}, {found.recall_built:.3f} when the "
+            "index was built: build it again to train it on them"
+        )
 
 
 @group.command(

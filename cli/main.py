@@ -34,6 +34,7 @@ class _Embedkit(LazyGroup):
     summaries: ClassVar = {
         "models": "List the backbones: size, accuracy and licence.",
         "extract": "Embed images into a store; resumes an interrupted run.",
+        "watch": "Update a store and its indexes at intervals.",
         "info": "Describe a store, an index or another result; list failures.",
         "verify": "Check every byte and count of stores, indexes and other results.",
         "label": "Put labels into a store, without embedding again.",

@@ -16,7 +16,7 @@ from ._output import check_outputs, count_of, plain, print_json
 from ._panels import OUTPUT
 
 if TYPE_CHECKING:
-    from embedkit.analysis.selection import Selection
+    from embedkit.analysis.selection.select import Selection
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -121,7 +121,8 @@ def command(
 
     Works on the stored embeddings, in bounded memory.
     """
-    from embedkit.analysis.selection import select, write_selection, write_webdataset
+    from embedkit.analysis.selection.results_file import write_selection, write_webdataset
+    from embedkit.analysis.selection.select import select
 
     counts = {
         "diverse": diverse,
@@ -204,7 +205,8 @@ def _select_subset(
     seed_from: Path | None,
     **settings: Any,
 ) -> None:
-    from embedkit.analysis.selection import select_subset, write_subset
+    from embedkit.analysis.selection.results_file import write_subset
+    from embedkit.analysis.selection.subset import select_subset
     from embedkit.utils.id_lists import read_ids
 
     before = read_ids(seed_from) if seed_from is not None else ()

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from embedkit.extraction.update_outcome import UpdateResult
     from embedkit.index.index import Index
     from embedkit.index.spec import IndexSpec
+    from embedkit.index.store_update import IndexUpdate
     from embedkit.probe.predict import predict
     from embedkit.probe.run import ProbeResult, run_probe
     from embedkit.probe.serialization import load_probe, save_probe
@@ -112,6 +113,7 @@ __all__ = [
     "IndexFileError",
     "IndexMismatchError",
     "IndexSpec",
+    "IndexUpdate",
     "LabelSummary",
     "MissingExtraError",
     "Neighbors",
@@ -194,6 +196,7 @@ _HOMES = {
     "ImageFailure": "embedkit.types",
     "Index": "embedkit.index.index",
     "IndexSpec": "embedkit.index.spec",
+    "IndexUpdate": "embedkit.index.store_update",
     "LabelSummary": "embedkit.store.label",
     "Neighbors": "embedkit.types",
     "Pairs": "embedkit.dedup.pairs",

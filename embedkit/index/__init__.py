@@ -5,11 +5,13 @@ from embedkit.index.auto_select import Choice
 from embedkit.index.index import Index
 from embedkit.index.manifest import OperatingPoint
 from embedkit.index.spec import IndexSpec, Metric
+from embedkit.index.store_update import IndexUpdate
 
 __all__ = [
     "Choice",
     "Index",
     "IndexSpec",
+    "IndexUpdate",
     "Metric",
     "OperatingPoint",
 ]

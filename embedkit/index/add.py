@@ -13,7 +13,7 @@ from embedkit.index.add_vectors import Encoder
 from embedkit.index.build_steps import write_ids
 from embedkit.index.faiss_io import write_faiss
 from embedkit.index.faiss_types import adds_at_once, reserve
-from embedkit.index.generation import ContentWriter, copy_into
+from embedkit.index.generation import ContentWriter, copy_into, write_excluded
 from embedkit.index.id_table import IdTable
 from embedkit.index.inverted_lists import merge_on_disk, name_lists
 from embedkit.index.store_rows import DISTINCT_IDS, RowOrder
@@ -30,84 +30,49 @@ if TYPE_CHECKING:
     from embedkit.index.store_rows import StoreRows
     from embedkit.index.working_dir import PartialIndex
 
-__all__ = ["Addition"]
+__all__ = ["Addition", "Appender"]
 
 _PART, _LISTS, _FACTORS = "held.faiss", "lists-final.bin", "factors.f4"
 
 
-class Addition:
-    """The rows of new stores on their way into an index."""
+class Appender:
+    """Appends rows of stores to the files of an index."""
 
-    def __init__(self, partial: PartialIndex, reader: ContentReader, rows: StoreRows) -> None:
-        """Prepares an addition.
+    def __init__(
+        self, partial: PartialIndex, reader: ContentReader, rows: StoreRows, order: RowOrder
+    ) -> None:
+        """Prepares it.
 
         Args:
             partial: The working folder.
             reader: The index as it is.
-            rows: The rows to add.
-        """
-        self._partial, self._reader, self._rows = partial, reader, rows
-        self._start = reader.manifest.count
-        self._stop = self._start + len(rows)
-        self._order = RowOrder(self._stop, first=self._start)
-
-    def write(self, entries: Sequence[StoreEntry]) -> IndexManifest:
-        """Writes the next generation's files, and gives its manifest.
+            rows: The stores' rows.
+            order: Which of ``rows`` lies at which position; those past the index's are appended.
 
         Raises:
-            IndexFileError: A store is in the index already.
-            StoreMismatchError: The stores have other embedding settings than the index.
+            IndexFileError: faiss can't add rows to such an index.
+        """
+        if adds_at_once(reader.index("trained")):
+            raise IndexFileError(
+                f"{reader.folder}: faiss can't add rows to a built {reader.manifest.factory}; "
+                "build it again with all stores"
+            )
+        self._partial, self._reader, self._rows, self._order = partial, reader, rows, order
+        self._start, self._stop = reader.manifest.count, len(order)
+
+    def write(self, writer: ContentWriter) -> None:
+        """Writes the next generation's vectors, ids, hashes and factors.
+
+        Raises:
             StoreError: A row isn't finite, or can't be read.
         """
-        before = self._reader.manifest
-        self._refuse(before, entries)
-        writer = ContentWriter(self._reader.folder, before.generation + 1, before.files)
         index = self._added(writer)
         writer.write("index", lambda write: write_faiss(index, write))
         writer.write("ids", self._write_ids)
-        self._write_order(writer)
-        if "factors" in before.files:
+        if "hashes" in writer.files:
+            writer.write("hashes", self._write_hashes)
+        if "factors" in writer.files:
             writer.write("factors", lambda write: copy_into(self._partial.path(_FACTORS), write))
-        roots = [*dict.fromkeys([*before.meta.get("roots", ()), *self._rows.meta.roots])]
-        return replace(
-            before,
-            files=writer.files,
-            count=self._stop,
-            stores=(*before.stores, *entries),
-            meta={**before.meta, "roots": roots},
-            generation=before.generation + 1,
-            bytes_per_vector=round((writer.files["index"].nbytes or 0) / max(self._stop, 1), 1),
-            embedkit_version=__version__,
-        )
-
-    def _refuse(self, before: IndexManifest, entries: Sequence[StoreEntry]) -> None:
-        if adds_at_once(self._reader.index("trained")):
-            raise IndexFileError(
-                f"{self._reader.folder}: faiss can't add rows to a built {before.factory}; "
-                "build it again with all stores"
-            )
-        present = {entry.fingerprint for entry in before.stores}
-        for entry in entries:
-            if entry.fingerprint in present:
-                raise IndexFileError(f"{self._reader.folder}: {entry.path} is in it already")
-            present.add(entry.fingerprint)
-        store = self._rows.stores[0]
-        if differences := StoreMeta.from_config(before.meta).differences(store.meta):
-            raise StoreMismatchError(str(store.path), differences)
-        self._refuse_repeated_ids()
-
-    def _refuse_repeated_ids(self) -> None:
-        refuse_repeated_ids(self._rows.stores, DISTINCT_IDS)
-        ids = {name for store in self._rows.stores for name in store.ids}
-        table = IdTable(self._reader.array("ids", "u1"))
-        present = np.setdiff1d(table.positions(ids)[0], self._reader.removed())
-        if len(present):
-            example = table.names(present[:1, None])[0][0]
-            raise IndexFileError(
-                f"{self._reader.folder}: has {len(present)} of these ids already, such as "
-                f"{example!r}; remove them first, or extract the new images with "
-                "`embedkit extract --prefix NAME`"
-            )
 
     def _added(self, writer: ContentWriter) -> faiss.Index:
         """The index with the new rows, in memory but for lists that stay on disk."""
@@ -145,6 +110,80 @@ class Addition:
     def _write_ids(self, write: Callable[[bytes], int]) -> None:
         copy_into(self._reader.checked("ids"), write)
         write_ids(self._rows, self._order, self._start, self._stop, write)
+
+    def _write_hashes(self, write: Callable[[bytes], int]) -> None:
+        copy_into(self._reader.checked("hashes"), write)
+        write(self._rows.hashes()[self._order.span(self._start, self._stop)].tobytes())
+
+
+class Addition:
+    """All rows of new stores on their way into an index."""
+
+    def __init__(self, partial: PartialIndex, reader: ContentReader, rows: StoreRows) -> None:
+        """Prepares an addition.
+
+        Args:
+            partial: The working folder.
+            reader: The index as it is.
+            rows: The rows to add.
+        """
+        self._partial, self._reader, self._rows = partial, reader, rows
+        self._start = reader.manifest.count
+        self._stop = self._start + len(rows)
+
+    def write(self, entries: Sequence[StoreEntry]) -> IndexManifest:
+        """Writes the next generation's files, and gives its manifest.
+
+        Raises:
+            IndexFileError: A store is in the index already, or rows can't be added to it.
+            StoreMismatchError: The stores have other embedding settings than the index.
+            StoreError: A row isn't finite, or can't be read.
+        """
+        before = self._reader.manifest
+        order = RowOrder(self._stop, first=self._start)
+        appender = Appender(self._partial, self._reader, self._rows, order)
+        self._refuse(before, entries)
+        writer = ContentWriter(self._reader.folder, before.generation + 1, before.files)
+        appender.write(writer)
+        self._write_order(writer)
+        excluded = self._reader.excluded()
+        if excluded:
+            write_excluded(writer, excluded - {name for s in self._rows.stores for name in s.ids})
+        roots = [*dict.fromkeys([*before.meta.get("roots", ()), *self._rows.meta.roots])]
+        return replace(
+            before,
+            files=writer.files,
+            count=self._stop,
+            stores=(*before.stores, *entries),
+            meta={**before.meta, "roots": roots},
+            generation=before.generation + 1,
+            bytes_per_vector=round((writer.files["index"].nbytes or 0) / max(self._stop, 1), 1),
+            embedkit_version=__version__,
+        )
+
+    def _refuse(self, before: IndexManifest, entries: Sequence[StoreEntry]) -> None:
+        present = {entry.fingerprint for entry in before.stores}
+        for entry in entries:
+            if entry.fingerprint in present:
+                raise IndexFileError(f"{self._reader.folder}: {entry.path} is in it already")
+            present.add(entry.fingerprint)
+        store = self._rows.stores[0]
+        if differences := StoreMeta.from_config(before.meta).differences(store.meta):
+            raise StoreMismatchError(str(store.path), differences)
+        self._refuse_repeated_ids()
+
+    def _refuse_repeated_ids(self) -> None:
+        refuse_repeated_ids(self._rows.stores, DISTINCT_IDS)
+        ids = {name for store in self._rows.stores for name in store.ids}
+        table = IdTable(self._reader.array("ids", "u1"))
+        present = np.setdiff1d(table.positions(ids)[0], self._reader.removed())
+        if len(present):
+            example = table.names(present[:1, None])[0][0]
+            raise IndexFileError(
+                f"{self._reader.folder}: has {len(present)} of these ids already, such as "
+                f"{example!r}; remove them first, or extract the new images with "
+                "`embedkit extract --prefix NAME`"
+            )
 
     def _write_order(self, writer: ContentWriter) -> None:
         """The new rows follow those of all stores before, indexed or not."""

@@ -125,6 +125,7 @@ class IndexBuild:
         )  # so that the file doesn't depend on timing
         writer.write("index", lambda write: write_faiss(self.index, write))
         writer.write("ids", self._write_ids)
+        writer.write("hashes", self._write_hashes)
         for role, name, is_needed in (
             ("trained", _TRAINED, True),
             ("rows", _ORDER, not self._order.is_plain),
@@ -315,6 +316,9 @@ class IndexBuild:
 
     def _write_ids(self, write: Callable[[bytes], int]) -> None:
         write_ids(self._rows, self._order, 0, self.plan.count, write)
+
+    def _write_hashes(self, write: Callable[[bytes], int]) -> None:
+        write(self._rows.hashes()[self._order.span(0, self.plan.count)].tobytes())
 
     def _path(self, name: str) -> Path:
         return self._partial.path(name)

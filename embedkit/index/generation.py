@@ -12,6 +12,7 @@ from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
 from embedkit.index.faiss_io import read_faiss, read_without_lists
 from embedkit.index.faiss_types import faiss_errors
 from embedkit.index.file_io import HashingFile, check_size, checked_file
+from embedkit.index.id_table import IdTable
 from embedkit.index.inverted_lists import map_lists
 from embedkit.index.manifest import MANIFEST, FileEntry, IndexManifest
 from embedkit.index.store_rows import RowOrder, find_store
@@ -19,25 +20,35 @@ from embedkit.index.vector_space import Space, Whitening
 from embedkit.utils.atomic_write import commit_bytes, remove_left_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import faiss
     from numpy.typing import NDArray
 
-__all__ = ["Check", "ContentReader", "ContentWriter", "change_generation", "copy_into", "tidy"]
+__all__ = [
+    "Check",
+    "ContentReader",
+    "ContentWriter",
+    "change_generation",
+    "copy_into",
+    "tidy",
+    "write_excluded",
+]
 
 Check = Literal["full", "fast"]
 
 _NAMES = {
     "index": ("index", ".faiss"),
     "ids": ("ids", ".bin"),
+    "hashes": ("hashes", ".u8"),
     "rows": ("rows", ".i8"),
     "factors": ("factors", ".f4"),
     "whitening": ("whitening", ".f4"),
     "trained": ("trained", ".faiss"),
     "lists": ("lists", ".bin"),
     "removed": ("removed", ".i8"),
+    "excluded": ("excluded", ".bin"),
 }
 _COPY_BYTES = 4 * 2**20
 
@@ -87,6 +98,12 @@ def copy_into(source: Path, write: Callable[[bytes], int]) -> None:
     with source.open("rb") as file:
         while chunk := file.read(_COPY_BYTES):
             write(chunk)
+
+
+def write_excluded(writer: ContentWriter, ids: Iterable[str]) -> None:
+    """Writes the ids that `ContentReader.excluded` reads."""
+    encoded = [name.encode("utf-8", "surrogateescape") + b"\0" for name in sorted(ids)]
+    writer.write("excluded", lambda write: write(b"".join(encoded)))
 
 
 def change_generation(folder: Path, manifest: IndexManifest) -> None:
@@ -209,6 +226,30 @@ class ContentReader:
         if len(removed) and not 0 <= removed.min() <= removed.max() < self.manifest.count:
             raise IndexCorruptError(f"{self.folder}: removed rows and manifest don't fit together")
         return removed
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """The hash of each position's image, ``(N,)``, as `StoreRows.hashes`.
+
+        Raises:
+            IndexFileError: The index was built by an embedkit that recorded none.
+            IndexCorruptError: The file is damaged.
+        """
+        if "hashes" not in self.manifest.files:
+            raise IndexFileError(
+                f"{self.folder}: has no record of its images' content, which an update compares; "
+                "build the index again"
+            )
+        hashes = self.array("hashes", "<u8")
+        if len(hashes) != self.manifest.count:
+            raise IndexCorruptError(f"{self.folder}: hashes and manifest don't fit together")
+        return hashes
+
+    def excluded(self) -> set[str]:
+        """The ids of images that were removed by the user, and that an update doesn't add."""
+        if "excluded" in self.manifest.files:
+            return set(IdTable(self.array("excluded", "u1")))
+        names = IdTable(self.array("ids", "u1")).names(self.removed()[:, None])
+        return {name for row in names for name in row}
 
     def _entry(self, role: str) -> FileEntry:
         try:

@@ -55,14 +55,18 @@ class IdTable:
         requested = {name.encode("utf-8", "surrogateescape") for name in ids}
         found: list[int] = []
         missing = set(requested)
-        for position, name in enumerate(self._all()):
+        for position, name in enumerate(self.encoded()):
             if name in requested:
                 found.append(position)
                 missing.discard(name)
         unknown = {name.decode("utf-8", "surrogateescape") for name in missing}
         return np.array(found, np.int64), unknown
 
-    def _all(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("utf-8", "surrogateescape") for name in self.encoded())
+
+    def encoded(self) -> Iterator[bytes]:
+        """All ids by position, in the bytes of the file."""
         for start in range(0, len(self), _AT_ONCE):
             last = min(start + _AT_ONCE, len(self)) - 1
             first = int(self._ends[start - 1]) + 1 if start else 0

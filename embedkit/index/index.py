@@ -22,6 +22,7 @@ from embedkit.index.open import make_searcher, refuse_other_queries
 from embedkit.index.openmp import respect_cores
 from embedkit.index.spec import IndexSpec
 from embedkit.index.store_rows import StoreRows
+from embedkit.index.store_update import update_from_stores
 from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.store.detect import is_store
 from embedkit.store.format import StoreMeta
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from embedkit.index.searcher import Searcher
     from embedkit.index.spec import Metric
     from embedkit.index.store_rows import RowOrder
+    from embedkit.index.store_update import IndexUpdate
     from embedkit.store import EmbeddingStore
     from embedkit.utils.progress import ProgressCallback
 
@@ -291,6 +293,35 @@ class Index:
         return remove_ids(Path(path), ids)
 
     @staticmethod
+    def update(
+        path: str | os.PathLike[str],
+        *,
+        measure_recall: bool = True,
+        progress: bool | ProgressCallback = False,
+    ) -> IndexUpdate:
+        """Brings an index up to date with its stores, without retraining it.
+
+        Images are compared by id and content: new ones are added, those that are gone removed,
+        changed ones both. Images removed with ``remove`` stay out as long as a store has them.
+        The change is atomic: an index that is already open doesn't see it.
+
+        Args:
+            path: The index's folder.
+            measure_recall: Whether to measure how well new images are found, which reads all
+                embeddings once; a much lower recall than that of the build says that the index
+                should be built again.
+            progress: True shows a progress bar; a function is called with each `Progress`.
+
+        Raises:
+            StoreMismatchError: A store has other embedding settings now.
+            StoreError: A store can't be read, or holds values that aren't finite.
+            IndexFileError: A store is missing, the index has no record of its images' content,
+                another process is changing the index, or it can't be written.
+        """
+        with reporting(progress):
+            return update_from_stores(Path(path), measure_recall=measure_recall)
+
+    @staticmethod
     def compact(
         path: str | os.PathLike[str],
         *,
@@ -387,7 +418,8 @@ class Index:
         """``(N,)`` bool over the rows of its stores, in order: rows that a search can find."""
         found = np.zeros(self._num_rows(), np.bool_)
         removed = self._searcher.removed
-        found[self._order.span(0, self.manifest.count)] = removed is None or ~removed
+        order = self._order.span(0, self.manifest.count)
+        found[order if removed is None else order[~removed]] = True
         return found
 
     def _num_rows(self) -> int:
@@ -398,7 +430,9 @@ class Index:
         """The excluded positions."""
         if passing.shape != (rows := self._num_rows(),):
             raise ValueError(f"passing must be ({rows},), not {passing.shape}")
-        return ~(passing & self.found_rows())[self._order.span(0, self.manifest.count)]
+        excluded = ~passing[self._order.span(0, self.manifest.count)]
+        removed = self._searcher.removed
+        return excluded if removed is None else excluded | removed
 
     def _checked(self, queries: NDArray[np.floating]) -> NDArray[np.floating]:
         queries = np.asarray(queries)

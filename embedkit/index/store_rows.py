@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embedkit.store.format import StoreMeta
     from embedkit.store.reader import ShardFile
 
-__all__ = ["DISTINCT_IDS", "RowOrder", "StoreRows", "find_store"]
+__all__ = ["DISTINCT_IDS", "RowOrder", "StoreRows", "find_store", "locate_store"]
 
 DISTINCT_IDS = (
     "the images of an index need distinct ids: extract one of the sources again with a prefix "
@@ -121,10 +121,7 @@ class StoreRows:
             for entry in entries:
                 path = find_store(entry, folder)
                 if path is None:
-                    raise IndexFileError(
-                        f"{folder}: needs the embeddings of its store {entry.path}, which isn't "
-                        "there; put the store back, or build the index again"
-                    )
+                    raise _missing(entry, folder)
                 stores.append(stack.enter_context(EmbeddingStore.open(path)))
             stack.pop_all()
         return cls(stores)
@@ -185,6 +182,15 @@ class StoreRows:
             for store, mine, inside in self._split(rows):
                 out[mine] = store.take(inside)
 
+    def hashes(self) -> NDArray[np.uint64]:
+        """The first 8 bytes of the SHA-256 of each row's image, ``(N,)``."""
+        parts = [
+            np.ascontiguousarray(store.shard(number).image_column("content_hash", 0, rows)[:, :8])
+            for store in self.stores
+            for number, rows in enumerate(shard.embedded for shard in store.shards)
+        ]
+        return np.concatenate(parts).view("<u8").reshape(-1)
+
     def ids(self, rows: NDArray[np.int64]) -> list[bytes]:
         """The ids of some rows, as stored; quick for rows that are in order."""
         names: list[bytes] = []
@@ -214,6 +220,33 @@ class StoreRows:
             yield self.stores[number], mine, rows[mine] - self._starts[number]
 
 
+def _places(entry: StoreEntry, folder: Path) -> list[Path]:
+    beside = folder.absolute().parent / entry.relative
+    return [path for path in dict.fromkeys((Path(entry.path), beside)) if path.exists()]
+
+
+def _missing(entry: StoreEntry, folder: Path) -> IndexFileError:
+    return IndexFileError(
+        f"{folder}: needs the embeddings of its store {entry.path}, which isn't there; put the "
+        "store back, or build the index again"
+    )
+
+
+def locate_store(entry: StoreEntry, folder: Path) -> Path:
+    """Where a store of an index is now, changed or not.
+
+    Raises:
+        IndexFileError: It is gone.
+    """
+    try:
+        found = find_store(entry, folder)
+    except IndexMismatchError:
+        found = _places(entry, folder)[0]
+    if found is None:
+        raise _missing(entry, folder)
+    return found
+
+
 def find_store(entry: StoreEntry, folder: Path) -> Path | None:
     """Where a store of an index is now; None if it is gone.
 
@@ -224,8 +257,7 @@ def find_store(entry: StoreEntry, folder: Path) -> Path | None:
     Raises:
         IndexMismatchError: There is another store in its place: it was made anew or changed.
     """
-    beside = folder.absolute().parent / entry.relative
-    places = [path for path in dict.fromkeys((Path(entry.path), beside)) if path.exists()]
+    places = _places(entry, folder)
     for path in places:
         try:
             if has_rows_of(path, entry.fingerprint):
@@ -235,5 +267,6 @@ def find_store(entry: StoreEntry, folder: Path) -> Path | None:
     if not places:
         return None
     raise IndexMismatchError(
-        f"{folder}: its store {places[0]} has changed since; build the index again"
+        f"{folder}: its store {places[0]} has changed since; bring the index up to date with "
+        "`embedkit index update`, or build it again"
     )

@@ -19,7 +19,13 @@ from embedkit.index.build import begin_or_resume, discarding_failures
 from embedkit.index.build_plan import Plan, store_entries
 from embedkit.index.build_steps import IndexBuild
 from embedkit.index.file_io import writing_errors
-from embedkit.index.generation import ContentReader, ContentWriter, change_generation, tidy
+from embedkit.index.generation import (
+    ContentReader,
+    ContentWriter,
+    change_generation,
+    tidy,
+    write_excluded,
+)
 from embedkit.index.id_table import IdTable
 from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.openmp import respect_cores
@@ -35,12 +41,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["add_stores", "compact_index", "remove_ids"]
+__all__ = ["add_stores", "changing", "compact_index", "remove_ids"]
 
 
 def add_stores(path: Path, stores: Sequence[str | os.PathLike[str]]) -> int:
     """Adds all rows of the stores and returns their number; see ``Index.add``."""
-    with _changing(path) as (partial, reader), StoreRows.open(stores) as rows:
+    with changing(path) as (partial, reader), StoreRows.open(stores) as rows:
         partial.clear()
         addition = Addition(partial, reader, rows)
         with writing_errors(path):
@@ -51,15 +57,17 @@ def add_stores(path: Path, stores: Sequence[str | os.PathLike[str]]) -> int:
 
 def remove_ids(path: Path, ids: Iterable[str]) -> int:
     """Removes images and returns the number of removed rows; see ``Index.remove``."""
-    with _changing(path) as (partial, reader):
+    with changing(path) as (partial, reader):
         partial.clear()
         manifest, before = reader.manifest, reader.removed()
-        positions = _positions_of(reader, ids, before)
+        requested = set(ids)
+        positions = _positions_of(reader, requested, before)
         removed = np.union1d(before, positions).astype("<i8")
         generation = manifest.generation + 1
         with writing_errors(path):
             writer = ContentWriter(path, generation, manifest.files)
             writer.write("removed", lambda write: write(removed.tobytes()))
+            write_excluded(writer, reader.excluded() | requested)
         changed = replace(manifest, files=writer.files, removed=len(removed), generation=generation)
         change_generation(path, changed)
         return len(positions)
@@ -67,7 +75,7 @@ def remove_ids(path: Path, ids: Iterable[str]) -> int:
 
 def compact_index(path: Path) -> int:
     """Drops the removed rows and returns their number; see ``Index.compact``."""
-    with _changing(path) as (partial, reader):
+    with changing(path) as (partial, reader):
         manifest = reader.manifest
         if not manifest.removed:
             return 0
@@ -75,6 +83,7 @@ def compact_index(path: Path) -> int:
             made = _remade(partial, reader, rows)
             with writing_errors(path):
                 writer = ContentWriter(path, manifest.generation + 1)
+                write_excluded(writer, reader.excluded())
                 changed = made.write(writer, manifest)
         change_generation(path, changed)
         partial.discard()
@@ -82,8 +91,10 @@ def compact_index(path: Path) -> int:
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
-    """Locks an index for changes.
+def changing(
+    path: Path, *, of_changed_stores: bool = False
+) -> Iterator[tuple[PartialIndex, ContentReader]]:
+    """Locks an index for changes; its stores must be those it was built from, if not said else.
 
     Raises:
         IndexFileError: Another process does, or the index can't be changed.
@@ -105,15 +116,15 @@ def _changing(path: Path) -> Iterator[tuple[PartialIndex, ContentReader]]:
         remove_left_behind(path)
         tidy(path, manifest)
         reader = ContentReader(path, manifest)
-        reader.refuse_changed_stores()
+        if not of_changed_stores:
+            reader.refuse_changed_stores()
         yield partial, reader
 
 
 def _positions_of(
-    reader: ContentReader, ids: Iterable[str], removed: NDArray[np.int64]
+    reader: ContentReader, requested: set[str], removed: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """The positions of ids, without removed rows; each id must exist."""
-    requested = set(ids)
     table = IdTable(reader.array("ids", "u1"))
     found, unknown = table.positions(requested)
     left = np.setdiff1d(found, removed)

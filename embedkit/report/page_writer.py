@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import jinja2
 from markupsafe import Markup
 
 from embedkit.errors import EmbedkitError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import jinja2
 
 __all__ = ["environment", "printable", "write_page"]
 
@@ -34,6 +35,8 @@ def write_page(path: Path, text: str) -> Path:
 
 def environment() -> jinja2.Environment:
     """The templates, with autoescape on."""
+    import jinja2
+
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("embedkit.report"),
         autoescape=True,

@@ -94,7 +94,7 @@ class Hdf5Layout:
         lengths, places = raw[:, 0], raw[:, 1] + (raw[:, 2].astype(np.uint64) << np.uint64(32))
         places = places[lengths > 0]
         if len(places):
-            places = np.unique(places[np.append(True, places[1:] != places[:-1])])
+            places = _distinct(places[np.append(True, places[1:] != places[:-1])])
         try:
             if len(raw) < count or (count and int(lengths.max()) > self._size):
                 raise LayoutError("a text is longer than the file")
@@ -166,7 +166,7 @@ class Hdf5Layout:
         texts = [text for message in messages for text in check_attribute(message)]
         if any(length > self._size for _, length in texts):
             raise LayoutError("a text is longer than the file")
-        self._check_heaps(np.unique(np.array([place for place, _ in texts], np.uint64)))
+        self._check_heaps(_distinct(np.array([place for place, _ in texts], np.uint64)))
         extent = extent_of(messages, name)
         groups = [place for message in messages if (place := message.symbols)]
         if (extent is not None) + len(groups) != 1:
@@ -263,3 +263,9 @@ def _refuse_loops(heaps: list[bytes]) -> None:
             raise LayoutError("a text lies outside its heap")
         goes_on = at + 2 <= stops
         at, stops = at[goes_on], stops[goes_on]
+
+
+def _distinct(places: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """As ``numpy.unique``, which imports numpy.ma: a tenth of the time to open a small store."""
+    ordered = np.sort(places)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered

@@ -10,7 +10,9 @@ from images import write_photos
 from stores import write_store
 
 import embedkit
-from embedkit.analysis.clustering import cluster, write_clusters, write_clusters_page
+from embedkit.analysis.clustering.cluster import cluster
+from embedkit.analysis.clustering.html_page import write_clusters_page
+from embedkit.analysis.clustering.results_file import write_clusters
 from embedkit.errors import StoreError
 from embedkit.types import Head
 

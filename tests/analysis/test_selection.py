@@ -12,9 +12,10 @@ from store_contents import make_content, make_rows, write_folder
 from stores import write_store
 
 from embedkit.analysis.classification.head import softmax
-from embedkit.analysis.selection import select, write_selection, write_webdataset
 from embedkit.analysis.selection import top_k as best_module
 from embedkit.analysis.selection.candidates import candidates
+from embedkit.analysis.selection.results_file import write_selection, write_webdataset
+from embedkit.analysis.selection.select import select
 from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
 from embedkit.store import EmbeddingStore
 from embedkit.types import Head

@@ -12,7 +12,7 @@ from embedkit import measure_coverage, select_subset
 from embedkit.analysis.selection import diverse as diverse_module
 from embedkit.analysis.selection import representative as representative_module
 from embedkit.analysis.selection import unique as unique_module
-from embedkit.analysis.selection import write_subset
+from embedkit.analysis.selection.results_file import write_subset
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.index import knn_graph as graph_module
 from embedkit.types import Head

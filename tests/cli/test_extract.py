@@ -257,10 +257,10 @@ def test_signal_before_the_first_image_ends_at_once(tmp_path):
 
 STOPPING = """
 import contextlib, io, os, signal, sys, time
-from embedkit_cli import extract
+from embedkit_cli import _extraction
 
-extract._AGAIN_SECONDS = 0.2
-stopping = extract._Stopping()
+_extraction._AGAIN_SECONDS = 0.2
+stopping = _extraction.Stopping()
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGTERM)

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from embedkit.analysis.selection import select, select_subset
+from embedkit.analysis.selection.select import select
+from embedkit.analysis.selection.subset import select_subset
 
 
 def test_list_and_summary(embedkit, store, tmp_path):

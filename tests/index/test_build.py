@@ -306,7 +306,7 @@ def test_a_store_that_was_made_anew_refuses_every_index(tmp_path, factory, reran
         lambda: Index.add(index, more),
         lambda: Index.remove(index, ["1.jpg"]),
     ):
-        with pytest.raises(IndexMismatchError, match=r"a\.h5 has changed since; build the index"):
+        with pytest.raises(IndexMismatchError, match=r"a\.h5 has changed since; bring the index"):
             use()
     store.unlink()
     if not rerank:

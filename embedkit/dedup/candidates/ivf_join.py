@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-import faiss
 import numpy as np
 
 from embedkit.dedup.candidates.exact_join import (
@@ -144,6 +143,8 @@ def _quickest(count: int, dim: int) -> int:
 
 
 def _centroids(rows: UnitRows, count: int) -> NDArray[np.float32]:
+    import faiss
+
     most = max(_TRAINED_VALUES // rows.dim, count)
     means = faiss.Kmeans(
         rows.dim, count, niter=8, spherical=True, seed=1, min_points_per_centroid=1
@@ -155,6 +156,8 @@ def _centroids(rows: UnitRows, count: int) -> NDArray[np.float32]:
 
 def _nearest(rows: UnitRows, centroids: NDArray[np.float32], count: int) -> NDArray[np.int32]:
     """The cells of each row, nearest first, ``(n, count)``."""
+    import faiss
+
     index = faiss.IndexFlatIP(rows.dim)
     index.add(centroids)
     out = np.empty((len(rows), count), np.int32)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
+    import faiss
     from numpy.typing import NDArray
 
 __all__ = ["nearest", "rank_pairs"]
@@ -57,6 +57,8 @@ def nearest(
 
 
 def _index_of(rows: NDArray[np.float32], *, exact: bool) -> faiss.Index:
+    import faiss
+
     dim = rows.shape[1]
     if exact or len(rows) < _FEWEST_ROWS:
         index = faiss.IndexFlatIP(dim)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import correlate1d
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +150,8 @@ def _earlier_step(luma: NDArray[np.float32]) -> tuple[float, bool]:
     Returns:
         The step, 1 if none is found, and whether its block grid isn't the file's own.
     """
+    from scipy.ndimage import correlate1d
+
     best, shifted = 1, False
     for lines in (luma, luma.T):
         if min(lines.shape) < 64:

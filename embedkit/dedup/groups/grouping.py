@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from embedkit.dedup.groups.linkage import agglomerate, cover_by_stars
 
@@ -123,6 +121,9 @@ def _alike(pairs: Pairs, ends: NDArray[np.int64], count: int) -> NDArray[np.int6
 
 def _components(ends: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """``(count,)`` the connected component of each."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     weights = np.ones(len(ends), bool)
     graph = coo_array((weights, (ends[:, 0], ends[:, 1])), (count, count))
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)

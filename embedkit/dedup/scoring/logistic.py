@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.optimize import minimize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,6 +103,8 @@ def fit_logistic(
     Raises:
         ValueError: There are rows of one class only.
     """
+    from scipy.optimize import minimize
+
     if target.all() or not target.any():
         raise ValueError("a logistic regression needs rows of both classes")
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
