@@ -82,11 +82,22 @@ _ClassesOption = Annotated[
         "embedkit dedup find photos.h5 -o duplicates/",
         "embedkit dedup find photos.h5 -o duplicates/ --verify --images photos/",
         "embedkit dedup find train.h5 --against test.h5 -o leaks/",
+        "embedkit dedup find --update duplicates/",
     ),
 )
 def _find(
-    store: Annotated[Path, typer.Argument(help="Store: a file or a folder of shards.")],
-    output: _OutputOption,
+    ctx: typer.Context,
+    store: Annotated[
+        Path | None, typer.Argument(help="Store: a file or a folder of shards.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write.")] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of an earlier search to bring up to date: only new images are searched, "
+            "with its settings.",
+        ),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(help="Second store: find the images that are in both (train/test leakage)."),
@@ -191,8 +202,22 @@ def _find(
     from embedkit.dedup import write_duplicates
     from embedkit.dedup.api import find_duplicates
     from embedkit.dedup.output.folder import check_output
+    from embedkit.dedup.update import update_duplicates
     from embedkit.utils.extras import require_extra
 
+    if update is not None:
+        _refuse_settings(ctx)
+        found = update_duplicates(
+            update, store=store, against=against, images=images or (), root=root,
+            calibration=_calibration(calibration), weights=weights, device=device,
+        )  # fmt: skip
+        write_duplicates(
+            found, update, overwrite=True, report=report, root=root, images=images or ()
+        )
+        _print_result(found, update, classes, json)
+        return
+    if store is None or output is None:
+        raise typer.BadParameter("give a store and --output, or --update with an earlier result")
     check_output(output, overwrite=overwrite)
     if verify:
         require_extra("cv2", "verify", "verification on pixels")
@@ -222,6 +247,27 @@ def _find(
         found, output, overwrite=overwrite, report=report, root=root, images=images or ()
     )
     _print_result(found, output, classes, json)
+
+
+_OF_THE_SEARCH = frozenset(
+    {"output", "precision", "threshold", "verify", "mode", "flip", "rotate", "linkage"}
+    | {"candidates_per_image", "min_cosine", "max_hamming"}
+)
+"""Options that --update takes from the search before."""
+
+
+def _refuse_settings(ctx: typer.Context) -> None:
+    given = {one.name for one in ctx.command.params if _is_given(ctx, one.name)}
+    if refused := sorted(given & _OF_THE_SEARCH):
+        raise typer.BadParameter(
+            f"--{refused[0].replace('_', '-')} isn't for --update, which has the settings of the "
+            "search before; search again without --update"
+        )
+
+
+def _is_given(ctx: typer.Context, name: str | None) -> bool:
+    source = None if name is None else ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_missing_images(store: Path, root: Path | None) -> None:

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.scoring.calibrate import calibrate
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.dedup.semantic.semdedup import SemanticSelection, semantic_dedup
+    from embedkit.dedup.update import update_duplicates
     from embedkit.exporters.export import export
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.embed import embed
@@ -175,6 +176,7 @@ __all__ = [
     "select_subset",
     "semantic_dedup",
     "undo_journal",
+    "update_duplicates",
     "verify",
     "write_duplicates",
     "write_plan",
@@ -246,6 +248,7 @@ _HOMES = {
     "select_subset": "embedkit.analysis.selection.subset",
     "semantic_dedup": "embedkit.dedup.semantic.semdedup",
     "undo_journal": "embedkit.dedup.cleanup.apply",
+    "update_duplicates": "embedkit.dedup.update",
     "verify": "embedkit.store.verify",
     "write_duplicates": "embedkit.dedup.output.folder",
     "write_plan": "embedkit.dedup.cleanup.plan_csv",

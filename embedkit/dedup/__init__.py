@@ -10,6 +10,7 @@ from embedkit.dedup.output.folder import read_duplicates, write_duplicates
 from embedkit.dedup.pairs import Pairs, PairsInfo
 from embedkit.dedup.results import Duplicates, collect, rethreshold
 from embedkit.dedup.scoring.calibration import Calibration, default_calibration
+from embedkit.dedup.update import update_duplicates
 
 __all__ = [
     "Calibration",
@@ -28,6 +29,7 @@ __all__ = [
     "read_plan",
     "rethreshold",
     "undo_journal",
+    "update_duplicates",
     "write_duplicates",
     "write_plan",
 ]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedkit.dedup.config import Mode
     from embedkit.dedup.groups.grouping import Linkage
     from embedkit.dedup.pairs import Pairs
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["find_duplicates"]
+__all__ = ["find_duplicates", "search_pairs"]
 
 _log = logging.getLogger("embedkit")
 
@@ -118,7 +121,7 @@ def find_duplicates(
     with reporting(progress):
         if verify is None:
             config = replace(config, verify=_can_verify(store, against, config, images, root))
-        pairs = _find(store, against, config, images, root, weights, device, output)
+        pairs = search_pairs(store, against, config, images, root, weights, device, output)
         return collect(pairs, store, against, linkage=linkage, settings=config.to_config())
 
 
@@ -143,7 +146,7 @@ def _can_verify(
     return True
 
 
-def _find(
+def search_pairs(
     store: str | os.PathLike[str],
     against: str | os.PathLike[str] | None,
     config: DedupConfig,
@@ -152,6 +155,7 @@ def _find(
     weights: str | os.PathLike[str],
     device: str,
     output: str | os.PathLike[str] | None,
+    new: Sequence[NDArray[np.bool_]] | None = None,
 ) -> Pairs:
     """The pairs, with the pixels and the views that the settings need."""
     with ExitStack() as stack:
@@ -174,7 +178,7 @@ def _find(
                 weights=weights, device=device,
             )  # fmt: skip
         if not config.verify:
-            return find_pairs(store, config, against=against, views=views, device=device)
+            return find_pairs(store, config, against=against, views=views, new=new, device=device)
         from embedkit.dedup.verification.compared_pairs import ComparedPairs
 
         compared = (
@@ -182,7 +186,7 @@ def _find(
         )
         return find_pairs(
             store, config, against=against, verify=sources[0], verify_against=sources[-1],
-            compared=compared, views=views, device=device,
+            compared=compared, views=views, new=new, device=device,
         )  # fmt: skip
 
 

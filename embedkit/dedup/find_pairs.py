@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -30,17 +30,20 @@ from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from embedkit.dedup.candidates.collect import Candidates
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.verification.batch import Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
+    from embedkit.dedup.verified_search import RankedPairs
 
 __all__ = ["find_pairs"]
 
 _log = logging.getLogger("embedkit")
+_Candidates = TypeVar("_Candidates", "Candidates", "RankedPairs")
 
 _EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
 
@@ -54,6 +57,7 @@ def find_pairs(
     verify_against: Pixels | None = None,
     compared: ComparedPairs | None = None,
     views: Mapping[str, NDArray[np.floating]] | None = None,
+    new: Sequence[NDArray[np.bool_]] | None = None,
     device: str = "cpu",
 ) -> Pairs:
     """Finds the pairs of images that are near-duplicates (copies) of each other.
@@ -77,6 +81,8 @@ def find_pairs(
         compared: Keeps what is verified, for a run that goes on with an interrupted one.
         views: By name, ``(N, D)`` embeddings of the store's images mirrored or turned, to find
             mirrored and turned copies.
+        new: For each store, ``(N,)`` bool: only pairs with one of these images are found, and those
+            of equal content. None finds all.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: where the exact join runs. The pairs are
             the same on each.
 
@@ -124,6 +130,7 @@ def find_pairs(
         if calibration == "cosine":
             by_cosine = join(max(info.threshold, min_cosine or -1))
             candidates = find_candidates(left, right, [by_cosine], None)
+            candidates = _with_new(candidates, new, left, right)
             info = replace(info, recall=by_cosine.recall)
             return score_by_cosine(left, right, candidates, info)
         used = calibration_for(opened, calibration)
@@ -133,6 +140,7 @@ def find_pairs(
             ranked = rank_candidates(
                 left, right, background.whitening, near, config, views=list(views.values())
             )
+            ranked = _with_new(ranked, new, left, right)
             least = pixel_threshold(config.precision) if threshold is None else threshold
             info = replace(info, threshold=least, mode="approximate", calibration="pixels")
             readers = verify, verify_against or verify
@@ -148,10 +156,25 @@ def find_pairs(
         candidates = find_candidates(
             left, right, [by_cosine], config.max_hamming, list(views.values()), max_pairs
         )
+        candidates = _with_new(candidates, new, left, right)
         least = used.threshold_for(config.precision) if threshold is None else threshold
         info = replace(info, threshold=least, recall=by_cosine.recall, calibration=used.name)
         found = Scorer(left, right, used, background, views).score(candidates, info)
         return found.where(found.score >= np.float32(least))
+
+
+def _with_new(
+    candidates: _Candidates,
+    new: Sequence[NDArray[np.bool_]] | None,
+    left: DedupInput,
+    right: DedupInput | None,
+) -> _Candidates:
+    """The candidates of which an image is new, and those of equal content."""
+    if new is None:
+        return candidates
+    first, second = candidates.first, candidates.second
+    equal = left.contents[first] == (right or left).contents[second]
+    return candidates.where(equal | new[0][first] | new[-1][second])
 
 
 def _begin(compared: ComparedPairs, store: EmbeddingStore, other: EmbeddingStore | None) -> None:

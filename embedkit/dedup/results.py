@@ -14,6 +14,7 @@ from embedkit.dedup.groups.grouping import group_pairs, nodes_of
 from embedkit.dedup.leakage import Leaks, count_leaks
 from embedkit.store import EmbeddingStore
 from embedkit.store.format import possible_folders
+from embedkit.store.row_keys import content_keys
 from embedkit.tabular import Tabular, html_table
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import Stage
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from embedkit.dedup.groups.grouping import Groups, Linkage
     from embedkit.dedup.pairs import Pairs
 
-__all__ = ["Duplicates", "FoundImages", "StoreName", "collect", "rethreshold"]
+__all__ = ["AGAINST", "Duplicates", "FoundImages", "StoreName", "collect", "rethreshold"]
 
 _IDS_AT_ONCE = 65536
+AGAINST = b"against"
+"""The purpose of the keys of the images that a store is compared with."""
 _SHOWN = 5  # groups, and images of each, in a notebook
 
 
@@ -113,6 +116,8 @@ class Duplicates(Tabular):
         against: What it was compared with; None within one store.
         leaks: For two stores: how much of each is in the other.
         settings: Of the search, as JSON holds them.
+        searched: Keys of the images that were searched, of both stores, ascending uint64; see
+            `content_keys`. None in a folder of an older version.
         folder: The folder that it was read from, absolute; None if it was searched for just now.
     """
 
@@ -124,6 +129,7 @@ class Duplicates(Tabular):
     against: StoreName | None
     leaks: Leaks | None
     settings: Mapping[str, Any]
+    searched: NDArray[np.uint64] | None = None
     folder: Path | None = None
 
     def _summary(self) -> str:
@@ -220,21 +226,23 @@ def collect(
     with Stage("grouping"):
         groups = group_pairs(pairs, linkage)
     with EmbeddingStore.open(store) as opened:
-        name = _name(opened)
+        name, keys = _name(opened), [content_keys(opened)]
         mine = groups.node[groups.node < len(opened)]
         images, totals = _read_images(opened, mine)
     other, parts, all_totals = None, [images], [totals]
     if against is not None:
         with EmbeddingStore.open(against) as opened:
             other = _name(opened)
+            keys.append(content_keys(opened, AGAINST))
             images, totals = _read_images(opened, groups.node[len(mine) :] - name.rows)
         parts.append(images)
         all_totals.append(totals)
     if (name.rows, other and other.rows) != (pairs.info.rows, pairs.info.against_rows):
         raise ValueError(f"the pairs aren't those of {store}: other numbers of rows")
     found = Duplicates(
-        pairs, groups, _join(parts), linkage, name, other, None, dict(settings or {})
-    )
+        pairs, groups, _join(parts), linkage, name, other, None, dict(settings or {}),
+        np.unique(np.concatenate(keys)),
+    )  # fmt: skip
     return found if other is None else replace(found, leaks=_leaks(found, all_totals))
 
 

@@ -52,6 +52,10 @@ class RankedPairs:
     first: Ints
     second: Ints
 
+    def where(self, kept: NDArray[np.bool_]) -> RankedPairs:
+        """Some of them, ``kept`` is ``(P,)`` bool."""
+        return RankedPairs(self.first[kept], self.second[kept])
+
 
 def rank_candidates(
     left: DedupInput,

@@ -7,7 +7,6 @@ again. An image that was removed by its id stays out as long as a store has it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,9 +24,9 @@ from embedkit.index.store_rows import DISTINCT_IDS, RowOrder, StoreRows, locate_
 from embedkit.index.update import changing
 from embedkit.store.format import StoreMeta
 from embedkit.store.repeated_ids import refuse_repeated_ids
+from embedkit.store.row_keys import find_keys, id_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -126,14 +125,14 @@ class _Changes:
         before = reader.removed()
         live = np.setdiff1d(np.arange(reader.manifest.count), before, assume_unique=True)
         keys = _store_keys(rows)
-        at = _find(_keys(IdTable(reader.array("ids", "u1")).encoded()), keys)[live]
+        at = find_keys(id_keys(IdTable(reader.array("ids", "u1")).encoded()), keys)[live]
         is_kept = at >= 0
         is_kept[is_kept] = hashes[live[is_kept]] == now[at[is_kept]]
         is_new = np.ones(len(rows), np.bool_)
         is_new[at[is_kept]] = False
         excluded = sorted(reader.excluded())
         names = (name.encode("utf-8", "surrogateescape") for name in excluded)
-        there = _find(_keys(names), keys)
+        there = find_keys(id_keys(names), keys)
         self.excluded = [name for name, row in zip(excluded, there, strict=True) if row >= 0]
         is_new[there[there >= 0]] = False
         self.new_rows = np.flatnonzero(is_new)
@@ -207,17 +206,4 @@ def _manifest(
 def _store_keys(rows: StoreRows) -> NDArray[np.bytes_]:
     starts = range(0, len(rows), _IDS_AT_ONCE)
     spans = (np.arange(start, min(start + _IDS_AT_ONCE, len(rows))) for start in starts)
-    return _keys(name for span in spans for name in rows.ids(span))
-
-
-def _keys(names: Iterable[bytes]) -> NDArray[np.bytes_]:
-    """16 bytes for each id, compared in its place: memory doesn't grow with its length."""
-    digests = b"".join(blake2b(name, digest_size=16).digest() for name in names)
-    return np.frombuffer(digests, "S16")
-
-
-def _find(keys: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray[np.int64]:
-    """The place of each key among others, all different; -1 where it isn't there."""
-    order = np.argsort(among)
-    at = order[np.minimum(np.searchsorted(among, keys, sorter=order), len(among) - 1)]
-    return np.where(among[at] == keys, at, -1)
+    return id_keys(name for span in spans for name in rows.ids(span))

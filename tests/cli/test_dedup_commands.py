@@ -143,3 +143,16 @@ def test_config_of_a_command_in_a_group(embedkit, dups, tmp_path):
     ):
         ended = planned(text)
         assert (ended.code, told in ended.err) == (2, True), ended.err
+
+
+def test_an_update_searches_only_what_is_new(embedkit, copies, dups, tmp_path):
+    (tmp_path / "images" / "new.jpg").write_bytes((tmp_path / "images" / "x.jpg").read_bytes())
+    assert embedkit("extract", tmp_path / "images", "-o", copies, "--update").code == 0
+    ended = embedkit("dedup", "find", "--update", dups, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["exact_pairs"] == 3
+    assert (dups / "report.html").exists()
+    refused = embedkit("dedup", "find", "--update", dups, "--threshold", "0.5")
+    assert refused.code == 2
+    assert "--threshold isn't for --update" in refused.err
+    assert "--output, or --update" in embedkit("dedup", "find", copies).err

@@ -62,7 +62,7 @@ OWN = {
     ("dedup calibrate", "output"), ("dedup calibrate", "plot"), ("dedup calibrate", "overwrite"),
     ("dedup semantic", "output"), ("dedup semantic", "overwrite"),
     ("dedup plan", "output"), ("dedup apply", "every"), ("dedup purge", "every"),
-    ("dedup find", "classes"), ("dedup find", "output"), ("dedup rethreshold", "classes"),
+    ("dedup find", "classes"), ("dedup find", "output"), ("dedup find", "update"), ("dedup rethreshold", "classes"),
     ("extract", "resize"), ("extract", "interpolation"), ("extract", "crop_mode"),
     ("extract", "backbone"),
     ("extract", "dry_run"), ("index build", "dry_run"),

@@ -49,6 +49,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.first)
 
+    def where(self, kept: NDArray[np.bool_]) -> Candidates:
+        """Some of them, ``kept`` is ``(P,)`` bool."""
+        return Candidates(self.first[kept], self.second[kept], self.view[kept])
+
 
 def find_candidates(
     left: DedupInput,

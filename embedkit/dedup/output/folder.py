@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from embedkit.dedup.output.html_report import REPORT, write_page
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_output", "read_duplicates", "write_duplicates"]
 
-_PAIRS, _GROUPS = "pairs.parquet", "groups.parquet"
-_NAMES = {_PAIRS, _GROUPS, SUMMARY, REPORT}
+_PAIRS, _GROUPS, _SEARCHED = "pairs.parquet", "groups.parquet", "searched.u8"
+_NAMES = {_PAIRS, _GROUPS, _SEARCHED, SUMMARY, REPORT}
 
 
 def write_duplicates(
@@ -110,7 +111,7 @@ def read_duplicates(folder: str | os.PathLike[str]) -> Duplicates:
     """
     folder = Path(folder)
     summary = read_summary(folder)
-    for name in (_PAIRS, _GROUPS):
+    for name in (_PAIRS, _GROUPS, *({_SEARCHED} & summary.files.keys())):
         _check_hash(folder / name, summary.files.get(name))
     path = folder / _PAIRS
     try:
@@ -132,6 +133,7 @@ def read_duplicates(folder: str | os.PathLike[str]) -> Duplicates:
         summary.against,
         summary.leaks,
         summary.settings,
+        np.fromfile(folder / _SEARCHED, "<u8") if _SEARCHED in summary.files else None,
         folder.absolute(),
     )
 
@@ -141,7 +143,11 @@ def _write_files(found: Duplicates, folder: Path) -> None:
         write_pairs(file, found)
     with atomic_file(folder / _GROUPS) as file:
         write_groups(file, found)
-    hashes = {name: _digest(folder / name) for name in (_PAIRS, _GROUPS)}
+    names = [_PAIRS, _GROUPS]
+    if found.searched is not None:
+        commit_bytes(folder / _SEARCHED, found.searched.astype("<u8").tobytes())
+        names.append(_SEARCHED)
+    hashes = {name: _digest(folder / name) for name in names}
     commit_bytes(folder / SUMMARY, encode_summary(found, hashes))
 
 
