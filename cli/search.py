@@ -29,6 +29,7 @@ EXAMPLES = examples(
     "embedkit search photos.index query.jpg -k 5",
     "embedkit search photos.h5 query.jpg",
     "embedkit search photos.index queries.h5 -o neighbors.parquet",
+    "embedkit search photos.index --vectors queries.npy",
     "embedkit search photos.index id:photos/cat.jpg --exclude-self --html neighbors.html",
 )
 
@@ -38,12 +39,12 @@ _SHOWN = 20  # failures
 def command(
     index: Annotated[Path, typer.Argument(help="Index (a folder), or a store.")],
     query: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Image, folder, list, glob, archive or URL; a store (.h5), each row a query; "
             "id:ID, an image of the index; or - for paths on stdin. Several are allowed."
         ),
-    ],
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbors per query.")] = 10,
     output: Annotated[
         Path | None,
@@ -51,6 +52,10 @@ def command(
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with thumbnails, not a table.")
+    ] = None,
+    vectors: Annotated[
+        list[Path] | None,
+        typer.Option(help="NumPy file (.npy) of embeddings, each row a query; repeatable."),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score to return; higher is closer.")
@@ -120,15 +125,19 @@ def command(
         "workers": workers,
     }
     from embedkit.index import Index
+    from embedkit.retrieval.vector_file import load_vectors
 
+    queries: list[Any] = [*(query or []), *map(load_vectors, vectors or [])]
+    if not queries:
+        raise typer.BadParameter("nothing to search with: give a query, or --vectors FILE")
     opened = Index.open(index)
     page = None if html is None else _begin_page(opened, html, images or (), overwrite=overwrite)
     shown = _Shown(str(index), k, json=json, table=output is None and page is None)
     sinks = [shown.add] if page is None else [shown.add, page.add]
     if output is None:
-        _search(opened, query, k, options, sinks)
+        _search(opened, queries, k, options, sinks)
     else:
-        summary = _write(opened, query, output, k, options, page, overwrite=overwrite)
+        summary = _write(opened, queries, output, k, options, page, overwrite=overwrite)
         shown.summarize(summary)
     if page is not None and html is not None:
         page.write(html, _facts(k, options))
@@ -158,7 +167,7 @@ def _facts(k: int, options: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _search(
     index: Index,
-    queries: list[str],
+    queries: list[Any],
     k: int,
     options: dict[str, Any],
     sinks: Sequence[Callable[[SearchResult], None]],
@@ -173,7 +182,7 @@ def _search(
 
 def _write(
     index: Index,
-    queries: list[str],
+    queries: list[Any],
     output: Path,
     k: int,
     options: dict[str, Any],

@@ -285,13 +285,22 @@ def open_queries(
         raise ValueError("nothing to search with: give an image, a folder, a store or id:ID")
     opened: list[Queries] = []
     try:
-        for kind, group in groupby(enumerate(queries), lambda one: kind_of_query(one[1])):
+        for kind, group in groupby(_numbered(queries), lambda one: kind_of_query(one[1])):
             opened += _open_some(kind, list(group), index, embedder, metadata)
     except BaseException:
         for one in opened:
             one.close()
         raise
     return opened
+
+
+def _numbered(queries: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Queries with their numbers; several vectors in one array have one each."""
+    number = 0
+    for query in queries:
+        yield number, query
+        is_several = kind_of_query(query) == "vector" and np.ndim(query) > 1
+        number += len(query) if is_several else 1
 
 
 def _open_some(

@@ -68,6 +68,7 @@ OWN = {
     ("extract", "backbone"),
     ("extract", "dry_run"), ("index build", "dry_run"),
     ("search", "html"), ("search", "images"), ("search", "output"),
+    ("search", "vectors"),
     ("outliers", "html"), ("outliers", "images"), ("outliers", "output"),
     ("outliers", "overwrite"),
     ("select", "output"), ("select", "overwrite"), ("select", "webdataset"),

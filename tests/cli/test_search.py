@@ -3,12 +3,14 @@ import io
 import json
 import sys
 
+import numpy as np
 import pandas
 import pytest
 import safetensors.torch
 
 from embedkit.backbones.tiny import TinyNet
 from embedkit.index import Index
+from embedkit.store import EmbeddingStore
 
 
 @pytest.fixture
@@ -150,3 +152,40 @@ def test_paths_on_stdin(embedkit, index, photos, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(names).encode())))
     ended = embedkit("search", index, "-", "-k", 1)
     assert [name for _, _, name in table(ended.out)] == names
+
+
+def test_vectors_of_a_numpy_file(embedkit, index, store, tmp_path):
+    with EmbeddingStore.open(store) as opened:
+        rows, ids = opened.to_numpy(), list(opened.ids)
+    for name, array in (("all.npy", rows[2:5]), ("one.npy", rows[6].astype(np.float64))):
+        np.save(tmp_path / name, array)
+    options = ("--vectors", tmp_path / "all.npy", "--vectors", tmp_path / "one.npy", "-k", 1)
+    found = embedkit("search", index, *options, "--json").json["queries"]
+    assert [one["neighbors"][0]["id"] for one in found] == [*ids[2:5], ids[6]]
+    assert [one["query"] for one in found] == [f"vector {number}" for number in range(4)]
+    written = tmp_path / "found.jsonl"
+    assert embedkit("search", index, *options, "-o", written).code == 0
+    assert len(written.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.arange(8), "vectors are (n, D) floats"),
+        (np.array([{}, []], object), "no .npy file of numbers"),
+        (np.zeros((2, 3, 4), np.float32), "vectors are (n, D) floats"),
+        (np.zeros((2, 3), np.float32), "it must be"),
+        (b"no array at all", "no .npy file of numbers"),
+        (None, "No such file"),
+    ],
+)
+def test_vectors_that_are_none(embedkit, index, tmp_path, array, reason):
+    path = tmp_path / "a.npy"
+    if isinstance(array, bytes):
+        path.write_bytes(array)
+    elif array is not None:
+        np.save(path, array, allow_pickle=True)
+    ended = embedkit("search", index, "--vectors", path)
+    assert ended.code == 1
+    assert reason in ended.err
+    assert embedkit("search", index).code == 2
