@@ -69,7 +69,8 @@ class Command(TyperCommand):
         from embedkit.utils.timing import timed
 
         try:
-            leave_deleted_folder(self.params, ctx.params)
+            assert self.callback is not None
+            leave_deleted_folder(self.callback, self.params, ctx.params)
             if "backbone" in ctx.params:
                 from embedkit.backbones.registry import check_name
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 __all__ = ["leave_deleted_folder"]
 
 _NO_PATHS = {"ids"}  # arguments that are texts, and no paths
 
 
-def leave_deleted_folder(params: Iterable[Any], values: Mapping[str, Any]) -> None:
+def leave_deleted_folder(
+    function: Callable[..., Any], params: Iterable[Any], values: Mapping[str, Any]
+) -> None:
     """Leaves a working directory that doesn't exist, in which some libraries end the process.
 
     Args:
+        function: The command's, whose annotations say which values are paths.
         params: The command's parameters.
         values: Their values by name.
 
@@ -27,9 +31,11 @@ def leave_deleted_folder(params: Iterable[Any], values: Mapping[str, Any]) -> No
     if working_directory() is not None:
         return
     arguments = {one.name for one in params if one.param_type_name == "argument"} - _NO_PATHS
+    hints = get_type_hints(inspect.unwrap(function))
+    paths = {name for name, hint in hints.items() if "pathlib.Path" in str(hint)}
     for name, value in values.items():
         for one in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(one, Path) or (isinstance(one, str) and name in arguments):
+            if isinstance(one, str | Path) and name in paths | arguments:
                 _refuse_relative(os.fspath(one))
     os.chdir("/")
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from embedkit.analysis.classification.evaluate import evaluate
     from embedkit.analysis.classification.results_file import classify_to_file
     from embedkit.analysis.clustering.cluster import Clusters, cluster
+    from embedkit.analysis.clustering.results_file import write_clusters
     from embedkit.analysis.embedding_map.plot import plot
     from embedkit.analysis.outliers.outliers import find_outliers
     from embedkit.analysis.quality.issues import (
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     )
     from embedkit.analysis.quality.output import write_quality
     from embedkit.analysis.selection.coverage import Coverage, measure_coverage
+    from embedkit.analysis.selection.results_file import write_selection, write_subset
     from embedkit.analysis.selection.select import select
     from embedkit.analysis.selection.subset import Subset, select_subset
     from embedkit.backbones.backbone import load_backbone
@@ -178,9 +180,12 @@ __all__ = [
     "undo_journal",
     "update_duplicates",
     "verify",
+    "write_clusters",
     "write_duplicates",
     "write_plan",
     "write_quality",
+    "write_selection",
+    "write_subset",
 ]
 
 import_module("embedkit.utils.telemetry").switch_off_telemetry()  # before any other import
@@ -250,6 +255,9 @@ _HOMES = {
     "undo_journal": "embedkit.dedup.cleanup.apply",
     "update_duplicates": "embedkit.dedup.update",
     "verify": "embedkit.store.verify",
+    "write_clusters": "embedkit.analysis.clustering.results_file",
+    "write_selection": "embedkit.analysis.selection.results_file",
+    "write_subset": "embedkit.analysis.selection.results_file",
     "write_duplicates": "embedkit.dedup.output.folder",
     "write_plan": "embedkit.dedup.cleanup.plan_csv",
     "write_quality": "embedkit.analysis.quality.output",

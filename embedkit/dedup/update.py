@@ -130,7 +130,7 @@ def _new_images(
     for path, purpose in ((store, b""), (against, AGAINST)):
         if path is not None:
             with EmbeddingStore.open(path) as opened:
-                found.append(~np.isin(content_keys(opened, purpose), searched))
+                found.append(~np.isin(content_keys(opened, purpose), searched, kind="sort"))
     return found
 
 

@@ -82,7 +82,9 @@ def find_leaks(
     """
     bytes_here = np.isin(_keys(test_hashes.content), _keys(training_hashes.content))
     informative = is_informative(test_hashes.perceptual)
-    phash_here = informative & np.isin(test_hashes.perceptual, training_hashes.perceptual)
+    phash_here = informative & np.isin(
+        test_hashes.perceptual, training_hashes.perceptual, kind="sort"
+    )
     found = list(nearest(test, training, 1, device=device))
     cosines = np.concatenate([one.cosines[:, 0] for one in found])
     rows = np.concatenate([one.rows[:, 0] for one in found])

@@ -118,8 +118,7 @@ class Graph(WorkingDir):
             ParquetTable(file, COLUMNS, metadata) as table,
         ):
             for path in parts:
-                for piece in _pieces(path):
-                    table.add(piece)
+                _join_part(path, table)
         return table.rows
 
     def _part(self, number: int) -> Path:
@@ -139,12 +138,13 @@ def _rows(queries: Sequence[StoreQueries], start: int, stop: int) -> Iterator[Qu
         first += count
 
 
-def _pieces(path: Path) -> Iterator[Any]:
-    """The rows of a part in record batches, their checksums looked at."""
+def _join_part(path: Path, table: ParquetTable) -> None:
+    """Adds the rows of a part to a table, their checksums looked at."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for number in range(file.num_row_groups):
-                yield from file.read_row_group(number).to_batches()
+                for batch in file.read_row_group(number).to_batches():
+                    table.add(batch)
     except (OSError, pa.ArrowException) as exc:
         reason = " ".join(str(exc).split())
         raise StoreCorruptError(

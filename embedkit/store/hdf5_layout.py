@@ -98,7 +98,9 @@ class Hdf5Layout:
         try:
             if len(raw) < count or (count and int(lengths.max()) > self._size):
                 raise LayoutError("a text is longer than the file")
-            self._check_heaps(places[~np.isin(places, list(self._texts))])
+            self._check_heaps(
+                places[~np.isin(places, np.array([*self._texts], np.uint64), kind="sort")]
+            )
         except LayoutError as exc:
             raise StoreFormatError(f"{self._path}: damaged: {exc}; make this file again") from None
 

@@ -165,7 +165,13 @@ class ParquetTable(Table):
         self.add(self._pa.record_batch(arrays, schema=self._schema))
 
     def add(self, batch: Any) -> None:
-        """Adds rows that are an Arrow record batch of the same columns already."""
+        """Adds rows that are an Arrow record batch of the same columns already.
+
+        Raises:
+            ArrowInvalid: It has other columns.
+        """
+        if not batch.schema.equals(self._schema):
+            raise self._pa.ArrowInvalid(f"columns {batch.schema.names}, not {self._schema.names}")
         self._waiting.append(batch)
         self._held += len(batch)
         self.rows += len(batch)

@@ -25,6 +25,8 @@ class Watch:
             [sys.executable, "-m", "embedkit_cli", "watch", *map(str, args), "--every", "0.2",
              "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # A shell's background jobs, and what they start, ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def next(self) -> dict:
