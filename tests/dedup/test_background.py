@@ -17,7 +17,7 @@ from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring import background as background_set
 from embedkit.dedup.scoring import learn_background as learning
-from embedkit.dedup.scoring.background import Whitening
+from embedkit.dedup.scoring.background import WHITENED, Whitening
 from embedkit.dedup.scoring.calibration import Calibration, guessed_calibration
 from embedkit.dedup.scoring.features import FEATURES, PairFeatures
 from embedkit.dedup.scoring.learn_background import learn_background
@@ -207,3 +207,17 @@ def test_a_calibration_keeps_its_background(tmp_path: Path) -> None:
     found = Calibration.load(tmp_path / "c.json").background
     assert found is not None
     assert (found * rows).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("rank", [300, 40])
+def test_few_rows_are_whitened_as_by_their_covariance(rank):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, rank)) @ rng.standard_normal((rank, 400))
+    learnt = Whitening.learn(rows.astype(np.float32))
+    centred = rows - rows.mean(0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / 300)
+    values, vectors = values[-WHITENED:], vectors[:, -WHITENED:]
+    added = 0.1 * (centred**2).sum() / 300 / WHITENED
+    known = centred @ (vectors / np.sqrt(np.maximum(values, 0) + added))
+    white = centred @ learnt.matrix
+    np.testing.assert_allclose(white @ white.T, known @ known.T, rtol=1e-3, atol=1e-3)

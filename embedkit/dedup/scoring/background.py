@@ -26,6 +26,7 @@ WHITENED = 256
 """Dimensions that are left after whitening, at most."""
 
 _NEIGHBOUR_ROWS = 2048
+_LEAST_VARIANCE = 1e-9  # of the largest: below, axes from products of rows are inexact
 _RANKS = slice(4, 20)  # of the nearest in the background; the first few may be copies themselves
 _SHRINKAGE, _SHRINKAGE_ROWS = 0.1, 30  # of the mean eigenvalue, added to each; more for few rows
 
@@ -49,10 +50,9 @@ class Whitening:
         kept = min(WHITENED, dim)
         mean = rows.sum(0, np.float64) / max(count, 1)
         centred = rows - mean
-        covariance = centred.T @ centred / max(count, 1)
-        values, vectors = eigh(covariance, subset_by_index=[dim - kept, dim - 1])
+        values, vectors = _principal_axes(centred, kept)
         share = max(_SHRINKAGE, _SHRINKAGE_ROWS / max(count, 1))
-        added = share * np.trace(covariance) / kept + 1e-12
+        added = share * (centred**2).sum() / max(count, 1) / kept + 1e-12
         matrix = vectors / np.sqrt(np.maximum(values, 0) + added)
         return cls(mean, matrix.astype(np.float32))
 
@@ -61,6 +61,21 @@ class Whitening:
         white = (rows - self.mean).astype(np.float32) @ self.matrix
         norms = np.linalg.norm(white, axis=1, keepdims=True)
         return np.asarray(white / np.where(norms > 0, norms, 1))
+
+
+def _principal_axes(
+    centred: NDArray[np.float64], kept: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variances along the principal axes, ascending, ``(kept,)``, and the axes, ``(D, kept)``."""
+    count, dim = centred.shape
+    if kept < count < dim:  # the products of the rows have the same eigenvalues, and are fewer
+        values, weights = eigh(
+            centred @ centred.T / count, subset_by_index=[count - kept, count - 1]
+        )
+        if values[0] > _LEAST_VARIANCE * values[-1]:
+            return values, centred.T @ (weights / np.sqrt(values * count))
+    covariance = centred.T @ centred / max(count, 1)
+    return tuple(eigh(covariance, subset_by_index=[dim - kept, dim - 1]))
 
 
 @dataclass(frozen=True)
