@@ -38,7 +38,8 @@ def read_class_subset(path: str | os.PathLike[str], head: Head) -> NDArray[np.in
     Raises:
         SourceError: The file can't be read, or a line isn't one class of the classifier.
     """
-    words, numbers = ClassWords(head), set()
+    words = ClassWords(head)
+    numbers: set[int] = set()
     ids = {name: frozenset({number}) for number, name in enumerate(head.class_ids)}
     for number, line in enumerate(_read(path).splitlines(), 1):
         if not line.strip():
