@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
@@ -14,6 +13,7 @@ import numpy as np
 from embedkit.errors import SourceError
 from embedkit.sources.io import storage
 from embedkit.sources.table_files import ID_COLUMNS, open_csv, plain_name
+from embedkit.sources.text_kinds import BOOLEANS, IS_KIND
 from embedkit.types import MISSING_INTEGER
 
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["ValueTable", "open_table"]
 
 _PIECE = 8192  # rows
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
-_FLOAT = re.compile(
-    r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|-?inf", re.ASCII | re.IGNORECASE
-)
-_BOOLEANS = {"true": 1, "false": 0}
 
 
 def open_table(path: str, key: str | None = None) -> ValueTable:
@@ -156,12 +151,12 @@ class _CsvTable(ValueTable):
                 yield [[row[at] if at < len(row) else "" for row in piece] for at in places]
 
     def _kinds(self, columns: Sequence[str]) -> dict[str, AnnotationKind]:
-        left: dict[str, list[AnnotationKind]] = {name: [*_IS_KIND] for name in columns}
+        left: dict[str, list[AnnotationKind]] = {name: [*IS_KIND] for name in columns}
         filled: set[str] = set()
         for piece in self._pieces(columns):
             for name, texts in zip(columns, piece, strict=True):
                 known = [text for text in texts if text]
-                left[name] = [k for k in left[name] if all(map(_IS_KIND[k], known))]
+                left[name] = [k for k in left[name] if all(map(IS_KIND[k], known))]
                 filled |= {name} if known else set()
         return {
             name: left[name][0] if name in filled and left[name] else "text" for name in columns
@@ -172,7 +167,7 @@ class _CsvTable(ValueTable):
 
     def _numbers(self, kind: AnnotationKind, column: list[str]) -> NDArray[Any]:
         if kind == "boolean":
-            return np.array([_BOOLEANS.get(text.lower(), -1) for text in column], "i1")
+            return np.array([BOOLEANS.get(text.lower(), -1) for text in column], "i1")
         if kind == "integer":
             return np.array([int(text) if text else MISSING_INTEGER for text in column], "<i8")
         return np.array([float(text) if text else np.nan for text in column], "<f8")
@@ -253,24 +248,6 @@ def _plain(column: Any) -> Any:
     is_coded = pa.types.is_dictionary(column.type)
     return column.dictionary_decode() if is_coded else column
 
-
-def _is_integer(text: str) -> bool:
-    return bool(_INTEGER.fullmatch(text)) and abs(int(text)) <= -(MISSING_INTEGER + 1)
-
-
-def _is_float(text: str) -> bool:
-    if text.removeprefix("-").isdigit():
-        return _is_integer(text)
-    return _FLOAT.fullmatch(text) is not None
-
-
-_IS_KIND: dict[AnnotationKind, Callable[[str], bool]] = {
-    "boolean": lambda text: text.lower() in _BOOLEANS,
-    "integer": _is_integer,
-    "float": _is_float,
-}
-"""Whether a text of a CSV file is a value of a kind, the strictest kind first. A number with
-leading zeros, or of more digits than an integer holds, stays text."""
 
 _TABLES: dict[str, type[ValueTable]] = {"csv": _CsvTable, "parquet": _ParquetTable}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from embedkit.store.annotations import (
     annotation_kind,
     name_problem,
 )
+from embedkit.store.filled_columns import FilledColumns
 from embedkit.store.match_table import match_table
 from embedkit.store.rewrite import open_for_rewriting, rewrite_shards
-from embedkit.types import MISSING_INTEGER
 from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def annotate(
         check_annotations(opened, names, remove=remove, overwrite=overwrite)
         kinds = source.kinds(names)
         entries, rows = match_table(opened, source.keys(), source.path)
-        with _Columns(partial.folder, kinds, len(opened)) as filled:
+        with FilledColumns(partial.folder, kinds, len(opened)) as filled:
             filled.fill(source, kinds, entries)
             _write(opened, partial, filled.columns, remove)
         used = np.unique(entries[entries >= 0])
@@ -214,70 +213,3 @@ def _write(
 
     rewrite_shards(store, partial, revise, annotations=dtypes)
     partial.finish(len(store.shards), sharded=store.path.is_dir())
-
-
-class _Columns:
-    """Columns while they are filled: numbers in memory, 8 bytes each, texts in a file."""
-
-    def __init__(self, folder: Path, kinds: Mapping[str, AnnotationKind], count: int) -> None:
-        self.columns: dict[str, Any] = {}
-        self._texts: list[_Texts] = []
-        missing = {"integer": MISSING_INTEGER, "float": np.nan, "boolean": -1}
-        for name, kind in kinds.items():
-            if kind == "text":
-                self._texts.append(_Texts(folder, count))
-                self.columns[name] = self._texts[-1]
-            else:
-                self.columns[name] = np.full(count, missing[kind], ANNOTATION_DTYPES[kind])
-
-    def __enter__(self) -> _Columns:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for texts in self._texts:
-            texts.close()
-
-    def fill(
-        self, table: ValueTable, kinds: Mapping[str, AnnotationKind], entries: NDArray[np.int64]
-    ) -> None:
-        """Takes the values of a table: ``(N,)`` its row for each image, -1 for none."""
-        order = np.argsort(entries, kind="stable")
-        ascending, start = entries[order], 0
-        for piece in table.values(dict(kinds)):
-            size = len(next(iter(piece.values())))
-            mine = slice(*np.searchsorted(ascending, [start, start + size]).tolist())
-            for name, values in piece.items():
-                self.columns[name][order[mine]] = values[ascending[mine] - start]
-            start += size
-
-
-class _Texts:
-    """N texts in a temporary file: 12 bytes of memory each; empty until they are set."""
-
-    dtype = ANNOTATION_DTYPES["text"]
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close
-        self._starts, self._sizes = np.zeros(count, np.int64), np.zeros(count, np.int32)
-        self._end = 0
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __setitem__(self, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
-        sizes = np.fromiter(map(len, values), np.int64, len(values))
-        self._sizes[rows] = sizes
-        self._starts[rows] = self._end + np.cumsum(sizes) - sizes
-        try:
-            self._file.write(b"".join(values.tolist()))
-            self._file.flush()
-        except OSError as exc:
-            raise StoreError(f"the texts of a column can't be kept: {exc.strerror}") from exc
-        self._end += int(sizes.sum())
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        starts, sizes = self._starts[rows].tolist(), self._sizes[rows].tolist()
-        found = np.empty(len(starts), object)
-        for place, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-            found[place] = os.pread(self._file.fileno(), size, start) if size else b""
-        return found
