@@ -161,7 +161,8 @@ def check_annotations(
     for name in names:
         if problem := name_problem(name):
             raise ValueError(
-                f"column {name!r} {problem}: rename it, or choose others by columns=NAMES"
+                f"{store.path}: can't take a column {name!r}: the name {problem}; rename it, or "
+                "choose others by columns=NAMES"
             )
     kept = {*store.annotations} - {*remove}
     if (again := sorted(kept & {*names})) and not overwrite:

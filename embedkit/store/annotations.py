@@ -62,7 +62,7 @@ def kind_of(dtype: np.dtype[Any]) -> AnnotationKind:
 def name_problem(name: str) -> str:
     """Why a column can't have this name; empty if it can."""
     if name in _BUILT_IN:
-        return "is the name of a built-in column"
+        return "is that of a built-in column"
     if not name or name != name.strip() or not name.isprintable() or name == ".":
         return "must be printable text without blanks at its ends"
     if _NOT_IN_NAMES & {*name}:

@@ -175,7 +175,7 @@ def test_what_is_refused_leaves_the_store(store, tmp_path):
     path.write_text("id,year,width\np/c.jpg,1,2\n")
     annotate(store, path, columns=["year"])
     data = store.read_bytes()
-    with pytest.raises(ValueError, match=r"'width' is the name of a built-in.*columns=NAMES"):
+    with pytest.raises(ValueError, match=r"a\.h5: .*'width': .* of a built-in .*columns=NAMES"):
         annotate(store, path)
     with pytest.raises(StoreError, match=r"column year already; overwrite=True"):
         annotate(store, path, columns=["year"])
