@@ -21,6 +21,7 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = examples(
     "embedkit cluster photos.h5 -k auto",
+    "embedkit cluster photos.h5 -k 100 --write",
     "embedkit cluster photos.h5 -k 100 -o clusters.parquet --html clusters.html",
 )
 
@@ -44,6 +45,12 @@ def command(
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with examples of each cluster.")
     ] = None,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help="Put columns cluster and cluster_distance into the store, for --filter."
+        ),
+    ] = False,
     filter: FilterOption = None,  # noqa: A002
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     rounds: Annotated[
@@ -58,7 +65,7 @@ def command(
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace an existing --output and --html.",
+            help="Replace an existing --output and --html, and the columns of --write.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -74,7 +81,15 @@ def command(
     from embedkit.analysis.clustering.results_file import write_clusters
 
     check_outputs(output, html, what="clusters", overwrite=overwrite)
-    found = cluster(store, number_or_auto(k, "-k"), filters=filter or (), seed=seed, rounds=rounds)
+    found = cluster(
+        store,
+        number_or_auto(k, "-k"),
+        filters=filter or (),
+        seed=seed,
+        rounds=rounds,
+        write=write,
+        overwrite=overwrite,
+    )
     if output is not None:
         write_clusters(found, output, overwrite=overwrite)
     if html is not None:
@@ -83,6 +98,8 @@ def command(
         print_json(_as_json(found, output, html))
         return
     _print(found)
+    if write:
+        typer.echo(f"{plain(found.path)}: columns cluster and cluster_distance written")
     for path in (one for one in (output, html) if one is not None):
         typer.echo(f"{plain(path)}: written")
 

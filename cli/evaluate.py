@@ -30,6 +30,8 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = examples(
     "embedkit evaluate imagenet/val/ --store val.h5",
     "embedkit evaluate val.h5 --worst 20",
+    "embedkit evaluate imagenet-a.h5 --class-subset imagenet_a_synsets.txt",
+    "embedkit evaluate val.h5 --real real.json",
 )
 
 
@@ -48,6 +50,20 @@ def command(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    class_subset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Predict only the classes in this file: synset, name or number, one per line.",
+        ),
+    ] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="ReaL's real.json: several right classes per image of ImageNet's validation set.",
+        ),
+    ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Number of worst classes to list.")] = 0,
     backbone: BackboneOption = "resnet50_swsl",
     weights: WeightsOption = "auto",
@@ -64,6 +80,7 @@ def command(
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
     from embedkit.analysis.classification import evaluate
+    from embedkit.analysis.classification.published_accuracy import published_accuracies
 
     with open_inputs(
         inputs,
@@ -79,20 +96,20 @@ def command(
             raise ValueError(
                 f"one store at a time, not {len(stored.stores)}: 'embedkit merge' joins"
             )
-        found = evaluate(stored.stores[0])
+        found = evaluate(stored.stores[0], class_subset=class_subset, real=real)
+    published = {}
+    if class_subset is None and real is None:
+        published = published_accuracies(found.meta)
     if json:
-        print_json(_as_json(found))
+        print_json(_as_json(found, published))
     else:
-        _print(found, worst)
+        _print(found, worst, published)
     print_failures(stored)
     if stored.failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _print(found: Evaluation, worst: int) -> None:
-    from embedkit.analysis.classification.published_accuracy import published_accuracies
-
-    published = published_accuracies(found.meta)
+def _print(found: Evaluation, worst: int, published: dict[str, tuple[float, float]]) -> None:
     counted = count_of(found.top1.of, "image")
     typer.echo(f"{plain(found.meta.backbone)} ({plain(found.meta.weights)}), {counted}")
     rows: list[tuple[object, ...]] = []
@@ -116,9 +133,7 @@ def _print(found: Evaluation, worst: int) -> None:
         )
 
 
-def _as_json(found: Evaluation) -> dict[str, Any]:
-    from embedkit.analysis.classification.published_accuracy import published_accuracies
-
+def _as_json(found: Evaluation, published: dict[str, tuple[float, float]]) -> dict[str, Any]:
     return {
         "backbone": found.meta.backbone,
         "weights": found.meta.weights,
@@ -135,8 +150,7 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
         "unlabelled": found.unlabelled,
         "failed": found.failed,
         "published": {
-            name: {"top1": top1, "top5": top5}
-            for name, (top1, top5) in published_accuracies(found.meta).items()
+            name: {"top1": top1, "top5": top5} for name, (top1, top5) in published.items()
         },
         "classes": [
             {"id": c.class_id, "name": c.class_name, "right": c.top1.right, "of": c.top1.of}

@@ -161,6 +161,7 @@ def _describe(store: EmbeddingStore) -> dict[str, Any]:
         "labels": None if labels is None else len(set(labels) - {""}),
         "unlabelled": len(store) if labels is None else labels.count(""),
         **store.meta.to_config(),
+        "annotations": store.annotations,
         "failures_by_reason": _by_reason(str(failure["reason"]) for failure in failures),
         "failures": failures,
     }
@@ -201,6 +202,7 @@ def _print_facts(info: dict[str, Any]) -> None:
         **({"fidelity": _settings(engine["fidelity"])} if "fidelity" in engine else {}),
         "head": head,
         "labels": labels,
+        **({"columns": _named(info["annotations"])} if info["annotations"] else {}),
         "source": ", ".join(info["source"]),
         "plan": info["plan_hash"],
         "made by": f"embedkit {info['embedkit_version']}"
@@ -213,6 +215,10 @@ def _print_lines(lines: dict[str, str]) -> None:
     width = max(15, *(len(name) + 2 for name in lines))
     for name, text in lines.items():
         typer.echo(f"{name + ':':{width}}{plain(text)}")
+
+
+def _named(annotations: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in annotations.items())
 
 
 def _settings(config: dict[str, Any]) -> str:

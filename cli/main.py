@@ -38,6 +38,7 @@ class _Embedkit(LazyGroup):
         "info": "Describe a store, an index or another result; list failures.",
         "verify": "Check every byte and count of stores, indexes and other results.",
         "label": "Put labels into a store, without embedding again.",
+        "annotate": "Put columns of a table into a store, for filters.",
         "merge": "Merge stores of one backbone into one file.",
         "export": "Convert a store to Parquet, npy, LanceDB or one HDF5 file.",
         "index": "Build, measure and update an index for search.",

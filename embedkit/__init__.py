@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from embedkit.probe.serialization import load_probe, save_probe
     from embedkit.retrieval.results_file import search_to_file
     from embedkit.retrieval.search import search
+    from embedkit.store.annotate import AnnotationSummary, annotate
     from embedkit.store.format import StoreMeta
     from embedkit.store.label import LabelSummary, label
     from embedkit.store.merge import merge
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES",
+    "AnnotationSummary",
     "BackboneError",
     "Calibration",
     "Clusters",
@@ -143,6 +145,7 @@ __all__ = [
     "WeightsError",
     "WorkerError",
     "__version__",
+    "annotate",
     "apply_plan",
     "calibrate",
     "check_duplicates",
@@ -192,6 +195,7 @@ import_module("embedkit.utils.telemetry").switch_off_telemetry()  # before any o
 
 _HOMES = {
     "BACKBONES": "embedkit.backbones.registry",
+    "AnnotationSummary": "embedkit.store.annotate",
     "Calibration": "embedkit.dedup.scoring.calibration",
     "Clusters": "embedkit.analysis.clustering.cluster",
     "Coverage": "embedkit.analysis.selection.coverage",
@@ -218,6 +222,7 @@ _HOMES = {
     "StoreMeta": "embedkit.store.format",
     "Subset": "embedkit.analysis.selection.subset",
     "UpdateResult": "embedkit.extraction.update_outcome",
+    "annotate": "embedkit.store.annotate",
     "apply_plan": "embedkit.dedup.cleanup.apply",
     "calibrate": "embedkit.dedup.scoring.calibrate",
     "check_duplicates": "embedkit.dedup.check",

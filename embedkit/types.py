@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "MISSING_INTEGER",
+    "AnnotationKind",
     "EmbeddingBatch",
     "Head",
     "ImageFacts",
@@ -24,6 +26,12 @@ __all__ = [
     "SearchResult",
     "neighbor_columns",
 ]
+
+AnnotationKind = Literal["text", "integer", "float", "boolean"]
+"""What a column holds that a user put into a store."""
+
+MISSING_INTEGER = -(2**63)
+"""Stands in an annotation of integers for an image without a value."""
 
 
 _SHOWN = 5  # queries, and neighbours of each, in a notebook

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore, merge
+from embedkit.store.annotations import optional_values
 from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.reader import refuse_damaged
 from embedkit.utils.atomic_write import atomic_file, atomic_folder
@@ -49,9 +50,10 @@ def export(
     """Writes a store in another format, streaming.
 
     ``parquet`` is one file: ``id``, ``label`` (where there are labels), the columns of
-    ``/images`` and ``embedding``, a fixed-size list of D float32. ``npy`` is a folder as
-    clip-retrieval lays it out: ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and
-    ``metadata/metadata_0.parquet`` (the same rows, ``image_path`` in the place of ``id``).
+    ``/images``, those that ``annotate`` put in (null where missing), and ``embedding``, a
+    fixed-size list of D float32. ``npy`` is a folder as clip-retrieval lays it out:
+    ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and ``metadata/metadata_0.parquet``
+    (the same rows, ``image_path`` in the place of ``id``).
     ``h5`` is the store itself as one file. ``lancedb`` is a LanceDB database, a folder, with a
     table ``images`` of the columns of ``parquet``; the embedding's column is named ``vector``.
     PyTorch needs no export: ``embedkit.torch.StoreDataset`` reads the store.
@@ -180,6 +182,13 @@ def _schema(store: EmbeddingStore, id_column: str, embeddings: str | None) -> An
     for name, dtype in IMAGE_DTYPES.items():
         kind = pa.string() if dtype.hasobject else pa.from_numpy_dtype(dtype)
         fields.append(pa.field(name, pa.binary(32) if name == "content_hash" else kind))
+    kinds = {
+        "text": pa.string(),
+        "integer": pa.int64(),
+        "float": pa.float64(),
+        "boolean": pa.bool_(),
+    }
+    fields += [pa.field(name, kinds[kind]) for name, kind in store.annotations.items()]
     if embeddings is not None:
         fields.append(pa.field(embeddings, pa.list_(pa.float32(), store.meta.feature_dim)))
     return pa.schema(fields, metadata={"embedkit": json.dumps(store.meta.to_config())})
@@ -190,6 +199,8 @@ def _table(schema: Any, block: RowBlock, id_column: str, embeddings: str | None)
     columns["label"] = [_text(label) or None for label in block.labels] or [None] * len(block)
     columns |= {name: block.images[name] for name in ("width", "height", "nbytes", "phash")}
     columns["format"] = [_text(name) for name in block.images["format"]]
+    annotations = {*schema.names} & {*block.images} - {*IMAGE_DTYPES}
+    columns |= {name: optional_values(block.images[name]) for name in annotations}
     columns["content_hash"] = [row.tobytes() for row in block.images["content_hash"]]
     if embeddings is not None:
         values = np.ascontiguousarray(block.embeddings, np.float32).reshape(-1)

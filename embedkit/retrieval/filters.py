@@ -5,15 +5,19 @@ from __future__ import annotations
 import fnmatch
 import operator
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from embedkit.types import MISSING_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from embedkit.types import AnnotationKind
 
 __all__ = ["NUMBERS", "TEXTS", "Filter"]
 
@@ -24,7 +28,8 @@ NUMBERS = (
     *("alpha", "bits", "captured"),
 )
 
-_FILTER = re.compile(r"\s*(\w+)\s*(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
+_FILTER = re.compile(r"\s*([^=<>!]*[^=<>!\s])\s*(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
+_BOOLEANS = {"true": "1", "yes": "1", "1": "1", "false": "0", "no": "0", "0": "0"}
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -40,10 +45,12 @@ class Filter:
     """One condition on a column of a store.
 
     Attributes:
-        column: One of ``TEXTS`` or ``NUMBERS``; ``path`` is the id, ``aspect`` width by height.
+        column: One of ``TEXTS`` or ``NUMBERS``, ``path`` is the id, ``aspect`` width by height; or
+            a column that ``annotate`` put in.
         op: ``=``, ``!=``, and for numbers ``<``, ``<=``, ``>``, ``>=``.
-        value: A number (pixels, bytes), or for texts a pattern of ``*``, ``?`` and ``[abc]`` that
-            the whole text must match; capitals count, but not in ``format``.
+        value: A number (pixels, bytes), ``true`` or ``false``, or for texts a pattern of ``*``,
+            ``?`` and ``[abc]`` that the whole text must match; capitals count, but not in
+            ``format``.
     """
 
     column: str
@@ -54,6 +61,9 @@ class Filter:
     def parse(cls, text: str) -> Filter:
         """Reads a filter as a user writes it.
 
+        Whether the column exists, if it isn't a built-in one, and what it holds, only a store says:
+        see ``for_kind``.
+
         Raises:
             ValueError: It isn't one; the message says what is wrong.
         """
@@ -61,13 +71,28 @@ class Filter:
         if found is None:
             raise ValueError(f"filter {text!r}: write COLUMN=VALUE, or !=, <, <=, >, >=")
         column, op, value = found[1], found[2], found[3].strip()
-        if column not in TEXTS + NUMBERS:
-            raise ValueError(f"filter {text!r}: no column {column}; {', '.join(TEXTS + NUMBERS)}")
-        if column in TEXTS and op not in {"=", "!="}:
-            raise ValueError(f"filter {text!r}: {column} is text, which takes = and !=")
-        if column in NUMBERS and not _is_number(value):
-            raise ValueError(f"filter {text!r}: {column} takes a number, not {value!r}")
-        return cls(column, op, value)
+        parsed = cls(column, op, value)
+        if column in TEXTS:
+            return parsed.for_kind("text")
+        return parsed.for_kind("float") if column in NUMBERS else parsed
+
+    def for_kind(self, kind: AnnotationKind) -> Filter:
+        """The filter on a column of a kind; of a boolean one the value becomes 0 or 1.
+
+        Raises:
+            ValueError: Such a column can't be compared so.
+        """
+        text = f"filter '{self.column}{self.op}{self.value}': {self.column}"
+        is_equality = self.op in {"=", "!="}
+        if kind == "text" and not is_equality:
+            raise ValueError(f"{text} is text, which takes = and !=")
+        if kind == "boolean":
+            if not is_equality or self.value.lower() not in _BOOLEANS:
+                raise ValueError(f"{text} takes = or != and true or false")
+            return replace(self, value=_BOOLEANS[self.value.lower()])
+        if kind != "text" and not _is_number(self.value):
+            raise ValueError(f"{text} takes a number, not {self.value!r}")
+        return self
 
     def passes(self, values: NDArray[Any] | Sequence[str]) -> NDArray[np.bool_]:
         """Which of n values of the column pass, ``(n,)``.
@@ -75,8 +100,13 @@ class Filter:
         Args:
             values: Numbers as an array, texts as strings.
         """
-        if self.column in NUMBERS:  # what isn't known, NaN, passes only !=
-            return np.asarray(_COMPARE[self.op](values, float(self.value)), bool)
+        if isinstance(values, np.ndarray):  # what isn't known, such as NaN, passes only !=
+            is_whole = values.dtype.kind == "i" and "." not in self.value
+            number = int(self.value) if is_whole else float(self.value)
+            passed = np.asarray(_COMPARE[self.op](values, number), bool)
+            if values.dtype == np.int64:
+                passed[values == MISSING_INTEGER] = self.op == "!="
+            return passed
         pattern, fold = self.value, self.column == "format"
         match = re.compile(fnmatch.translate(pattern), re.IGNORECASE if fold else 0).match
         matched = np.fromiter((match(value) is not None for value in values), bool, len(values))

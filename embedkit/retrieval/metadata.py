@@ -11,7 +11,7 @@ import numpy as np
 
 from embedkit.errors import IndexFileError, IndexMismatchError, StoreError
 from embedkit.index.store_rows import StoreRows
-from embedkit.retrieval.filters import NUMBERS, Filter
+from embedkit.retrieval.filters import NUMBERS, TEXTS, Filter
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def matching_rows(
         filters: The filters, parsed or as a user writes them.
 
     Raises:
-        StoreError: A filter is on a column that no store has.
-        ValueError: A text isn't a filter.
+        StoreError: A filter is on a column that a store hasn't.
+        ValueError: A text isn't a filter, or a column can't be compared so.
     """
     matches = np.ones(sum(map(len, stores)), bool)
     for one in (Filter.parse(text) if isinstance(text, str) else text for text in filters):
@@ -132,9 +132,9 @@ def matching_rows(
             )
         start = 0
         for store in stores:
-            _refuse_missing(store, one.column)
+            checked = _for_store(one, store)
             for values in column_pieces(store, one.column):
-                matches[start : start + len(values)] &= one.passes(values)
+                matches[start : start + len(values)] &= checked.passes(values)
                 start += len(values)
     return matches
 
@@ -158,7 +158,7 @@ def column_pieces(store: EmbeddingStore, column: str) -> Iterator[Any]:
 
     Args:
         store: The store.
-        column: ``path`` (the id), ``label``, ``aspect``, or a column of ``/images``.
+        column: ``path`` (the id), ``label``, ``aspect``, a column of ``/images``, or an annotation.
     """
     for number, entry in enumerate(store.shards):
         for start in range(0, entry.embedded, _PIECE):
@@ -172,15 +172,31 @@ def column_pieces(store: EmbeddingStore, column: str) -> Iterator[Any]:
                 yield width / height
             else:
                 values = shard.image_column(column, start, stop)
-                yield values if column in {*NUMBERS, "content_hash"} else _texts(values)
+                yield _texts(values) if values.dtype.hasobject else values
 
 
-def _refuse_missing(store: EmbeddingStore, column: str) -> None:
-    if column not in {"path", "label", "aspect", *store.columns}:
+def _for_store(one: Filter, store: EmbeddingStore) -> Filter:
+    """The filter on the store's column.
+
+    Raises:
+        StoreError: The store has no such column.
+        ValueError: The column can't be compared so.
+    """
+    annotations = store.annotations
+    if one.column in annotations:
+        return one.for_kind(annotations[one.column])
+    if one.column not in {*TEXTS, *NUMBERS}:
+        known = ", ".join((*annotations, *TEXTS, *NUMBERS))
         raise StoreError(
-            f"{store.path}: has no column {column}, it was extracted before that was measured; "
+            f"{store.path}: no column {one.column}; `embedkit annotate` puts columns in, and there "
+            f"are {known}"
+        )
+    if one.column not in {"path", "label", "aspect", *store.columns}:
+        raise StoreError(
+            f"{store.path}: has no column {one.column}, it was extracted before that was measured; "
             "`embedkit quality --write` measures it and puts it in"
         )
+    return one
 
 
 def _texts(values: Sequence[bytes] | NDArray[Any]) -> list[str]:

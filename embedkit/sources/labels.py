@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import posixpath
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import SourceError
 from embedkit.sources.base import Source
@@ -17,8 +15,15 @@ from embedkit.sources.examples import Examples
 from embedkit.sources.image_suffixes import has_image_name
 from embedkit.sources.io import storage
 from embedkit.sources.label_text import LABEL_SEPARATOR, label_text
-from embedkit.sources.list_entries import marked_encoding
 from embedkit.sources.naming import with_slashes
+from embedkit.sources.table_files import (
+    ID_COLUMNS,
+    folders_of,
+    image_names,
+    member_of,
+    open_csv,
+    plain_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +43,6 @@ __all__ = [
 
 _log = logging.getLogger("embedkit")
 
-_ID_COLUMNS = ("id", "path", "file", "filename", "file_name", "image")
 LABEL_COLUMN = "label"
 """The column of labels, where none is named."""
 
@@ -76,24 +80,18 @@ class LabelTable(Mapping[str, str]):
         Raises:
             SourceError: It has another label already.
         """
-        before = self._labels.setdefault(_plain_name(image), label)
+        before = self._labels.setdefault(plain_name(image), label)
         if before != label:
             raise SourceError(f"{self._path}: {image} has two labels, {before} and {label}")
 
     def __getitem__(self, image: str) -> str:
-        return self._labels[_plain_name(image)]
+        return self._labels[plain_name(image)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._labels)
 
     def __len__(self) -> int:
         return len(self._labels)
-
-
-def _plain_name(name: str) -> str:
-    if not name.isascii():
-        name = unicodedata.normalize("NFC", name)
-    return name.replace("\\", "/").removeprefix("./")
 
 
 class NoLabels(Source):
@@ -117,7 +115,7 @@ class FolderLabels(Source):
     def scan(self) -> Iterator[ImageRecord]:
         """List the source's images, each labelled by its folder's name."""
         for record in self.source.scan():
-            name = _member(record) or record.id
+            name = member_of(record) or record.id
             folder = posixpath.dirname(with_slashes(name) if record.kind == "zip" else name)
             yield replace(record, label=posixpath.basename(folder) or None)
 
@@ -143,7 +141,7 @@ class TableLabels(Source):
     ) -> None:
         self.source = source
         self.table = table
-        self.roots = tuple(storage.join(root, "") for root in roots)
+        self.folders = folders_of(roots)
         self.columns = columns or LabelColumns()
 
     def scan(self) -> Iterator[ImageRecord]:
@@ -157,7 +155,8 @@ class TableLabels(Source):
         labels = read_labels(self.table, self.columns)
         images, missing = 0, Examples()
         for record in self.source.scan():
-            label = next((labels[name] for name in self._names(record) if name in labels), None)
+            names = image_names(record, self.folders)
+            label = next((labels[name] for name in names if name in labels), None)
             if label is not None or record.kind != "file" or has_image_name(record.id):
                 images += 1
                 if label is None:
@@ -171,21 +170,6 @@ class TableLabels(Source):
         if missing:
             counts = f"{missing.count:,} of {images:,} images"
             _log.warning("%s: has no label for %s: %s", self.table, counts, missing)
-
-    def _names(self, record: ImageRecord) -> Iterator[str]:
-        """Yield the names that the table may have for an image."""
-        yield record.id
-        member = _member(record)
-        if member is not None:
-            yield member
-        for root in self.roots:
-            if record.id.startswith(root):
-                yield record.id[len(root) :]
-
-
-def _member(record: ImageRecord) -> str | None:
-    """Return an image's name in its archive; None for a file."""
-    return None if record.kind == "file" else record.id[len(record.path) + 1 :]
 
 
 def read_labels(path: str, columns: LabelColumns | None = None) -> LabelTable:
@@ -218,7 +202,7 @@ def _columns(path: str, names: Iterable[str], chosen: LabelColumns) -> tuple[str
     """Choose the columns of images and of labels."""
     columns = list(names)
     label = chosen.labels or LABEL_COLUMN
-    candidates = (*_ID_COLUMNS, *columns) if chosen.ids is None else (chosen.ids,)
+    candidates = (*ID_COLUMNS, *columns) if chosen.ids is None else (chosen.ids,)
     images = [name for name in candidates if name in columns and name != label]
     if label not in columns or not images:
         missing, option = "of images", "label_id_column"
@@ -233,20 +217,11 @@ def _columns(path: str, names: Iterable[str], chosen: LabelColumns) -> tuple[str
 
 
 def _csv_rows(path: str, columns: LabelColumns) -> Iterator[tuple[str, str]]:
-    with (
-        storage.open_random(path) as raw,
-        io.TextIOWrapper(raw, _encoding_of(raw), "surrogateescape", newline="") as text,
-    ):
+    with open_csv(path) as text:
         rows = csv.DictReader(text)
         image, label = _columns(path, rows.fieldnames or (), columns)
         for row in rows:
             yield row[image] or "", row[label] or ""
-
-
-def _encoding_of(raw: BinaryIO) -> str:
-    encoding = marked_encoding(raw.read(4)) or "utf-8-sig"
-    raw.seek(0)
-    return encoding
 
 
 def _parquet_rows(path: str, columns: LabelColumns) -> Iterator[tuple[str, str]]:

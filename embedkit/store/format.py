@@ -12,6 +12,7 @@ import numpy as np
 
 from embedkit.errors import StoreFormatError
 from embedkit.sources.id_lookup import with_prefix_of
+from embedkit.types import MISSING_INTEGER
 from embedkit.utils.working_directory import working_directory
 
 if TYPE_CHECKING:
@@ -342,7 +343,8 @@ class RowBlock:
     Attributes:
         embeddings: ``(n, D)``.
         ids: n ids, as the bytes that are stored.
-        images: The columns of ``/images``: name to ``(n,)`` (``content_hash``: ``(n, 32)``).
+        images: The columns of ``/images`` and ``/annotations``: name to ``(n,)``
+            (``content_hash``: ``(n, 32)``).
         labels: n labels, UTF-8, empty where an image has none; or nothing if none has.
     """
 
@@ -354,12 +356,19 @@ class RowBlock:
     def __len__(self) -> int:
         return len(self.embeddings)
 
-    def column(self, name: str) -> NDArray[Any]:
-        """A column of ``/images``; unknown in each row of an optional one that isn't there."""
+    def column(self, name: str, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """A column; unknown in each row of an optional one or annotation that isn't there.
+
+        Args:
+            name: Its name.
+            dtype: Of an annotation.
+        """
         if name in self.images:
             return self.images[name]
-        dtype = OPTIONAL_DTYPES[name]
-        unknown = {"O": b"", "f": np.nan}.get(dtype.kind, -1)
+        dtype = OPTIONAL_DTYPES[name] if dtype is None else dtype
+        unknown: object = {"O": b"", "f": np.nan}.get(dtype.kind, -1)
+        if dtype == np.int64 and name not in OPTIONAL_DTYPES:
+            unknown = MISSING_INTEGER
         return np.full(len(self), unknown, dtype)
 
     def rows(self, start: int, stop: int) -> RowBlock:
@@ -390,8 +399,8 @@ class RowBlock:
             np.concatenate([block.embeddings for block in blocks]),
             [name for block in blocks for name in block.ids],
             {
-                name: np.concatenate([block.column(name) for block in blocks])
-                for name in dict.fromkeys(name for block in blocks for name in block.images)
+                name: np.concatenate([block.column(name, column.dtype) for block in blocks])
+                for name, column in {n: c for one in blocks for n, c in one.images.items()}.items()
             },
             _join_labels(blocks),
         )

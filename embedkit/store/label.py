@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,21 +11,19 @@ from embedkit.errors import StoreError
 from embedkit.sources.base import Source
 from embedkit.sources.id_lookup import archive_of
 from embedkit.sources.labels import FolderLabels, LabelColumns, TableLabels
-from embedkit.store.store import EmbeddingStore
-from embedkit.store.working_dir import PartialStore
-from embedkit.store.writer import ShardContent, write_shard
+from embedkit.store.rewrite import open_for_rewriting, rewrite_shards
 from embedkit.types import ImageRecord
-from embedkit.utils.progress import reporting, track
+from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from embedkit.store.format import RowBlock
-    from embedkit.store.reader import ShardFile
+    from embedkit.store.store import EmbeddingStore
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["LabelSummary", "label"]
+__all__ = ["LabelSummary", "StoredIds", "label"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,44 +79,26 @@ def label(
     is_table = name.lower().endswith((".csv", ".parquet"))
     if not is_table and name not in {"folder", "none"}:
         raise ValueError(f"labels must be folder, none, or a .csv or .parquet file: {name!r}")
-    with (
-        reporting(progress),
-        EmbeddingStore.open(store) as opened,
-        PartialStore.locked(opened.path) as partial,
-    ):
-        if partial.is_begun:
-            raise StoreError(f"{partial.folder}: holds an unfinished run; finish it first")
-        records = _labeled(opened, name, LabelColumns(label_id_column, label_column))
-        found: set[bytes] = set()
-        labeled = 0
-        before = [*opened.meta.same_rows_as, opened.fingerprint]
-        shards = range(len(opened.shards))
-        for number in track(shards, "labelling", len(shards), unit="shards"):
-            shard = opened.shard(number)
-            texts = [next(records) for _ in range(len(shard))]
-            labeled += sum(map(bool, texts))
-            found.update(filter(None, texts))
-            meta = replace(opened.meta, labels_from=name, same_rows_as=before)
-            content = ShardContent(
-                meta,
-                shard.counts,
-                track(_relabeled(shard, texts), "labeling", len(shard), unit="rows", size=len),
-                shard.failures(),
-                name != "none",
-                shard.head(),
-                shard.columns,
-            )
-            with partial.shard_file(number) as file:
-                write_shard(file, content)
-        for _ in records:  # raises if no image of the store has a label
+    with reporting(progress), open_for_rewriting(store) as (opened, partial):
+        texts = _labeled(opened, name, LabelColumns(label_id_column, label_column))
+        found: Counter[bytes] = Counter()
+
+        def revise(_: int, block: RowBlock) -> RowBlock:
+            labels = [next(texts) for _ in range(len(block))]
+            found.update(filter(None, labels))
+            return replace(block, labels=labels)
+
+        meta = replace(opened.meta, labels_from=name)
+        rewrite_shards(opened, partial, revise, meta=meta, with_labels=name != "none")
+        for _ in texts:  # raises if no image of the store has a label
             raise StoreError(f"{opened.path}: changed while it was read")
         partial.finish(len(opened.shards), sharded=opened.path.is_dir())
-        return LabelSummary(opened.path, len(opened), labeled, len(found))
+        return LabelSummary(opened.path, len(opened), found.total(), len(found))
 
 
 def _labeled(store: EmbeddingStore, labels: str, columns: LabelColumns) -> Iterator[bytes]:
     """The label of each row, UTF-8; empty where there is none."""
-    source: Source = _StoredIds(store)
+    source: Source = StoredIds(store)
     if labels == "folder":
         source = FolderLabels(source)
     elif labels != "none":
@@ -125,15 +106,12 @@ def _labeled(store: EmbeddingStore, labels: str, columns: LabelColumns) -> Itera
     return ((one.label or "").encode("utf-8", "surrogateescape") for one in source.scan())
 
 
-def _relabeled(shard: ShardFile, labels: list[bytes]) -> Iterator[RowBlock]:
-    start = 0
-    for block in shard.blocks():
-        yield replace(block, labels=labels[start : start + len(block)])
-        start += len(block)
+class StoredIds(Source):
+    """The images of a store, as a source lists them, without labels.
 
-
-class _StoredIds(Source):
-    """The images of a store, as a source lists them, without labels."""
+    Args:
+        store: The store.
+    """
 
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store

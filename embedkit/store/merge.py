@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from embedkit.errors import StoreError, StoreMismatchError
+from embedkit.store.annotations import common_annotations
 from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
 from embedkit.store.reader import ShardFile, refuse_damaged
 from embedkit.store.repeated_ids import refuse_repeated_ids, repeated_ids
@@ -22,7 +24,7 @@ from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Duplicates", "merge", "merge_shards", "merged_engine"]
 
 Duplicates = Literal["error", "first", "last"]
+_log = logging.getLogger("embedkit")
 
 
 def merge(
@@ -110,6 +113,7 @@ def merge_shards(
         StoreError: ``output`` can't be written.
     """
     metas: list[StoreMeta] = []
+    annotations: list[Mapping[str, np.dtype[Any]]] = []
     gone = np.empty(0, np.int64) if dropped is None else dropped
     counts = StoreCounts(-len(gone), 0, 0)
     with_labels, head, columns = False, None, dict.fromkeys(IMAGE_DTYPES)
@@ -124,6 +128,13 @@ def merge_shards(
             with_labels = with_labels or shard.has_labels
             head = shard.head() if head is None else head
             columns |= dict.fromkeys(shard.columns)
+            annotations.append(shard.annotations)
+    common = common_annotations(annotations)
+    if lost := {name for one in annotations for name in one} - {*common}:
+        _log.warning(
+            "%s: is without %s, which not all of the stores have, or not of the same kind",
+            output, ", ".join(sorted(lost)),
+        )  # fmt: skip
     content = ShardContent(
         _merged_meta(metas),
         counts,
@@ -132,6 +143,7 @@ def merge_shards(
         with_labels,
         head,
         tuple(columns),
+        common,
     )
     with atomic_file(output, workspace) as file:
         write_shard(file, content)

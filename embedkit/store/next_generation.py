@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from embedkit.store.annotations import ANNOTATION_DTYPES
 from embedkit.store.arrangement import FAILED, SKIPPED, Piece, cut_into_shards
 from embedkit.store.format import (
     IMAGE_DTYPES,
@@ -200,6 +201,7 @@ class NextGeneration:
             self.with_labels,
             self.store.head,
             (*IMAGE_DTYPES, *OPTIONAL_DTYPES) if self._has_etags else USUAL_COLUMNS,
+            self._annotations,
         )
 
     def _blocks(self, piece: Piece) -> Iterator[RowBlock]:
@@ -210,6 +212,8 @@ class NextGeneration:
             block = gather(self._stores, rows[part])
             if self._has_etags:
                 block = self._with_etags(block, rows[part])
+            if self._annotations:
+                block = self._with_annotations(block, rows[part])
             yield self._revised(block, mtimes[part], labels[part])
 
     @cached_property
@@ -222,6 +226,22 @@ class NextGeneration:
         pairs = zip(rows.tolist(), before, strict=True)
         now = [self.images.etags.get(row, etag) for row, etag in pairs]
         return replace(block, images={**block.images, "etag": np.array(now, object)})
+
+    @cached_property
+    def _annotations(self) -> dict[str, np.dtype[Any]]:
+        return {name: ANNOTATION_DTYPES[kind] for name, kind in self.store.annotations.items()}
+
+    def _with_annotations(self, block: RowBlock, rows: NDArray[np.int64]) -> RowBlock:
+        """The rows with their annotations; a changed image has those of its row before."""
+        columns = {name: block.column(name, dtype) for name, dtype in self._annotations.items()}
+        for place in np.flatnonzero(rows >= len(self.store)).tolist():
+            name = block.ids[place].decode("utf-8", "surrogateescape")
+            if name in self.store:
+                number, row = self.store.locate(self.store.row_of(name))
+                for column, values in columns.items():
+                    shard = self.store.shard(number)
+                    values[place] = shard.image_column(column, row, row + 1)[0]
+        return replace(block, images={**block.images, **columns})
 
     def _revised(
         self, block: RowBlock, mtimes: NDArray[np.int64], labels: NDArray[np.int32]

@@ -23,9 +23,10 @@ from embedkit.store.format import (
 )
 from embedkit.store.hdf5_layout import Hdf5Layout, is_hdf5
 from embedkit.store.manifest import ShardEntry
-from embedkit.store.schema import check_structure, read_counts, read_meta
+from embedkit.store.schema import check_structure, read_annotations, read_counts, read_meta
 from embedkit.store.seal import check_seal, is_readable
 from embedkit.store.writer import (
+    annotations_digest,
     facts_digest,
     failure_columns,
     failures_digest,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["ShardFile", "entry_of", "hdf5_errors", "refuse_damaged", "shard_problems"]
 
 _CHANGED = "damaged: its bytes aren't those that were written"
-_NOT_ROWS = "ids, labels, image columns, failures, head, attributes or structure"
+_NOT_ROWS = "ids, labels, image columns, annotations, failures, head, attributes or structure"
 
 
 @contextmanager
@@ -119,6 +120,7 @@ class ShardFile:
         counts: What it holds.
         has_labels: Whether it holds labels.
         columns: The names of the columns of ``/images``.
+        annotations: The columns of ``/annotations``: name to dtype, ``object`` for texts.
         unchecked: ``(B,)`` bool, the blocks of rows whose checksum wasn't compared yet. Whatever
             gives out embeddings compares it first, once per block; ``embeddings`` alone doesn't.
     """
@@ -147,6 +149,7 @@ class ShardFile:
                 self.has_labels = "labels" in self._h5
                 optional = [name for name in OPTIONAL_DTYPES if f"images/{name}" in self._h5]
                 self.columns = (*IMAGE_DTYPES, *optional)
+                self.annotations = read_annotations(path, self._h5)
                 self._offset = self._h5["embeddings"].id.get_offset()
                 self._sums = self._h5["checksums/embeddings"][:]
             except BaseException:
@@ -245,8 +248,9 @@ class ShardFile:
         return list(self._column("ids", start, stop))
 
     def image_column(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Some rows of ``/images/<name>``."""
-        return self._column(f"images/{name}", start, stop)
+        """Some rows of ``/images/<name>`` or ``/annotations/<name>``."""
+        group = "annotations" if name in self.annotations else "images"
+        return self._column(f"{group}/{name}", start, stop)
 
     def labels(self, start: int, stop: int) -> list[bytes]:
         """The labels of some rows; empty ones where there are none."""
@@ -263,7 +267,10 @@ class ShardFile:
         return RowBlock(  # a copy: a map would hold a file open, and of small shards there are many
             self._read(np.arange(start, stop)),
             self.ids(start, stop),
-            {name: self.image_column(name, start, stop) for name in self.columns},
+            {
+                name: self.image_column(name, start, stop)
+                for name in (*self.columns, *self.annotations)
+            },
             self.labels(start, stop) if self.has_labels else (),
         )
 
@@ -317,6 +324,10 @@ class ShardFile:
                 yield f"embeddings of {rows}: checksum wrong"
             if sums["images"][where] != facts_digest(block, self.columns):
                 yield f"ids, labels or image columns of {rows}: checksum wrong"
+            if self.annotations and sums["annotations"][where] != annotations_digest(
+                block, self.annotations
+            ):
+                yield f"annotations of {rows}: checksum wrong"
             if not np.isfinite(block.embeddings).all():
                 yield f"embeddings of {rows}: not all finite"
         yield from self._failure_problems(sums["failures"])

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreFormatError
+from embedkit.store.annotations import annotation_kind, name_problem
 from embedkit.store.format import (
     BLOCK_ROWS,
     FORMAT_NAME,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-__all__ = ["check_structure", "read_counts", "read_meta"]
+__all__ = ["check_structure", "read_annotations", "read_counts", "read_meta"]
 
 _Expected = tuple[str, tuple[int | None, ...], "np.dtype[Any] | None"]
 """A dataset's name, its shape (None is any length) and its dtype (None is vlen strings)."""
@@ -66,6 +67,21 @@ def read_counts(path: Path, h5: h5py.File) -> StoreCounts:
     return counts
 
 
+def read_annotations(path: Path, h5: h5py.File) -> dict[str, np.dtype[Any]]:
+    """The annotations by name; their dtypes, ``object`` for texts.
+
+    Raises:
+        StoreFormatError: One has a name or a type that no annotation has.
+    """
+    found = {}
+    for name, dataset in h5["annotations"].items() if "annotations" in h5 else ():
+        dtype = getattr(dataset, "dtype", None)
+        if name_problem(name) or dtype is None or annotation_kind(dtype) is None:
+            raise StoreFormatError(f"{path}: annotations/{name} is no annotation")
+        found[name] = dtype
+    return found
+
+
 def check_structure(path: Path, h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> None:
     """Every dataset must be plain, wholly inside this file, and as long as the counts say.
 
@@ -75,14 +91,16 @@ def check_structure(path: Path, h5: h5py.File, meta: StoreMeta, counts: StoreCou
     """
     size = path.stat().st_size
     groups: set[bytes] = set()
-    for name, shape, dtype in _expected(h5, meta, counts):
+    for name, shape, dtype in _expected(path, h5, meta, counts):
         dataset = _plain_dataset(path, h5.id, name, groups)
         _check_type(path, name, dataset, shape, dtype)
         if not _lies_inside(dataset, size):
             raise StoreCorruptError(f"{path}: cut short: {name} isn't all there")
 
 
-def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_Expected]:
+def _expected(
+    path: Path, h5: h5py.File, meta: StoreMeta, counts: StoreCounts
+) -> Iterator[_Expected]:
     rows, failed = (counts.embedded,), (counts.failed,)
     yield "embeddings", (*rows, meta.feature_dim), np.dtype(meta.dtype).newbyteorder("<")
     yield "ids", rows, None
@@ -92,9 +110,14 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
     for name, dtype in OPTIONAL_DTYPES.items():
         if f"images/{name}" in h5:
             yield f"images/{name}", rows, None if dtype.hasobject else dtype
+    annotations = read_annotations(path, h5)
+    for name, dtype in annotations.items():
+        yield f"annotations/{name}", rows, None if dtype.hasobject else dtype
     yield from (("failures/id", failed, None), ("failures/reason", failed, None))
     yield "failures/nbytes", failed, _I8
     sums = ["embeddings", "images", "failures"]
+    if annotations:
+        sums.append("annotations")
     if "labels" in h5:
         yield "labels", rows, None
     if "head" in h5:
@@ -102,7 +125,7 @@ def _expected(h5: h5py.File, meta: StoreMeta, counts: StoreCounts) -> Iterator[_
         sums.append("head")
     blocks = -(-counts.embedded // BLOCK_ROWS)
     for name in sums:
-        count = blocks if name in {"embeddings", "images"} else None
+        count = blocks if name in {"embeddings", "images", "annotations"} else None
         yield f"checksums/{name}", (count, 32), _U1
 
 

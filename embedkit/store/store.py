@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreFormatError, StoreMismatchError
+from embedkit.store.annotations import common_annotations, kind_of
 from embedkit.store.detect import kind_of_path, wrong_kind
 from embedkit.store.format import StoreCounts
 from embedkit.store.lazy_views import EmbeddingsView, IdsView, row_numbers
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from embedkit.store.format import RowBlock
-    from embedkit.types import Head, ImageFailure
+    from embedkit.types import AnnotationKind, Head, ImageFailure
 
 __all__ = ["EmbeddingStore", "fingerprint_of", "has_rows_of"]
 
@@ -145,7 +146,8 @@ class EmbeddingStore:
         """The store as a ``pandas.DataFrame``, one row per image, all in memory.
 
         The columns are ``id``, ``label`` (if there are labels), ``width``, ``height``, ``nbytes``,
-        ``format``, ``content_hash`` (hex), ``phash`` and ``embedding``.
+        ``format``, ``content_hash`` (hex), ``phash``, those of `annotations` and
+        ``embedding``. Missing values are None; pandas makes NaN of them, and so floats of integers.
 
         Args:
             embeddings: Whether to include the embeddings, ``(D,)`` each.
@@ -231,14 +233,24 @@ class EmbeddingStore:
         shards = [self.shard(number).columns for number in range(len(self.shards))]
         return tuple(name for name in shards[0] if all(name in one for one in shards))
 
+    @property
+    def annotations(self) -> dict[str, AnnotationKind]:
+        """The columns that ``annotate`` put in: name to kind, in the order of the names."""
+        shards = [self.shard(number).annotations for number in range(len(self.shards))]
+        return {name: kind_of(dtype) for name, dtype in common_annotations(shards).items()}
+
     def images(self, column: str) -> NDArray[Any]:
-        """One column of ``/images``, one of `columns`.
+        """One column of ``/images``, one of `columns`, or one of `annotations`.
+
+        Of annotations, a missing text is empty, a missing float NaN, a missing integer -2**63 and
+        a missing boolean -1; the others are 1 (true) and 0.
 
         Raises:
             ValueError: There is no such column; older stores have no mtime and no frames.
         """
-        if column not in self.columns:
-            raise ValueError(f"no image column {column!r}; there are {', '.join(self.columns)}")
+        known = (*self.columns, *self.annotations)
+        if column not in known:
+            raise ValueError(f"no image column {column!r}; there are {', '.join(known)}")
         parts = [
             self.shard(i).image_column(column, 0, self.shards[i].embedded)
             for i in range(len(self.shards))
@@ -285,7 +297,7 @@ class EmbeddingStore:
         return self._fingerprint
 
     def has_rows_of(self, fingerprint: str) -> bool:
-        """Whether this is the store of a fingerprint, or was before labels were put in."""
+        """Whether this is the store of a fingerprint, or was before its labels or columns."""
         return fingerprint in {self.fingerprint, *self.meta.same_rows_as}
 
     def take(self, rows: NDArray[np.int64], *, mapped: bool = True) -> NDArray[np.floating]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from embedkit.store.annotations import optional_values
 from embedkit.tabular import html_table
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def columns_of(store: EmbeddingStore, *, embeddings: bool = True) -> dict[str, A
     columns["format"] = [_text(value) for value in store.images("format")]
     columns["content_hash"] = [row.tobytes().hex() for row in store.images("content_hash")]
     columns["phash"] = store.images("phash")
+    columns |= {name: optional_values(store.images(name)) for name in store.annotations}
     if embeddings:
         columns["embedding"] = store.to_numpy()
     return columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import h5py
@@ -26,7 +26,7 @@ from embedkit.store.seal import SEAL_BYTES, seal
 from embedkit.utils.atomic_write import RememberingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ShardContent",
+    "annotations_digest",
     "encode_shard",
     "facts_digest",
     "failure_columns",
@@ -60,6 +61,7 @@ class ShardContent:
         with_labels: Whether ``/labels`` is written.
         head: The classifier that was split off.
         columns: The columns of ``/images`` that are written.
+        annotations: The columns of ``/annotations`` that are written: name to dtype.
     """
 
     meta: StoreMeta
@@ -69,6 +71,7 @@ class ShardContent:
     with_labels: bool
     head: Head | None = None
     columns: Sequence[str] = USUAL_COLUMNS
+    annotations: Mapping[str, np.dtype[Any]] = field(default_factory=dict)
 
 
 def encode_shard(content: ShardContent) -> memoryview:
@@ -122,6 +125,8 @@ def _write_rows(h5: h5py.File, content: ShardContent) -> dict[str, list[bytes]]:
     """Writes the rows block by block; gives each block's checksums."""
     datasets = _create_row_datasets(h5, content)
     digests: dict[str, list[bytes]] = {"embeddings": [], "images": []}
+    if content.annotations:
+        digests["annotations"] = []
     start = 0
     for block in in_blocks(content.parts):
         stop = start + len(block)
@@ -129,11 +134,15 @@ def _write_rows(h5: h5py.File, content: ShardContent) -> dict[str, list[bytes]]:
         datasets["ids"][start:stop] = np.array(block.ids, dtype=object)
         for name in content.columns:
             datasets[name][start:stop] = block.column(name)
+        for name, dtype in content.annotations.items():
+            datasets[name][start:stop] = block.column(name, dtype)
         if content.with_labels:
             labels = block.labels or [b""] * len(block)
             datasets["labels"][start:stop] = np.array(labels, dtype=object)
         digests["embeddings"].append(rows_digest(block.embeddings))
         digests["images"].append(facts_digest(block, content.columns))
+        if content.annotations:
+            digests["annotations"].append(annotations_digest(block, content.annotations))
         start = stop
     if start != content.counts.embedded:
         raise ValueError(f"{start} rows were given, {content.counts.embedded} promised")
@@ -152,6 +161,9 @@ def _create_row_datasets(h5: h5py.File, content: ShardContent) -> dict[str, h5py
         shape = (rows, 32) if name == "content_hash" else (rows,)
         stored = _TEXT if dtype.hasobject else dtype
         made[name] = h5.create_dataset(f"images/{name}", shape, stored)
+    for name, dtype in sorted(content.annotations.items()):
+        stored = _TEXT if dtype.hasobject else dtype
+        made[name] = h5.create_dataset(f"annotations/{name}", (rows,), stored)
     if content.with_labels:
         made["labels"] = h5.create_dataset("labels", (rows,), _TEXT)
     return made
@@ -232,6 +244,19 @@ def facts_digest(block: RowBlock, columns: Sequence[str]) -> bytes:
             digest.update(np.ascontiguousarray(column, dtype=dtype).data)
     if any(block.labels):
         _update_texts(digest, block.labels)
+    return digest.digest()
+
+
+def annotations_digest(block: RowBlock, annotations: Mapping[str, np.dtype[Any]]) -> bytes:
+    """SHA-256 over the names and values of the annotations of one block of rows."""
+    digest = hashlib.sha256()
+    for name, dtype in sorted(annotations.items()):
+        _update_texts(digest, [name.encode()])
+        column = block.column(name, dtype)
+        if dtype.hasobject:
+            _update_texts(digest, column.tolist())
+        else:
+            digest.update(np.ascontiguousarray(column, dtype=dtype).data)
     return digest.digest()
 
 

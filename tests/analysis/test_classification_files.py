@@ -2,17 +2,19 @@
 
 import csv
 import json
+import warnings
 from statistics import NormalDist
 
 import numpy as np
 import pandas
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 from stores import write_store
 
 from embedkit.analysis.classification import classify, classify_to_file, evaluate
 from embedkit.analysis.classification.evaluate import Accuracy
 from embedkit.analysis.classification.published_accuracy import published_accuracies
-from embedkit.errors import StoreError
+from embedkit.errors import SourceError, StoreError
 from embedkit.types import Head
 
 RNG = np.random.default_rng(3)
@@ -132,3 +134,108 @@ def test_published_accuracies(tmp_path):
     assert published_accuracies(meta) == {"paper": (84.8, 97.4), "timm": (83.34, 96.844)}
     assert published_accuracies(make_meta(backbone="resnet50_swsl", weights="random:0")) == {}
     assert published_accuracies(make_meta(backbone="timm:x", weights="hub:x")) == {}
+
+
+def test_only_the_classes_of_a_subset_compete(tmp_path):
+    truth = RNG.integers(0, 4, 40).tolist()
+    store = write_store(tmp_path / "a.h5", ROWS, head=HEAD, labels=[IDS[n] for n in truth])
+    subset, path = [3, 0, 1], tmp_path / "subset.txt"
+    path.write_text(f"{IDS[3]} fish, more words\n\n{HEAD.class_names[0]}\n1\n")
+    logits = ROWS.astype("f8") @ HEAD.weight.T.astype("f8") + HEAD.bias
+    best = np.array(sorted(subset))[logits[:, sorted(subset)].argmax(axis=1)]
+    counted = np.isin(truth, subset)
+    found = evaluate(store, class_subset=path)
+    assert found.top1 == Accuracy(int((best == truth)[counted].sum()), int(counted.sum()))
+    assert found.top5.right == found.top5.of == counted.sum()
+    assert found.unlabelled == 40 - counted.sum() > 0
+    assert [one.class_id for one in found.classes] == [IDS[n] for n in sorted(subset)]
+    expected = balanced_accuracy_score(np.array(truth)[counted], best[counted])
+    assert found.mean_per_class == pytest.approx(100 * expected)
+    assert found.top1 != evaluate(store).top1
+    for text, told in {
+        "zebra": "line 1, 'zebra', is no class",
+        "cat burglar": "line 1, 'cat burglar', is no class",
+        "cat\ncrane": "line 2, 'crane', is several classes",
+        " \n": "holds no class",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(SourceError, match=told):
+            evaluate(store, class_subset=path)
+    path.write_text("7")
+    with pytest.raises(StoreError, match=r"none of its 40 images is of a class of .*subset\.txt"):
+        evaluate(store, class_subset=path)
+    with pytest.raises(SourceError, match="No such file"):
+        evaluate(store, class_subset=tmp_path / "gone.txt")
+
+
+def test_mean_per_class_is_the_balanced_accuracy(tmp_path):
+    truth = RNG.choice(4, 40, p=[0.7, 0.1, 0.1, 0.1]).tolist()
+    store = write_store(tmp_path / "a.h5", ROWS, head=HEAD, labels=[IDS[n] for n in truth])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes without images are predicted
+        expected = balanced_accuracy_score(truth, [one[0] for one in top(1)])
+    assert evaluate(store).mean_per_class == pytest.approx(100 * expected)
+
+
+def imagenet(tmp_path, images=60, **meta):
+    """A store of a classifier of 1000 classes and images of the validation set, shuffled."""
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((images, 8)).astype("f4")
+    synsets = tuple(f"n{number:08}" for number in range(1000))
+    head = Head(rng.standard_normal((1000, 8)).astype("f4"), np.zeros(1000, "f4"), synsets, synsets)
+    order = rng.permutation(images)
+    ids = [f"val.tar#val/ILSVRC2012_val_{n + 1:08}.JPEG" for n in order.tolist()]
+    ids[0] = "other/photo.jpg"
+    store = write_store(tmp_path / "v.h5", rows, head=head, ids=ids, **meta)
+    logits = rows.astype("f8") @ head.weight.T.astype("f8")
+    return store, order, np.argsort(-logits, axis=1)
+
+
+def test_real_counts_any_of_the_classes_of_an_image(tmp_path):
+    store, order, ranked = imagenet(tmp_path)
+    rng = np.random.default_rng(4)
+    lists = [[] for _ in range(70)]
+    for row, image in enumerate(order.tolist()):
+        places = rng.choice(12, int(rng.integers(0, 4)), replace=False)
+        lists[image] = rng.permutation(ranked[row, places]).tolist()
+    path = tmp_path / "real.json"
+    path.write_text(json.dumps(lists))
+    found = evaluate(store, real=path)
+    known = [row for row in range(1, 60) if lists[order[row]]]
+    for name, k in (("top1", 1), ("top5", 5)):
+        right = sum(bool({*ranked[row, :k]} & {*lists[order[row]]}) for row in known)
+        assert getattr(found, name) == Accuracy(right, len(known))
+        assert 0 < right < len(known)
+    assert found.unlabelled == 60 - len(known) > 1
+    per_class = {}
+    for row in known:
+        for number in lists[order[row]]:
+            per_class.setdefault(number, []).append(ranked[row, 0] in lists[order[row]])
+    expected = np.mean([np.mean(one) for one in per_class.values()])
+    assert found.mean_per_class == pytest.approx(100 * expected)
+    subset = sorted({number for one in lists for number in one})[::2]
+    (tmp_path / "subset.txt").write_text("\n".join(map(str, subset)))
+    both = evaluate(store, real=path, class_subset=tmp_path / "subset.txt")
+    inside = [row for row in known if {*lists[order[row]]} & {*subset}]
+    firsts = [next(n for n in ranked[row].tolist() if n in {*subset}) for row in inside]
+    right = sum(n in lists[order[row]] for n, row in zip(firsts, inside, strict=True))
+    assert both.top1 == Accuracy(right, len(inside))
+
+
+def test_what_real_refuses(tmp_path):
+    store, _, _ = imagenet(tmp_path)
+    path = tmp_path / "real.json"
+    for text, told in {
+        "[[1]": "isn't JSON",
+        "{}": "isn't a JSON list of lists",
+        "[[1000]]": "from 0 to 999",
+        "[[true]]": "from 0 to 999",
+        "[]": "x",
+    }.items():
+        path.write_text(text)
+        error = StoreError if text == "[]" else SourceError
+        with pytest.raises(error, match="none of its 60 images" if text == "[]" else told):
+            evaluate(store, real=path)
+    other = write_store(tmp_path / "o.h5", ROWS, head=HEAD)
+    with pytest.raises(SourceError, match=r"ImageNet's 1000 classes.*has 8 classes"):
+        evaluate(other, real=path)

@@ -14,7 +14,9 @@ from embedkit.analysis.clustering.cluster import cluster
 from embedkit.analysis.clustering.html_page import write_clusters_page
 from embedkit.analysis.clustering.results_file import write_clusters
 from embedkit.errors import StoreError
-from embedkit.types import Head
+from embedkit.retrieval.metadata import matching_rows
+from embedkit.store import EmbeddingStore, verify
+from embedkit.types import MISSING_INTEGER, Head
 
 DECODE = {
     "decoder": "exact", "background": [255, 255, 255], "max_pixels": 10**6, "max_bytes": 2**20,
@@ -97,7 +99,7 @@ def test_filters_choose_what_is_clustered(tmp_path):
     assert found.rows.tolist() == np.flatnonzero(truth == 1).tolist()
     with pytest.raises(StoreError, match="no image passes the filters"):
         cluster(store, 3, filters=["label=dog"])
-    with pytest.raises(ValueError, match="no column"):
+    with pytest.raises(StoreError, match="no column"):
         cluster(store, 3, filters=["weight>3"])
 
 
@@ -149,3 +151,28 @@ def test_page_shows_examples_of_each_cluster(tmp_path):
     shown = [page.index(f'alt="{names[row]}"') for row in (order[0], order[-1])]
     assert shown == sorted(shown)
     assert page.count("data:image/") == 4
+
+
+def test_clusters_become_columns_of_the_store(tmp_path):
+    rows, truth = known()
+    labels = [f"t{number}" for number in truth]
+    store = write_store(tmp_path / "a.h5", rows, labels=labels)
+    found = cluster(store, 4, write=True)
+    with EmbeddingStore.open(store) as opened:
+        assert opened.annotations == {"cluster": "integer", "cluster_distance": "float"}
+        assert opened.images("cluster").tolist() == found.clusters.tolist()
+        assert opened.images("cluster_distance").tolist() == found.distances.tolist()
+        assert (
+            np.flatnonzero(matching_rows([opened], ["cluster=2"])).tolist()
+            == np.flatnonzero(truth == 2).tolist()
+        )
+    assert verify(store) == []
+    with pytest.raises(StoreError, match="a column cluster already; overwrite=True"):
+        cluster(store, 2, write=True)
+    part = cluster(store, 2, filters=["cluster<=1"], write=True, overwrite=True)
+    with EmbeddingStore.open(store) as opened:
+        numbers = opened.images("cluster")
+        assert numbers[part.rows].tolist() == part.clusters.tolist()
+        assert (numbers == MISSING_INTEGER).sum() == 30
+        assert np.isnan(opened.images("cluster_distance")).sum() == 30
+        assert matching_rows([opened], ["cluster_distance<=2"]).sum() == 70

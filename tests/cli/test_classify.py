@@ -52,6 +52,13 @@ def test_evaluate_images_keeps_their_store(embedkit, photos, tmp_path):
     right = sum(row[0] == n for n, row in enumerate(batch.classes.tolist()))
     assert (ended.json["top1"]["right"], ended.json["top1"]["of"]) == (right, 8)
     assert "accuracy, %" in embedkit("evaluate", kept, "--worst", 2).out
+    subset = tmp_path / "subset.txt"
+    subset.write_text("0\n3\n4\n")
+    told = embedkit("evaluate", kept, "--class-subset", subset, "--json").json
+    assert (told["top5"]["right"], told["unlabelled"], len(told["classes"])) == (3, 5, 3)
+    (tmp_path / "real.json").write_text("[]")
+    wrong = embedkit("evaluate", kept, "--real", tmp_path / "real.json")
+    assert (wrong.code, "ImageNet's 1000 classes" in wrong.err) == (1, True)
     unknown = embedkit("evaluate", photos, "--store", tmp_path / "b.h5", *TINY)
     assert unknown.code == 1
     assert "known class" in unknown.err

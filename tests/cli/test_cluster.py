@@ -17,6 +17,21 @@ def test_table_json_and_page(embedkit, store, photos, tmp_path):
     assert embedkit("cluster", store, "-k", "auto", "--filter", "width>1").code == 0
 
 
+def test_clusters_are_written_into_the_store(embedkit, store):
+    ended = embedkit("cluster", store, "-k", 3, "--write")
+    assert "columns cluster and cluster_distance written" in ended.out
+    sizes = [
+        embedkit("cluster", store, "-k", 1, "--filter", f"cluster={number}", "--json").json[
+            "images"
+        ]
+        for number in range(3)
+    ]
+    assert (sum(sizes), sizes) == (8, sorted(sizes, reverse=True))
+    again = embedkit("cluster", store, "-k", 3, "--write")
+    assert (again.code, "--overwrite" in again.err) == (1, True)
+    assert embedkit("cluster", store, "-k", 2, "--write", "--overwrite").code == 0
+
+
 def test_usage(embedkit, store, tmp_path):
     for k in ("0", "-1", "few", "1.5"):
         assert embedkit("cluster", store, "-k", k).code == 2

@@ -19,6 +19,7 @@ from images import draw_photo, encode, write_photos
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.extract import extract
 from embedkit.store import EmbeddingStore, verify
+from embedkit.store.annotate import annotate
 from embedkit.store.format import IMAGE_DTYPES, USUAL_COLUMNS
 from embedkit.store.label import label
 from embedkit.store.writer import ShardContent, encode_shard
@@ -119,6 +120,26 @@ def test_equals_a_new_extraction(here, kind, sharded):
     assert (again.written, again.generation, again.added) == (False, 1, ())
     assert os.stat("s.h5") == before
     assert not os.path.exists("s.h5.partial")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_annotations_stay_with_their_images(here, sharded):
+    extract("photos", "s.h5", sharded=sharded, shard_rows=3, **SMALL)
+    with EmbeddingStore.open("s.h5") as store:
+        before = {name: f"of {name}" for name in store.ids}
+    lines = [f"{name},{text}" for name, text in before.items()]
+    (here / "t.csv").write_text("\n".join(["id,note", *lines]))
+    annotate("s.h5", "t.csv")
+    change_folder(here / "photos")
+    result = extract("photos", "s.h5", update=True)
+    assert (len(result.changed), len(result.added)) == (2, 4)
+    assert verify("s.h5") == []
+    with EmbeddingStore.open("s.h5") as store:
+        notes = [note.decode() for note in store.images("note")]
+        assert notes == [before.get(name, "") for name in store.ids]
+        assert notes.count("") == 4
+    annotate("s.h5", remove=["note"])
+    same_as_new("photos", "s.h5")
 
 
 def test_without_a_store_it_is_an_ordinary_extraction(here):

@@ -211,7 +211,7 @@ def test_other_metrics_go_deep_too(tmp_path, rows, metric):
     ("text", "told"),
     [
         ("label", "COLUMN=VALUE"),
-        ("colour=red", "no column colour; label, path, format, camera, width"),
+        ("=red", "COLUMN=VALUE"),
         ("label>cat", "takes = and !="),
         ("width=wide", "takes a number"),
         ("width=1e5", "takes a number"),
@@ -237,6 +237,15 @@ def test_filters_that_are_none(text, told):
 def test_numbers(text, passing):
     values = np.array([299, 300, 301])
     assert values[Filter.parse(text).passes(values)].tolist() == passing
+
+
+def test_what_a_column_of_a_store_holds_decides():
+    unknown = Filter.parse("a column >= 2.5")
+    assert (unknown.column, unknown.op, unknown.value) == ("a column", ">=", "2.5")
+    assert unknown.for_kind("integer") == unknown
+    with pytest.raises(ValueError, match="a column is text"):
+        unknown.for_kind("text")
+    assert Filter.parse("ok=No").for_kind("boolean").value == "0"
 
 
 def test_texts():

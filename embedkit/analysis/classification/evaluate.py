@@ -9,15 +9,22 @@ import numpy as np
 
 from embedkit.analysis.classification.ground_truth import Truth
 from embedkit.analysis.classification.head import likeliest, usable_head
+from embedkit.analysis.classification.published_lists import (
+    read_class_subset,
+    read_real_labels,
+    real_classes,
+)
 from embedkit.errors import StoreError
 from embedkit.metrics import wilson_interval
 from embedkit.store import EmbeddingStore
 from embedkit.tabular import Tabular
+from embedkit.types import Head
 from embedkit.utils.progress import reporting, track
 from embedkit.utils.vectors import refuse_not_finite
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Accuracy", "ClassAccuracy", "Evaluation", "evaluate"]
 
-_BATCH_ROWS = 4096
+_BATCH_ROWS, _TOP = 4096, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class ClassAccuracy:
     Attributes:
         class_id: The class's identifier; empty where it has none.
         class_name: Its name.
-        top1: Share of images for which it is the most probable class.
+        top1: Share of images of the class that are right.
     """
 
     class_id: str
@@ -74,9 +81,9 @@ class Evaluation(Tabular):
 
     Attributes:
         meta: Metadata of the store.
-        top1: Share of images whose class is the most probable.
-        top5: Share of images whose class is among the five most probable.
-        unlabelled: Images whose class is unknown; they don't count.
+        top1: Share of images whose class, or one of whose classes, is the most probable.
+        top5: Share of images whose class, or one of whose classes, is among the five most probable.
+        unlabelled: Images whose class is unknown or not of the subset; they don't count.
         failed: Images that could not be embedded; they don't count either.
         classes: Results per class that has images, in the head's order.
     """
@@ -110,7 +117,11 @@ class Evaluation(Tabular):
 
 
 def evaluate(
-    store: str | os.PathLike[str], *, progress: bool | ProgressCallback = False
+    store: str | os.PathLike[str],
+    *,
+    class_subset: str | os.PathLike[str] | None = None,
+    real: str | os.PathLike[str] | None = None,
+    progress: bool | ProgressCallback = False,
 ) -> Evaluation:
     """Compares the classes that the stored head gives with those that the images are of.
 
@@ -120,58 +131,111 @@ def evaluate(
 
     Args:
         store: A store file or folder, with a head.
+        class_subset: A text file with one class per line (identifier, name or number), such as the
+            200 synsets of ImageNet-A or ImageNet-R: only these classes are predicted, and images
+            of other classes don't count.
+        real: ReaL's ``real.json``: the classes of each image of ImageNet's validation set, in
+            place of labels and folders. A prediction of any of them is right. Images are found by
+            file name (``ILSVRC2012_val_00000001.JPEG``); those without a class don't count.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreError: The store has no head that applies to its rows, or no image of a known class; or
             an embedding isn't finite.
+        SourceError: ``class_subset`` or ``real`` can't be read, or doesn't fit the head.
     """
     with reporting(progress), EmbeddingStore.open(store) as opened:
         head = usable_head(opened)
-        numbers = _true_classes(opened, Truth(head))
-        if not (numbers >= 0).any():
-            raise StoreError(
-                f"{opened.path}: none of its {len(opened):,} images is of a known class: label "
-                "them by folders or file names that are the classes' identifiers (n01443537), or "
-                "extract with labels=FILE"
-            )
-        found = []
-        batches = opened.iter_batches(_BATCH_ROWS)
-        for batch in track(
-            batches, "classifying", len(opened), unit="images", size=lambda batch: len(batch.ids)
-        ):
-            refuse_not_finite(batch.embeddings, batch.ids, opened.path)
-            classes, _ = likeliest(batch.embeddings, head, 5)
-            found.append(_places(classes, numbers[batch.start :]))
-        places = np.concatenate(found)
-        known = numbers >= 0
-        counts, right = (
-            np.bincount(numbers[rows], minlength=len(head.class_names)).tolist()
-            for rows in (known, known & (places == 0))
-        )
+        if real is None:
+            rows, classes = _labeled_pairs(opened, Truth(head))
+        else:
+            rows, classes = _real_pairs(opened, read_real_labels(real, head))
+        if class_subset is not None:
+            subset = read_class_subset(class_subset, head)
+            inside = np.isin(classes, subset)
+            rows, classes = rows[inside], np.searchsorted(subset, classes[inside])
+            head = _only(head, subset)
+        if not len(rows):
+            raise StoreError(_no_class(opened, class_subset, real))
+        places = _places(opened, head, rows, classes)
+        known = np.unique(rows)
+        counts = np.bincount(classes, minlength=len(head.class_names)).tolist()
+        right = np.bincount(classes[places[rows] == 0], minlength=len(counts)).tolist()
         synsets = head.class_ids or ("",) * len(head.class_names)
         named = zip(synsets, head.class_names, right, counts, strict=True)
-        total = int(known.sum())
         return Evaluation(
             opened.meta,
-            Accuracy(int((known & (places == 0)).sum()), total),
-            Accuracy(int((known & (places < 5)).sum()), total),
-            len(opened) - total,
+            Accuracy(int((places[known] == 0).sum()), len(known)),
+            Accuracy(int((places[known] < _TOP).sum()), len(known)),
+            len(opened) - len(known),
             opened.counts.failed,
             tuple(ClassAccuracy(i, name, Accuracy(r, of)) for i, name, r, of in named if of),
         )
 
 
-def _true_classes(store: EmbeddingStore, truth: Truth) -> NDArray[np.int64]:
+_Pairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+"""Rows, ascending, and for each a class that the image is of; ``(n,)`` each."""
+
+
+def _labeled_pairs(store: EmbeddingStore, truth: Truth) -> _Pairs:
     labels = store.labels or [""] * len(store)
     parts = [np.empty(0, np.int64)]
     for start in range(0, len(store), 65536):
         stop = min(start + 65536, len(store))
         parts.append(truth.numbers(store.ids[start:stop], labels[start:stop]))
-    return np.concatenate(parts)
+    numbers = np.concatenate(parts)
+    rows = np.flatnonzero(numbers >= 0)
+    return rows, numbers[rows]
 
 
-def _places(classes: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank of the true class among the top five, from 0; 5 if it isn't among them."""
-    found = classes == numbers[: len(classes), None]
-    return np.where(found.any(axis=1), found.argmax(axis=1), 5)
+def _real_pairs(store: EmbeddingStore, lists: Sequence[Sequence[int]]) -> _Pairs:
+    found = real_classes(store.ids, lists)
+    rows = np.repeat(np.arange(len(found)), [len(one) for one in found])
+    return rows, np.array([number for one in found for number in one], np.int64)
+
+
+def _only(head: Head, classes: NDArray[np.int64]) -> Head:
+    """The classifier with some of its classes."""
+    numbers = classes.tolist()
+    return Head(
+        head.weight[classes],
+        head.bias[classes],
+        tuple(head.class_names[number] for number in numbers),
+        tuple(head.class_ids[number] for number in numbers) if head.class_ids else (),
+    )
+
+
+def _no_class(store: EmbeddingStore, class_subset: object, real: object) -> str:
+    none = f"{store.path}: none of its {len(store):,} images"
+    if real is not None:
+        return (
+            f"{none} has a class in {real}: their files must be named as ImageNet's validation "
+            "images are (ILSVRC2012_val_00000001.JPEG)"
+        )
+    known = "a known class" if class_subset is None else f"a class of {class_subset}"
+    return (
+        f"{none} is of {known}: label them by folders or file names that are the classes' "
+        "identifiers (n01443537), or extract with labels=FILE"
+    )
+
+
+def _places(
+    store: EmbeddingStore, head: Head, rows: NDArray[np.int64], classes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """``(N,)`` rank of the first right class among the top five, from 0; 5 if none is right."""
+    pairs, width = rows * len(head.class_names) + classes, len(head.class_names)
+    found = [np.empty(0, np.int64)]
+    batches = store.iter_batches(_BATCH_ROWS)
+    for batch in track(
+        batches, "classifying", len(store), unit="images", size=lambda batch: len(batch.ids)
+    ):
+        refuse_not_finite(batch.embeddings, batch.ids, store.path)
+        predicted, _ = likeliest(batch.embeddings, head, _TOP)
+        numbers = np.arange(batch.start, batch.start + len(predicted))
+        right = np.isin(numbers[:, None] * width + predicted, pairs[_span(rows, numbers)])
+        found.append(np.where(right.any(axis=1), right.argmax(axis=1), _TOP))
+    return np.concatenate(found)
+
+
+def _span(rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> slice:
+    return slice(*np.searchsorted(rows, (numbers[0], numbers[-1] + 1)).tolist())

@@ -13,7 +13,9 @@ from embedkit.errors import StoreError
 from embedkit.index.spherical_kmeans import assign, sample_units, stream_centers
 from embedkit.index.store_rows import StoreRows
 from embedkit.retrieval.metadata import matching_rows
+from embedkit.store.annotate import check_annotations, set_annotations
 from embedkit.tabular import Tabular
+from embedkit.types import MISSING_INTEGER
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Clusters", "applicable_head", "cluster", "cluster_rows"]
 
+_WRITTEN = ("cluster", "cluster_distance")
 _NAMED_SHARE, _MOST_NAMES = 0.1, 3  # classes that make a cluster's name
 
 
@@ -85,6 +88,8 @@ def cluster(
     filters: Sequence[str] = (),
     seed: int = 0,
     rounds: int = 5,
+    write: bool = False,
+    overwrite: bool = False,
     progress: bool | ProgressCallback = False,
 ) -> Clusters:
     """Clusters the images of a store by the cosine of their embeddings.
@@ -100,6 +105,10 @@ def cluster(
         filters: Conditions on the images to cluster, such as ``label=cat``; see ``search``.
         seed: Random seed of the sample and of the first centers.
         rounds: Passes over all rows, 0 or more.
+        write: Whether to put the result into the store, as columns ``cluster`` and
+            ``cluster_distance``, for filters such as ``cluster=3``; images that don't pass
+            ``filters`` have missing values there. See ``annotate``.
+        overwrite: Whether such columns that the store has already are replaced.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
@@ -107,7 +116,8 @@ def cluster(
 
     Raises:
         StoreError: The store can't be read, an embedding isn't finite, or no image passes the
-            filters.
+            filters; or with ``write`` it can't be written, or has such columns already.
+        StoreLockedError: With ``write``, another process is writing the store.
         ValueError: ``k`` is less than 1 or neither a number nor ``auto``, or a filter is none.
     """
     if k != "auto" and (not isinstance(k, int) or k < 1):
@@ -119,7 +129,12 @@ def cluster(
         if not len(numbers):
             why = "no image passes the filters" if filters else "holds no images to cluster"
             raise StoreError(f"{rows.stores[0].path}: {why}")
-        return cluster_rows(rows, numbers, k, seed=seed, rounds=rounds)
+        if write:
+            check_annotations(rows.stores[0], _WRITTEN, overwrite=overwrite)
+        found = cluster_rows(rows, numbers, k, seed=seed, rounds=rounds)
+        if write:
+            _write(found, len(rows), overwrite)
+        return found
 
 
 def cluster_rows(
@@ -153,6 +168,13 @@ def cluster_rows(
         store.path, store.meta, numbers, found, distances, sizes[order], centers[order], names,
         shares, was_chosen=not isinstance(k, int),
     )  # fmt: skip
+
+
+def _write(found: Clusters, images: int, overwrite: bool) -> None:
+    numbers, distances = np.full(images, MISSING_INTEGER), np.full(images, np.nan)
+    numbers[found.rows], distances[found.rows] = found.clusters, found.distances
+    columns = dict(zip(_WRITTEN, (numbers, distances), strict=True))
+    set_annotations(found.path, columns, overwrite=overwrite)
 
 
 def applicable_head(rows: StoreRows) -> Head | None:
