@@ -51,7 +51,8 @@ def command(
         Color, typer.Option(help="Colors; auto: by label if there are labels, else by class.")
     ] = Color.AUTO,
     sample: Annotated[
-        int, typer.Option(min=1, help="Images to draw, at most; a random sample of the store.")
+        int,
+        typer.Option(min=1, help="Images to learn the projection on, at most; all are drawn."),
     ] = 20_000,
     pictures: Annotated[
         int, typer.Option(min=0, help="Thumbnails in the HTML page, at most.")
@@ -81,5 +82,5 @@ def command(
     if json:
         print_json(asdict(done))
         return
-    left = f", {done.left_out:,} left out" if done.left_out else ""
-    typer.echo(f"{plain(done.path)}: {count_of(done.images, 'image')} by {done.method}{left}")
+    learned = f", learned on {done.learned:,}" if done.learned < done.images else ""
+    typer.echo(f"{plain(done.path)}: {count_of(done.images, 'image')} by {done.method}{learned}")

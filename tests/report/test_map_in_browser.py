@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from PIL import Image
 
 from embedkit.decode.thumbnail import thumbnail_uri
 from embedkit.report import MapPage, Picture, write_map
+from embedkit.report.page_writer import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,14 +45,15 @@ def page_of(tmp_path: Path, names: list[str]) -> Path:
     return write_map(tmp_path / "map.html", page)
 
 
-def dom(path: Path, tmp_path: Path) -> str:
+def dom(path: Path, tmp_path: Path, *flags: str) -> str:
     assert CHROMIUM is not None
-    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [CHROMIUM, *OPTIONS, *flags, profile, path.as_uri()]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return ended.stdout
 
 
-def run(path: Path, tmp_path: Path, script: str) -> dict[str, object]:
+def run(path: Path, tmp_path: Path, script: str, *flags: str) -> dict[str, object]:
     """What a script that is added to the page hands to ``out``; the page's policy is taken off."""
     text = re.sub(r"<meta http-equiv[^>]*>", "", path.read_text("utf-8"))
     tail = (
@@ -62,9 +65,9 @@ def run(path: Path, tmp_path: Path, script: str) -> dict[str, object]:
     )
     changed = path.with_name("driven.html")
     changed.write_text(text.replace("</body>", tail), "utf-8")
-    found = re.search(r'<pre id="result">(.*?)</pre>', dom(changed, tmp_path), re.DOTALL)
+    found = re.search(r'<pre id="result">(.*?)</pre>', dom(changed, tmp_path, *flags), re.DOTALL)
     assert found is not None
-    return dict(json.loads(found[1]))
+    return dict(json.loads(html.unescape(found[1])))
 
 
 NAMES = [f"photos/{name}.jpg" for name in "abcdefghi"]
@@ -143,3 +146,85 @@ def test_hostile_names_do_not_run(tmp_path: Path) -> None:
     assert "<title>Map</title>" in shown
     assert 'id="map"' in shown
     assert re.search(r'<canvas id="map"[^>]* width="\d{3}', shown)  # its own script has run
+
+
+MANY = 22_000
+WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+def page_of_many(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Two clusters, one in the lower left and one in the upper right; two images have pictures."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(MANY) % 2
+    points = np.where(groups[:, None] == 0, 0.2, 0.8) + rng.uniform(-0.1, 0.1, (MANY, 2))
+    points[-1] = (0.95, 0.05)
+    names = [f"{HOSTILE[0]}/\U0001f40a{'abc'[row % 3]}/{row:05}.jpg" for row in range(MANY)]
+    uri = thumbnail_uri(Image.new("RGB", (20, 10), "teal"), 96)
+    pictures = {names[row]: Picture(names[row], uri, "x.jpg", "some facts") for row in (3, 21_999)}
+    page = MapPage(
+        "Map", [], points.astype("f4"), groups, ["<b>low</b>", "high"], names,
+        [("<b>low</b>", "high")[group] for group in groups.tolist()], pictures,
+    )  # fmt: skip
+    return write_map(tmp_path / "many.html", page), [printable(name) for name in names]
+
+
+DENSE = """
+const shade = (x, y) => {
+  let [pixel, scale] = [new Uint8Array(4), canvas.width / canvas.clientWidth];
+  const [left, top] = [Math.round(toX(x) * scale), Math.round(toY(y) * scale)];
+  const gl = webgl?.gl;
+  if (gl) gl.readPixels(left, canvas.height - top, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);
+  else pixel = pen.getImageData(left, top, 1, 1).data;
+  return [...pixel];
+};
+const mean = (x, y) => {  // of the opacity around a place
+  let sum = 0;
+  for (let a = -0.04; a < 0.045; a += 0.01) {
+    for (let b = -0.04; b < 0.045; b += 0.01) sum += shade(x + a, y + b)[3];
+  }
+  return sum / 81;
+};
+byId("names").checked = false; byId("pictures").checked = false;
+draw();
+out.kind = webgl ? "webgl" : "pixels";
+out.low = mean(0.2, 0.2); out.high = mean(0.8, 0.8); out.empty = mean(0.5, 0.5);
+const [red, , blue] = shade(0.2, 0.2); out.isBlue = blue > red;
+document.querySelector('button[data-group="1"]').click(); draw();
+out.lowUnclear = mean(0.2, 0.2); out.highClear = mean(0.8, 0.8);
+document.querySelector('button[data-group="1"]').click();
+out.names = [0, 1, 2, 9999, 21999].map((i) => data.name[i]);
+out.words = [data.word[0], data.word[1]];
+pin(nearest(toX(0.95), toY(0.05), 12), 5, 5);
+out.tip = tip.textContent; out.picture = tip.querySelector("img") !== null;
+pin(nearest(toX(data.x[4]), toY(data.y[4]), 3), 5, 5);
+out.bare = tip.querySelector("img") === null;
+byId("search").value = "21999"; search(); out.found = byId("count").textContent;
+clearChosen();
+Object.assign(state, { x: 0.95, y: 0.05, scale: 50 }); draw();
+out.marks = layer.hidden && inView(everyRow(), canvas.clientWidth, canvas.clientHeight).length;
+out.title = document.title
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"), [("webgl", WEBGL), ("pixels", ("--disable-3d-apis",))], ids=["gl", "no gl"]
+)
+def test_many_points_are_a_density(tmp_path: Path, kind: str, flags: tuple[str, ...]) -> None:
+    path, names = page_of_many(tmp_path)
+    out = run(path, tmp_path, DENSE, *flags)
+    assert out["kind"] == kind
+    assert out["low"] > 60 < out["high"]
+    assert out["empty"] == 0
+    assert out["isBlue"] is True
+    assert out["lowUnclear"] < out["low"] / 2
+    assert out["highClear"] > out["high"] / 2
+    assert out["names"] == [names[row] for row in (0, 1, 2, 9999, 21999)]
+    assert out["words"] == ["<b>low</b>", "high"]
+    assert out["tip"] == f"high{names[21999]}some facts"
+    assert out["picture"] is True
+    assert out["bare"] is True
+    assert out["found"] == "1 of 22,000 selected"
+    assert out["marks"] == 1
+    assert out["title"] == "Map"
+    shown = dom(path, tmp_path, *flags)  # as it is, under its own policy
+    assert re.search(r'<canvas id="map"[^>]* width="\d{3}', shown)

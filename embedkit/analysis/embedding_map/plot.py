@@ -10,31 +10,34 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from embedkit.analysis.classification import classify
+from embedkit.analysis.embedding_map.layout import SAMPLE, lay_out_store
 from embedkit.analysis.embedding_map.png import draw_png
-from embedkit.analysis.embedding_map.projection import check_umap, lay_out
+from embedkit.analysis.embedding_map.projection import check_umap
 from embedkit.errors import StoreError
 from embedkit.extraction.source_images import policy_of
+from embedkit.index.store_rows import StoreRows
 from embedkit.report import MapPage, write_map
 from embedkit.report.thumbnails import thumbnails
-from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.atomic_write import commit_bytes
 from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting
-from embedkit.utils.vectors import refuse_not_finite, unit_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.analysis.embedding_map.projection import LayoutMethod
+    from embedkit.report import Picture
+    from embedkit.store import EmbeddingStore
     from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["MapSummary", "plot"]
 
 _SIDE = 96  # pixels
+_MOST_IN_PAGE = 5_000_000  # points; a browser holds no longer text than some 500 MB
 Colors = Literal["auto", "label", "class", "none"]
 
 
@@ -44,8 +47,8 @@ class MapSummary:
 
     Attributes:
         path: The file.
-        images: Points on the map.
-        left_out: Images left out by the random sample.
+        images: Points on the map: all images of the store.
+        learned: Images that the projection was learned on.
         method: ``umap`` or ``pca``.
         color: ``label``, ``class`` or ``none``.
         groups: Labels or classes, most frequent first.
@@ -53,7 +56,7 @@ class MapSummary:
 
     path: Path
     images: int
-    left_out: int
+    learned: int
     method: str
     color: str
     groups: tuple[str, ...]
@@ -66,7 +69,7 @@ def plot(
     *,
     method: LayoutMethod = "auto",
     color: Colors = "auto",
-    sample: int = 20_000,
+    sample: int = SAMPLE,
     pictures: int = 2_000,
     seed: int = 0,
     images: Sequence[str | os.PathLike[str]] = (),
@@ -75,13 +78,18 @@ def plot(
 ) -> MapSummary:
     """Draws a store as a map: an HTML page to move about in, or a PNG.
 
+    Every image is a point. Where there are more than 20,000, the PNG shows how dense they lie, and
+    the page draws them by WebGL, or without it by the script.
+
     Args:
         store: A store file or folder.
         output: ``.html`` or ``.png``.
         method: ``umap``, ``pca``, or ``auto``: UMAP if it is installed.
         color: By ``label``, by the most probable ``class``, ``none``, or ``auto``: by label if
             there are labels, else by class if the stored head applies.
-        sample: Maximum number of images, chosen at random.
+        sample: Maximum number of images, chosen at random, that the projection is learned on. All
+            images are drawn: PCA projects the others too, UMAP's are placed by their nearest
+            sampled ones.
         pictures: For HTML: maximum number of thumbnails, chosen at random.
         seed: Random seed.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
@@ -102,58 +110,71 @@ def plot(
         check_umap()
     if path.suffix.lower() == ".png":
         require_extra("matplotlib", "map", "a map as PNG")
-    with reporting(progress), EmbeddingStore.open(store) as opened:
-        rng = np.random.default_rng(seed)
-        count = min(sample, len(opened))
-        rows = np.sort(rng.permutation(len(opened))[:count])
-        color, words = _words(opened, color, rows)
+    with reporting(progress), StoreRows.open([store]) as rows:
+        (opened,) = rows.stores
+        count = len(opened)
+        if path.suffix.lower() == ".html" and count > _MOST_IN_PAGE:
+            raise StoreError(
+                f"{store}: has {count:,} images, and a page draws {_MOST_IN_PAGE:,} at most; write "
+                "a .png, which draws all"
+            )
+        color, words = _words(opened, color)
         groups, names = _grouped(words)
-        ids = [opened.ids[row] for row in rows.tolist()]
-        embeddings = opened.take(rows)
-        refuse_not_finite(embeddings, ids, opened.path)
-        points, method_taken = lay_out(unit_rows(embeddings), method, seed)
+        layout = lay_out_store(rows, method, sample, seed)
         title = f"Map of {Path(store).name}"
         if path.suffix.lower() == ".png":
-            commit_bytes(path, draw_png(points, groups, names, title))
+            commit_bytes(path, draw_png(layout.points, groups, names, title))
         else:
-            content = opened.images("content_hash")[rows]
-            places = rng.permutation(count)[:pictures].tolist()
-            hashes = {ids[place]: content[place].tobytes() for place in places}
-            policy = policy_of(opened.meta)
+            shown = np.random.default_rng(seed).permutation(count)[:pictures]
+            learned = f", learned on {layout.learned:,}" if layout.learned < count else ""
             page = MapPage(
                 title,
                 [
-                    ("Store", f"{store}, {len(opened):,} images"),
+                    ("Store", f"{store}, {count:,} images"),
                     ("Backbone", opened.meta.backbone),
-                    ("Points", f"{count:,} images, placed by {method_taken.upper()}"),
+                    ("Points", f"{count:,} images, placed by {layout.method.upper()}{learned}"),
                     ("Colour", color),
-                    ("Thumbnails", f"of {len(places):,} images"),
+                    ("Thumbnails", f"of {len(shown):,} images"),
                 ],
-                points,
+                layout.points,
                 groups,
                 names,
-                ids,
+                opened.ids[:],
                 words,
-                thumbnails(
-                    hashes,
-                    policy,
-                    _SIDE,
-                    images=images,
-                    roots=opened.meta.folders(),
-                    hashes=hashes,
-                    page=path,
-                ),
-                summary=_summary(count, len(opened), names, color),
+                _pictures(opened, shown, images, path),
+                summary=_summary(count, names, color),
                 empty=None if count else ("No images", f"{store} holds none to draw"),
             )
             write_map(path, page)
-        return MapSummary(path, count, len(opened) - count, method_taken, color, tuple(names))
+        return MapSummary(path, count, layout.learned, layout.method, color, tuple(names))
 
 
-def _summary(count: int, images: int, names: Sequence[str], color: Colors) -> str:
-    shown = f"{count:,} images" + (f", a random sample of {images:,}" if count < images else "")
+def _pictures(
+    store: EmbeddingStore,
+    rows: NDArray[np.int64],
+    images: Sequence[str | os.PathLike[str]],
+    page: Path,
+) -> Mapping[str, Picture]:
+    """The thumbnails of some rows, by id."""
+    content = store.images("content_hash")[rows]
+    hashes = {
+        store.ids[row]: digest.tobytes() for row, digest in zip(rows.tolist(), content, strict=True)
+    }
+    return thumbnails(
+        hashes,
+        policy_of(store.meta),
+        _SIDE,
+        images=images,
+        roots=store.meta.folders(),
+        hashes=hashes,
+        page=page,
+    )
+
+
+def _summary(count: int, names: Sequence[str], color: Colors) -> str:
     kinds = {"label": "labels", "class": "most probable classes"}.get(color)
-    return f"{shown}; the nearer, the more alike" + (f"; {len(names):,} {kinds}" if kinds else "")
+    groups = f"; {len(names):,} {kinds}" if kinds else ""
+    return f"{count:,} images; the nearer, the more alike{groups}"
 
 
 def _check(path: Path, sample: int, pictures: int, *, overwrite: bool) -> None:
@@ -165,9 +186,7 @@ def _check(path: Path, sample: int, pictures: int, *, overwrite: bool) -> None:
         raise StoreError(f"{path}: exists already; overwrite=True replaces it")
 
 
-def _words(
-    store: EmbeddingStore, color: Colors, rows: NDArray[np.int64]
-) -> tuple[Colors, list[str]]:
+def _words(store: EmbeddingStore, color: Colors) -> tuple[Colors, list[str]]:
     """By what the images are coloured, and the word of each, empty where it has none."""
     if color == "auto":
         has_head = store.meta.head_applies and store.head is not None
@@ -178,11 +197,12 @@ def _words(
             raise StoreError(
                 f"{store.path}: has no labels to colour by; `embedkit label` puts them in"
             )
-        return color, [labels[row] for row in rows.tolist()]
+        return color, labels
     if color == "class":
-        names = [name.split(",")[0] for b in classify(store.path, 1) for (name,) in b.class_names]
-        return color, [names[row] for row in rows.tolist()]
-    return color, [""] * len(rows)
+        return color, [
+            name.split(",")[0] for b in classify(store.path, 1) for (name,) in b.class_names
+        ]
+    return color, [""] * len(store)
 
 
 def _grouped(words: list[str]) -> tuple[NDArray[np.int64], list[str]]:

@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from embedkit.utils.extras import require_extra
-from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LayoutMethod", "lay_out", "principal_components"]
+__all__ = [
+    "LayoutMethod",
+    "check_umap",
+    "fitted",
+    "principal_axes",
+    "takes_umap",
+    "umap_points",
+]
 
 LayoutMethod = Literal["auto", "umap", "pca"]
 
@@ -22,30 +28,15 @@ _FEWEST = 5  # images; UMAP's spectral start needs more than the plane has dimen
 _NEIGHBORS = 15
 
 
-def lay_out(
-    rows: NDArray[np.float32], method: LayoutMethod, seed: int
-) -> tuple[NDArray[np.float32], str]:
-    """Projects rows to two dimensions.
-
-    Args:
-        rows: ``(n, D)`` of unit length.
-        method: ``umap``, ``pca``, or ``auto``: UMAP if it is installed and there are enough rows.
-        seed: Random seed of UMAP.
-
-    Returns:
-        ``(n, 2)`` in the unit square, and the method used.
+def takes_umap(method: LayoutMethod, count: int) -> bool:
+    """Whether so many rows are projected by UMAP: ``auto`` takes it if it is installed.
 
     Raises:
         MissingExtraError: ``method`` is ``umap``, and umap-learn isn't installed.
-
-    Source: McInnes et al., "UMAP: Uniform Manifold Approximation and Projection", arXiv 1802.03426.
     """
     if method == "umap":
         check_umap()
-    takes_umap = method != "pca" and find_spec("umap") is not None and len(rows) >= _FEWEST
-    with Stage("placing the images", unit="images"):
-        points = _umap(rows, seed) if takes_umap else principal_components(rows)
-    return _fitted(points), "umap" if takes_umap else "pca"
+    return method != "pca" and find_spec("umap") is not None and count >= _FEWEST
 
 
 def check_umap() -> None:
@@ -53,23 +44,35 @@ def check_umap() -> None:
     require_extra("umap", "map", 'a map by UMAP (method="pca" needs nothing)')
 
 
-def principal_components(rows: NDArray[np.float32], count: int = 2) -> NDArray[np.float32]:
-    """The first principal components of rows, ``(n, D)`` to ``(n, count)``.
+def principal_axes(
+    rows: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The mean of rows and the axes of their first two principal components.
 
-    A component's sign is such that its largest weight is positive, so that equal rows give equal
-    maps. Components that rows of too few dimensions don't have are 0.
+    An axis's sign is such that its largest weight is positive, so that equal rows give equal maps.
+    Axes that rows of too few dimensions don't have are 0.
+
+    Args:
+        rows: ``(n, D)``, at least one.
+
+    Returns:
+        ``(D,)`` and ``(D, 2)`` float32.
     """
-    out = np.zeros((len(rows), count), np.float32)
-    if len(rows):
-        centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-        _, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
-        axes = vectors[:, ::-1][:, :count]
-        largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
-        out[:, : axes.shape[1]] = centred @ (axes * np.sign(largest)).astype(np.float32)
-    return out
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = rows - mean
+    _, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
+    axes = vectors[:, ::-1][:, :2]
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
+    out = np.zeros((rows.shape[1], 2), np.float32)
+    out[:, : axes.shape[1]] = axes * np.sign(largest)
+    return mean, out
 
 
-def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+def umap_points(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Positions by UMAP with the cosine, ``(n, D)`` to ``(n, 2)``; n of at least 5.
+
+    Source: McInnes et al., "UMAP: Uniform Manifold Approximation and Projection", arXiv 1802.03426.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)  # of its part that needs TensorFlow
         import umap
@@ -84,7 +87,7 @@ def _umap(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     return np.asarray(reducer.fit_transform(rows), np.float32)
 
 
-def _fitted(points: NDArray[np.float32]) -> NDArray[np.float32]:
+def fitted(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Moved and scaled, both axes alike, into the unit square."""
     if not len(points):
         return points

@@ -41,15 +41,25 @@ function draw() {
   pen.clearRect(0, 0, width, height);
   const size = Math.min(5, Math.max(2.2, 90 / Math.sqrt(count + 1)));
   const radius = Math.min(9, Math.round(4 * size * Math.sqrt(Math.max(1, state.scale))) / 4);
-  const inView = [];
-  for (let i = 0; i < count; i++) {
-    const [x, y] = [toX(data.x[i]), toY(data.y[i])];
-    if (x > -9 && y > -9 && x < width + 9 && y < height + 9) inView.push([i, x, y]);
-  }
-  drawMarks(inView, radius);
-  if (byId("pictures").checked) drawPictures(inView);
+  const marks = inView(everyRow(), width, height);
+  drawDensity(marks === null, width, height);
+  drawMarks(marks ?? inView(chosenInDensity(), width, height), radius);
+  if (byId("pictures").checked) drawPictures(inView(pictured, width, height) ?? []);
   if (byId("names").checked) drawNames(width, height);
   drawLasso();
+}
+
+// The rows of a list in view, with where they lie; null if there are too many for marks.
+function inView(rows, width, height) {
+  const [factor, left, top] = [side(), toX(0), toY(0)];
+  const found = [];
+  for (let k = 0; k < rows.length; k++) {
+    const i = rows[k];
+    const [x, y] = [left + data.x[i] * factor, top - data.y[i] * factor];
+    if (x > -9 && y > -9 && x < width + 9 && y < height + 9) found.push([i, x, y]);
+    if (found.length > MOST_MARKS) return null;
+  }
+  return found;
 }
 
 function drawMarks(inView, radius) {
@@ -75,8 +85,10 @@ function ring(x, y, radius) {
   pen.stroke();
 }
 
+const pictured = Object.keys(data.picture).map(Number).filter((i) => data.picture[i]);
+
 function drawPictures(inView) {
-  const near = inView.filter(([i]) => data.picture[i] && isClear(i));
+  const near = inView.filter(([i]) => isClear(i));
   if (state.scale < 2 && near.length > 40) return;
   const edge = Math.min(96, 40 * Math.sqrt(Math.max(1, state.scale / 2)));
   const cells = new Map();
@@ -149,7 +161,7 @@ function drawNames(width, height) {
   pen.textBaseline = "middle";
   pen.lineJoin = "round";
   const drawn = [];
-  const hasChosen = new Set(data.group.filter((_, i) => chosen[i]));
+  const hasChosen = state.chosen ? new Set(data.group.filter((_, i) => chosen[i])) : null;
   places.forEach(({ size, x, y }, group) => {
     if (!size || (state.group !== null && state.group !== group)) return;
     const name = data.names[group];

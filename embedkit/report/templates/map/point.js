@@ -24,7 +24,7 @@ function show(i, x, y) {
   const word = document.createElement("b");
   word.textContent = data.word[i];
   const facts = document.createElement("span");
-  facts.textContent = data.facts[i];
+  facts.textContent = data.facts[i] ?? "";
   tip.append(word, ...wrapped(data.name[i]), facts);
   const [width, height] = [tip.offsetWidth, tip.offsetHeight];
   const left = x + 16 + width > window.innerWidth ? x - 16 - width : x + 16;

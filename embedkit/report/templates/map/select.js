@@ -99,7 +99,8 @@ function cellText(text) {
 
 function downloadCsv() {
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const rows = chosenRows().map((i) => [cellText(data.name[i]), cellText(data.word[i]), data.x[i], data.y[i]]);
+  const place = (value) => Number(value.toFixed(5));
+  const rows = chosenRows().map((i) => [cellText(data.name[i]), cellText(data.word[i]), place(data.x[i]), place(data.y[i])]);
   const lines = [["id", "label", "x", "y"], ...rows].map((row) => row.map(String).map(quoted).join(","));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\r\n"), "\r\n"], { type: "text/csv" }));
