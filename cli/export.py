@@ -16,6 +16,7 @@ __all__ = ["EXAMPLES", "Format", "command"]
 EXAMPLES = examples(
     "embedkit export photos.h5 -o photos.parquet --to parquet",
     "embedkit export photos.h5 -o photos.lance --to lancedb",
+    "embedkit export photos.h5 -o atlas.parquet --to atlas",
 )
 
 
@@ -26,6 +27,7 @@ class Format(StrEnum):
     PARQUET = "parquet"
     H5 = "h5"
     LANCEDB = "lancedb"
+    ATLAS = "atlas"
 
 
 def _format(text: str) -> Format:
@@ -46,7 +48,8 @@ def command(
         typer.Option(
             parser=_format,
             help="Format. parquet: one file; npy: a folder in the layout of clip-retrieval; "
-            "h5: one store file; lancedb: a database folder.",
+            "h5: one store file; lancedb: a database folder; atlas: a Parquet "
+            "file for embedding-atlas.",
         ),
     ],
     overwrite: Annotated[
@@ -54,7 +57,7 @@ def command(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Convert a store to Parquet, npy, LanceDB or one HDF5 file."""
+    """Convert a store to Parquet, npy, LanceDB, HDF5 or embedding-atlas."""
     from embedkit.exporters.export import export
 
     export(store, output, to=to.value, overwrite=overwrite)

@@ -40,7 +40,7 @@ class _Embedkit(LazyGroup):
         "label": "Put labels into a store, without embedding again.",
         "annotate": "Put columns of a table into a store, for filters.",
         "merge": "Merge stores of one backbone into one file.",
-        "export": "Convert a store to Parquet, npy, LanceDB or one HDF5 file.",
+        "export": "Convert a store to Parquet, npy, LanceDB, HDF5 or embedding-atlas.",
         "index": "Build, measure and update an index for search.",
         "search": "Find the nearest images of an index for each query.",
         "dedup": "Find near-duplicates, review them, remove them.",

@@ -1,19 +1,17 @@
-"""Stores in other formats: Parquet, npy as clip-retrieval has it, LanceDB, one HDF5."""
+"""Stores in other formats: Parquet, npy as clip-retrieval has it, LanceDB, HDF5, Atlas."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.errors import StoreError
+from embedkit.exporters.atlas import write_atlas
+from embedkit.exporters.tables import ROW_GROUP, schema_of, store_blocks, table_of
 from embedkit.store import EmbeddingStore, merge
-from embedkit.store.annotations import optional_values
-from embedkit.store.format import IMAGE_DTYPES, in_blocks
 from embedkit.store.reader import refuse_damaged
 from embedkit.utils.atomic_write import atomic_file, atomic_folder
 from embedkit.utils.extras import require_extra
@@ -21,14 +19,11 @@ from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
-    from embedkit.store import RowBlock
     from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["export"]
 
-_ROW_GROUP = 16384  # rows
 _TABLE = "images"  # in LanceDB
 _FOLDERS = {
     "npy": {"img_emb", "metadata"},
@@ -43,7 +38,7 @@ def export(
     store: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    to: Literal["npy", "parquet", "h5", "lancedb"],
+    to: Literal["npy", "parquet", "h5", "lancedb", "atlas"],
     overwrite: bool = False,
     progress: bool | ProgressCallback = False,
 ) -> Path:
@@ -56,6 +51,8 @@ def export(
     (the same rows, ``image_path`` in the place of ``id``).
     ``h5`` is the store itself as one file. ``lancedb`` is a LanceDB database, a folder, with a
     table ``images`` of the columns of ``parquet``; the embedding's column is named ``vector``.
+    ``atlas`` is a Parquet file for the viewer embedding-atlas: ``x``, ``y``, ``neighbors``, the
+    facts of the images and some thumbnails, without the embeddings.
     PyTorch needs no export: ``embedkit.torch.StoreDataset`` reads the store.
 
     Args:
@@ -77,8 +74,8 @@ def export(
         ValueError: There is no such format.
     """
     output = Path(output)
-    if to not in {*_FOLDERS, "parquet", "h5"}:
-        reason = _NEEDLESS.get(to, "npy, parquet, h5 or lancedb")
+    if to not in {*_FOLDERS, "parquet", "h5", "atlas"}:
+        reason = _NEEDLESS.get(to, "npy, parquet, h5, lancedb or atlas")
         raise ValueError(f"can't export to {to!r}: {reason}")
     if to == "lancedb":
         require_extra("lancedb", "lancedb", "exporting to LanceDB")
@@ -87,7 +84,9 @@ def export(
         if to == "h5":
             return merge([store], output, overwrite=overwrite)  # which verifies by itself
         refuse_damaged(opened.shard_paths)
-        if to == "parquet":
+        if to == "atlas":
+            write_atlas(store, output)
+        elif to == "parquet":
             _write_parquet(opened, output, id_column="id", embeddings="embedding")
         else:
             _write_folder(opened, output, to, overwrite=overwrite)
@@ -129,11 +128,11 @@ def _write_npy_folder(store: EmbeddingStore, folder: Path) -> None:
 def _write_lancedb(store: EmbeddingStore, folder: Path) -> None:
     import lancedb
 
-    schema = _schema(store, "id", "vector")
+    schema = schema_of(store, "id", "vector")
     batches = (
         batch
-        for block in _blocks(store)
-        for batch in _table(schema, block, "id", "vector").to_batches()
+        for block in store_blocks(store)
+        for batch in table_of(schema, block, "id", "vector").to_batches()
     )
     try:
         data = batches if len(store) else None  # it takes no iterator without a batch
@@ -153,70 +152,20 @@ def _write_npy(store: EmbeddingStore, output: Path) -> None:
     with atomic_file(output) as file:
         np.lib.format.write_array_header_1_0(file, header)
         batches = track(
-            store.iter_batches(_ROW_GROUP), "writing", len(store), unit="rows",
+            store.iter_batches(ROW_GROUP), "writing", len(store), unit="rows",
             size=lambda batch: len(batch.ids),
         )  # fmt: skip
         for batch in batches:
             file.write(np.ascontiguousarray(batch.embeddings).data)
 
 
-def _blocks(store: EmbeddingStore) -> Iterator[RowBlock]:
-    """All rows, a row group at a time, counted."""
-    blocks = in_blocks(store.blocks(), _ROW_GROUP)
-    return track(blocks, "writing", len(store), unit="rows", size=len)
-
-
 def _write_parquet(
     store: EmbeddingStore, output: Path, *, id_column: str, embeddings: str | None
 ) -> None:
-    schema = _schema(store, id_column, embeddings)
+    schema = schema_of(store, id_column, embeddings)
     with atomic_file(output) as file, pq.ParquetWriter(file, schema) as writer:
-        for block in _blocks(store):
-            writer.write_table(_table(schema, block, id_column, embeddings))
-
-
-def _schema(store: EmbeddingStore, id_column: str, embeddings: str | None) -> Any:
-    fields = [pa.field(id_column, pa.string())]
-    if store.has_labels:
-        fields.append(pa.field("label", pa.string()))
-    for name, dtype in IMAGE_DTYPES.items():
-        kind = pa.string() if dtype.hasobject else pa.from_numpy_dtype(dtype)
-        fields.append(pa.field(name, pa.binary(32) if name == "content_hash" else kind))
-    kinds = {
-        "text": pa.string(),
-        "integer": pa.int64(),
-        "float": pa.float64(),
-        "boolean": pa.bool_(),
-    }
-    fields += [pa.field(name, kinds[kind]) for name, kind in store.annotations.items()]
-    if embeddings is not None:
-        fields.append(pa.field(embeddings, pa.list_(pa.float32(), store.meta.feature_dim)))
-    return pa.schema(fields, metadata={"embedkit": json.dumps(store.meta.to_config())})
-
-
-def _table(schema: Any, block: RowBlock, id_column: str, embeddings: str | None) -> Any:
-    columns: dict[str, Any] = {id_column: [_text(name) for name in block.ids]}
-    columns["label"] = [_text(label) or None for label in block.labels] or [None] * len(block)
-    columns |= {name: block.images[name] for name in ("width", "height", "nbytes", "phash")}
-    columns["format"] = [_text(name) for name in block.images["format"]]
-    annotations = {*schema.names} & {*block.images} - {*IMAGE_DTYPES}
-    columns |= {name: optional_values(block.images[name]) for name in annotations}
-    columns["content_hash"] = [row.tobytes() for row in block.images["content_hash"]]
-    if embeddings is not None:
-        values = np.ascontiguousarray(block.embeddings, np.float32).reshape(-1)
-        columns[embeddings] = pa.FixedSizeListArray.from_arrays(
-            pa.array(values), block.embeddings.shape[1]
-        )
-    return pa.table([_array(columns[f.name], f.type) for f in schema], schema=schema)
-
-
-def _array(values: Any, kind: Any) -> Any:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
-
-
-def _text(value: bytes) -> str:
-    """Parquet strings are UTF-8: other bytes are shown as backslash escapes."""
-    return value.decode("utf-8", "backslashreplace")
+        for block in store_blocks(store):
+            writer.write_table(table_of(schema, block, id_column, embeddings))
 
 
 _WRITERS = {

