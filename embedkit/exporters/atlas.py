@@ -39,6 +39,9 @@ ATLAS_COLUMNS = {"x": "x", "y": "y", "neighbors": "neighbors"}
 _NEIGHBORS = 15
 _SIDE = 96  # pixels
 _LEFT_OUT = {"content_hash", "phash", "etag"}  # numbers that nobody looks at
+_TIMES = {"mtime": 1_000_000_000, "captured": 1}
+"""Columns of times, and their units per second. The viewer refuses integers beyond 2**53."""
+_TIME_TYPE = pa.timestamp("us")
 _NEIGHBORS_TYPE = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
 
 
@@ -54,10 +57,10 @@ def write_atlas(
 ) -> None:
     """Writes a store for embedding-atlas, streaming.
 
-    The columns are ``id``; ``label`` and ``class`` where there are any; those of ``/images`` that
-    tell something; ``image``, a thumbnail as a ``data:image/`` URI, of some images; ``x`` and
-    ``y`` in the unit square; and ``neighbors``, ``{"ids": rows from 0, "distances": 1 - cosine}``
-    of the 15 nearest other images, the nearest first.
+    The columns are ``id``; ``image``, a thumbnail as a ``data:image/`` URI, of some images;
+    ``label`` and ``class`` where there are any; those of ``/images`` that tell something, times as
+    timestamps; ``x`` and ``y`` in the unit square; and ``neighbors``, ``{"ids": rows from 0,
+    "distances": 1 - cosine}`` of the 15 nearest other images, the nearest first.
 
     Args:
         store: A store file or folder.
@@ -108,15 +111,15 @@ def _classes(store: EmbeddingStore) -> list[str] | None:
 
 
 def _schema(store: EmbeddingStore, *, has_classes: bool) -> Any:
-    fields = [("id", pa.string())]
+    fields = [("id", pa.string()), ("image", pa.string())]
     fields += [("label", pa.string())] if store.has_labels else []
     fields += [("class", pa.string())] if has_classes else []
     for name, dtype in (IMAGE_DTYPES | OPTIONAL_DTYPES).items():
         if name in store.columns and name not in _LEFT_OUT:
             kind = pa.string() if dtype.hasobject else pa.from_numpy_dtype(dtype)
-            fields.append((name, kind))
-    fields += [("image", pa.string()), ("x", pa.float32()), ("y", pa.float32())]
-    return pa.schema([*fields, ("neighbors", _NEIGHBORS_TYPE)])
+            fields.append((name, _TIME_TYPE if name in _TIMES else kind))
+    fields += [("x", pa.float32()), ("y", pa.float32()), ("neighbors", _NEIGHBORS_TYPE)]
+    return pa.schema(fields)
 
 
 def _facts(block: RowBlock, names: Sequence[str]) -> dict[str, Any]:
@@ -128,7 +131,10 @@ def _facts(block: RowBlock, names: Sequence[str]) -> dict[str, Any]:
         if values.dtype.hasobject:
             columns[name] = [utf8(value) or None for value in values]
         elif name in OPTIONAL_DTYPES:
-            columns[name] = pa.array(values, mask=np.isnan(values) | (values == -1))
+            is_unknown = np.isnan(values) | (values == -1)
+            if name in _TIMES:
+                values = (values / _TIMES[name] * 1e6).astype("datetime64[us]")
+            columns[name] = pa.array(values, mask=is_unknown)
         else:
             columns[name] = values
     return columns

@@ -53,6 +53,7 @@ DIFFERENT = {
     ("index build", "memory"): ("any", None, "the word for None"),
     ("index build", "metric"): ("cosine", None, "Index.build's keyword overrides its spec's"),
     ("dedup rethreshold", "threshold"): (None, inspect.Parameter.empty, "that of the search"),
+    ("plot", "output"): (None, inspect.Parameter.empty, "--atlas writes none"),
     ("select", "per_class"): (None, inspect.Parameter.empty, "select_subset needs none"),
     ("probe linear", "memory"): (2.0, 2**31, "GiB for bytes"),
 }
@@ -67,6 +68,7 @@ OWN = {
     ("extract", "resize"), ("extract", "interpolation"), ("extract", "crop_mode"),
     ("extract", "backbone"),
     ("extract", "dry_run"), ("index build", "dry_run"),
+    ("plot", "atlas"),
     ("search", "html"), ("search", "images"), ("search", "output"),
     ("search", "vectors"),
     ("outliers", "html"), ("outliers", "images"), ("outliers", "output"),

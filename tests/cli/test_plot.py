@@ -1,4 +1,12 @@
 import csv
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from importlib.util import find_spec
+
+import pytest
 
 
 def test_plot(embedkit, store, tmp_path):
@@ -11,6 +19,29 @@ def test_plot(embedkit, store, tmp_path):
         "plot", store, "-o", output, "--overwrite", "--method", "pca", "--color", "none", "--json"
     ).json
     assert (told["images"], told["color"], told["groups"]) == (8, "none", [])
+
+
+def test_atlas(embedkit, store, tmp_path):
+    for arguments in ((), ("--atlas", "-o", tmp_path / "map.html")):
+        ended = embedkit("plot", store, *arguments)
+        assert ended.code == 2
+        assert "--output" in ended.err
+    output = tmp_path / "atlas.parquet"
+    assert embedkit("export", store, "-o", output, "--to", "atlas").code == 0
+    assert output.exists()
+
+
+@pytest.mark.skipif(find_spec("embedding_atlas") is None, reason="needs embedding-atlas")
+def test_the_viewer_runs_until_it_is_interrupted(store):
+    command = [sys.executable, "-m", "embedkit", "plot", store, "--atlas", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        url = json.loads(running.stdout.readline())["url"]
+        with urllib.request.urlopen(f"{url}/data/metadata.json") as answer:
+            assert answer.status == 200
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(url)
 
 
 def test_outliers(embedkit, store, photos, tmp_path):

@@ -5,14 +5,17 @@ import io
 import json
 import sys
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from images import write_photos
 from stores import write_store
 
+import embedkit
 from embedkit.errors import EmbedkitError, MissingExtraError, SourceError
 from embedkit.exporters.atlas import write_atlas
 from embedkit.exporters.export import export
@@ -66,6 +69,21 @@ def test_the_columns_are_those_of_the_store(store, tmp_path):
     for row, near in enumerate(found["neighbors"]):
         assert near["ids"] == np.argsort(-cosines[row], kind="stable")[:15].tolist()
         np.testing.assert_allclose(near["distances"], 1 - cosines[row, near["ids"]], atol=1e-5)
+
+
+def test_no_integer_is_beyond_what_javascript_holds(tmp_path):
+    write_photos(tmp_path / "photos", 3)
+    embedkit.extract(tmp_path / "photos", tmp_path / "a.h5", backbone="tiny")
+    table = pq.read_table(export(tmp_path / "a.h5", tmp_path / "a.parquet", to="atlas"))
+    for field in table.schema:
+        if pa.types.is_integer(field.type):
+            values = [value for value in table[field.name].to_pylist() if value is not None]
+            assert max(map(abs, values), default=0) < 2**53, field.name
+    file = tmp_path / "photos" / "photo_0000.jpg"
+    changed = datetime.fromtimestamp(file.stat().st_mtime, UTC).replace(tzinfo=None)
+    assert abs(table["mtime"].to_pylist()[0] - changed) < timedelta(milliseconds=1)
+    assert table["captured"].null_count == 3
+    assert table["camera"].null_count == 3
 
 
 def test_few_images(tmp_path):

@@ -107,7 +107,7 @@ def test_an_empty_store(tmp_path, to):
         assert verify(output) == []
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb", "atlas"])
 def test_what_exists_is_replaced_only_when_told(store, tmp_path, to):
     output = tmp_path / "out"
     for overwrite in (False, True, True):
@@ -118,7 +118,7 @@ def test_what_exists_is_replaced_only_when_told(store, tmp_path, to):
     assert {path.name for path in tmp_path.iterdir()} == {"out", store.name}
 
 
-@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb"])
+@pytest.mark.parametrize("to", ["npy", "parquet", "h5", "lancedb", "atlas"])
 def test_what_isn_t_an_export_is_never_replaced(store, tmp_path, to):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

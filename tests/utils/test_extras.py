@@ -41,6 +41,7 @@ def test_a_missing_extra_is_told_first(name, monkeypatch):
         ("matplotlib", "probe linear nowhere.h5 -o x"),
         ("matplotlib", "plot nowhere.h5 -o x.png"),
         ("lancedb", "export nowhere.h5 --to lancedb -o x"),
+        ("embedding_atlas", "plot nowhere.h5 --atlas"),
         ("nncf", "extract nowhere -o x.h5 -b tiny --engine openvino --precision int8"),
     ],
 )
