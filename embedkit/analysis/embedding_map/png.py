@@ -91,9 +91,9 @@ def draw_png(
     return to_png(figure)
 
 
-def _sizes(groups: NDArray[np.int64], names: Sequence[str]) -> list[int]:
-    """Number of points without a group, and of each group."""
-    return np.bincount(groups + 1, minlength=len(names) + 1).tolist()
+def _sizes(groups: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int64]:
+    """``(k + 1,)``: number of points without a group, and of each of the k groups."""
+    return np.bincount(groups + 1, minlength=len(names) + 1)
 
 
 def _density(
