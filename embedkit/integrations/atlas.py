@@ -57,11 +57,12 @@ class AtlasServer:
         self._port = _free_port()
         self.url = f"http://{_HOST}:{self._port}"
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed at the end)
-        options = [f"--{option}={column}" for option, column in ATLAS_COLUMNS.items()]
+        settings = ATLAS_COLUMNS | {"host": _HOST, "port": str(self._port)}
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "embedding_atlas.cli", os.fspath(file), *options,
-                f"--host={_HOST}", f"--port={self._port}", "--no-auto-port", "--no-mcp",
+                *(sys.executable, "-m", "embedding_atlas.cli", os.fspath(file)),
+                *(f"--{name}={value}" for name, value in settings.items()),
+                *(f"--{name}" for name in ("no-auto-port", "no-mcp")),
             ],
             env=os.environ | _OFFLINE,
             stdin=subprocess.DEVNULL,
