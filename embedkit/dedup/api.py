@@ -21,6 +21,7 @@ from embedkit.store import EmbeddingStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting
+from embedkit.utils.text import valid_text
 
 if TYPE_CHECKING:
     import os
@@ -141,7 +142,10 @@ def _can_verify(
             with EmbeddingStore.open(path) as opened, _images_of(opened, images, root):
                 pass
     except (SourceError, MissingExtraError) as exc:
-        _log.warning("the pairs aren't verified on the pixels, so that some are no copies: %s", exc)
+        _log.warning(
+            "the pairs aren't verified on the pixels, so that some are no copies: %s",
+            valid_text(str(exc)),
+        )
         return False
     return True
 

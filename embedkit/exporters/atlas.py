@@ -12,7 +12,12 @@ import pyarrow.parquet as pq
 
 from embedkit.analysis.embedding_map.layout import SAMPLE, lay_out_store
 from embedkit.analysis.embedding_map.words import words_of
-from embedkit.exporters.tables import store_blocks, utf8
+from embedkit.exporters.tables import (
+    annotation_columns,
+    annotation_fields,
+    store_blocks,
+    utf8,
+)
 from embedkit.extraction.source_images import policy_of
 from embedkit.index.knn_graph import knn_graph
 from embedkit.index.store_rows import StoreRows
@@ -59,7 +64,8 @@ def write_atlas(
 
     The columns are ``id``; ``image``, a thumbnail as a ``data:image/`` URI, of some images;
     ``label`` and ``class`` where there are any; those of ``/images`` that tell something, times as
-    timestamps; ``x`` and ``y`` in the unit square; and ``neighbors``, ``{"ids": rows from 0,
+    timestamps; those of ``annotate``, whole numbers as floats, without names that the file has
+    already; ``x`` and ``y`` in the unit square; and ``neighbors``, ``{"ids": rows from 0,
     "distances": 1 - cosine}`` of the 15 nearest other images, the nearest first.
 
     Args:
@@ -92,13 +98,17 @@ def write_atlas(
             start = 0
             for block in store_blocks(opened):
                 some = slice(start, start + len(block))
-                columns = _facts(block, schema.names) | {
-                    "class": classes[some] if classes else None,
-                    "image": [shown.get(row) for row in range(some.start, some.stop)],
-                    "x": points[some, 0],
-                    "y": points[some, 1],
-                    "neighbors": _neighbors(graph, some),
-                }
+                columns = (
+                    annotation_columns(schema, block)
+                    | _facts(block, schema.names)
+                    | {
+                        "class": classes[some] if classes else None,
+                        "image": [shown.get(row) for row in range(some.start, some.stop)],
+                        "x": points[some, 0],
+                        "y": points[some, 1],
+                        "neighbors": _neighbors(graph, some),
+                    }
+                )
                 arrays = [_array(columns[field.name], field.type) for field in schema]
                 writer.write_table(pa.table(arrays, schema=schema))
                 start = some.stop
@@ -118,6 +128,12 @@ def _schema(store: EmbeddingStore, *, has_classes: bool) -> Any:
         if name in store.columns and name not in _LEFT_OUT:
             kind = pa.string() if dtype.hasobject else pa.from_numpy_dtype(dtype)
             fields.append((name, _TIME_TYPE if name in _TIMES else kind))
+    own = {name for name, _ in fields} | {"class", "x", "y", "neighbors"}
+    fields += [
+        (field.name, pa.float64() if field.type == pa.int64() else field.type)
+        for field in annotation_fields(store)
+        if field.name not in own
+    ]
     fields += [("x", pa.float32()), ("y", pa.float32()), ("neighbors", _NEIGHBORS_TYPE)]
     return pa.schema(fields)
 
@@ -171,4 +187,8 @@ def _neighbors(graph: NeighborGraph, some: slice) -> Any:
 
 
 def _array(values: Any | NDArray[Any], kind: Any) -> Any:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+    if isinstance(values, pa.Array):
+        return values
+    if kind == pa.float64():  # whole numbers that no float is exactly are rounded
+        return pa.array(values).cast(kind, safe=False)
+    return pa.array(values, kind)

@@ -17,6 +17,7 @@ from embedkit.report.gallery_data import Picture, facts_line
 from embedkit.report.links import link_to
 from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import Stage
+from embedkit.utils.text import valid_text
 from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def thumbnails_if_found(ids: Iterable[str], *args: Any, **options: Any) -> dict[
     try:
         return thumbnails(ids, *args, **options)
     except SourceError as exc:
-        _log.warning("no thumbnails: %s", exc)
+        _log.warning("no thumbnails: %s", valid_text(str(exc)))
         return {}
 
 

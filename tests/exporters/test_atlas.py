@@ -21,6 +21,7 @@ from embedkit.exporters.atlas import write_atlas
 from embedkit.exporters.export import export
 from embedkit.index.store_rows import StoreRows
 from embedkit.integrations.atlas import AtlasServer
+from embedkit.store import EmbeddingStore
 from embedkit.types import Head
 from embedkit.utils.vectors import unit_rows
 
@@ -84,6 +85,19 @@ def test_no_integer_is_beyond_what_javascript_holds(tmp_path):
     assert abs(table["mtime"].to_pylist()[0] - changed) < timedelta(milliseconds=1)
     assert table["captured"].null_count == 3
     assert table["camera"].null_count == 3
+
+
+def test_columns_of_annotate(store, tmp_path):
+    with EmbeddingStore.open(store) as opened:
+        ids = list(opened.ids)
+    table = pa.table({"id": ids[:2], "year": [1999, 2**60], "owner": ["A", "B"], "x": [7.0, 8.0]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    embedkit.annotate(store, tmp_path / "t.parquet", key="id")
+    write_atlas(store, tmp_path / "atlas.parquet", pictures=0)
+    found = pq.read_table(tmp_path / "atlas.parquet")
+    assert found["year"].to_pylist()[:3] == [1999.0, 2.0**60, None]
+    assert found["owner"].to_pylist()[:3] == ["A", "B", None]
+    assert max(found["x"].to_pylist()) <= 1  # the map's own
 
 
 def test_few_images(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 from embedkit.decode.policy import DecodePolicy
 from embedkit.errors import SourceError
 from embedkit.report import Picture
-from embedkit.report.thumbnails import thumbnails
+from embedkit.report.thumbnails import thumbnails, thumbnails_if_found
 from embedkit.sources.readers.image_reader import ImageReader
 
 
@@ -92,3 +92,9 @@ def test_what_is_known_of_a_picture(tmp_path):
     assert (first.link, second.link) == ("../large.png", "../small.png")
     assert (first.is_small, second.is_small) == (False, True)
     assert [one.link for one in thumbnails(ids, None, 50).values()] == ["", ""]
+
+
+def test_a_warning_that_names_no_text_can_be_written(caplog, tmp_path):
+    assert thumbnails_if_found(["\udcff.jpg"], None, 64, roots=[tmp_path]) == {}
+    assert "such as \\xff.jpg" in caplog.text
+    caplog.text.encode()

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from embedkit.dedup.groups.grouping import describe_groups, nodes_of
 from embedkit.dedup.pairs import PAIR_DTYPES, Pairs
 from embedkit.dedup.results import FoundImages
+from embedkit.utils.text import valid_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ _GROUPS = pa.schema(
 def write_pairs(file: IO[bytes], found: Duplicates) -> None:
     """Writes ``pairs.parquet``, a row a pair."""
     pairs, ends = found.pairs, nodes_of(found.pairs)[1]
-    names = pa.array(list(map(_shown, found.images.ids)), pa.string())
+    names = pa.array(list(map(valid_text, found.images.ids)), pa.string())
     ids = [pa.DictionaryArray.from_arrays(ends[:, i].astype(np.int32), names) for i in (0, 1)]
     columns = [
         pairs.first,
@@ -133,9 +134,9 @@ def write_groups(file: IO[bytes], found: Duplicates) -> None:
         pa.array(group, mask=is_alone),
         pa.array([_SIDES[0] if own else _SIDES[1] for own in mine.tolist()], _NAMES),
         found.row()[order],
-        pa.array(list(map(_shown, chosen.ids)), pa.string()),
+        pa.array(list(map(valid_text, chosen.ids)), pa.string()),
         pa.array(raw, pa.binary()),
-        pa.array([label or None for label in map(_shown, chosen.labels)], pa.string()),
+        pa.array([label or None for label in map(valid_text, chosen.labels)], pa.string()),
         chosen.width,
         chosen.height,
         chosen.nbytes,
@@ -145,7 +146,7 @@ def write_groups(file: IO[bytes], found: Duplicates) -> None:
         pa.array(groups.score[order], mask=np.isnan(groups.score[order])),
         pa.array(
             [
-                None if at < 0 else _shown(images.ids[near])
+                None if at < 0 else valid_text(images.ids[near])
                 for at, near in zip(groups.nearest[order].tolist(), nearest.tolist(), strict=True)
             ],
             pa.string(),
@@ -225,15 +226,10 @@ def _read(path: Path, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
     return table
 
 
-def _shown(name: str) -> str:
-    """Text for Parquet: bytes that aren't UTF-8 as backslash escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _raw(name: str) -> bytes | None:
     """The bytes of a name, where text alone doesn't hold them."""
     raw = name.encode("utf-8", "surrogateescape")
-    return None if raw == _shown(name).encode() else raw
+    return None if raw == valid_text(name).encode() else raw
 
 
 def _id(shown: str, raw: bytes | None) -> str:
