@@ -8,7 +8,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import MissingExtraError
-from embedkit.utils.text import valid_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["Tabular", "html_table", "to_pandas", "to_polars"]
+__all__ = ["Tabular", "html_table", "to_pandas", "to_polars", "valid_text"]
 
 _SHOWN = 10  # rows in a notebook
 _STYLE = "max-width:64px;max-height:64px"
@@ -92,6 +91,11 @@ def to_polars(columns: Mapping[str, Any]) -> pl.DataFrame:
             for name, v in columns.items()
         }
     )
+
+
+def valid_text(text: str) -> str:
+    """Text as UTF-8: bytes of a name that aren't are shown as backslash escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _plain(values: Any) -> Any:

@@ -18,10 +18,10 @@ from embedkit.errors import MissingExtraError, SourceError
 from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
 from embedkit.store import EmbeddingStore
+from embedkit.tabular import valid_text
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.extras import require_extra
 from embedkit.utils.progress import reporting
-from embedkit.utils.text import valid_text
 
 if TYPE_CHECKING:
     import os

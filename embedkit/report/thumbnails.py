@@ -15,9 +15,9 @@ from embedkit.errors import DecodeError, SourceError
 from embedkit.extraction.source_images import OriginalImages
 from embedkit.report.gallery_data import Picture, facts_line
 from embedkit.report.links import link_to
+from embedkit.tabular import valid_text
 from embedkit.utils.parallel import in_order
 from embedkit.utils.progress import Stage
-from embedkit.utils.text import valid_text
 from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import numpy as np
 
 from embedkit.errors import StoreError
+from embedkit.tabular import valid_text
 from embedkit.utils.atomic_write import atomic_file
-from embedkit.utils.text import cell_text, valid_text
+from embedkit.utils.text import cell_text
 
 if TYPE_CHECKING:
     import os

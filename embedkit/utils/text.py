@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["begins_formula", "cell_text", "printable", "valid_text"]
+__all__ = ["begins_formula", "cell_text", "printable"]
 
 # What moves the cursor, ends a line or turns the text round: C0, DEL, C1, separators, bidi marks.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -15,11 +15,6 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 def printable(value: object) -> str:
     """Text whose control characters, as file names may have, are escaped."""
     return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], str(value))
-
-
-def valid_text(text: str) -> str:
-    """Text as UTF-8: bytes of a name that aren't are shown as backslash escapes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def begins_formula(text: str) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from embedkit.dedup.groups.grouping import describe_groups, nodes_of
 from embedkit.dedup.pairs import PAIR_DTYPES, Pairs
 from embedkit.dedup.results import FoundImages
-from embedkit.utils.text import valid_text
+from embedkit.tabular import valid_text
 
 if TYPE_CHECKING:
     from pathlib import Path
