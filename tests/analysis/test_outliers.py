@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from embedkit.analysis.outliers import find_outliers, write_outliers, write_outl
 from embedkit.analysis.outliers.exact_knn import nearest_others
 from embedkit.errors import IndexMismatchError, StoreError
 from embedkit.index import Index, IndexSpec
+from embedkit.index.generation import change_generation
+from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.store import EmbeddingStore
 
 HOSTILE = '</script><script>alert(1)</script>"><img src=x onerror=alert(1)>'
@@ -199,6 +202,8 @@ def test_an_index_that_misses_some_says_so(tmp_path):
     rng = np.random.default_rng(0)
     store = write_store(tmp_path / "a.h5", rng.standard_normal((2000, 32)).astype("f4"))
     path = Index.build(store, tmp_path / "a.index", IndexSpec("IVF16,Flat", recall=0.3))
+    manifest = IndexManifest.read(path / MANIFEST)  # whose setting was chosen by measured times
+    change_generation(path, replace(manifest, params=replace(manifest.params, nprobe=2)))
     found = find_outliers(store, k=10, index=path)
     assert 0.2 < found.recall < 1
 
