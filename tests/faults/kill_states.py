@@ -105,6 +105,11 @@ def prepare_index(folder: Path) -> None:
     Index.build(folder / "a.h5", folder / "a.index", _SPEC)
 
 
+def prepare_changed(folder: Path) -> None:
+    prepare_index(folder)
+    write_store(folder / "a.h5", 100)  # 100 images are gone, 100 new, and the others changed
+
+
 def prepare_removed(folder: Path) -> None:
     prepare_index(folder)
     Index.remove(folder / "a.index", ["3.jpg", "4.jpg"])
@@ -125,6 +130,10 @@ def rebuild(folder: Path) -> None:
 
 def add(folder: Path) -> None:
     Index.add(folder / "a.index", folder / "b.h5")
+
+
+def update(folder: Path) -> None:
+    Index.update(folder / "a.index")
 
 
 def compact(folder: Path) -> None:
@@ -164,6 +173,7 @@ JOBS = {
     "build": (prepare, build, has_rows(300)),
     "rebuild": (prepare_index, rebuild, has_rows(300)),
     "add": (prepare_index, add, has_rows(600)),
+    "update": (prepare_changed, update, has_rows(300)),
     "compact": (prepare_removed, compact, has_rows(298)),
     "merge": (prepare, merge_stores, is_merged),
     "export": (prepare_export, export_again, is_exported),

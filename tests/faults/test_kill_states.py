@@ -14,7 +14,7 @@ DRIVER = Path(__file__).with_name("kill_states.py")
 @pytest.mark.parametrize(
     "job",
     [*(pytest.param(job, marks=pytest.mark.long) for job in ("build", "rebuild", "compact")),
-     "add", "merge", "export"],
+     "add", "update", "merge", "export"],
 )  # fmt: skip
 def test_every_state_recovers(tmp_path, job):
     done = subprocess.run(
