@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 __all__ = ["leave_deleted_folder"]
 
@@ -32,12 +32,16 @@ def leave_deleted_folder(
         return
     arguments = {one.name for one in params if one.param_type_name == "argument"} - _NO_PATHS
     hints = get_type_hints(inspect.unwrap(function))
-    paths = {name for name, hint in hints.items() if "pathlib.Path" in str(hint)}
+    paths = {name for name, hint in hints.items() if _holds_paths(hint)}
     for name, value in values.items():
         for one in value if isinstance(value, list | tuple) else [value]:
             if isinstance(one, str | Path) and name in paths | arguments:
                 _refuse_relative(os.fspath(one))
     os.chdir("/")
+
+
+def _holds_paths(hint: Any) -> bool:
+    return hint is Path or any(map(_holds_paths, get_args(hint)))
 
 
 def _refuse_relative(path: str) -> None:

@@ -123,7 +123,8 @@ def test_true_shows_a_bar(monkeypatch):
 # Public functions that take no progress, because they are quick or give their results one by one.
 QUICK = {
     "classify", "decode_image", "load_probe", "predict", "read_duplicates", "read_plan",
-    "rethreshold", "save_probe", "write_plan",
+    "rethreshold", "save_probe", "write_clusters", "write_plan",
+    "write_selection", "write_subset",
 }  # fmt: skip
 
 
