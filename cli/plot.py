@@ -81,8 +81,8 @@ def command(
 ) -> None:
     """Draw a store as a 2-D map: similar images lie close together."""
     if (output is None) != atlas:
-        told = "a map needs --output FILE" if output is None else _NO_OUTPUT
-        raise typer.BadParameter(told, param_hint="--output")
+        reason = "a map needs --output FILE" if output is None else _NO_OUTPUT
+        raise typer.BadParameter(reason, param_hint="--output")
     if output is None:
         _show_atlas(
             store, method=method.value, sample=sample, pictures=pictures, images=images, seed=seed,

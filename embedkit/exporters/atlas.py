@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["ATLAS_COLUMNS", "write_atlas"]
 
 ATLAS_COLUMNS = {"x": "x", "y": "y", "neighbors": "neighbors"}
-"""The columns that embedding-atlas must be told, by its options' names."""
+"""The columns that embedding-atlas needs, by the names of its options."""
 
 _NEIGHBORS = 15
 _SIDE = 96  # pixels
-_LEFT_OUT = {"content_hash", "phash", "etag"}  # numbers that nobody looks at
+_LEFT_OUT = {"content_hash", "phash", "etag"}  # numbers that say nothing to people
 _TIMES = {"mtime": 1_000_000_000, "captured": 1}
 """Columns of times, and their units per second. The viewer refuses integers beyond 2**53."""
 _TIME_TYPE = pa.timestamp("us")

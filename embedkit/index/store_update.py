@@ -52,7 +52,8 @@ class IndexUpdate:
         removed: Images that are gone.
         recall: Recall@10 of the index before the update with new images as queries; None where it
             was not measured.
-        recall_built: Recall@10 with held-out images when the index was built; None likewise.
+        recall_built: Recall@10 with held-out images when the index was built; None where it was not
+            measured.
     """
 
     added: int

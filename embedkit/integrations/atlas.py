@@ -110,8 +110,8 @@ class AtlasServer:
         code = self._process.poll()
         if code is not None:
             self._errors.seek(0)
-            told = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-            reason = told[-1].strip() if told else f"exit status {code}"
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            reason = lines[-1].strip() if lines else f"exit status {code}"
             raise EmbedkitError(f"embedding-atlas ended: {reason}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
@@ -46,7 +47,7 @@ def open_table(path: str, key: str | None = None) -> ValueTable:
     return _TABLES[ending](path, key)
 
 
-class ValueTable:
+class ValueTable(ABC):
     """A table with one row per image, which is read several times.
 
     Attributes:
@@ -118,20 +119,20 @@ class ValueTable:
             raise SourceError(f"{self.path}: column {name!r}: a text has a NUL character")
         return _objects(texts)
 
-    def _header(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _header(self) -> list[str]: ...
 
-    def _pieces(self, columns: Sequence[str]) -> Iterator[list[Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _pieces(self, columns: Sequence[str]) -> Iterator[list[Any]]: ...
 
-    def _kinds(self, columns: Sequence[str]) -> dict[str, AnnotationKind]:
-        raise NotImplementedError
+    @abstractmethod
+    def _kinds(self, columns: Sequence[str]) -> dict[str, AnnotationKind]: ...
 
-    def _texts(self, column: Any) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _texts(self, column: Any) -> list[Any]: ...
 
-    def _numbers(self, kind: AnnotationKind, column: Any) -> NDArray[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _numbers(self, kind: AnnotationKind, column: Any) -> NDArray[Any]: ...
 
 
 class _CsvTable(ValueTable):
@@ -222,12 +223,12 @@ class _ParquetTable(ValueTable):
         plain = _plain(column)
         if kind == "boolean":
             plain = plain.cast(pa.int8())
-        wanted, missing = {
+        target, missing = {
             "boolean": (pa.int8(), -1),
             "integer": (pa.int64(), MISSING_INTEGER),
             "float": (pa.float64(), float("nan")),
         }[kind]
-        found: NDArray[Any] = plain.cast(wanted).fill_null(missing).to_numpy(zero_copy_only=False)
+        found: NDArray[Any] = plain.cast(target).fill_null(missing).to_numpy(zero_copy_only=False)
         return found
 
 
