@@ -41,6 +41,13 @@ class Mode(StrEnum):
     APPROXIMATE = "approximate"
 
 
+class What(StrEnum):
+    """What is looked for."""
+
+    COPIES = "copies"
+    SCENES = "scenes"
+
+
 class Linkage(StrEnum):
     """How pairs become groups."""
 
@@ -83,6 +90,7 @@ _ClassesOption = Annotated[
         "embedkit dedup find photos.h5 -o duplicates/ --verify --images photos/",
         "embedkit dedup find train.h5 --against test.h5 -o leaks/",
         "embedkit dedup find --update duplicates/",
+        "embedkit dedup find photos.h5 -o scenes/ --what scenes",
     ),
 )
 def _find(
@@ -102,6 +110,13 @@ def _find(
         Path | None,
         typer.Option(help="Second store: find the images that are in both (train/test leakage)."),
     ] = None,
+    what: Annotated[
+        What,
+        typer.Option(
+            help="copies: images made from each other; scenes: other photographs of one scene as "
+            "well, such as bursts (a plan removes none of these).",
+        ),
+    ] = What.COPIES,
     precision: Annotated[
         float, typer.Option(help="Target precision: share of the pairs that are near-duplicates.")
     ] = 0.99,
@@ -232,6 +247,7 @@ def _find(
         flip=flip,
         rotate=rotate,
         linkage=linkage.value,
+        what=what.value,
         weights=weights,
         device=device,
         threshold=threshold,
@@ -250,7 +266,7 @@ def _find(
 
 
 _OF_THE_SEARCH = frozenset(
-    {"output", "precision", "threshold", "verify", "mode", "flip", "rotate", "linkage"}
+    {"output", "what", "precision", "threshold", "verify", "mode", "flip", "rotate", "linkage"}
     | {"candidates_per_image", "min_cosine", "max_hamming"}
 )
 """Options that --update takes from the search before."""
@@ -368,6 +384,8 @@ def _print_result(found: Duplicates, output: Path, classes: int, json: bool) -> 
 
 def _search_in_words(found: Duplicates) -> str:
     """Describes how the pairs were found."""
+    from embedkit.dedup.pairs import SAME_SCENE
+
     info, looked = found.pairs.info, int((found.pairs.verified >= 0).sum())
     words = [f"score >= {info.threshold:.4g}", f"calibration: {plain(info.calibration)}"]
     if info.recall is not None:
@@ -376,6 +394,10 @@ def _search_in_words(found: Duplicates) -> str:
         words.append("approximate: recall unknown, the sample has no near pairs")
     if looked:
         words.append(f"{count_of(looked, 'pair')} verified on the pixels")
+    if scenes := int((found.pairs.verified == SAME_SCENE).sum()):
+        words.append(f"{count_of(scenes, 'pair')} are other photographs of one scene")
+    if info.candidate_recall is not None:
+        words.append(f"{100 * info.candidate_recall:.1f}% of the copies were candidates")
     return "; ".join(words)
 
 

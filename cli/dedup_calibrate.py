@@ -40,7 +40,9 @@ def _calibrate(
     ] = 0.99,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Precision-recall plot to write: .png, .svg or .pdf."),
+        typer.Option(
+            help="Plot of precision, recall and reliability to write: .png, .svg or .pdf."
+        ),
     ] = None,
     originals: Annotated[
         int, typer.Option(help="Number of source images to edit.", rich_help_panel=PERFORMANCE)
@@ -113,7 +115,8 @@ def _plot(report: CalibrationReport, path: Path) -> None:
     curves = {
         name: (curve.thresholds, curve.precision, curve.recall) for name, curve in measured.items()
     }
-    plot_curves(path, curves, f"Edits of {count_of(report.images, 'image')}")
+    reliabilities = {name: curve.reliability for name, curve in measured.items()}
+    plot_curves(path, curves, reliabilities, f"Edits of {count_of(report.images, 'image')}")
 
 
 def _print_report(report: CalibrationReport, output: Path, precision: float) -> None:
@@ -125,6 +128,7 @@ def _print_report(report: CalibrationReport, output: Path, precision: float) -> 
     rows = [
         ("threshold", *map(_threshold, both)),
         ("recall, all", *(f"{curve.recall_there:.3f}" for curve in both)),
+        ("calibration error", *(f"{curve.reliability.error:.4f}" for curve in both)),
     ]
     rows += [
         (f"recall, {kind}", f"{found:.3f}", f"{report.verified_curve.kinds[kind]:.3f}")

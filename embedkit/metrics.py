@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "Reliability",
     "average_precision",
     "micro_ap",
     "precision_recall",
     "recall_at_precision",
+    "reliability",
     "wilson_interval",
 ]
 
+_BINS = 10
 _Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 
 
@@ -125,6 +129,54 @@ def recall_at_precision(
     if not len(enough):
         return 0.0, float("inf")
     return float(recall[enough[-1]]), float(thresholds[enough[-1]])
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Whether stated probabilities hold, in bins of them.
+
+    Attributes:
+        stated: ``(b,)`` the mean probability in each bin that isn't empty.
+        found: ``(b,)`` the share of positives in it.
+        weight: ``(b,)`` how many pairs are in it.
+    """
+
+    stated: NDArray[np.float64]
+    found: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean distance of both, 0 to 1."""
+        return float((abs(self.stated - self.found) * self.weight).sum() / self.weight.sum())
+
+
+def reliability(
+    scores: ArrayLike, is_positive: ArrayLike, *, weights: ArrayLike | None = None
+) -> Reliability:
+    """Compares probabilities with what was found, in ten bins of equal width.
+
+    Source: Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
+    binning" (2015).
+
+    Args:
+        scores: ``(n,)``, n above 0, from 0 to 1.
+        is_positive: ``(n,)`` bool.
+        weights: ``(n,)`` number of pairs that each score stands for; None means 1 each.
+
+    Raises:
+        ValueError: The shapes differ, there is no score, or one is not from 0 to 1.
+    """
+    values, positive = _checked(scores, is_positive)
+    if not len(values) or values.min() < 0 or values.max() > 1:
+        raise ValueError("reliability needs scores, from 0 to 1")
+    weight = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    bins = np.minimum((values * _BINS).astype(int), _BINS - 1)
+    total, stated, found = (
+        np.bincount(bins, one, _BINS) for one in (weight, weight * values, weight * positive)
+    )
+    there = total > 0
+    return Reliability(stated[there] / total[there], found[there] / total[there], total[there])
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from embedkit.metrics import (
@@ -16,6 +17,7 @@ from embedkit.metrics import (
     micro_ap,
     precision_recall,
     recall_at_precision,
+    reliability,
     wilson_interval,
 )
 
@@ -82,3 +84,23 @@ def test_bad_input() -> None:
 def test_wilson_interval(hits: int, count: int) -> None:
     wanted = binomtest(hits, count).proportion_ci(method="wilson")
     assert wilson_interval(hits, count) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+
+
+def test_reliability_is_as_scikit_learns_curve() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(500)
+    target = rng.random(500) < scores**2  # overconfident
+    found, stated = calibration_curve(target, scores, n_bins=10)
+    held = reliability(scores, target)
+    np.testing.assert_allclose(held.stated, stated)
+    np.testing.assert_allclose(held.found, found)
+    counts = np.histogram(scores, 10, (0, 1))[0]
+    assert held.error == pytest.approx((abs(stated - found) * counts).sum() / 500)
+
+
+def test_reliability_counts_what_a_pair_stands_for() -> None:
+    held = reliability([0.95, 0.95, 0.02], [True, False, False], weights=[1, 3, 96])
+    np.testing.assert_allclose(held.found, [0, 0.25])
+    assert held.error == pytest.approx((96 * 0.02 + 4 * 0.7) / 100)
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        reliability([1.5], [True])

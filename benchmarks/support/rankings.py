@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.metrics import micro_ap, recall_at_precision
+from embedkit.metrics import micro_ap, recall_at_precision, reliability
 
 SURE = 0.99
-_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -90,19 +89,10 @@ def precision_and_recall(found: Scored, truth: Truth, threshold: float | None) -
 
 
 def calibration_error(found: Scored, truth: Truth) -> str:
-    """Expected calibration error, of ten bins of equal width; empty of scores of another kind.
-
-    Source: Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
-    binning" (2015).
-    """
-    if not found.is_probability:
+    """Expected calibration error, of ten bins of equal width; empty of scores of another kind."""
+    if not found.is_probability or not len(found.scores):
         return ""
-    bins = np.minimum((found.scores * _BINS).astype(int), _BINS - 1)
-    is_true = truth.has(found.pairs)
-    gaps = (
-        abs(found.scores[bins == one].sum() - is_true[bins == one].sum()) for one in range(_BINS)
-    )
-    return f"{sum(gaps) / max(len(bins), 1):.4f}"
+    return f"{reliability(found.scores, truth.has(found.pairs)).error:.4f}"
 
 
 def _told(share: float) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedkit.dedup.config import Mode
+    from embedkit.dedup.config import Mode, What
     from embedkit.dedup.groups.grouping import Linkage
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.results import Duplicates
@@ -53,6 +53,7 @@ def find_duplicates(
     flip: bool = False,
     rotate: bool = False,
     linkage: Linkage = "single",
+    what: What = "copies",
     threshold: float | None = None,
     precision: float = PRECISION,
     mode: Mode = "auto",
@@ -80,7 +81,11 @@ def find_duplicates(
         rotate: Whether to find rotated copies, by embeddings of the images rotated by 90, 180, 270
             degrees.
         linkage: How pairs become groups; see ``group_pairs``.
-        threshold: The least score; None takes the calibration's threshold for ``precision``.
+        what: ``copies`` finds images made from each other. ``scenes`` finds other photographs of
+            one scene from nearly one place as well, such as those of a burst; ``Pairs.verified``
+            is 2 for these, and no plan removes one for another. It needs the pixels.
+        threshold: The least score; None takes the calibration's threshold for ``precision``, and
+            0.5 for ``scenes``, for which no precision is stated.
         precision: Target share of the returned pairs that are copies.
         mode: ``exact`` finds every candidate; ``approximate`` compares embeddings only within IVF
             cells; ``auto`` is exact up to about 1.4 million images, verified 100,000.
@@ -113,11 +118,15 @@ def find_duplicates(
         EmbedkitError: The calibration is for other embeddings, or there are too many pairs.
         ValueError: An argument is out of its range.
     """
+    if what == "scenes":
+        if verify is False:
+            raise ValueError('what="scenes" compares pixels: verify=False isn\'t for it')
+        verify = True
     if verify:
         require_extra("cv2", "verify", "verification on pixels")
     config = DedupConfig(
         threshold, precision, mode, calibration, min_cosine, max_hamming, candidates_per_image,
-        max_pairs, bool(verify), flip, rotate, linkage,
+        max_pairs, bool(verify), flip, rotate, linkage, what,
     )  # fmt: skip
     with reporting(progress):
         if verify is None:

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from embedkit.dedup.groups.grouping import Linkage
     from embedkit.dedup.scoring.calibration import Calibration
 
-__all__ = ["CANDIDATES_PER_IMAGE", "DedupConfig", "Mode", "check_scoring"]
+__all__ = ["CANDIDATES_PER_IMAGE", "DedupConfig", "Mode", "What", "check_scoring"]
 
 Mode = Literal["auto", "exact", "approximate"]
+What = Literal["copies", "scenes"]
 
 CANDIDATES_PER_IMAGE = 30.0
 """Images that each image is scored with, on average, beside its copies."""
@@ -37,6 +38,7 @@ class DedupConfig:
         flip: Whether to find mirrored copies.
         rotate: Whether to find rotated copies.
         linkage: How pairs become groups.
+        what: ``copies`` of one image, or ``scenes``: other photographs of one scene as well.
 
     Raises:
         ValueError: A setting is out of its range, or two don't go together.
@@ -54,6 +56,7 @@ class DedupConfig:
     flip: bool = False
     rotate: bool = False
     linkage: Linkage = "single"
+    what: What = "copies"
 
     def __post_init__(self) -> None:
         check_scoring(self.threshold, self.precision, self.max_hamming)
@@ -65,7 +68,10 @@ class DedupConfig:
             raise ValueError(
                 f"candidates_per_image must not be negative: {self.candidates_per_image}"
             )
-        if self.calibration == "cosine" and (self.verify or self.flip or self.rotate):
+        if self.what not in get_args(What):
+            raise ValueError(f"what must be copies or scenes, not {self.what!r}")
+        pixels = self.verify or self.what == "scenes"
+        if self.calibration == "cosine" and (pixels or self.flip or self.rotate):
             raise ValueError('calibration="cosine" compares embeddings alone: no pixels, no views')
 
     def to_config(self) -> dict[str, Any]:

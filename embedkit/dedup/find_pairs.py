@@ -20,6 +20,7 @@ from embedkit.dedup.pairs import PairsInfo
 from embedkit.dedup.scoring.calibration import calibration_for
 from embedkit.dedup.scoring.cosine_rule import COSINE_THRESHOLD, score_by_cosine
 from embedkit.dedup.scoring.learn_background import learn_background
+from embedkit.dedup.scoring.pixel_model import SCENE_THRESHOLD
 from embedkit.dedup.scoring.pixel_model import threshold_for as pixel_threshold
 from embedkit.dedup.scoring.scorer import Scorer
 from embedkit.dedup.verified_search import rank_candidates, verify_candidates
@@ -141,13 +142,19 @@ def find_pairs(
                 left, right, background.whitening, near, config, views=list(views.values())
             )
             ranked = _with_new(ranked, new, left, right)
-            least = pixel_threshold(config.precision) if threshold is None else threshold
-            info = replace(info, threshold=least, mode="approximate", calibration="pixels")
+            if threshold is None:
+                scenes = config.what == "scenes"
+                threshold = SCENE_THRESHOLD if scenes else pixel_threshold(config.precision)
+            info = replace(info, threshold=threshold, mode="approximate", calibration="pixels")
             readers = verify, verify_against or verify
             if compared is not None:
                 _begin(compared, opened, other)
-            found = verify_candidates(left, right, ranked, info, readers, compared=compared)
-            return found.where(found.score >= np.float32(least))
+            found = verify_candidates(
+                left, right, ranked, info, readers, what=config.what, compared=compared
+            )
+            return found.where(found.score >= np.float32(threshold))
+        if config.what == "scenes":
+            raise ValueError('what="scenes" compares pixels: give verify')
         if min_cosine is None:
             min_cosine = candidate_cosine_threshold(
                 left, right, background, used, config.candidates_per_image, max_pairs=max_pairs

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PAIR_DTYPES", "Pairs", "PairsInfo"]
+__all__ = ["NOT_VERIFIED", "PAIR_DTYPES", "SAME_SCENE", "Pairs", "PairsInfo"]
+
+NOT_VERIFIED, SAME_SCENE = -1, 2
+"""Values of ``Pairs.verified``: not checked; another photograph of the same scene."""
 
 PAIR_DTYPES: dict[str, np.dtype[Any]] = {
     "first": np.dtype(np.int64),
@@ -39,6 +42,8 @@ class PairsInfo:
         calibration: Name of what turned similarities into scores.
         rows: Rows of the store.
         against_rows: Rows of the store that it was compared with; None within one store.
+        candidate_recall: Verified, the share of the copies whose pairs are among the candidates,
+            measured on pairs that follow from others; None where there are too few.
     """
 
     threshold: float
@@ -47,6 +52,7 @@ class PairsInfo:
     calibration: str = "none"
     rows: int = 0
     against_rows: int | None = None
+    candidate_recall: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,11 +65,13 @@ class Pairs(Tabular):
     Attributes:
         first: ``(P,)`` int64 row numbers.
         second: ``(P,)`` int64 row numbers.
-        score: ``(P,)`` float32, the calibrated probability that the two are copies, 0 to 1.
+        score: ``(P,)`` float32, the calibrated probability that the two are copies, 0 to 1; of
+            ``verified`` 2, how surely they show the same scene.
         cosine: ``(P,)`` float32, of the embeddings.
         hamming: ``(P,)`` uint8, bits in which the perceptual hashes differ; 255 where unknown.
         exact: ``(P,)`` bool, whether the contents have the same hash.
-        verified: ``(P,)`` int8, on the pixels: -1 not checked, 0 no copy, 1 a copy.
+        verified: ``(P,)`` int8, on the pixels: -1 not checked, 0 no copy, 1 a copy, 2 another
+            photograph of the same scene.
         info: How they were found.
         how: P descriptions of how the second was made from the first (crop box, flip, rotation,
             scale), or nothing.

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedkit.dedup.candidates.neighbours import nearest, rank_pairs
-from embedkit.dedup.pairs import Pairs
+from embedkit.dedup.pairs import NOT_VERIFIED, SAME_SCENE, Pairs
 from embedkit.dedup.scoring.features import hamming_distances
 from embedkit.dedup.scoring.logistic import probability
-from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds, prior_of
+from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds, prior_of, scene_odds
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.forest import implied_pairs, verify_forest
 from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.collect import Candidates
     from embedkit.dedup.candidates.representatives import DedupInput
-    from embedkit.dedup.config import DedupConfig
+    from embedkit.dedup.config import DedupConfig, What
     from embedkit.dedup.pairs import PairsInfo
     from embedkit.dedup.scoring.background import Whitening
     from embedkit.dedup.verification.batch import Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
     from embedkit.dedup.verification.forest import Verified
+    from embedkit.dedup.verification.geometric import Evidence
 
     Ints = NDArray[np.int64]
 
 __all__ = ["RankedPairs", "rank_candidates", "verify_candidates"]
 
 _NEAREST_OF_VIEW = 10
+_ODDS = {"copies": pixel_odds, "scenes": scene_odds}
+_FEWEST_FOLLOWING = 20  # pairs that the recall of candidates is measured on
 _log = logging.getLogger("embedkit")
 
 
@@ -156,6 +160,7 @@ def verify_candidates(
     info: PairsInfo,
     readers: tuple[Pixels, Pixels],
     *,
+    what: What = "copies",
     backwards: bool = False,
     compared: ComparedPairs | None = None,
 ) -> Pairs:
@@ -167,6 +172,7 @@ def verify_candidates(
         ranked: The candidates.
         info: How they were found.
         readers: Give the pixels of the images of the store, and of the other one.
+        what: Whether other photographs of one scene are pairs, too.
         backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
         compared: Keeps what is compared, for a run that goes on with an interrupted one.
 
@@ -185,15 +191,15 @@ def verify_candidates(
     with PairComparer(pixels, usable_cores(), backwards=backwards) as compare:
         found = verify_forest(
             _pairs(ranked.first[~exact], second[~exact]), same,
-            compare if compared is None else compared.kept(compare), _judge,
+            compare if compared is None else compared.kept(compare), partial(_judge, what),
             len(left) + (0 if right is None else len(other)),
         )  # fmt: skip
-    return _scored(found, same, left, right, info)
+    return _scored(found, same, left, right, ranked, info)
 
 
-def _judge(evidence: Sequence[Any]) -> NDArray[np.float64]:
+def _judge(what: What, evidence: Sequence[Evidence]) -> NDArray[np.float64]:
     """Log-odds for now: with the prior that is assumed before all are known."""
-    odds = pixel_odds(evidence) + FIRST_PRIOR
+    odds = _ODDS[what](evidence) + FIRST_PRIOR
     return np.asarray(np.where(np.isnan(odds), -np.inf, odds))
 
 
@@ -215,18 +221,24 @@ def _scored(
     same: Sequence[tuple[int, int]],
     left: DedupInput,
     right: DedupInput | None,
+    ranked: RankedPairs,
     info: PairsInfo,
 ) -> Pairs:
     _warn(found)
     pairs = [pair for pair, odds in found.odds.items() if np.isfinite(odds)]
     odds = np.array([found.odds[pair] for pair in pairs], np.float64) - FIRST_PRIOR
-    odds += prior_of(odds)
-    compared = dict(zip(pairs, odds.tolist(), strict=True))
-    implied = implied_pairs(compared, same)
-    table = {pair: (value, int(value > 0)) for pair, value in compared.items()}
-    table |= {pair: (value, -1) for pair, value in implied.items()}
-    table |= dict.fromkeys(same, (np.inf, -1))
+    prior = prior_of(odds)
+    compared = dict(zip(pairs, (odds + prior).tolist(), strict=True))
+    copies = _copies(found, compared, prior)
+    implied = implied_pairs({pair: compared[pair] for pair in copies}, same)
+    table = {
+        pair: (value, int(pair in copies) if pair in copies or value <= 0 else SAME_SCENE)
+        for pair, value in compared.items()
+    }
+    table |= {pair: (value, NOT_VERIFIED) for pair, value in implied.items()}
+    table |= dict.fromkeys(same, (np.inf, NOT_VERIFIED))
     split = len(left)
+    info = replace(info, candidate_recall=_share_among(ranked, implied, left, right))
     if right is not None:  # only pairs of the two
         table = {pair: value for pair, value in table.items() if pair[0] < split <= pair[1]}
     keys = sorted(table)
@@ -239,7 +251,7 @@ def _scored(
     values = np.array([table[key][0] for key in keys], np.float64)
     score = np.where(exact, 1, probability(values)).astype(np.float32)
     how = [
-        dict(one.how) if table[key][1] == 1 and (one := found.evidence.get(key)) else {}
+        dict(one.how) if table[key][1] > 0 and (one := found.evidence.get(key)) else {}
         for key in keys
     ]
     return Pairs(
@@ -248,6 +260,33 @@ def _scored(
         hamming_distances(left.hashes[first], other.hashes[second]), exact,
         np.array([table[key][1] for key in keys], np.int8), info, how,
     )  # fmt: skip
+
+
+def _copies(
+    found: Verified, compared: Mapping[tuple[int, int], float], prior: float
+) -> set[tuple[int, int]]:
+    """Those of the compared pairs that are copies, not only of one scene."""
+    linked = [pair for pair, value in compared.items() if value > 0]
+    evidence = [one for pair in linked if (one := found.evidence[pair]) is not None]
+    odds = pixel_odds(evidence) if evidence else np.empty(0)
+    return {pair for pair, value in zip(linked, odds.tolist(), strict=True) if value + prior > 0}
+
+
+def _share_among(
+    ranked: RankedPairs,
+    implied: Mapping[tuple[int, int], float],
+    left: DedupInput,
+    right: DedupInput | None,
+) -> float | None:
+    """The share of pairs that follow from others which are candidates; None of too few."""
+    split = len(left)
+    pairs = [one for one in implied if right is None or one[0] < split <= one[1]]
+    if len(pairs) < _FEWEST_FOLLOWING:
+        return None
+    images = split + (0 if right is None else len(right))
+    keys = ranked.first * images + ranked.second + (0 if right is None else split)
+    following = np.array([first * images + second for first, second in pairs], np.int64)
+    return float(np.isin(following, keys, kind="sort").mean())
 
 
 def _warn(found: Verified) -> None:

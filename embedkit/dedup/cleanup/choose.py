@@ -9,7 +9,8 @@ import numpy as np
 
 from embedkit.dedup.cleanup.compare import NOT_VERIFIED
 from embedkit.dedup.cleanup.keep_policy import Candidate
-from embedkit.dedup.groups.explain import Evidence, describe_pair
+from embedkit.dedup.groups.explain import OTHER_SHOT, Evidence, describe_pair
+from embedkit.dedup.pairs import SAME_SCENE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -120,7 +121,10 @@ class KeepSelection:
             return Decision(image, None, None, "protected")
         equal = by_bytes.get(self._hashes[image])
         copies = [] if equal is None else [(equal, _EQUAL_BYTES)]
-        copies += self._evidence.among(image, self._kept)
+        found = self._evidence.among(image, self._kept)
+        copies += [(kept, pair) for kept, pair in found if not self._is_scene(pair)]
+        if found and not copies:
+            return Decision(image, None, None, OTHER_SHOT)
         reason = ""
         for kept, pair in copies[:_COMPARED]:
             problem = "" if self._why_not is None else self._why_not(image, kept)
@@ -129,6 +133,9 @@ class KeepSelection:
                 return Decision(image, kept, score, self._why(pair))
             reason = reason or NOT_VERIFIED + problem
         return Decision(image, None, None, reason or "in no pair with what is kept")
+
+    def _is_scene(self, pair: int) -> bool:
+        return pair >= 0 and bool(self._found.pairs.verified[pair] == SAME_SCENE)
 
     def _why(self, pair: int) -> str:
         if pair == _EQUAL_BYTES or (pair >= 0 and self._found.pairs.exact[pair]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.dedup.groups.grouping import distinct_images, nodes_of
+from embedkit.dedup.pairs import SAME_SCENE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.pairs import Pairs
 
-__all__ = ["Evidence", "describe_pair"]
+__all__ = ["OTHER_SHOT", "Evidence", "describe_pair"]
+
+OTHER_SHOT = "another photograph of the same scene"
 
 _UNKNOWN_HAMMING = 255
 _UNSEEN = 0.02  # of a side
@@ -73,6 +76,8 @@ def describe_pair(pairs: Pairs, number: int) -> str:
     if pairs.verified[number] == 1:
         words = ", ".join(_edits(pairs.how[number])) if pairs.how else ""
         parts.append("verified on the pixels" + (f" ({words})" if words else ""))
+    elif pairs.verified[number] == SAME_SCENE:
+        parts.append(OTHER_SHOT)
     elif pairs.verified[number] == 0:
         parts.append("not confirmed on the pixels")
     return ", ".join(parts)

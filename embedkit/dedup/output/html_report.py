@@ -9,6 +9,7 @@ import numpy as np
 
 from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
+from embedkit.dedup.pairs import SAME_SCENE
 from embedkit.errors import SourceError
 from embedkit.report import Picture
 from embedkit.report.duplicates_page import CopyFigure, CopyGroup, CopyPage, LeakTable, write_copies
@@ -216,6 +217,10 @@ def _facts(found: Duplicates) -> list[tuple[str, str]]:
         ("Threshold", f"{info.threshold:g} (calibration: {info.calibration})"),
         ("Search", info.mode + recall),
     ]
+    if info.candidate_recall is not None:
+        facts.append(("Candidates", f"{info.candidate_recall:.1%} of the copies are among them"))
+    if scenes := int((found.pairs.verified == SAME_SCENE).sum()):
+        facts.append(("Other photographs", f"{scenes:,} pairs show one scene, but are no copies"))
     if found.leaks is not None:
         for name, side in (("store", found.leaks.store), ("other", found.leaks.against)):
             facts.append((f"Images of the {name} in both", f"{side.leaking:,} of {side.images:,}"))

@@ -147,7 +147,8 @@ def _parse(content: Mapping[str, Any]) -> Summary:
 
 def _info(table: Mapping[str, Any]) -> PairsInfo:
     threshold, recall = table["threshold"], table["recall"]
-    for value in (threshold, 0 if recall is None else recall):
+    among = table.get("candidate_recall")  # older folders lack it
+    for value in (threshold, recall or 0, among or 0):
         if type(value) not in {int, float} or not 0 <= value <= 1:
             raise ValueError(f"{value!r} isn't from 0 to 1")
     if table["mode"] not in {"exact", "approximate"}:
@@ -160,6 +161,7 @@ def _info(table: Mapping[str, Any]) -> PairsInfo:
         _word(table, "calibration"),
         _number(table, "rows"),
         against,
+        among,
     )
 
 

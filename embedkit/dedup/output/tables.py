@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embedkit.dedup.groups.grouping import describe_groups, nodes_of
-from embedkit.dedup.pairs import PAIR_DTYPES, Pairs
+from embedkit.dedup.pairs import NOT_VERIFIED, PAIR_DTYPES, SAME_SCENE, Pairs
 from embedkit.dedup.results import FoundImages
 from embedkit.tabular import valid_text
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_groups", "read_pairs", "write_groups", "write_pairs"]
 
-_NEW = {"frames"}  # columns that older folders lack
-_UNKNOWN_HAMMING, _NOT_VERIFIED = 255, -1
+_NEW = {"frames", "scene"}  # columns that older folders lack
+_UNKNOWN_HAMMING = 255
 _SIDES = ("store", "against")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 
@@ -43,6 +44,7 @@ _PAIRS = pa.schema(
         pa.field("exact", pa.bool_(), nullable=False),
         pa.field("verified", pa.bool_()),
         pa.field("how", pa.string()),
+        pa.field("scene", pa.bool_()),
     ]
 )
 _GROUPS = pa.schema(
@@ -79,10 +81,11 @@ def write_pairs(file: IO[bytes], found: Duplicates) -> None:
         pairs.cosine,
         pa.array(pairs.hamming, mask=pairs.hamming == _UNKNOWN_HAMMING),
         pairs.exact,
-        pa.array(pairs.verified == 1, mask=pairs.verified == _NOT_VERIFIED),
+        pa.array(pairs.verified == 1, mask=pairs.verified == NOT_VERIFIED),
         pa.array([json.dumps(dict(how)) if how else None for how in pairs.how], pa.string())
         if pairs.how
         else pa.nulls(len(pairs), pa.string()),
+        pa.array(pairs.verified == SAME_SCENE, mask=pairs.verified == NOT_VERIFIED),
     ]
     _write(file, columns, _PAIRS)
 
@@ -95,10 +98,13 @@ def read_pairs(path: Path, info: PairsInfo) -> Pairs:
         OSError: It can't be read.
         pa.ArrowException: It is no Parquet file.
     """
-    table = _read(path, _PAIRS, [*PAIR_DTYPES, "how"])
+    table = _read(path, _PAIRS, [*PAIR_DTYPES, "how", "scene"])
+    verified = table["verified"].cast(pa.int8()).fill_null(NOT_VERIFIED)
+    if "scene" in table.column_names:
+        verified = pc.if_else(table["scene"].fill_null(False), SAME_SCENE, verified)
     filled = {
         "hamming": table["hamming"].fill_null(_UNKNOWN_HAMMING),
-        "verified": table["verified"].cast(pa.int8()).fill_null(_NOT_VERIFIED),
+        "verified": verified,
     }
     columns = {
         name: filled.get(name, table[name]).to_numpy().astype(dtype)

@@ -15,7 +15,7 @@ from embedkit.dedup.scoring.logistic import fit_logistic, probability
 from embedkit.dedup.scoring.pixel_model import pixel_odds
 from embedkit.dedup.scoring.training_pairs import MOST_ROWS, sample_pairs
 from embedkit.dedup.verification.batch import verify_pairs
-from embedkit.metrics import precision_recall, recall_at_precision
+from embedkit.metrics import precision_recall, recall_at_precision, reliability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.scoring.logistic import LogisticModel
     from embedkit.dedup.scoring.training_pairs import EditedCopies, SampledPairs
     from embedkit.dedup.verification.geometric import Evidence
+    from embedkit.metrics import Reliability
 
 __all__ = ["CalibrationReport", "Curve", "fit_calibration"]
 
@@ -47,6 +48,7 @@ class Curve:
         recall: ``(t,)``.
         threshold: The one that was chosen, at least 0.5; infinite if none is precise enough.
         kinds: Kind of edit to the share of its copies that reach it.
+        reliability: Whether the scores hold as probabilities.
     """
 
     thresholds: NDArray[np.float64]
@@ -54,6 +56,7 @@ class Curve:
     recall: NDArray[np.float64]
     threshold: float
     kinds: Mapping[str, float]
+    reliability: Reliability
 
     def threshold_for(self, precision: float) -> float:
         """The least score that reaches a precision; 1 where none does."""
@@ -71,6 +74,7 @@ class Curve:
             "threshold": self.threshold if np.isfinite(self.threshold) else None,
             "recall": self.recall_there,
             "kinds": dict(self.kinds),
+            "calibration_error": self.reliability.error,
         }
 
 
@@ -171,7 +175,8 @@ class _Fitted:
 
     def report(self, store: DedupInput, seed: int) -> CalibrationReport:
         seen = np.nan_to_num(self.pixel_odds, nan=-np.inf)
-        curves = self._curve(self._odds_of_halves(seed)), self._curve(seen)
+        held_out = self._odds_of_halves(seed)
+        curves = self._curve(held_out, held_out), self._curve(seen, seen + self._prior())
         meta, rows = store.store.meta, min(len(store), MOST_ROWS)
         calibration = Calibration(
             name=f"{meta.backbone}, {len(set(self.copies.origins.tolist()))} of {rows} images",
@@ -198,7 +203,13 @@ class _Fitted:
         columns = {name: self.columns[name][of] for name in FEATURES}
         return fit_logistic(columns, self.pairs.target[of], self.pairs.weight[of], rising=_RISING)
 
-    def _curve(self, odds: NDArray[np.float64]) -> Curve:
+    def _prior(self) -> float:
+        """The log-odds of copies among the pairs, which a search estimates from the store."""
+        copies = self.pairs.weight[self.pairs.target].sum()
+        return float(np.log(copies / self.pairs.weight[~self.pairs.target].sum()))
+
+    def _curve(self, odds: NDArray[np.float64], stated: NDArray[np.float64]) -> Curve:
+        """The curve of log-odds, and the reliability of those that are stated."""
         scores, target = probability(odds), self.pairs.target
         _, threshold = recall_at_precision(
             scores, target, self.precision, weights=self.pairs.weight
@@ -212,4 +223,5 @@ class _Fitted:
                 str(kind): float((scores[target & (kinds == kind)] >= least).mean())
                 for kind in dict.fromkeys(self.copies.kinds)
             },
+            reliability(probability(stated), target, weights=self.pairs.weight),
         )

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.verification.geometric import Evidence
 
-__all__ = ["FIRST_PRIOR", "pixel_features", "pixel_odds", "prior_of", "threshold_for"]
+__all__ = [
+    "FIRST_PRIOR", "SCENE_THRESHOLD", "pixel_features", "pixel_odds", "prior_of", "scene_odds",
+    "threshold_for",
+]  # fmt: skip
 
 FIRST_PRIOR = -2.0
 """Log-odds of a copy among compared pairs, before the store says more: one in eight."""
@@ -34,6 +37,16 @@ _MODEL = LogisticModel(
     weights=(8.883, -1.409, -1.3045),
     bias=4.847,
 )
+_SCENES = LogisticModel(
+    features=("spread", "matched", "shared"),
+    mean=(0.1244, 0.8299, 0.169),
+    scale=(0.2813, 1.7442, 0.342),
+    weights=(1.983, 6.402, 1.542),
+    bias=-16.001,
+)
+SCENE_THRESHOLD = 0.5
+"""The least score, by default, of two photographs of one scene."""
+
 _MANY, _FEW, _DOUBT = 3000, 1000, 5.0  # windows (a tiny picture has 1000); log-odds less with few
 _NOT_ONE = -12.0  # log-odds of graphics that differ in detail, and where a thing was replaced
 _REPLACED = 0.82  # of a square that is full of something else
@@ -69,6 +82,23 @@ def pixel_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
     odds[np.array(differ, bool)] = _NOT_ONE
     odds[np.array([not one.agreement.windows for one in evidence], bool)] = np.nan
     return odds
+
+
+def scene_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
+    """Log-odds that two images show one scene from nearly one place, ``(n,)``.
+
+    That of copies, too. Of other photographs it is the more places at which keypoints agree, the
+    more parts of the image they are in, and the more of both images overlaps: a face or a product
+    before another background fills few. NaN where there is too little detail.
+    """
+    features = {
+        "spread": np.array([one.spread for one in evidence], np.float64),
+        "matched": np.log1p(np.array([one.matched for one in evidence], np.float64)),
+        "shared": np.array([one.shared for one in evidence], np.float64),
+    }
+    odds = np.clip(_SCENES.log_odds(features), -_LARGEST, _LARGEST)
+    odds[np.array([one.fine > _FINE for one in evidence], bool)] = _NOT_ONE
+    return np.asarray(np.fmax(pixel_odds(evidence), odds))
 
 
 def _doubt(windows: Sequence[int]) -> NDArray[np.float64]:

@@ -75,6 +75,8 @@ def agreement_of(laid: Laid) -> Agreement:
     best = Agreement()
     for blur in _BLURS:
         found = _agreement_at(laid, blur)
+        if blur and found.agreeing < best.agreeing:
+            break  # blurring more makes it worse still
         if found.agreeing > best.agreeing + 0.02 * (best.windows > 0):
             best = found
         if best.agreeing > _ENOUGH:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ComparedPairs"]
 
-_VERSION = 1  # of the evidence: counted up when comparing gives something else
+_VERSION = 2  # of the evidence: counted up when comparing gives something else
 _FILE = "compared.jsonl"
 
 

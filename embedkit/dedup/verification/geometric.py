@@ -32,7 +32,8 @@ __all__ = ["Evidence", "compare", "registrations"]
 _CLEAR = 0.9  # of the windows agree: no other map need be tried
 _BETTER = 0.02  # more of the windows agree, and of the levels follow
 _UNSURE, _SURE = 0.25, 0.93  # of the windows agree: what doesn't is looked at
-_HOPELESS = 0.1  # of the windows agree at best: no closer look
+_WORSE = 0.1  # of the windows agree, at one blur: other blurs don't make up for it
+_HOPELESS = 0.22  # of the windows agree at best: no closer look
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Evidence:
         inliers: Places at which keypoints agree on the map; 0 if it isn't by keypoints.
         elsewhere: Keypoints of both that match, but not by the map.
         covered: Share of the one image that the other covers, the larger of both, 0 to 1.
+        shared: Share of the one image that the other covers by the map on which most keypoints
+            agree, the smaller of both, 0 to 1; 0 if there is none.
+        matched: Places at which keypoints agree on that map.
+        spread: Share of the 16 parts of the second image in which they do, 0 to 1.
         how: How the second image was made from the first: ``crop`` (left, top, right, bottom of
             what is left, in shares of the first image), ``flip``, ``rotation`` (degrees,
             clockwise), ``scale`` (the second's pixels per pixel of the first).
@@ -59,6 +64,9 @@ class Evidence:
     elsewhere: int
     covered: float
     how: Mapping[str, Any]
+    shared: float = 0.0
+    matched: int = 0
+    spread: float = 0.0
 
 
 def registrations(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registration]:
@@ -73,7 +81,10 @@ def registrations(first: ImageToCompare, second: ImageToCompare) -> Iterator[Reg
 def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
     """Lays the first image over the second one, mirrored or not, and compares them."""
     best: tuple[float, Registration, Laid] | None = None
+    most = Registration(np.eye(3), flip=False)
     for found in registrations(first, second):
+        if found.inliers > most.inliers:
+            most = found
         laid = registered(first, second, found)
         if laid is None:
             continue
@@ -91,7 +102,10 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
     share, found, laid = best
     if share < _HOPELESS:
         agreement = Agreement(agreeing=share, windows=1)
-        return Evidence(agreement, 0.0, 0.0, found.inliers, found.elsewhere, 0.0, {})
+        return Evidence(
+            agreement, 0.0, 0.0, found.inliers, found.elsewhere, 0.0, {},
+            *_in_common(first, second, most),
+        )  # fmt: skip
     agreement = _best_agreement(first, second, found, laid)
     return Evidence(
         agreement,
@@ -99,9 +113,19 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
         share_moved(laid) if _UNSURE < agreement.agreeing < _SURE else 0.0,
         found.inliers,
         found.elsewhere,
-        _covered(first, second, found.matrix),
+        max(_covered(first, second, found.matrix)),
         _describe(first, second, found),
+        *_in_common(first, second, most),
     )
+
+
+def _in_common(
+    first: ImageToCompare, second: ImageToCompare, most: Registration
+) -> tuple[float, int, float]:
+    """What both show by their keypoints: ``shared``, ``matched`` and ``spread`` of `Evidence`."""
+    if not most.inliers:
+        return 0.0, 0, 0.0
+    return min(_covered(first, second, most.matrix)), most.inliers, most.spread
 
 
 def _best_agreement(
@@ -111,19 +135,23 @@ def _best_agreement(
     best = agreement_of(laid)
     if best.agreeing > _CLEAR:
         return best
-    for other in recolored(first, second, found, laid):
-        agreement = agreement_of(equally_sharp(other))
+    for other in map(equally_sharp, recolored(first, second, found, laid)):
+        if share_agreeing(other) < best.agreeing - _WORSE:
+            continue
+        agreement = agreement_of(other)
         if agreement.agreeing * agreement.tones > best.agreeing * best.tones + _BETTER:
             best = agreement
     return best
 
 
-def _covered(first: ImageToCompare, second: ImageToCompare, matrix: NDArray[np.float64]) -> float:
-    """The larger one of the shares of both images in their overlap."""
+def _covered(
+    first: ImageToCompare, second: ImageToCompare, matrix: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The shares of both images in their overlap."""
     places = mapped(matrix, corners_of(first.gray.shape)).astype(np.float32)
     corners = corners_of(second.gray.shape).astype(np.float32)
     area, _ = cv2.intersectConvexConvex(places, corners)
-    return float(min(area / min(abs(cv2.contourArea(places)), second.gray.size), 1.0))
+    return min(area / abs(cv2.contourArea(places)), 1.0), min(area / second.gray.size, 1.0)
 
 
 def _describe(first: ImageToCompare, second: ImageToCompare, found: Registration) -> dict[str, Any]:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Keypoints", "find_keypoints", "match"]
 
-_SIDE, _LEAST_SIDE = 256, 96  # of the longer side, pixels: larger images are shrunk, tiny enlarged
+# Of the longer side, pixels: larger images are shrunk, tiny ones enlarged.
+_SIDE, _LARGER_SIDE, _LEAST_SIDE = 192, 384, 96
+_FEW = 100  # keypoints: of fewer, an image is looked at larger
 _MOST = 450
 _CONTRAST = 0.02  # half of Lowe's: blurred and dark copies have little of it
 _RATIO = 0.88  # of the angle to a descriptor's nearest one to that to the next
@@ -53,9 +55,19 @@ class Keypoints:
 
 
 def find_keypoints(gray: NDArray[np.uint8]) -> Keypoints:
-    """Finds up to 450 keypoints of an ``(h, w)`` image, at 256 pixels on its longer side."""
+    """Finds up to 450 keypoints of an ``(h, w)`` image.
+
+    At 192 pixels on its longer side; of an image with little detail at up to 384.
+    """
+    found = _find_at(gray, _SIDE)
+    if len(found.points) < _FEW and max(gray.shape) > _SIDE:
+        return _find_at(gray, _LARGER_SIDE)
+    return found
+
+
+def _find_at(gray: NDArray[np.uint8], side: int) -> Keypoints:
     longer = max(gray.shape)
-    factor = _SIDE / longer if longer > _SIDE else max(_LEAST_SIDE / longer, 1)
+    factor = side / longer if longer > side else max(_LEAST_SIDE / longer, 1)
     scaled = gray
     if factor != 1:
         size = max(round(gray.shape[1] * factor), 1), max(round(gray.shape[0] * factor), 1)

@@ -41,6 +41,7 @@ _LEAST_DEPTH = 1e-9
 _FAR, _FEWEST_OF_BEND = 12.0, 30  # pixels that a homography may be off; keypoints that must agree
 _CLEARLY = 1.2  # times as many keypoints must agree on a bend
 _PLACE = 6.0  # pixels: keypoints of one place are one witness
+_PARTS = 4  # of an image, across and down
 _ELSEWHERE = 10.0  # pixels off: a match that the map doesn't explain
 _LARGEST_SCALE, _STRETCH = 10.0, 2.2
 _NEAREST_CORNER = 0.2  # of a perspective, as a share of the farthest one's depth
@@ -81,6 +82,7 @@ class Registration:
         flip: Whether the first image is mirrored left to right before.
         inliers: Places at which keypoints agree; 0 if the map isn't by keypoints.
         elsewhere: Keypoints of both that match, but not by this map: things that moved.
+        spread: Share of the 16 parts of the second image in which keypoints agree, 0 to 1.
         bend: A closer map that isn't a homography; None if none is closer.
     """
 
@@ -89,6 +91,7 @@ class Registration:
     inliers: int = 0
     elsewhere: int = 0
     bend: Bend | None = None
+    spread: float = 0.0
 
     def whole(self, first: ImageToCompare) -> NDArray[np.float64]:
         """The map of pixels of the first ``gray`` as it is, mirroring included."""
@@ -143,7 +146,8 @@ def by_keypoints(
     bend = _bend(points, targets, off)
     if bend is not None:
         off = np.minimum(off, _off_bend(bend, points, targets))
-    return Registration(matrix, flip, inliers, int((off > _ELSEWHERE).sum()), bend)
+    spread = _spread(targets[agree], second.gray.shape)
+    return Registration(matrix, flip, inliers, int((off > _ELSEWHERE).sum()), bend, spread)
 
 
 def _bend(
@@ -239,6 +243,12 @@ def _is_plausible(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
         and sizes[1] > 1 / _LARGEST_SCALE
         and sizes[0] < _STRETCH * sizes[1]
     )
+
+
+def _spread(points: NDArray[np.float32], shape: tuple[int, ...]) -> float:
+    """The share of the parts of an image, 4 across and 4 down, that points lie in."""
+    parts = np.clip(points * _PARTS / np.array(shape[1::-1]), 0, _PARTS - 1).astype(int)
+    return len(np.unique(parts, axis=0)) / _PARTS**2
 
 
 def _places(points: NDArray[np.float32]) -> int:
