@@ -176,7 +176,9 @@ def reliability(
         np.bincount(bins, one, _BINS) for one in (weight, weight * values, weight * positive)
     )
     there = total > 0
-    return Reliability(stated[there] / total[there], found[there] / total[there], total[there])
+    return Reliability(
+        stated[there] / total[there], found[there] / total[there], total[there].astype(np.float64)
+    )
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
