@@ -2,6 +2,7 @@
 
     python benchmarks/joins.py --images photos/ caltech20/ --sizes 20000,100000,500000 --million
     python benchmarks/joins.py --images photos/ caltech20/ --sizes '' --find 100000,1000000
+    python benchmarks/joins.py --rows caltech101.h5 copies.h5
 
 The vectors: real EfficientNet-Lite0 embeddings of random crops and collages of the images (10,000
 of them, 512 of their 1280 features), and for larger sets e + (f - g) / 2 of three of these drawn at
@@ -14,6 +15,9 @@ time is linear in the queries); imagededup's ``CNN.find_duplicates`` on the same
 20,000, as it holds the whole matrix. What takes less than a second is run five times, in turns with
 faiss, and the medians are told. That embedkit's pairs are faiss's is checked on the slice, but
 for those whose cosine is within 1e-5 of the threshold, where float32 decides otherwise.
+
+``--rows`` joins the rows of stores (or ``.npy`` files) as they are, in all their dimensions: each
+by itself, and all together.
 
 ``--find`` runs the whole search of a store, from the choice of candidates to scores: within cells
 from a cosine of 0.9 on, and as ``dedup find`` does it unless told otherwise, in cells and exactly.
@@ -44,8 +48,11 @@ def main() -> None:
     if args.part:
         print(json.dumps(PARTS[args.part](args)))
         sys.exit()
-    base = args.views or embed_views(args.images, args.base)
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+        if args.rows:
+            as_they_are(Path(folder), args)
+            return
+        base = args.views or embed_views(args.images, args.base)
         print(f"threshold {args.threshold}, {len(os.sched_getaffinity(0))} cores, {DIM} dimensions")
         for size in map(int, filter(None, args.sizes.split(","))):
             data = grow(np.load(base), size, Path(folder) / f"{size}.npy")
@@ -61,6 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, nargs="+", default=[])
     parser.add_argument("--views", type=Path, help="embeddings of an earlier run, .npy")
+    parser.add_argument("--rows", type=Path, nargs="+", default=[], help="stores, or .npy files")
     parser.add_argument("--base", type=int, default=10_000, help="crops and collages to embed")
     parser.add_argument("--sizes", default="20000,100000,500000")
     parser.add_argument("--threshold", type=float, default=0.9)
@@ -74,8 +82,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.full:
         args.queries = sys.maxsize
-    if not args.part and not args.views and not args.images:
-        parser.error("give --images or --views")
+    if not (args.part or args.views or args.images or args.rows):
+        parser.error("give --images, --views or --rows")
     return args
 
 
@@ -141,6 +149,25 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def as_they_are(folder: Path, args: argparse.Namespace) -> None:
+    """Joins given rows, each file by itself and all together."""
+    import embedkit
+
+    parts = {
+        path.stem: np.load(path)
+        if path.suffix == ".npy"
+        else embedkit.EmbeddingStore.open(path).embeddings[:]
+        for path in args.rows
+    }
+    if len(parts) > 1:
+        parts["all together"] = np.concatenate(list(parts.values()))
+    for name, rows in parts.items():
+        data = folder / f"{len(rows)}.npy"
+        np.save(data, rows.astype(np.float16))
+        print(f"\n{name}: {rows.shape[1]} dimensions", end="")
+        compare(data, len(rows), args)
+
+
 def compare(data: Path, size: int, args: argparse.Namespace) -> None:
     print(f"\n{size:,} rows")
     turns = [in_turn(data, args)]
@@ -154,6 +181,8 @@ def compare(data: Path, size: int, args: argparse.Namespace) -> None:
     tell("faiss range_search", faiss, faster + asked)
     same = check(data, middle["file"], faiss[0]["file"], faiss[0]["queries"], args.threshold)
     print(f"  {'':26}{same}")
+    if args.rows:
+        return
     if size > 20_000:
         print(
             f"  {'imagededup CNN':26}{'-':>9}    a matrix of {2 * size**2 / 1e9:,.0f} GB: not run"
@@ -221,7 +250,7 @@ def run_faiss(args: argparse.Namespace) -> dict:
 
     rows = np.load(args.data).astype(np.float32)
     faiss.normalize_L2(rows)
-    index = faiss.IndexFlatIP(DIM)
+    index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)
     queries = min(len(rows), args.queries)
     began = time.perf_counter()
