@@ -211,7 +211,10 @@ def _read_errors(path: Path) -> Iterator[None]:
         ) from exc
     except SafetensorError as exc:
         raise WeightsError(f"{path}: damaged safetensors file ({exc})") from exc
-    except (RuntimeError, EOFError, zipfile.BadZipFile, LookupError, ValueError) as exc:
+    except (  # of a damaged pickle torch raises nearly every error
+        RuntimeError, EOFError, zipfile.BadZipFile, LookupError, ValueError, TypeError,
+        AssertionError, AttributeError, MemoryError, ArithmeticError,
+    ) as exc:  # fmt: skip
         raise WeightsError(f"{path}: damaged weights file ({_first_line(exc)})") from exc
     except OSError as exc:
         raise WeightsError(f"{path}: can't be read ({exc.strerror or exc})") from exc

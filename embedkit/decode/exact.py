@@ -45,6 +45,7 @@ from embedkit.decode.tiff import check_strips, palette_of, read_tiff_header, why
 from embedkit.decode.tiff_directory import Tag
 from embedkit.decode.tiff_fallback import decode_with_tifffile
 from embedkit.decode.time_limit import IMAGE_SECONDS, decode_within
+from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,6 +59,7 @@ _Decoded = tuple[Image.Image, int]
 """The image, RGB and upright, and the number of frames or pages."""
 
 
+@plain_numbers
 def decode_image(
     data: bytes,
     image_id: str,
