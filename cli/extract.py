@@ -140,6 +140,14 @@ def command(
             rich_help_panel=INPUT,
         ),
     ] = 32,
+    image_timeout: Annotated[
+        float,
+        typer.Option(
+            help="Fail an image that takes longer than this to decode (seconds); 0 is no limit.",
+            metavar="SECONDS",
+            rich_help_panel=INPUT,
+        ),
+    ] = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the images, print the settings and stop.")
     ] = False,
@@ -323,8 +331,10 @@ def command(
         bool | None,
         typer.Option(
             "--processes/--threads",
-            help="Decode in processes or in threads [default: processes for a GPU, more than 4 "
-            "cores and 10,000 images].",
+            "--isolate",
+            help="Decode in processes, so that an image that crashes or hangs a codec costs only "
+            "itself, or in threads [default: processes for a GPU, more than 4 cores and 10,000 "
+            "images].",
             rich_help_panel=PERFORMANCE,
         ),
     ] = None,
@@ -413,6 +423,7 @@ def command(
             overwrite=overwrite,
             **changes,
             max_read_errors=max_read_errors,
+            image_timeout=image_timeout,
             stop=stopping.event,
             progress=stopping.on_progress,
         )

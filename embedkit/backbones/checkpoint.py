@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import pickletools
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -31,6 +33,9 @@ _COUNTER = "num_batches_tracked"
 
 _MAX_HEADER_BYTES = 4 * 2**20  # of a safetensors file: some 30,000 tensors
 _MAX_PICKLE_BYTES = 16 * 2**20  # of the names and shapes in a .pth file
+_MAX_OPERATIONS = 2_000_000  # some 60,000 tensors
+_INTEGERS = {"INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2"}
+_PICKLES = 5  # magic number, version, system, tensors, keys
 _WRAPPERS = ("state_dict", "model")
 _SHOWN = 3
 
@@ -115,6 +120,7 @@ def _refuse_long_header(path: Path) -> None:
 def _check_archive(path: Path, state_dict_url: str) -> None:
     """Refuse a TorchScript file, known by a member that no other has, and a decompression bomb."""
     if not zipfile.is_zipfile(path):
+        _check_pickles(path)
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -128,6 +134,38 @@ def _check_archive(path: Path, state_dict_url: str) -> None:
         raise WeightsError(f"{path}: a compressed archive, which torch.save doesn't write")
     if any(one.filename.endswith(".pkl") and one.file_size > _MAX_PICKLE_BYTES for one in members):
         raise WeightsError(f"{path}: names over {_MAX_PICKLE_BYTES:,} bytes; no weights have those")
+
+
+def _check_pickles(path: Path) -> None:
+    """Refuse a file of before 2020, pickles and then bytes, whose pickles are endless or lie.
+
+    They are read as instructions, and not run.
+    """
+    nbytes = path.stat().st_size
+    with path.open("rb") as file:
+        pickled = io.BytesIO(file.read(_MAX_PICKLE_BYTES))
+    try:
+        for _ in range(_PICKLES):
+            _check_pickle(path, pickled, nbytes)
+    except WeightsError:
+        raise
+    except Exception as exc:  # damaged; torch is to say how, unless it would read on for long
+        if nbytes > _MAX_PICKLE_BYTES and pickled.tell() == _MAX_PICKLE_BYTES:
+            raise WeightsError(
+                f"{path}: names over {_MAX_PICKLE_BYTES:,} bytes; no weights have those"
+            ) from exc
+
+
+def _check_pickle(path: Path, pickled: io.BytesIO, nbytes: int) -> None:
+    number = 0
+    for count, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
+        if count > _MAX_OPERATIONS:
+            raise WeightsError(f"{path}: a pickle of over {_MAX_OPERATIONS:,} operations")
+        if operation.name in _INTEGERS and isinstance(argument, int):
+            number = argument
+        # A storage ends with how many elements it has, of at least a byte each.
+        if operation.name == "BINPERSID" and number > nbytes:
+            raise WeightsError(f"{path}: damaged: {number:,} elements in {nbytes:,} bytes")
 
 
 def fingerprint(net: nn.Module) -> str:
@@ -211,10 +249,12 @@ def _read_errors(path: Path) -> Iterator[None]:
         ) from exc
     except SafetensorError as exc:
         raise WeightsError(f"{path}: damaged safetensors file ({exc})") from exc
-    except (RuntimeError, EOFError, zipfile.BadZipFile, LookupError, ValueError) as exc:
-        raise WeightsError(f"{path}: damaged weights file ({_first_line(exc)})") from exc
     except OSError as exc:
         raise WeightsError(f"{path}: can't be read ({exc.strerror or exc})") from exc
+    except WeightsError:
+        raise
+    except Exception as exc:  # of a damaged pickle torch raises nearly every error
+        raise WeightsError(f"{path}: damaged weights file ({_first_line(exc)})") from exc
 
 
 def _first_line(exc: Exception) -> str:

@@ -26,17 +26,17 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from embedkit.decode.checks import (
     Header,
+    check_bmp,
     check_gif,
-    check_jpeg,
     check_jpeg_2000,
     check_png,
-    check_ppm,
     check_webp,
 )
 from embedkit.decode.color import srgb_transform, to_rgb
 from embedkit.decode.failure import BadImageError, mapped_errors
-from embedkit.decode.jpeg_header import JpegParts, scan_jpeg
+from embedkit.decode.jpeg_header import JpegParts, check_jpeg, scan_jpeg
 from embedkit.decode.jpeg_xl import decode_jpeg_xl, jpeg_xl_size
+from embedkit.decode.netpbm import check_ppm, read_slow_ppm
 from embedkit.decode.orientation import header_orientation, orientation, upright
 from embedkit.decode.pillow_reader import StrictReader, check_sizes, open_image
 from embedkit.decode.policy import DecodedImage, DecodePolicy
@@ -44,6 +44,8 @@ from embedkit.decode.sniff import describe_other, raw_name, sniff_format
 from embedkit.decode.tiff import check_strips, palette_of, read_tiff_header, why_not_pillow
 from embedkit.decode.tiff_directory import Tag
 from embedkit.decode.tiff_fallback import decode_with_tifffile
+from embedkit.decode.time_limit import IMAGE_SECONDS, decode_within
+from embedkit.utils.arguments import plain_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,8 +59,12 @@ _Decoded = tuple[Image.Image, int]
 """The image, RGB and upright, and the number of frames or pages."""
 
 
+@plain_numbers
 def decode_image(
-    data: bytes, image_id: str, policy: DecodePolicy = _DEFAULT_POLICY
+    data: bytes,
+    image_id: str,
+    policy: DecodePolicy = _DEFAULT_POLICY,
+    timeout: float = IMAGE_SECONDS,
 ) -> DecodedImage:
     """Decode one image.
 
@@ -66,13 +72,19 @@ def decode_image(
         data: The encoded file.
         image_id: Named in the error.
         policy: Limits and background.
+        timeout: Seconds that decoding may take; 0 is no limit.
 
     Returns:
         The image, as it is meant to be seen.
 
     Raises:
-        DecodeError: If it can't be decoded; the reason is one line of at most 200 characters.
+        DecodeError: If it can't be decoded, or takes too long; the reason is one line of at most
+            200 characters.
     """
+    return decode_within(timeout, image_id, lambda: _decoded(data, image_id, policy))
+
+
+def _decoded(data: bytes, image_id: str, policy: DecodePolicy) -> DecodedImage:
     with mapped_errors(image_id):
         if not data:
             raise BadImageError("empty file (0 bytes)")
@@ -141,12 +153,13 @@ def read_jpeg_header(data: bytes, image_id: str, policy: DecodePolicy) -> JpegHe
     if sniff_format(data) != "JPEG" or len(data) > policy.max_bytes:
         return None
     with mapped_errors(image_id):
-        parts = scan_jpeg(data) or _pillow_parts(data)
+        parts = scan_jpeg(data)
+        if parts is None or parts.has_many_scans:
+            check_jpeg(data)
+        parts = parts or _pillow_parts(data)
         if parts is None:
             return None
         check_sizes((parts.size,), policy)
-        if parts.has_many_scans:
-            check_jpeg(data)
         turn = header_orientation(parts.exif, parts.xmp)
         return JpegHeader(turn, srgb_transform(parts.profile, "RGB"))
 
@@ -180,6 +193,16 @@ def _scaled_key(key: object, depth: int) -> object:
     if isinstance(key, tuple):
         return tuple(level >> (depth - 8) for level in key)
     return key * 255 // (2**depth - 1) if isinstance(key, int) else key
+
+
+def _decode_ppm(data: bytes, policy: DecodePolicy) -> _Decoded:
+    check_ppm(data)
+    opened = PpmImagePlugin.PpmImageFile(StrictReader(data))
+    check_sizes((opened.size,), policy)
+    image = read_slow_ppm(data, opened)
+    if image is None:
+        image, _ = open_image(data, policy, PpmImagePlugin.PpmImageFile, None)
+    return _finish(image, policy), 1
 
 
 def _decode_tiff(data: bytes, policy: DecodePolicy) -> _Decoded:
@@ -227,18 +250,18 @@ def _decode_heif(data: bytes, policy: DecodePolicy) -> _Decoded:
 
 _PLAIN: Mapping[str, tuple[type[ImageFile.ImageFile], Callable[[bytes], Header] | None]] = {
     "AVIF": (AvifImagePlugin.AvifImageFile, None),
-    "BMP": (BmpImagePlugin.BmpImageFile, None),
+    "BMP": (BmpImagePlugin.BmpImageFile, check_bmp),
     "GIF": (GifImagePlugin.GifImageFile, check_gif),
     # The plain class reads the first picture of an MPO too, and never warns about the others.
     "JPEG": (JpegImagePlugin.JpegImageFile, check_jpeg),
     "JPEG2000": (Jpeg2KImagePlugin.Jpeg2KImageFile, check_jpeg_2000),
-    "PPM": (PpmImagePlugin.PpmImageFile, check_ppm),
     "WEBP": (WebPImagePlugin.WebPImageFile, check_webp),
 }
 _SPECIAL: Mapping[str, Callable[[bytes, DecodePolicy], _Decoded]] = {
     "HEIF": _decode_heif,
     "JPEGXL": _decode_jpeg_xl,
     "PNG": _decode_png,
+    "PPM": _decode_ppm,
     "TIFF": _decode_tiff,
 }
 

@@ -9,6 +9,7 @@ from embedkit.decode import fast
 from embedkit.decode.exact import decode_image
 from embedkit.decode.phash import perceptual_hash, thumbnail
 from embedkit.decode.resize import Scaler
+from embedkit.decode.time_limit import IMAGE_SECONDS, decode_within
 from embedkit.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -60,12 +61,14 @@ class ImageLoader:
         decoder: ``exact``: Pillow to the bit. ``fast``: ordinary JPEGs by libjpeg-turbo and
             PyTorch, at most two levels away from that; all else exactly.
         scale: Scales for the fast decoder.
+        timeout: Seconds that the decoding of an image may take; 0 is no limit.
     """
 
     policy: DecodePolicy
     preprocessing: Preprocessing
     decoder: Decoder
     scale: Scale = field(default_factory=Scaler)
+    timeout: float = IMAGE_SECONDS
 
     def __call__(self, data: bytes, image_id: str) -> LoadedImage:
         """Loads one image.
@@ -75,7 +78,7 @@ class ImageLoader:
             image_id: Named in the error.
 
         Raises:
-            DecodeError: It can't be decoded, or is too narrow to scale.
+            DecodeError: It can't be decoded, takes too long, or is too narrow to scale.
         """
         loaded = None
         if self.decoder == "fast" and fast.can_scale(self.preprocessing):
@@ -83,7 +86,7 @@ class ImageLoader:
         return loaded or self._exact(data, image_id)
 
     def _exact(self, data: bytes, image_id: str) -> LoadedImage:
-        decoded = decode_image(data, image_id, self.policy)
+        decoded = decode_image(data, image_id, self.policy, self.timeout)
         self._check(decoded.image.size, image_id)
         pixels = self.preprocessing.apply(decoded.image)
         small = thumbnail(decoded.image)
@@ -92,7 +95,9 @@ class ImageLoader:
 
     def _fast(self, data: bytes, image_id: str) -> LoadedImage | None:
         """None where the fast way is not for this image."""
-        pixels = fast.decode_jpeg(data, image_id, self.policy)
+        pixels = decode_within(
+            self.timeout, image_id, lambda: fast.decode_jpeg(data, image_id, self.policy)
+        )
         if pixels is None:
             return None
         height, width = pixels.shape[:2]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from embedkit.decode.exif import check_exif
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,10 +35,19 @@ def orientation(image: Image.Image) -> int:
         1 to 8; 1 (as it is) where none is stated, or what states it is damaged.
     """
     try:
+        check_exif(_exif_block(image))
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF brings out nearly every error; it says nothing of the pixels
         return 1
     return int(value) if value in _TURNS else 1
+
+
+def _exif_block(image: Image.Image) -> bytes:
+    """The block that Pillow would read, without its prefix."""
+    block = image.info.get("exif") or b""
+    if not block and "Raw profile type exif" in image.info:  # hexadecimal, in a PNG's text
+        block = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    return bytes(block).removeprefix(b"Exif\0\0")
 
 
 def upright(image: Image.Image, turn: int) -> Image.Image:

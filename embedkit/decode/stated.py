@@ -20,6 +20,7 @@ _WIDTH = {_ASCII: 1, _SHORT: 2, _LONG: 4, _IFD: 4}
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SCAN, _APP1 = 0xDA, 0xE1
 _MOST_TEXT = 100  # characters of a camera's name
+_MOST_BYTES = 1024  # of a value; all that is looked for is shorter
 
 
 class Stated(NamedTuple):
@@ -83,6 +84,8 @@ def _png(data: bytes) -> Stated:
             alpha = 1
         elif name == b"eXIf":
             exif = data[at + 8 : at + 8 + size]
+        elif name == b"IEND":
+            break
         at += 12 + size
     return Stated(alpha, 8 if kind == 3 else bits, *_exif(exif))
 
@@ -160,7 +163,7 @@ def _entries(tiff: bytes, start: int | None = None) -> Iterator[tuple[int, _Entr
 
 def _content(tiff: bytes, entry: _Entry) -> bytes:
     order, kind, number, value = entry
-    size = _WIDTH.get(kind, 1) * number
+    size = min(_WIDTH.get(kind, 1) * number, _MOST_BYTES)
     if size <= len(value):
         return value[:size]
     (at,) = struct.unpack(f"{order}I", value)

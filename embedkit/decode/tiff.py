@@ -10,6 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 from embedkit.decode.camera_raw import preview_reason
 from embedkit.decode.failure import BadImageError
+from embedkit.decode.jpeg_header import MAX_SCANS
 from embedkit.decode.tiff_directory import Directory, Tag, read_pages, read_sub_images
 
 if TYPE_CHECKING:
@@ -71,10 +72,11 @@ def _check_samples(page: Directory) -> None:
 
 
 def check_strips(data: bytes, page: Directory) -> None:
-    """Find a cut file: every strip and tile must end inside the data.
+    """Find a cut file, whose strips and tiles don't all end inside the data, and one that is slow.
 
     Raises:
-        BadImageError: If one doesn't, or there are fewer than the page needs.
+        BadImageError: If one doesn't, there are fewer than the page needs or more than 500,000,
+            they share their bytes, or one is a JPEG of too many scans.
     """
     if page.first(Tag.JPEG_OFFSET) + page.first(Tag.JPEG_BYTES) > len(data):
         raise BadImageError("truncated: the TIFF's JPEG stream ends beyond the file's end")
@@ -82,6 +84,8 @@ def check_strips(data: bytes, page: Directory) -> None:
     offsets = page.numbers.get(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS, ())
     if not offsets:
         return
+    if len(offsets) > _MAX_STRIPS:
+        raise BadImageError(f"too many strips in a TIFF: {len(offsets):,}")
     per_plane, planes, block_bytes, last_bytes = _grid(page, is_tiled)
     if len(offsets) < per_plane * planes:
         raise BadImageError(f"truncated: {len(offsets)} of {per_plane * planes} TIFF strips")
@@ -96,6 +100,19 @@ def check_strips(data: bytes, page: Directory) -> None:
     counts = counts[: len(starts)]
     if np.any(starts > len(data)) or np.any(counts > len(data) - starts):
         raise BadImageError("truncated: the pixels of the TIFF end beyond the file's end")
+    if int(counts.sum()) > _MAX_SHARED * len(data):
+        raise BadImageError("damaged: the strips of the TIFF share their bytes")
+    if page.first(Tag.COMPRESSION, 1) in _JPEGS:
+        _check_scans(data, starts, counts)
+
+
+def _check_scans(data: bytes, starts: NDArray[np.uint64], counts: NDArray[np.uint64]) -> None:
+    """Refuse strips or tiles that are JPEGs of more scans than `check_jpeg` allows."""
+    pixels = np.frombuffer(data, np.uint8)
+    scans = np.flatnonzero((pixels[:-1] == 0xFF) & (pixels[1:] == 0xDA)).astype(np.uint64)
+    per_strip = np.searchsorted(scans, starts + counts) - np.searchsorted(scans, starts)
+    if per_strip.size and per_strip.max() > MAX_SCANS:
+        raise BadImageError(f"too many scans in a JPEG: the limit is {MAX_SCANS}")
 
 
 def _grid(page: Directory, is_tiled: bool) -> tuple[int, int, int, int]:
@@ -149,6 +166,9 @@ def palette_of(page: Directory) -> NDArray[np.uint8]:
 
 
 _RAW, _OLD_JPEG = 1, 6
+_JPEGS = (_OLD_JPEG, 7, 34892)
+_MAX_STRIPS = 500_000
+_MAX_SHARED = 8
 _UNBUILT = (34676, 34677, 50001)
 """SGI's logarithmic samples, which are floats, and WebP, which Pillow's wheels don't decode."""
 _RGB, _CMYK, _YCBCR = 2, 5, 6

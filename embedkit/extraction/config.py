@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from embedkit.backbones.config import LoadConfig
 from embedkit.decode.policy import DecodePolicy
+from embedkit.decode.time_limit import IMAGE_SECONDS
 
 if TYPE_CHECKING:
     from embedkit.backbones import Backbone
@@ -121,6 +123,7 @@ class RunConfig:
         keep_removed: Whether an update keeps the rows of images that the source lacks now.
         retry_failed: Whether the images that failed are tried again.
         max_read_errors: Images in a row that can't be read before the run stops; 0 never stops.
+        image_timeout: Seconds that the decoding of an image may take; 0 is no limit.
 
     Raises:
         ValueError: A number is too small, or two settings contradict each other.
@@ -136,8 +139,13 @@ class RunConfig:
     keep_removed: bool = False
     retry_failed: bool = False
     max_read_errors: int = 32
+    image_timeout: float = IMAGE_SECONDS
 
     def __post_init__(self) -> None:
+        if not 0 <= self.image_timeout < threading.TIMEOUT_MAX:
+            raise ValueError(
+                f"image_timeout takes seconds, 0 for no limit, not {self.image_timeout}"
+            )
         if self.max_read_errors < 0:
             raise ValueError(f"max_read_errors must be at least 0, not {self.max_read_errors}")
         for name in ("workers", "shard_rows"):

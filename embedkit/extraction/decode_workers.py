@@ -2,7 +2,7 @@
 
 Threads of one process share the interpreter lock (GIL): on 16 cores they decode about as fast
 as on six. Each worker is a single-threaded process that decodes into memory shared with this
-process. If an image crashes a worker, only that image fails.
+process. If an image crashes a worker, or takes it too long, only that image fails.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import json
 import mmap
 import os
 import queue
+import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from embedkit.decode.time_limit import too_slow
 from embedkit.errors import WorkerError
 from embedkit.extraction.load_images import outcome_from_json
 from embedkit.sources.shard_plan import record_to_json
 from embedkit.types import ImageFailure
+from embedkit.utils.parallel import check_cancelled
 from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ __all__ = ["DecodeWorkers", "open_decode_workers"]
 _CHUNK = 16  # images per message
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
 _ATTEMPTS = 3  # attempts before an image that crashes its worker fails
+_POLL_SECONDS = 0.25
+_ALARM = f"signal {int(getattr(signal, 'SIGALRM', 0))}"  # a process ends so at its time limit
 _FEW_CORES = 4  # up to this many, threads of one process suffice
 _FEW_IMAGES = 10_000  # up to this many, threads finish before processes have started
 
@@ -105,14 +111,16 @@ class DecodeWorkers:
             "policy": load.policy.to_config(),
             "preprocessing": load.preprocessing.to_config(),
             "decoder": load.decoder,
+            "timeout": load.timeout,
         }
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(callers):
             self._free_slots.put(slot)
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self._count = count
+        self._cancelled = threading.Event()
+        self._workers: set[_Worker] = set()
         for _ in range(count):
-            self._idle.put(_Worker(self._config))
+            self._idle.put(self._new_worker())
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="embedkit-decode")
 
     def __enter__(self) -> Self:
@@ -124,8 +132,7 @@ class DecodeWorkers:
     def close(self) -> None:
         """Ends the processes."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        workers = [self._idle.get() for _ in range(self._count)]
-        for worker in workers:
+        for worker in self._workers:
             worker.end()
         os.close(self._memory)
 
@@ -134,18 +141,32 @@ class DecodeWorkers:
 
         Raises:
             WorkerError: A process can't start.
+            concurrent.futures.CancelledError: The work of the calling thread was cancelled; the
+                processes are ended.
         """
         slot = self._free_slots.get()
         try:
-            starts = range(0, len(records), _CHUNK)
-            parts = self._pool.map(
-                lambda start: self._load_chunk(slot, start, records[start : start + _CHUNK]), starts
-            )
-            outcomes = [one for part in parts for one in part]
+            parts = [
+                self._pool.submit(self._load_chunk, slot, start, records[start : start + _CHUNK])
+                for start in range(0, len(records), _CHUNK)
+            ]
+            outcomes = [one for part in parts for one in self._result(part)]
             pixels[: len(records)] = self._shared[slot, : len(records)]
         finally:
             self._free_slots.put(slot)
         return outcomes
+
+    def _result(self, part: Future[list[Outcome]]) -> list[Outcome]:
+        while not part.done():
+            try:
+                check_cancelled()
+            except CancelledError:
+                self._cancelled.set()
+                for worker in tuple(self._workers):
+                    worker.kill()
+                raise
+            wait([part], _POLL_SECONDS)
+        return part.result()
 
     def _load_chunk(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
         try:
@@ -163,9 +184,12 @@ class DecodeWorkers:
             try:
                 return self._ask(slot, place, [record])[0]
             except _CrashedError as exc:
-                reason = str(exc)
+                reason = f"crashes its decoder ({exc})"
+                if str(exc) == _ALARM:
+                    reason = too_slow(self._config["timeout"])
+                    break
         nbytes = -1 if record.nbytes is None else record.nbytes
-        return ImageFailure(record.id, f"crashes its decoder ({reason})", nbytes)
+        return ImageFailure(record.id, reason, nbytes)
 
     def _ask(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
         worker = self._idle.get()
@@ -173,8 +197,9 @@ class DecodeWorkers:
             worker = self._started(worker)
             return worker.ask(slot, start, records)
         except _CrashedError:
-            worker.end()
-            worker = _Worker(self._config)
+            if self._cancelled.is_set():
+                raise CancelledError from None
+            worker = self._replaced(worker)
             raise
         finally:
             self._idle.put(worker)
@@ -185,14 +210,25 @@ class DecodeWorkers:
         for _ in range(1, _ATTEMPTS):
             if not reason.startswith("signal"):
                 break
-            worker.end()
-            worker = _Worker(self._config)
+            worker = self._replaced(worker)
             reason = worker.start()
+        if reason and self._cancelled.is_set():
+            raise CancelledError
         if reason:
             raise WorkerError(
                 f"a decoding process could not start ({reason}); decode in threads instead "
                 "(processes=False)"
             )
+        return worker
+
+    def _replaced(self, worker: _Worker) -> _Worker:
+        worker.end()
+        self._workers.discard(worker)
+        return self._new_worker()
+
+    def _new_worker(self) -> _Worker:
+        worker = _Worker(self._config)
+        self._workers.add(worker)
         return worker
 
 
@@ -230,6 +266,10 @@ class _Worker:
             outcome_from_json(record.id, encoded)
             for record, encoded in zip(records, json.loads(answer), strict=True)
         ]
+
+    def kill(self) -> None:
+        """Ends the process at once, whatever it does."""
+        self._process.kill()
 
     def end(self) -> None:
         """Ends the process and waits for it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from embedkit.decode.time_limit import IMAGE_SECONDS
 from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.config import ExtractConfig, RunConfig
@@ -93,6 +94,7 @@ def extract(
     keep_removed: bool = False,
     retry_failed: bool = False,
     max_read_errors: int = 32,
+    image_timeout: float = IMAGE_SECONDS,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
 ) -> ExtractResult:
@@ -120,7 +122,8 @@ def extract(
             that may wait for a GPU. Doesn't change the result.
         processes: Decode in processes instead of threads, which share the interpreter lock (GIL).
             None uses processes on a GPU with more than 4 cores and at least 10,000 images.
-            Doesn't change the result.
+            Doesn't change the result. An image that crashes a codec, or hangs in it, then costs a
+            process and fails; in a thread a crash ends the run.
         dtype: Data type of the stored embeddings.
         normalize: Whether to L2-normalise the embeddings (the stored head then doesn't apply).
         decoder: ``exact`` is bit-identical to Pillow; ``fast`` takes about half the time for
@@ -159,6 +162,8 @@ def extract(
             change nothing else.
         max_read_errors: Stop after so many images in a row that the source fails to give, because
             a folder, share or server has gone away; finished work is kept. 0 never stops.
+        image_timeout: Seconds that the decoding of an image may take before it fails and the
+            others go on; 0 is no limit.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.
@@ -173,14 +178,15 @@ def extract(
         BackboneError: The backbone or its weights aren't available.
         StoreMismatchError: An interrupted run, or the finished store, has other settings.
         StoreLockedError: Another process is writing this store.
-        WorkerError: A worker process of a multi-GPU run failed; finished work is kept.
+        WorkerError: A worker process of a multi-GPU run failed, or more than eight images take
+            longer than ``image_timeout`` in threads; finished work is kept.
         StoreError: The output can't be written, has the ending of another format, or exists and
             its source has changed: images were added, removed, changed or relabeled.
         ValueError: An argument is out of its range.
     """
     run = RunConfig(
         workers, processes, sharded, shard_rows, overwrite, check_content, update, keep_removed,
-        retry_failed, max_read_errors,
+        retry_failed, max_read_errors, image_timeout,
     )  # fmt: skip
     config = ExtractConfig.of(
         backbone=backbone, engine=engine, device=device, precision=precision,

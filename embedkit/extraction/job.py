@@ -85,12 +85,12 @@ def scan_for(output: Path, listing: Source) -> Iterator[ImageRecord]:
         yield record
 
 
-def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler) -> ImageLoader:
-    """The image loader with the settings of a store."""
+def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler, timeout: float) -> ImageLoader:
+    """The image loader with the settings of a store, and a time limit per image in seconds."""
     settings = dict(meta.decode)
     decoder = settings.pop("decoder")
     policy = DecodePolicy.from_config(settings)
-    return ImageLoader(policy, backbone.preprocessing, decoder, scale)
+    return ImageLoader(policy, backbone.preprocessing, decoder, scale, timeout)
 
 
 def prepare(

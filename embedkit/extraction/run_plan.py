@@ -66,7 +66,8 @@ class Extraction:
         job, choice, settings = self.job, self.choice, self.settings
         backbone, one_device = job.backbone, len(choice.devices) == 1
         with ExitStack() as stack:
-            load = loader_of(job.meta, backbone, stack.enter_context(Scaler(self.plan.count)))
+            scale = stack.enter_context(Scaler(self.plan.count))
+            load = loader_of(job.meta, backbone, scale, settings.image_timeout)
             decoders = None
             if one_device:  # they start while the engine is opened
                 decoders = open_decode_workers(

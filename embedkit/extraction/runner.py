@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from concurrent.futures import CancelledError
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -149,11 +150,11 @@ class Runner:
                 reader, self.load, self.engine, meta.dtype, meta.normalized, self.decoders
             )
             results = in_order(
-                lambda task: process(task.records), self._tasks(work), self._num_threads()
+                lambda task: process(task.records), self._tasks(work), self._num_threads(), stop
             )
             lost = LostSource(self.max_read_errors)
             try:
-                with closing(results):
+                with suppress(CancelledError), closing(results):
                     for task, part in results:
                         for shard, done in lost.passed(task.shard, task.records, part):
                             work.add(shard, done)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.manifest import MANIFEST
+from embedkit.utils.atomic_write import remove_left_behind
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -117,11 +118,14 @@ def writing_errors(path: Path) -> Iterator[None]:
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
     """Rejects an existing output; ``overwrite`` allows an index or an empty folder there.
 
+    What a killed run left beside it is removed.
+
     Raises:
         IndexFileError: It is taken.
     """
     if not output.exists():
         return
+    remove_left_behind(output)
     if not overwrite:
         raise IndexFileError(f"{output}: exists already; overwrite=True replaces it")
     replaceable = output.is_dir() and ((output / MANIFEST).exists() or not any(output.iterdir()))

@@ -11,13 +11,13 @@ import numpy as np
 from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
 from embedkit.index.faiss_io import read_faiss, read_without_lists
 from embedkit.index.faiss_types import faiss_errors
-from embedkit.index.file_io import HashingFile, check_size, checked_file
+from embedkit.index.file_io import HashingFile, check_size, checked_file, writing_errors
 from embedkit.index.id_table import IdTable
 from embedkit.index.inverted_lists import map_lists
 from embedkit.index.manifest import MANIFEST, FileEntry, IndexManifest
 from embedkit.index.store_rows import RowOrder, find_store
 from embedkit.index.vector_space import Space, Whitening
-from embedkit.utils.atomic_write import commit_bytes, remove_left_behind
+from embedkit.utils.atomic_write import commit_bytes, remove_left_behind, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -113,6 +113,8 @@ def change_generation(folder: Path, manifest: IndexManifest) -> None:
         IndexFileError: The manifest can't be written; the index is unchanged.
     """
     try:
+        with writing_errors(folder):
+            sync_folder(folder)  # the manifest may not be on the disk before what it names
         commit_bytes(folder / MANIFEST, manifest.to_json())
     except StoreError as exc:
         raise IndexFileError(str(exc)) from exc

@@ -32,6 +32,7 @@ class PartialIndex(WorkingDir):
     """The working folder of one index; get it from ``PartialIndex.locked``."""
 
     frozen_name = "plan.json"
+    error = IndexFileError
     own_names = re.compile(
         r"part-\d+-\d+\.faiss|tuned\.json|trained\.faiss|whitening\.f4|order\.i8"
         r"|factors\.f4|factors-straight\.f4|lists-\w+\.bin|held\.faiss"

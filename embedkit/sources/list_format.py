@@ -119,7 +119,10 @@ def _delimiter_of_header(
     if has_image_name(first) or (len(first) < 256 and exists(first)):
         return None
     for delimiter in _DELIMITERS:
-        names = next(csv.reader([first], delimiter=delimiter), [])
+        try:
+            names = next(csv.reader([first], delimiter=delimiter), [])
+        except csv.Error:  # such as a carriage return within the entry
+            continue
         if _path_column(names, columns) is not None:
             return delimiter
     return None

@@ -142,11 +142,9 @@ class Plan:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as exc:
-            raise SourceError(
-                f"{folder / _HEADER}: damaged; start again with overwrite=True"
-            ) from exc
+            raise _damaged(folder / _HEADER) from exc
         if digest != plan.digest:
-            raise SourceError(f"{folder / _LINES}: damaged; start again with overwrite=True")
+            raise _damaged(folder / _LINES)
         return plan
 
     def rows(self, number: int) -> int:
@@ -154,10 +152,17 @@ class Plan:
         return min(self.shard_rows, self.count - number * self.shard_rows)
 
     def shard(self, number: int) -> list[ImageRecord]:
-        """The images of one shard, in order."""
-        with (self.folder / _LINES).open("rb") as lines:
-            lines.seek(self.offsets[number])
-            return [_from_line(lines.readline()) for _ in range(self.rows(number))]
+        """The images of one shard, in order.
+
+        Raises:
+            SourceError: The plan is damaged.
+        """
+        try:
+            with (self.folder / _LINES).open("rb") as lines:
+                lines.seek(self.offsets[number])
+                return [_from_line(lines.readline()) for _ in range(self.rows(number))]
+        except (ValueError, TypeError) as exc:
+            raise _damaged(self.folder / _HEADER) from exc
 
     def records(self) -> Iterator[ImageRecord]:
         """All images, in order."""
@@ -173,6 +178,10 @@ class Plan:
             records = self.shard(number)
             found += [records[index] for index in _evenly_spaced(len(records), share)]
         return found
+
+
+def _damaged(path: Path) -> SourceError:
+    return SourceError(f"{path}: damaged; start again with overwrite=True")
 
 
 def _evenly_spaced(length: int, count: int) -> list[int]:

@@ -110,7 +110,11 @@ def remove_left_behind(path: Path, folder: Path | None = None) -> None:
         folder: Where their temporary files lie; None is the folder of ``path``.
     """
     where = folder or path.absolute().parent
-    for mark in where.glob(f".{escape(path.name[:200])}.{'[0-9a-f]' * 8}{_FILE}"):
+    names = f".{escape(path.name[:200])}.{'[0-9a-f]' * 8}"
+    for temporary in where.glob(f"{names}{_FOLDER}"):
+        if not temporary.with_suffix(_FILE).exists():  # its mark was lost with the power
+            _put_back(temporary, path)
+    for mark in where.glob(f"{names}{_FILE}"):
         with suppress(FileNotFoundError), mark.open("rb") as file:
             if _lock(file):
                 _put_back(mark.with_suffix(_FOLDER), path)

@@ -11,16 +11,16 @@ import json
 import re
 import shutil
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from filelock import FileLock, Timeout
 
-from embedkit.errors import StoreCorruptError, StoreError, StoreLockedError
+from embedkit.errors import EmbedkitError, StoreCorruptError, StoreError, StoreLockedError
 from embedkit.utils.atomic_write import commit_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 __all__ = ["LOCK", "WorkingDir", "remove"]
 
@@ -36,10 +36,12 @@ class WorkingDir:
         folder: ``<output>.partial``.
         frozen_name: The file of the frozen settings.
         own_names: Names of the other files that a run writes; no other file is ever removed.
+        error: What is raised where the folder or the output can't be written.
     """
 
     frozen_name: ClassVar[str] = "run.json"
     own_names: ClassVar[re.Pattern[str]]
+    error: ClassVar[type[EmbedkitError]] = StoreError
 
     def __init__(self, output: Path) -> None:
         self.output = output
@@ -56,19 +58,34 @@ class WorkingDir:
 
         Raises:
             StoreLockedError: Another process is writing the same output.
-            StoreError: The folder can't be made.
+            StoreError: The folder can't be made, or a system error concerns it or the output.
         """
         work = cls(output, *settings)
         lock = work._lock()
         mine = work._lock_file()
         try:
-            work.tidy()
-            yield work
+            with work._own_errors():
+                work.tidy()
+                yield work
         finally:
-            # If the folder was removed, the next writer may have recreated it by now.
-            if work._lock_file() == mine and not work.is_begun:
-                work.discard()
-            lock.release()
+            with work._own_errors():
+                try:
+                    # If the folder was removed, the next writer may have recreated it by now.
+                    if work._lock_file() == mine and not work.is_begun:
+                        work.discard()
+                finally:
+                    lock.release()
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Maps the system's errors that concern the folder or the output."""
+        try:
+            yield
+        except OSError as exc:
+            paths = [Path(str(one)) for one in (exc.filename, exc.filename2) if one is not None]
+            if not any({self.folder, self.output} & {path, *path.parents} for path in paths):
+                raise
+            raise self.error(f"{paths[0]}: can't be written: {exc.strerror or exc}") from exc
 
     @property
     def is_begun(self) -> bool:

@@ -255,3 +255,21 @@ def test_packaged_weights_can_be_given_as_a_file(tmp_path):
     by_name = load_backbone("efficientnet_lite0", weights=path)
     assert by_name.fingerprint == by_package.fingerprint
     assert by_name.weights == "file:timm-names.safetensors"
+
+
+def test_an_old_file_that_states_more_than_it_holds_is_refused(net, tmp_path):
+    path = saved(net, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    read_weights(path)
+    data = path.read_bytes()
+    head, number = b"X\x03\x00\x00\x00cpuq", data.index(b"X\x03\x00\x00\x00cpuq") + 10
+    assert data[number - 9 :].startswith(head[1:])
+    assert data[number : number + 1] in {b"K", b"M"}  # how many elements
+    width = 2 if data[number : number + 1] == b"K" else 3
+    path.write_bytes(data[:number] + b"J\xff\xff\xff\x7f" + data[number + width :])
+    assert "2,147,483,647 elements" in refusal(path)
+
+
+def test_an_old_file_of_endless_operations_is_refused(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"\x80\x02" + b"N0" * 3_000_000 + b"N.")
+    assert "over 2,000,000 operations" in refusal(path)

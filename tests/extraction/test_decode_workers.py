@@ -119,6 +119,85 @@ def test_an_image_that_crashes_its_decoder_costs_that_image(photos, tmp_path, mo
     assert reasons[str(poison)] == "crashes its decoder (signal 11)"
 
 
+HANG = """
+import sys
+import simplejpeg
+poison, really = open({path!r}, "rb").read(), simplejpeg.decode_jpeg
+def decode(data, *args, **kwargs):
+    if data == poison:
+        import ctypes
+        {hang}
+    return really(data, *args, **kwargs)
+simplejpeg.decode_jpeg = decode
+"""
+IN_PYTHON = "import time; time.sleep(600)"
+IN_A_CODEC = "ctypes.PyDLL(None).sleep(600)"  # with the interpreter lock, deaf to all signals
+
+
+@pytest.mark.parametrize("hang", [IN_PYTHON, IN_A_CODEC])
+def test_an_image_that_hangs_costs_that_image(photos, tmp_path, monkeypatch, hang):
+    poison = photos / f"photo_{POISON:04d}.jpg"
+    (tmp_path / "sitecustomize.py").write_text(HANG.format(path=str(poison), hang=hang))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    result = extract(
+        photos, tmp_path / "a.h5", processes=True, workers=2, image_timeout=2, **SETTINGS
+    )
+    assert (result.embedded, result.failed) == (COUNT, 2)
+    with EmbeddingStore.open(tmp_path / "a.h5") as store:
+        reasons = {failure.id: failure.reason for failure in store.failures()}
+    assert reasons[str(poison)] == "took longer than 2 s to decode"
+
+
+def test_an_image_that_hangs_in_a_thread_costs_that_image(photos, tmp_path, monkeypatch):
+    poison = photos / f"photo_{POISON:04d}.jpg"
+    (tmp_path / "sitecustomize.py").write_text(HANG.format(path=str(poison), hang=IN_PYTHON))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    command = [
+        sys.executable, "-m", "embedkit", "extract", photos, "-o", tmp_path / "a.h5", "--threads",
+        "--backbone", "tiny", "--engine", "torch", "--device", "cpu", "--image-timeout", "2",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 3, done.stderr
+    with EmbeddingStore.open(tmp_path / "a.h5") as store:
+        assert len(store) == COUNT
+        reasons = {failure.id: failure.reason for failure in store.failures()}
+    assert reasons[str(poison)] == "took longer than 2 s to decode"
+
+
+@pytest.mark.parametrize(
+    ("way", "hang"), [("--threads", IN_PYTHON), ("--isolate", IN_PYTHON), ("--isolate", IN_A_CODEC)]
+)
+def test_an_interrupt_does_not_wait_for_an_image_that_hangs(
+    photos, tmp_path, monkeypatch, way, hang
+):
+    poison = photos / f"photo_{COUNT - 1:04d}.jpg"
+    (tmp_path / "sitecustomize.py").write_text(
+        HANG.format(path=str(poison), hang=f"open({str(tmp_path / 'hangs')!r}, 'x'); {hang}")
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    command = [
+        sys.executable, "-m", "embedkit", "extract", photos, "-o", tmp_path / "a.h5", way,
+        "--backbone", "tiny", "--engine", "torch", "--device", "cpu", "--batch-size", "8",
+        "--workers", "2",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 100
+    while not (tmp_path / "hangs").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(2)  # the batches before it are embedded
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 15  # 5 on a machine that has nothing else to do
+    assert process.returncode == 130, messages
+    assert "Traceback" not in messages
+    monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].split(os.pathsep, 1)[1])
+    resumed = extract(photos, tmp_path / "a.h5", **{**SETTINGS, "batch_size": 8})
+    assert resumed.resumed
+    assert resumed.embedded == COUNT + 1
+
+
 def test_processes_that_can_not_start(photos, tmp_path, monkeypatch):
     code = "import os, sys\nif 'decode_worker' in ' '.join(sys.orig_argv): os._exit(7)"
     (tmp_path / "sitecustomize.py").write_text(code)

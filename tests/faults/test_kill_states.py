@@ -10,18 +10,23 @@ import pytest
 DRIVER = Path(__file__).with_name("kill_states.py")
 
 
+FAST = ("add", "merge", "export", "annotate", "find-update")
+LONG = (
+    "build", "rebuild", "index-update", "compact", "extract", "extract-over", "update",
+    "update-shards", "cluster", "apply",
+)  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "job",
-    [*(pytest.param(job, marks=pytest.mark.long) for job in ("build", "rebuild", "compact")),
-     "add", "update", "merge", "export"],
-)  # fmt: skip
+    "job", [*FAST, *(pytest.param(job, marks=pytest.mark.long) for job in LONG)]
+)
 def test_every_state_recovers(tmp_path, job):
     done = subprocess.run(
         [sys.executable, DRIVER, tmp_path, job],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3000,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -249,7 +249,8 @@ class Journal:
         if stat.S_ISREG(os.fstat(self._handle).st_mode):
             with open(self._handle, "rb", closefd=False) as file:
                 first = file.readline(_LONGEST_START)
-                if _is_start(first) or (create and _HEAD.startswith(first)):
+                # Zeros are what a loss of power may leave of a first line.
+                if _is_start(first) or (create and _HEAD.startswith(first.rstrip(b"\0"))):
                     return first + file.read()
         raise DedupError(f"{self.path}: not a journal of dedup apply")
 

@@ -95,6 +95,7 @@ class MultiGpuRunner:
                 None if workers is None else max(1, workers // count),
                 self.settings.processes,
                 self.settings.max_read_errors,
+                self.settings.image_timeout,
             )
             for place, device in enumerate(devices)
         ]

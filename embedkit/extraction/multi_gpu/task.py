@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from embedkit.backbones.config import LoadConfig
+from embedkit.decode.time_limit import IMAGE_SECONDS
 from embedkit.engines import EngineChoice
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class WorkerTask:
         workers: Threads; None goes by the cores.
         processes: Whether processes decode; None where that pays.
         max_read_errors: As ``RunConfig``'s.
+        image_timeout: As ``RunConfig``'s.
     """
 
     output: Path
@@ -40,6 +42,7 @@ class WorkerTask:
     workers: int | None
     processes: bool | None = None
     max_read_errors: int = 32
+    image_timeout: float = IMAGE_SECONDS
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can hold; ``from_config`` reads them."""
@@ -61,4 +64,5 @@ class WorkerTask:
             config["workers"],
             config["processes"],
             config["max_read_errors"],
+            config["image_timeout"],
         )

@@ -50,7 +50,8 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
     meta = frozen[0]
     backbone = load_configured(task.backbone, task.loading)
     with ExitStack() as stack:
-        load = loader_of(meta, backbone, stack.enter_context(Scaler(plan.count)))
+        scale = stack.enter_context(Scaler(plan.count))
+        load = loader_of(meta, backbone, scale, task.image_timeout)
         decoders = open_decode_workers(
             load,
             task.choice,
