@@ -22,6 +22,7 @@ All sums are of whole numbers, so that no order of work changes a bit.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,8 @@ _GRAY = 3
 _STEP, _ROWS = 7, 16
 _SCALE = 256  # pixels of the shorter side
 _LEVELS = 256
+_MIDDLE = 128
+_WEIGHTS = np.array([(_RED, _GREEN, _BLUE), (1, -1, 0), (1, 1, -2)])
 
 
 class Measures(NamedTuple):
@@ -65,20 +68,16 @@ def measure(pixels: NDArray[np.uint8], thumbnails: NDArray[np.uint8], resize: in
         thumbnails: ``(n, 32, 32, 3) uint8`` of the whole images.
         resize: The shorter side that images were scaled to before they were cropped, pixels.
     """
-    count = len(pixels)
-    if not count:
+    if not len(pixels):
         return Measures(*(np.empty(0, np.float32) for _ in Measures._fields))
     mean, deviation, colorfulness, gray = _colors(thumbnails)
-    histogram = _histogram(pixels[:, ::_STEP, ::_STEP])
-    total = histogram.sum(axis=1)
-    shares = histogram / total[:, None]
-    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
+    histogram, total = _histogram(pixels[:, ::_STEP, ::_STEP])
     values = (
         mean,
         deviation,
         histogram[:, :_DARK].sum(axis=1) / total,
         histogram[:, _BRIGHT + 1 :].sum(axis=1) / total,
-        -(shares * logs).sum(axis=1),
+        -_information(total)[histogram].sum(axis=1),
         _sharpness(pixels, max(1, round(resize / _SCALE))),
         colorfulness,
         gray,
@@ -86,45 +85,57 @@ def measure(pixels: NDArray[np.uint8], thumbnails: NDArray[np.uint8], resize: in
     return Measures(*(np.asarray(one, np.float32) for one in values))
 
 
-def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """256 times the luminance."""
-    out = np.multiply(rgb[..., 1], _GREEN, dtype=np.uint16)
-    out += np.multiply(rgb[..., 0], _RED, dtype=np.uint16)
-    out += np.multiply(rgb[..., 2], _BLUE, dtype=np.uint16)
-    return out
+@cache
+def _information(total: int) -> NDArray[np.float64]:
+    """What a level with 0 to ``total`` of the pixels takes from the entropy, bits."""
+    shares = np.arange(total + 1) / total
+    return shares * np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
 
 
 def _colors(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.float64], ...]:
     """Mean and deviation of luminance, colorfulness, share of gray pixels."""
     planes = np.ascontiguousarray(thumbnails.reshape(len(thumbnails), -1, 3).transpose(2, 0, 1))
-    luminance = np.ascontiguousarray(_luminance(np.moveaxis(planes, 0, -1)))
-    mean, deviation = _moments(luminance.astype(np.int64))
-    red, green, blue = planes.astype(np.int16)
-    rg, yb = (
-        _moments((red - green).astype(np.int64)),
-        _moments((red + green - 2 * blue).astype(np.int64)),
-    )
-    spread = np.hypot(rg[1], yb[1] / 2)
-    colorfulness = spread + 0.3 * np.hypot(rg[0], yb[0] / 2)
-    is_gray = planes.max(axis=0) - planes.min(axis=0) <= _GRAY
-    return mean / 256, deviation / 256, colorfulness, is_gray.mean(axis=1)
+    brightest = np.maximum(np.maximum(planes[0], planes[1]), planes[2])
+    darkest = np.minimum(np.minimum(planes[0], planes[1]), planes[2])
+    is_gray = (brightest - darkest <= _GRAY).view(np.uint8)
+    (mean, rg, yb), (deviation, rg_deviation, yb_deviation) = _moments(planes)
+    spread = np.hypot(rg_deviation, yb_deviation / 2)
+    colorfulness = spread + 0.3 * np.hypot(rg, yb / 2)
+    gray = is_gray.sum(axis=1, dtype=np.uint32) / is_gray.shape[1]
+    return mean / 256, deviation / 256, colorfulness, gray
 
 
-def _moments(values: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each row, from sums of whole numbers."""
-    count = values.shape[1]
-    sums = values.sum(axis=1)
-    squares = np.einsum("nk,nk->n", values, values)
-    variance = (squares * count - sums * sums) / (count * count)
-    return sums / count, np.sqrt(variance)
+def _moments(planes: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and standard deviations of some sums of red, green and blue, ``(3, n)`` each.
+
+    The sums are 256 times the luminance, R - G and R + G - 2 B. Levels less 128 have products of at
+    most 2^14, and totals of up to 1024 of them are whole numbers that float32 holds exactly.
+
+    Args:
+        planes: ``(3, n, k)``, k up to 1024.
+    """
+    red, green, blue = centered = np.subtract(planes, np.float32(_MIDDLE))
+    count = planes.shape[-1]
+    mixed = [np.vecdot(red, green), np.vecdot(red, blue), np.vecdot(green, blue)]
+    totals = _WEIGHTS @ np.vecdot(centered, np.ones(count, np.float32)).astype(np.int64)
+    squares = _WEIGHTS**2 @ np.vecdot(centered, centered).astype(np.int64)
+    squares += 2 * (_WEIGHTS[:, [0, 0, 1]] * _WEIGHTS[:, [1, 2, 2]]) @ np.array(mixed, np.int64)
+    variance = (squares * count - totals * totals) / (count * count)
+    return totals / count + _MIDDLE * _WEIGHTS.sum(axis=1, keepdims=True), np.sqrt(variance)
 
 
-def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How many pixels have each level of luminance, ``(n, 256)``."""
+def _histogram(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
+    """How many pixels have each level of luminance, ``(n, 256)``; how many an image has."""
     count = len(pixels)
-    levels = _luminance(pixels).reshape(count, -1) >> 8
-    levels = levels + np.arange(count)[:, None] * _LEVELS
-    return np.bincount(levels.reshape(-1), minlength=count * _LEVELS).reshape(count, _LEVELS)
+    weighted = pixels[..., 1].astype(np.uint16)
+    weighted *= _GREEN
+    for channel, weight in ((0, _RED), (2, _BLUE)):
+        weighted += pixels[..., channel].astype(np.uint16) * np.uint16(weight)
+    levels = (weighted >> 8).reshape(count, -1).astype(np.intp)
+    total = levels.shape[1]
+    levels += np.arange(count)[:, None] * _LEVELS
+    histogram = np.bincount(levels.reshape(-1), minlength=count * _LEVELS)
+    return histogram.reshape(count, _LEVELS), total
 
 
 def _sharpness(pixels: NDArray[np.uint8], reach: int) -> NDArray[np.float64]:
@@ -132,17 +143,16 @@ def _sharpness(pixels: NDArray[np.uint8], reach: int) -> NDArray[np.float64]:
     side = pixels.shape[1]
     if side <= 2 * reach:
         return np.zeros(len(pixels))
-    above, below = (pixels[:, at : at + side - 2 * reach : _ROWS] for at in (0, 2 * reach))
+    inside = slice(reach, side - reach)
     middle = pixels[:, reach : side - reach : _ROWS, :, 1].astype(np.int16)
-    laplacian = 4 * middle[:, :, reach:-reach]
+    laplacian = middle[:, :, inside] * np.int16(4)
     laplacian -= middle[:, :, : -2 * reach]
     laplacian -= middle[:, :, 2 * reach :]
-    laplacian -= above[:, :, reach:-reach, 1]
-    laplacian -= below[:, :, reach:-reach, 1]
-    flat = laplacian.reshape(len(pixels), -1)
-    count = flat.shape[1]
-    sums = flat.sum(axis=1, dtype=np.int64)
-    wide = flat.astype(np.float32)  # whole numbers up to 1020, squares are exact in float64
-    squares = np.einsum("nk,nk->n", wide, wide, dtype=np.float64)
+    for at in (0, 2 * reach):
+        laplacian -= pixels[:, at : at + side - 2 * reach : _ROWS, inside, 1]
+    rows = laplacian.astype(np.float64)
+    count = rows[0].size
+    squares = np.vecdot(rows, rows).sum(axis=1)
+    sums = laplacian.sum(axis=(1, 2), dtype=np.int64)
     variance: NDArray[np.float64] = squares / count - (sums / count) ** 2
     return variance

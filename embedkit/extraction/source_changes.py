@@ -171,7 +171,8 @@ class _Comparing:
         self._stored_labels = None if store.meta.labels_from else store.labels or [""] * len(store)
         self._failed = {
             failure.id: (number, failure.nbytes)
-            for number in range(len(store.shards))
+            for number, entry in enumerate(store.shards)
+            if entry.failed
             for failure in store.shard(number).failures()
         }
         self._seen = np.zeros(len(store), np.bool_)
@@ -304,16 +305,16 @@ class _Comparing:
 
 def _etags_of(store: EmbeddingStore) -> NDArray[np.object_] | None:
     """``(N,)`` bytes, empty where there is none; None for a store without any."""
-    shards = [store.shard(number) for number in range(len(store.shards))]
-    if not any("etag" in shard.columns for shard in shards):
+    has_etags = ["etag" in shard.columns for shard in store.structures]
+    if not any(has_etags):
         return None
     none = np.array([b""], object)
     return np.concatenate(
         [
-            shard.image_column("etag", 0, len(shard))
-            if "etag" in shard.columns
-            else np.repeat(none, len(shard))
-            for shard in shards
+            store.shard(number).image_column("etag", 0, entry.embedded)
+            if has_etags[number]
+            else np.repeat(none, entry.embedded)
+            for number, entry in enumerate(store.shards)
         ]
     )
 

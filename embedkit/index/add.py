@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import faiss
+    from numpy.typing import NDArray
 
     from embedkit.index.generation import ContentReader
     from embedkit.index.manifest import IndexManifest, StoreEntry
@@ -60,8 +61,12 @@ class Appender:
         self._partial, self._reader, self._rows, self._order = partial, reader, rows, order
         self._start, self._stop = reader.manifest.count, len(order)
 
-    def write(self, writer: ContentWriter) -> None:
+    def write(self, writer: ContentWriter, hashes: NDArray[np.uint64] | None = None) -> None:
         """Writes the next generation's vectors, ids, hashes and factors.
+
+        Args:
+            writer: Takes the files.
+            hashes: Those of the rows that are appended; None reads them.
 
         Raises:
             StoreError: A row isn't finite, or can't be read.
@@ -70,7 +75,7 @@ class Appender:
         writer.write("index", lambda write: write_faiss(index, write))
         writer.write("ids", self._write_ids)
         if "hashes" in writer.files:
-            writer.write("hashes", self._write_hashes)
+            writer.write("hashes", lambda write: self._write_hashes(write, hashes))
         if "factors" in writer.files:
             writer.write("factors", lambda write: copy_into(self._partial.path(_FACTORS), write))
 
@@ -111,9 +116,13 @@ class Appender:
         copy_into(self._reader.checked("ids"), write)
         write_ids(self._rows, self._order, self._start, self._stop, write)
 
-    def _write_hashes(self, write: Callable[[bytes], int]) -> None:
+    def _write_hashes(
+        self, write: Callable[[bytes], int], hashes: NDArray[np.uint64] | None
+    ) -> None:
         copy_into(self._reader.checked("hashes"), write)
-        write(self._rows.hashes()[self._order.span(self._start, self._stop)].tobytes())
+        if hashes is None:
+            hashes = self._rows.hashes()[self._order.span(self._start, self._stop)]
+        write(hashes.tobytes())
 
 
 class Addition:

@@ -85,7 +85,8 @@ def update_from_stores(path: Path, *, measure_recall: bool = True) -> IndexUpdat
             with writing_errors(path):
                 writer = ContentWriter(path, before.generation + 1, before.files)
                 if len(changes.new_rows):
-                    Appender(partial, reader, rows, changes.order).write(writer)
+                    appender = Appender(partial, reader, rows, changes.order)
+                    appender.write(writer, changes.new_hashes)
                 changes.write(writer)
             manifest = _manifest(before, writer, changes, rows, entries)
         change_generation(path, manifest)
@@ -116,6 +117,7 @@ class _Changes:
         order: The row of each position, new ones last; 0 where the position is removed.
         removed: The positions that are removed, ascending.
         new_rows: The rows that are added.
+        new_hashes: Theirs, as `StoreRows.hashes`.
         counts: Images added, changed and removed.
         excluded: Ids that were removed by the user and that the stores still have.
     """
@@ -137,6 +139,7 @@ class _Changes:
         self.excluded = [name for name, row in zip(excluded, there, strict=True) if row >= 0]
         is_new[there[there >= 0]] = False
         self.new_rows = np.flatnonzero(is_new)
+        self.new_hashes = now[self.new_rows]
         self.removed = np.union1d(before, live[~is_kept]).astype("<i8")
         self._order = np.zeros(reader.manifest.count, np.int64)
         self._order[live[is_kept]] = at[is_kept]

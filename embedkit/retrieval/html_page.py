@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from embedkit.extraction.source_images import policy_of
 from embedkit.report import Gallery, Picture, SearchExample, write_gallery
+from embedkit.report.annotated import annotated
 from embedkit.report.thumbnails import thumbnails as make_thumbnails
 from embedkit.report.thumbnails import thumbnails_if_found
+from embedkit.retrieval.metadata import StoreMetadata
 
 if TYPE_CHECKING:
     import os
@@ -70,7 +72,7 @@ class SearchPage:
         """
         names = {name for query, near in self._shown for name in (query, *(n for n, _ in near))}
         found = self._thumbnails(sorted(names), path)
-        pictures = {name: found.get(name) or Picture(name) for name in names}
+        pictures = self._annotated({name: found.get(name) or Picture(name) for name in names})
         searches = [
             SearchExample(pictures[query], [(pictures[name], score) for name, score in near])
             for query, near in self._shown
@@ -95,6 +97,23 @@ class SearchPage:
         made = make_thumbnails(mine, policy, side, images=self._images, roots=roots, page=page)
         found = thumbnails_if_found(sorted(others), policy, side, roots=roots[::-1], page=page)
         return made | found
+
+    def _annotated(self, pictures: dict[str, Picture]) -> dict[str, Picture]:
+        """The pictures with what the stores say of their images, if the stores are there."""
+        metadata = StoreMetadata.of_index(self._index)
+        if metadata is None:
+            return pictures
+        with metadata:
+            if not any(store.annotations for store in metadata.stores):
+                return pictures
+            names = [*pictures]
+            rows, start = metadata.rows_of(names), 0
+            for store in metadata.stores:
+                pairs = zip(names, (rows - start).tolist(), strict=True)
+                mine = {name: row for name, row in pairs if 0 <= row < len(store)}
+                pictures = annotated(pictures, store, mine)
+                start += len(store)
+            return pictures
 
     def _summary(self) -> str:
         queries = len(self._shown) + self._left_out

@@ -114,7 +114,9 @@ class NextGeneration:
             StoreError: The disk is full.
         """
         folder = self.store.path
-        refuse_damaged([self.store.shard_paths[number] for number in self._copied_from()])
+        known, paths = list(self.store.structures), self.store.shard_paths
+        numbers = self._copied_from()
+        refuse_damaged([paths[i] for i in numbers], [known[i] for i in numbers])
         changed, entries = set(self.changed), []
         for number, piece in enumerate(track(self.pieces, "writing", len(self.pieces))):
             if piece not in changed and piece.shard is not None:
@@ -123,7 +125,7 @@ class NextGeneration:
             path = folder / f"shard-{number:06d}.g{self.meta.generation}.h5"
             with atomic_file(path) as file:
                 write_shard(file, self._content(piece))
-            entries.append(entry_of(path))
+            entries.append(entry_of(path, self._counts(piece)))
         commit_bytes(folder / MANIFEST, encode_manifest(self.meta, entries))
         named = {entry.name for entry in (*entries, *self.store.shards)}
         for path in folder.iterdir():
@@ -218,7 +220,7 @@ class NextGeneration:
 
     @cached_property
     def _has_etags(self) -> bool:
-        shards = [store.shard(i) for store in self._stores for i in range(len(store.shards))]
+        shards = (shard for store in self._stores for shard in store.structures)
         return bool(self.images.etags) or any("etag" in shard.columns for shard in shards)
 
     def _with_etags(self, block: RowBlock, rows: NDArray[np.int64]) -> RowBlock:

@@ -7,7 +7,7 @@ import threading
 import weakref
 from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import islice, pairwise, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 import h5py
@@ -15,16 +15,11 @@ import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.store.detect import wrong_kind
-from embedkit.store.format import (
-    BLOCK_ROWS,
-    IMAGE_DTYPES,
-    OPTIONAL_DTYPES,
-    RowBlock,
-)
+from embedkit.store.format import BLOCK_ROWS, RowBlock
 from embedkit.store.hdf5_layout import Hdf5Layout, is_hdf5
 from embedkit.store.manifest import ShardEntry
-from embedkit.store.schema import check_structure, read_annotations, read_counts, read_meta
-from embedkit.store.seal import check_seal, is_readable
+from embedkit.store.seal import check_seal, identity_of, is_readable
+from embedkit.store.structure import read_structure
 from embedkit.store.writer import (
     annotations_digest,
     facts_digest,
@@ -44,6 +39,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from embedkit.store.format import StoreCounts
+    from embedkit.store.structure import ShardStructure
 
 __all__ = ["ShardFile", "entry_of", "hdf5_errors", "refuse_damaged", "shard_problems"]
 
@@ -68,10 +66,14 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise StoreCorruptError(f"{path}: can't be read as HDF5: {_line(exc)}") from exc
 
 
-def shard_problems(path: Path) -> Iterator[str]:
+def shard_problems(path: Path, known: ShardStructure | None = None) -> Iterator[str]:
     """Verifies a shard; yields one line per problem, without the path.
 
     HDF5 opens the file only if everything except the embeddings matches its hash.
+
+    Args:
+        path: The file.
+        known: Its structure, as for `ShardFile`.
     """
     try:
         with hdf5_errors(path), path.open("rb") as file:
@@ -82,28 +84,39 @@ def shard_problems(path: Path) -> Iterator[str]:
             part = "rows" if checked.is_readable else _NOT_ROWS
             yield f"{_CHANGED} ({part}: seal)"
         if checked.is_readable:
-            with closing(ShardFile(path)) as shard:
+            with closing(ShardFile(path, known)) as shard:
                 yield from shard.problems()
     except StoreError as exc:
         yield str(exc).removeprefix(f"{path}: ")
 
 
-def refuse_damaged(paths: Sequence[Path]) -> None:
+def refuse_damaged(paths: Sequence[Path], known: Sequence[ShardStructure] = ()) -> None:
     """Verifies shards before they are copied.
+
+    Args:
+        paths: The files.
+        known: Their structures, as for `ShardFile`; none if they aren't known.
 
     Raises:
         StoreCorruptError: Something is wrong.
     """
-    for path in track(paths, "verifying", len(paths), unit="shards"):
+    pairs = zip_longest(paths, known)
+    for path, structure in track(pairs, "verifying", len(paths), unit="shards"):
         with silent() if len(paths) > 1 else nullcontext():
-            for problem in shard_problems(path):
+            for problem in shard_problems(path, structure):
                 raise StoreCorruptError(f"{path}: {problem}; make this file again")
 
 
-def entry_of(path: Path) -> ShardEntry:
-    """The manifest's line of a shard; the file is read whole."""
-    with closing(ShardFile(path)) as shard:
-        counts = shard.counts
+def entry_of(path: Path, counts: StoreCounts | None = None) -> ShardEntry:
+    """The manifest's line of a shard; the file is read whole.
+
+    Args:
+        path: The file.
+        counts: What it holds; None reads it.
+    """
+    if counts is None:
+        with closing(ShardFile(path)) as shard:
+            counts = shard.counts
     return ShardEntry(path.name, counts.embedded, counts.failed, counts.skipped, file_sha256(path))
 
 
@@ -123,10 +136,16 @@ class ShardFile:
         annotations: The columns of ``/annotations``: name to dtype, ``object`` for texts.
         unchecked: ``(B,)`` bool, the blocks of rows whose checksum wasn't compared yet. Whatever
             gives out embeddings compares it first, once per block; ``embeddings`` alone doesn't.
+        structure: All of this, for opening the file again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: ShardStructure | None = None) -> None:
         """Opens and checks the structure; ``problems`` checks the content.
+
+        Args:
+            path: The file.
+            known: The structure of when it was open before; of a file that has not changed since
+                it is not checked again.
 
         Raises:
             StoreError: There is no such file.
@@ -134,29 +153,34 @@ class ShardFile:
             StoreCorruptError: Its parts don't fit together.
         """
         self.path = path
-        self._plain: set[str] = set()  # columns whose texts HDF5 may read
         self._lock = threading.Lock()  # HDF5 isn't thread safe beyond h5py's own lock
         with hdf5_errors(path):
             # Open until this object is gone: whoever replaces the file leaves this one readable.
             self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             weakref.finalize(self, os.close, self._file)
-            self._layout = _checked_layout(path, self._file)  # HDF5 may hang on what isn't right
+            identity = identity_of(self._file)
+            if known is None or known.identity != identity:
+                known, _ = None, self._layout  # HDF5 may hang on what isn't right
             self._h5 = h5py.File(path, "r", locking=False)
             try:
-                self.meta = read_meta(path, self._h5)
-                self.counts = read_counts(path, self._h5)
-                check_structure(path, self._h5, self.meta, self.counts)
-                self.has_labels = "labels" in self._h5
-                optional = [name for name in OPTIONAL_DTYPES if f"images/{name}" in self._h5]
-                self.columns = (*IMAGE_DTYPES, *optional)
-                self.annotations = read_annotations(path, self._h5)
-                self._offset = self._h5["embeddings"].id.get_offset()
-                self._sums = self._h5["checksums/embeddings"][:]
+                self.structure = known or read_structure(path, self._h5, identity)
             except BaseException:
                 self._h5.close()
                 raise
+        self.meta, self.counts = self.structure.meta, self.structure.counts
+        self.has_labels, self.columns = self.structure.has_labels, self.structure.columns
+        self.annotations, self.unchecked = self.structure.annotations, self.structure.unchecked
 
-        self.unchecked = np.ones(-(-len(self) // BLOCK_ROWS), np.bool_)
+    @cached_property
+    def _layout(self) -> Hdf5Layout:
+        """The structure that HDF5 may parse."""
+        if not is_readable(self._file):
+            raise StoreCorruptError(
+                f"{self.path}: {_CHANGED} ({_NOT_ROWS}: seal); make this file again"
+            )
+        if not is_hdf5(self._file):
+            raise StoreFormatError(wrong_kind(self.path, "store"))
+        return Hdf5Layout(self.path, self._file)
 
     def __len__(self) -> int:
         return self.counts.embedded
@@ -193,7 +217,7 @@ class ShardFile:
         """Whether the checksum of a block is right; read from the file, not from the map."""
         start = number * BLOCK_ROWS
         rows = np.arange(start, min(start + BLOCK_ROWS, len(self)))
-        return bool(rows_digest(self._read(rows)) == self._sums[number].tobytes())
+        return bool(rows_digest(self._read(rows)) == self.structure.sums[number].tobytes())
 
     def close(self) -> None:
         """Closes the file for HDF5; its embeddings stay readable."""
@@ -206,7 +230,7 @@ class ShardFile:
         if not len(self):
             return np.empty(shape, dtype)
         with os.fdopen(os.dup(self._file), "rb") as file:
-            return np.memmap(file, dtype.newbyteorder("<"), "r", self._offset, shape)
+            return np.memmap(file, dtype.newbyteorder("<"), "r", self.structure.offset, shape)
 
     def read(
         self, rows: NDArray[np.int64], out: NDArray[np.floating] | None = None
@@ -235,7 +259,7 @@ class ShardFile:
         with hdf5_errors(self.path):
             for start, stop in pairwise(cuts if len(rows) else ()):
                 part = memoryview(cast("Any", out[start:stop].view(np.uint8).reshape(-1)))
-                place = self._offset + int(rows[start]) * out.itemsize * out.shape[1]
+                place = self.structure.offset + int(rows[start]) * out.itemsize * out.shape[1]
                 while part:
                     count = os.preadv(self._file, [part], place)
                     if not count:
@@ -349,17 +373,8 @@ class ShardFile:
 
     def _check_texts(self, name: str) -> None:
         """Checks the places of a column's texts before HDF5 follows them, once."""
-        if name not in self._plain:
+        if name not in self.structure.plain:
             column = self._h5[name]
             if column.dtype.hasobject and len(column):
                 self._layout.check_texts(column.id.get_offset(), len(column))
-            self._plain.add(name)
-
-
-def _checked_layout(path: Path, file: int) -> Hdf5Layout:
-    """The structure of a shard that HDF5 may parse."""
-    if not is_readable(file):
-        raise StoreCorruptError(f"{path}: {_CHANGED} ({_NOT_ROWS}: seal); make this file again")
-    if not is_hdf5(file):
-        raise StoreFormatError(wrong_kind(path, "store"))
-    return Hdf5Layout(path, file)
+            self.structure.plain.add(name)

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["SEAL_BYTES", "SealCheck", "check_seal", "is_readable", "is_sealed", "seal"]
+__all__ = [
+    "SEAL_BYTES",
+    "SealCheck",
+    "check_seal",
+    "identity_of",
+    "is_readable",
+    "is_sealed",
+    "seal",
+]
 
 SEAL_BYTES = 512  # the smallest HDF5 user block
 _READ_BYTES = 4 * 2**20
@@ -62,6 +70,12 @@ def is_sealed(path: Path) -> bool:
         return _REST.search(file.read(SEAL_BYTES)) is not None
 
 
+def identity_of(file: int) -> tuple[int, ...]:
+    """Numbers that tell an open file from any other, and from itself before a change."""
+    found = os.fstat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def is_readable(file: int) -> bool:
     """Whether no bit outside the embeddings has changed; also if the file has no seal.
 
@@ -73,13 +87,13 @@ def is_readable(file: int) -> bool:
     match = _REST.search(os.pread(file, SEAL_BYTES, 0))
     if match is None:
         return True
-    found = os.fstat(file)
-    which = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    which = identity_of(file)
     if which in _readable:
         return True
+    size = os.fstat(file).st_size
     digest, start = hashlib.sha256(), max(int(match[3]), SEAL_BYTES)
     stop = max(int(match[3]) + int(match[2]), start)
-    for begin, end in ((SEAL_BYTES, min(start, found.st_size)), (stop, found.st_size)):
+    for begin, end in ((SEAL_BYTES, min(start, size)), (stop, size)):
         for at in range(begin, end, _READ_BYTES):
             digest.update(os.pread(file, min(_READ_BYTES, end - at), at))
     if digest.hexdigest() != match[1].decode("ascii"):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from embedkit.store.format import RowBlock
+    from embedkit.store.structure import ShardStructure
     from embedkit.types import AnnotationKind, Head, ImageFailure
 
 __all__ = ["EmbeddingStore", "fingerprint_of", "has_rows_of"]
@@ -67,7 +68,7 @@ class EmbeddingStore:
         """
         self.path = Path(path)
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
-        self._unchecked: dict[int, NDArray[np.bool_]] = {}  # outlives a shard's being open
+        self._structures: dict[int, ShardStructure] = {}  # outlive a shard's being open
         self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
         if self.path.is_dir():
             if not (self.path / MANIFEST).is_file() or kind_of_path(self.path) in _NO_STORES:
@@ -77,7 +78,7 @@ class EmbeddingStore:
         else:
             self._folder = self.path.parent
             self._open[0] = shard = ShardFile(self.path)
-            self._unchecked[0] = shard.unchecked
+            self._structures[0] = shard.structure
             self.meta, entries = shard.meta, [_only_entry(shard)]
         self._fingerprint = fingerprint_of(self.path)
         self.shards = tuple(entries)
@@ -184,15 +185,21 @@ class EmbeddingStore:
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        opened = ShardFile(self._folder / self.shards[number].name)
+        opened = ShardFile(self._folder / self.shards[number].name, self._structures.get(number))
         if opened.counts != self.shards[number].counts:
             opened.close()
             raise StoreCorruptError(f"{opened.path}: its counts aren't those of the manifest")
-        opened.unchecked = self._unchecked.setdefault(number, opened.unchecked)
+        self._structures[number] = opened.structure
         self._open[number] = opened
         if len(self._open) > _most_open_shards():
             self._open.popitem(last=False)[1].close()
         return opened
+
+    @property
+    def structures(self) -> Iterator[ShardStructure]:
+        """What each shard holds; a shard is opened for it once."""
+        for number in range(len(self.shards)):
+            yield self._structures.get(number) or self.shard(number).structure
 
     @property
     def shard_paths(self) -> list[Path]:
@@ -212,7 +219,7 @@ class EmbeddingStore:
     @property
     def has_labels(self) -> bool:
         """Whether the source gave labels."""
-        return any(self.shard(i).has_labels for i in range(len(self.shards)))
+        return any(shard.has_labels for shard in self.structures)
 
     @property
     def labels(self) -> list[str] | None:
@@ -230,13 +237,13 @@ class EmbeddingStore:
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns of ``/images``."""
-        shards = [self.shard(number).columns for number in range(len(self.shards))]
+        shards = [shard.columns for shard in self.structures]
         return tuple(name for name in shards[0] if all(name in one for one in shards))
 
     @property
     def annotations(self) -> dict[str, AnnotationKind]:
         """The columns that ``annotate`` put in: name to kind, in the order of the names."""
-        shards = [self.shard(number).annotations for number in range(len(self.shards))]
+        shards = [shard.annotations for shard in self.structures]
         return {name: kind_of(dtype) for name, dtype in common_annotations(shards).items()}
 
     def images(self, column: str) -> NDArray[Any]:
@@ -259,8 +266,9 @@ class EmbeddingStore:
 
     def failures(self) -> Iterator[ImageFailure]:
         """The images that could not be embedded."""
-        for number in range(len(self.shards)):
-            yield from self.shard(number).failures()
+        for number, entry in enumerate(self.shards):
+            if entry.failed:
+                yield from self.shard(number).failures()
 
     def blocks(self) -> Iterator[RowBlock]:
         """All rows with ids, labels and image facts, in blocks of bounded size."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -203,6 +204,16 @@ def test_output(store, tmp_path):
     (folder / "mine.txt").write_text("")
     with pytest.raises(StoreError, match="holds other files"):
         write_quality(report, folder, overwrite=True)
+
+
+def test_columns_of_the_user_are_on_the_page(store, tmp_path):
+    mine = shutil.copy(store, tmp_path / "mine.h5")
+    report = find_quality_issues(mine)
+    table = tmp_path / "t.csv"
+    table.write_text(f"id,camera_of\n{report.of_kind('dark')[0].id},a <b>\n", "utf-8")
+    embedkit.annotate(mine, table, key="id")
+    page = (write_quality(find_quality_issues(mine), tmp_path / "q") / "report.html").read_text()
+    assert "camera_of = a &lt;b&gt;" in page
 
 
 def test_a_store_without_images(tmp_path):

@@ -461,17 +461,18 @@ def test_only_shards_that_change_are_written(here):
     assert not (here / "s.h5" / "shard-000001.h5").exists()
 
 
+@pytest.mark.parametrize("kills", [5, pytest.param(25, marks=(pytest.mark.slow, pytest.mark.long))])
 @pytest.mark.parametrize("sharded", [False, True])
-def test_a_kill_leaves_the_old_store_or_the_new_one(here, sharded):
+def test_a_kill_leaves_the_old_store_or_the_new_one(here, sharded, kills):
     (here / "before").mkdir()
     extract("photos", "before/s.h5", sharded=sharded, shard_rows=3, **SMALL)
     change_folder(here / "photos")
     driver = Path(__file__).parents[1] / "update_driver.py"
-    args = [sys.executable, str(driver), str(here), "5", "1"]
+    args = [sys.executable, str(driver), str(here), str(kills), str(kills)]
     ended = subprocess.run(args, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found = ast.literal_eval(ended.stdout)
-    assert sum(found.values()) == 5
+    assert sum(found.values()) == kills
     assert found["old"]
 
 
@@ -486,7 +487,8 @@ def bucket(here):
 
 
 @pytest.mark.parametrize("sharded", [False, True])
-def test_images_behind_urls_are_compared_by_their_versions(bucket, sharded):
+def test_images_behind_urls_are_compared_by_their_versions(bucket, sharded, monkeypatch):
+    monkeypatch.setattr("embedkit.store.store._most_open_shards", lambda: 1)
     source, path = "memory://bucket", "s.h5"
     extract(source, path, sharded=sharded, shard_rows=2, **SMALL)
     with EmbeddingStore.open(path) as store:

@@ -14,6 +14,7 @@ from embedkit.errors import IndexFileError, IndexMismatchError, StoreMismatchErr
 from embedkit.index import Index, IndexSpec, IndexUpdate
 from embedkit.index.generation import change_generation
 from embedkit.index.manifest import MANIFEST, IndexManifest
+from embedkit.index.store_rows import StoreRows
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -133,6 +134,17 @@ def test_what_was_removed_by_its_id_stays_out_as_long_as_it_is_there(rows, tmp_p
     assert Index.update(index).added == 101
     with Index.open(index) as opened:
         assert opened.unknown(["300.jpg", "500.jpg"]) == {"500.jpg"}
+
+
+def test_the_hashes_of_the_stores_are_read_once(rows, tmp_path, monkeypatch) -> None:
+    before, after = rows
+    store = write(tmp_path / "a.h5", before, BEFORE)
+    path = Index.build(store, tmp_path / "a.index", SPECS["Flat"])
+    write(store, after, AFTER)
+    hashes, calls = StoreRows.hashes, []
+    monkeypatch.setattr(StoreRows, "hashes", lambda self: calls.append(1) or hashes(self))
+    Index.update(path)
+    assert len(calls) == 1
 
 
 def test_drift_is_noticed(tmp_path) -> None:

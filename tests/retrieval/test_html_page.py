@@ -22,6 +22,11 @@ from embedkit.retrieval import html_page as page
 from embedkit.sources.id_lookup import find_originals
 from embedkit.types import ImageFailure, Neighbors, SearchResult
 
+DECODE = {
+    "decoder": "exact", "background": [255, 255, 255],
+    "max_pixels": 320 * 240, "max_bytes": 2**20,
+}  # fmt: skip
+
 
 def result_of(queries, near, failures=()):
     scores = np.full((len(queries), len(near)), 0.5, np.float32)
@@ -31,14 +36,7 @@ def result_of(queries, near, failures=()):
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     folder = tmp_path_factory.mktemp("index")
-    path = write_store(
-        folder / "a.h5",
-        np.eye(4, dtype=np.float32),
-        decode={
-            "decoder": "exact", "background": [255, 255, 255],
-            "max_pixels": 320 * 240, "max_bytes": 2**20,
-        },
-    )  # fmt: skip
+    path = write_store(folder / "a.h5", np.eye(4, dtype=np.float32), decode=DECODE)
     return Index.open(Index.build(path, folder / "a.index"))
 
 
@@ -117,6 +115,21 @@ def test_hostile_ids_are_text_and_nothing_else(index, tmp_path):
     text = "".join(hostile.text)
     assert text.count("<script>alert(1)</script>.jpg") == 2 + len(HOSTILE) + 1
     assert r"caf\udce9.jpg" in text
+
+
+def test_columns_of_the_user_are_shown_as_text(tmp_path):
+    ids = [str(path) for path in write_photos(tmp_path / "p", 3)]
+    store = write_store(tmp_path / "a.h5", np.eye(3, dtype=np.float32), ids=ids, decode=DECODE)
+    index = Index.open(Index.build(store, tmp_path / "a.index"))
+    table = tmp_path / "t.csv"
+    evil = "<script>alert(1)</script>" + 50 * "x"
+    table.write_text(f'id,cluster,note\n{ids[0]},7,"{evil}"\n{ids[1]},,rain\n', "utf-8")
+    embedkit.annotate(store, table, key="id")
+    query = str(write_photos(tmp_path / "q", 1)[0])
+    text = "".join(written(index, result_of([query], ids), tmp_path / "out.html").text)
+    assert f"kB; cluster = 7, note = {evil[:60]}…" in text
+    assert "kB; note = rain" in text
+    assert text.count("note = ") == 2
 
 
 def test_what_is_left_out_is_counted(index, tmp_path, monkeypatch):

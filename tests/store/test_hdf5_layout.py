@@ -147,9 +147,13 @@ def test_a_store_without_a_seal_opens(tmp_path, shard):
         assert len(list(store.failures())) == 5
 
 
-def test_texts_are_checked_before_they_are_followed(tmp_path, shard):
+@pytest.mark.parametrize("rows", [24, 4000])  # in one heap, and in more than are walked singly
+def test_texts_are_checked_before_they_are_followed(tmp_path, rows):
     """The heap of the ids isn't that of the attributes, and is checked when ids are read."""
     path = tmp_path / "ids.h5"
+    shard = write_shard_file(path, make_content(make_rows(rows))).read_bytes()
+    with EmbeddingStore.open(path) as store:
+        assert len(list(store.ids)) == rows
     at = shard.index(b"photos/0") - 8
     data = shard[:at] + word(2**40) + shard[at + 8 :]
     path.write_bytes(sealed(data))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.extraction.source_images import policy_of
 from embedkit.report import Gallery, Picture, Shelf, ShelfRow, write_gallery
+from embedkit.report.annotated import annotated
 from embedkit.report.thumbnails import thumbnails_if_found
 from embedkit.store import EmbeddingStore
 
@@ -63,10 +64,12 @@ def write_quality_page(
         content = store.images("content_hash")
         rows = {name: store.row_of(name) for name in sorted(names - {""})}
     hashes = {name: content[row].tobytes() for name, row in rows.items()}
-    pictures = thumbnails_if_found(
+    found = thumbnails_if_found(
         hashes, policy_of(report.meta), _SIDE, images=images, roots=report.meta.folders(),
         hashes=hashes, page=path,
     )  # fmt: skip
+    with EmbeddingStore.open(report.path) as store:
+        pictures = annotated({name: found.get(name) or Picture(name) for name in rows}, store, rows)
     limits = report.thresholds
     shelves = [
         _shelf(kind, some, report.counts[kind], getattr(limits, kind, 0), pictures)
@@ -105,21 +108,18 @@ def _shelf(
     threshold: float,
     pictures: Mapping[str, Picture],
 ) -> Shelf:
-    def picture(name: str) -> Picture:
-        return pictures.get(name) or Picture(name)
-
     left = total - len(issues)
     note = f"{total:,} image{'' if total == 1 else 's'}: {_note(kind, threshold)}. The worst first"
     note += f"; {left:,} more are not shown." if left else "."
     if issues[0].other:
         rows = [
-            ShelfRow(picture(one.id), f"{one.value:.3g}", [(picture(one.other), "the other")])
+            ShelfRow(pictures[one.id], f"{one.value:.3g}", [(pictures[one.other], "the other")])
             for one in issues
         ]
     else:
         rows = []
         for start in range(0, len(issues), _IN_A_ROW):
             first, *others = issues[start : start + _IN_A_ROW]
-            remarks = [(picture(one.id), f"{one.value:.4g}") for one in others]
-            rows.append(ShelfRow(picture(first.id), f"{first.value:.4g}", remarks))
+            remarks = [(pictures[one.id], f"{one.value:.4g}") for one in others]
+            rows.append(ShelfRow(pictures[first.id], f"{first.value:.4g}", remarks))
     return Shelf(_TITLES[kind][0], note, rows)
