@@ -31,6 +31,7 @@ ORDER = (
     "probe",
     "integrations", "sklearn", "torch",
     "demo",
+    "server",
 )  # fmt: skip
 
 # A third-party library, and the parts that may import it.
@@ -52,11 +53,14 @@ HOMES = {
     "fsspec": {"sources"},
     "huggingface_hub": {"backbones"},
     "platformdirs": {"backbones"},
+    "prometheus_client": {"server"},
     "pyarrow": {"dedup", "exporters", "retrieval", "sources", "utils"},
     "rich": {"utils"},
     "scipy": {"dedup"},
     "threadpoolctl": {"utils"},
     "jinja2": {"report"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
     "markupsafe": {"report"},
     "lancedb": {"exporters"},
     "matplotlib": {"analysis", "report"},

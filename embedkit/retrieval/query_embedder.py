@@ -25,7 +25,7 @@ from embedkit.sources.shard_plan import storable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from embedkit.backbones import Backbone
@@ -118,6 +118,28 @@ class QueryEmbedder:
         with closing(in_order(self._processor, batches, self._workers)) as results:
             for _, part in results:
                 yield part
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch; loads the backbone.
+
+        Raises:
+            BackboneError: The index's backbone or its weights aren't available.
+            IndexMismatchError: The weights here aren't those of the index.
+        """
+        return self._processor.engine.batch_size
+
+    @property
+    def threads(self) -> int:
+        """Threads that keep the engine busy if each calls ``embed_batch``."""
+        return self._workers + self._processor.engine.in_flight
+
+    def embed_batch(self, records: Sequence[ImageRecord]) -> ShardPart:
+        """Embeds up to ``batch_size`` images in the calling thread; safe from several threads.
+
+        ``batch_size`` must have been read before, which loads the backbone.
+        """
+        return self._processor(records)
 
     @cached_property
     def _processor(self) -> BatchProcessor:

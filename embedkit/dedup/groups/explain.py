@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.pairs import Pairs
 
-__all__ = ["Evidence", "describe_pair"]
+__all__ = ["Evidence", "describe_pair", "kind_of_pair"]
 
 _UNKNOWN_HAMMING = 255
 _UNSEEN = 0.02  # of a side
@@ -76,6 +76,16 @@ def describe_pair(pairs: Pairs, number: int) -> str:
     elif pairs.verified[number] == 0:
         parts.append("not confirmed on the pixels")
     return ", ".join(parts)
+
+
+def kind_of_pair(pairs: Pairs, number: int) -> str:
+    """The kind of edit between the two images of a pair, in a word or two."""
+    if pairs.exact[number]:
+        return "same bytes"
+    if pairs.verified[number] != 1:
+        return "not verified"
+    words = _edits(pairs.how[number]) if pairs.how else []
+    return words[0].split()[0] if words else "same view"
 
 
 def _edits(how: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,127 @@
+"""What every request passes: names of the host, sizes, origins, and the headers of each answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from embedkit.server.call import answer
+from embedkit.server.failure import RequestError
+from embedkit.server.limits import LimitedBody, too_large
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from embedkit.server.metrics import Metrics
+    from embedkit.server.settings import ServerSettings
+
+__all__ = ["Guard", "check_origin", "refusal"]
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+_WRITE_HEADER = "x-embedkit"
+
+
+def refusal(exc: RequestError) -> Response:
+    """The answer that says why a request is refused."""
+    return answer({"error": exc.message}, exc.status, exc.headers)
+
+
+class Guard:
+    """Refuses requests that no route should see.
+
+    Args:
+        app: Answers the others.
+        settings: The limits.
+        metrics: Counts refusals.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        body = LimitedBody(receive, self._settings.max_upload)
+        try:
+            self._check_host(headers)
+            self._check_length(headers)
+        except RequestError as exc:
+            self._metrics.refused.labels(str(exc.status)).inc()
+            await refusal(exc)(scope, receive, send_guarded)
+            return
+        await self._app(scope, body, send_guarded)
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuses other names of this machine, as a page of another site may have it under one."""
+        names = headers.getlist("host")
+        if len(names) != 1 or _name_of(names[0]) not in self._settings.hosts:
+            raise RequestError(400, "the Host header isn't a name of this service (--allow-host)")
+
+    def _check_length(self, headers: Headers) -> None:
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            raise RequestError(400, "the Content-Length header is no number")
+        if int(length) > self._settings.max_upload:
+            raise too_large(self._settings.max_upload)
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header, without the port, lower case; empty if it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        return (parts.hostname or "") if not parts.username and not parts.path else ""
+    except ValueError:
+        return ""
+
+
+def check_origin(method: str, headers: Headers, *, is_write: bool) -> None:
+    """Refuses what a page of another site asks for.
+
+    Args:
+        method: Of the request.
+        headers: Of the request.
+        is_write: Whether it changes something.
+
+    Raises:
+        RequestError: 403; another site asks, or a write lacks the header that only a page of this
+            site can send.
+    """
+    site = headers.get("sec-fetch-site", "same-origin")
+    if site not in {"same-origin", "none"}:
+        raise RequestError(403, "the request comes from a page of another site")
+    origin = headers.get("origin")
+    if method not in _SAFE and origin is not None:
+        host = headers.get("host", "")
+        if origin.partition("://")[2] != host:
+            raise RequestError(403, "the request comes from a page of another site")
+    if is_write and headers.get(_WRITE_HEADER) != "1":
+        raise RequestError(403, "a write needs the header X-Embedkit: 1")
