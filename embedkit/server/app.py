@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from embedkit.server.connections import Connections
     from embedkit.server.endpoint import Endpoint
     from embedkit.server.service import Service
 
@@ -39,8 +40,13 @@ _STATIC = Path(__file__).with_name("static")
 _log = logging.getLogger("embedkit")
 
 
-def make_app(service: Service) -> Starlette:
-    """The application of a service; it starts and stops the service with itself."""
+def make_app(service: Service, connections: Connections) -> Starlette:
+    """The application of a service; it starts and stops the service with itself.
+
+    Args:
+        service: What the routes work with.
+        connections: Is told when requests begin and end.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -72,7 +78,14 @@ def make_app(service: Service) -> Starlette:
             *routes,
             Mount("/static", StaticFiles(directory=_STATIC, check_dir=False)),
         ],
-        middleware=[Middleware(Guard, settings=service.settings, metrics=service.metrics)],
+        middleware=[
+            Middleware(
+                Guard,
+                settings=service.settings,
+                metrics=service.metrics,
+                connections=connections,
+            )
+        ],
         exception_handlers={
             RequestError: _refuse, HTTPException: _refuse_http, Exception: _fail,
         },

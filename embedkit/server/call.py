@@ -14,7 +14,7 @@ from embedkit.tabular import valid_text
 from embedkit.utils.json import finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.requests import Request
 
@@ -34,20 +34,29 @@ class Call:
         request: The request.
         query: The values of its query parameters.
         body: The JSON body, checked; None if the route takes none or another one came.
-        lease: The index that it is about; None if the route is about none.
+        lent: The index that it is about; None if the route is about none.
     """
 
     service: Service
     request: Request
     query: Mapping[str, Any]
     body: Any
-    lease: Lease | None
+    lent: Lease | None
+
+    @property
+    def lease(self) -> Lease:
+        """The index that it is about, with all that is known of it."""
+        assert self.lent is not None  # by the route's own declaration
+        return self.lent
 
     @property
     def served(self) -> ServedIndex:
         """The index that it is about."""
-        assert self.lease is not None  # by the route's own declaration
         return self.lease.served
+
+    async def respond(self, make: Callable[..., Any], *args: Any, status: int = 200) -> Response:
+        """Answers with the value of a function; it and the JSON are made in a thread."""
+        return await self.service.run(lambda: answer(make(*args), status))
 
     def row(self, key: str) -> int:
         """The row of an image by its opaque name.
@@ -62,7 +71,7 @@ class Call:
 
     def items(self, rows: Iterable[int]) -> list[dict[str, Any]]:
         """What is shown of the images of some rows."""
-        served, pictures = self.served, self.service.pictures(self.served)
+        served, pictures = self.served, self.lease.pictures
         numbers = list(rows)
         return [
             {

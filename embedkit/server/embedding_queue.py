@@ -146,6 +146,8 @@ class EmbeddingQueue:
                 count = min(len(self._waiting), self._batch_size, max(share, _FEWEST))
                 batch = [self._waiting.popleft() for _ in range(count)]
                 self._metrics.queue.set(len(self._waiting))
+                if self._waiting:  # this thread may have slept through another's call
+                    self._changed.notify()
                 return batch
             finally:
                 self._idle -= 1

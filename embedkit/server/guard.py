@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from embedkit.server.connections import Connections
     from embedkit.server.metrics import Metrics
     from embedkit.server.settings import ServerSettings
 
@@ -33,6 +35,8 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+_READ_SECONDS = 60.0  # for a part of an answer
+_HOST = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.ASCII)
 _WRITE_HEADER = "x-embedkit"
 
 
@@ -48,10 +52,14 @@ class Guard:
         app: Answers the others.
         settings: The limits.
         metrics: Counts refusals.
+        connections: The open connections.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, metrics: Metrics, connections: Connections
+    ) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
+        self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -61,13 +69,25 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        client = scope.get("client")
+        self._connections.begin(client)
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._connections.end(client)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-            await send(message)
+            try:
+                async with asyncio.timeout(_READ_SECONDS):
+                    await send(message)
+            except TimeoutError:  # the client reads nothing
+                self._connections.abort(scope.get("client"))
 
         headers = Headers(scope=scope)
         body = LimitedBody(receive, self._settings.max_upload)
@@ -96,11 +116,8 @@ class Guard:
 
 def _name_of(host: str) -> str:
     """The name in a Host header, without the port, lower case; empty if it is none."""
-    try:
-        parts = urlsplit(f"//{host}")
-        return (parts.hostname or "") if not parts.username and not parts.path else ""
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(host.lower())
+    return "" if found is None else found[1].strip("[]").removesuffix(".")
 
 
 def check_origin(method: str, headers: Headers, *, is_write: bool) -> None:

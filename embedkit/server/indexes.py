@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING
 from embedkit.errors import EmbedkitError
 from embedkit.index.manifest import MANIFEST
 from embedkit.retrieval.query_embedder import QueryEmbedder
+from embedkit.server.duplicate_check import CopyFinder
 from embedkit.server.embedding_queue import EmbeddingQueue
+from embedkit.server.explore import Explorer
 from embedkit.server.failure import RequestError
+from embedkit.server.pictures import Pictures
 from embedkit.server.served_index import ServedIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from embedkit.retrieval.query_embedder import EmbedderConfig
     from embedkit.server.metrics import Metrics
+    from embedkit.server.settings import ServerSettings
 
 __all__ = ["Indexes", "Lease"]
 
@@ -36,6 +39,9 @@ class Lease:
     Attributes:
         served: The index.
         queue: Embeds images for it.
+        pictures: Its images.
+        explorer: Its map and lists.
+        copies: Finds copies of new images in it.
         stamp: Its files when it was opened.
         users: Requests that use it now.
         is_old: Whether a newer generation took its place.
@@ -44,20 +50,28 @@ class Lease:
 
     served: ServedIndex
     queue: EmbeddingQueue
+    pictures: Pictures
+    explorer: Explorer
+    copies: CopyFinder
     stamp: _Stamp
     users: int = 0
     is_old: bool = False
     problem: str | None = None
+
+    def close(self) -> None:
+        """Closes all of it but the queue, which other generations use too."""
+        self.explorer.close()
+        self.copies.close()
+        self.pictures.close()
+        self.served.close()
 
 
 class Indexes:
     """Several indexes, by name; the first one is the default.
 
     Args:
-        paths: Indexes or stores.
+        settings: Which ones, and how images are read and embedded.
         secret: Keys the opaque names of images.
-        embedder: How images are embedded.
-        queue_size: Images that may wait per engine.
         metrics: Counts.
 
     Raises:
@@ -66,20 +80,17 @@ class Indexes:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        settings: ServerSettings,
         secret: bytes,
-        embedder: EmbedderConfig,
-        queue_size: int,
         metrics: Metrics,
     ) -> None:
-        self._secret, self._config, self._queue_size = secret, embedder, queue_size
-        self._metrics = metrics
+        self._settings, self._secret, self._metrics = settings, secret, metrics
         self._lock = threading.Lock()
         self._queues: list[tuple[ServedIndex, EmbeddingQueue]] = []
         self._leases: dict[str, Lease] = {}
-        names = _names(paths)
+        paths = settings.indexes
         try:
-            for path, name in zip(paths, names, strict=True):
+            for path, name in zip(paths, _names(paths), strict=True):
                 self._leases[name] = self._open(path, name, 1)
         except BaseException:
             self.close()
@@ -112,7 +123,7 @@ class Indexes:
                 lease.users -= 1
                 is_over = lease.is_old and lease.users == 0
             if is_over:
-                lease.served.close()
+                lease.close()
 
     def reload(self) -> None:
         """Opens each index anew whose files changed; where that fails the old one stays."""
@@ -136,7 +147,7 @@ class Indexes:
                 self._leases[name], lease.is_old = new, True
                 is_over = lease.users == 0
             if is_over:
-                lease.served.close()
+                lease.close()
             if not new.queue.is_ready:
                 new.queue.start()
 
@@ -155,12 +166,20 @@ class Indexes:
         for _, queue in self._queues:
             queue.close()
         for lease in self._leases.values():
-            lease.served.close()
+            lease.close()
 
     def _open(self, path: Path, name: str, generation: int) -> Lease:
         served = ServedIndex.open(path, name, generation, self._secret)
         self._metrics.set_images(name, int(served.live.sum()))
-        return Lease(served, self._queue_of(served), _stamp(served))
+        pictures = Pictures(served, self._settings.images)
+        return Lease(
+            served,
+            self._queue_of(served),
+            pictures,
+            Explorer(served),
+            CopyFinder(served, pictures),
+            _stamp(served),
+        )
 
     def _queue_of(self, served: ServedIndex) -> EmbeddingQueue:
         """The queue of indexes that were embedded alike; made if there is none."""
@@ -168,8 +187,8 @@ class Indexes:
         for other, queue in self._queues:
             if not other.index.meta.differences(meta):
                 return queue
-        embedder = QueryEmbedder(served.index, self._config)
-        queue = EmbeddingQueue(embedder, meta, self._queue_size, self._metrics)
+        embedder = QueryEmbedder(served.index, self._settings.embedder)
+        queue = EmbeddingQueue(embedder, meta, self._settings.queue, self._metrics)
         self._queues.append((served, queue))
         return queue
 

@@ -87,9 +87,8 @@ class LimitedBody:
             return await self._receive()
         allowed = _IDLE_SECONDS + self._received / _SLOWEST - (time.monotonic() - self._start)
         try:
-            message = await asyncio.wait_for(
-                self._receive(), min(max(allowed, 0.001), _IDLE_SECONDS)
-            )
+            async with asyncio.timeout(min(max(allowed, 0.001), _IDLE_SECONDS)):
+                message = await self._receive()
         except TimeoutError:
             raise RequestError(408, "the body came too slowly", {"Connection": "close"}) from None
         self._received += len(message.get("body", b""))

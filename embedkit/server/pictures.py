@@ -65,7 +65,7 @@ class Pictures:
     def has(self, row: int) -> bool:
         """Whether the image of a row can be found; its bytes aren't read."""
         name = self._served.ids([row])[0]
-        self._originals()
+        _ = self.originals
         record = self._records.get(name)
         if record is None:
             return False
@@ -82,7 +82,7 @@ class Pictures:
                 self._thumbnails.move_to_end((row, side))
                 return found
         name = self._served.ids([row])[0]
-        made = thumbnail_jpeg(self._originals().decode(name), side)
+        made = thumbnail_jpeg(self.originals.decode(name), side)
         with self._lock:
             if (row, side) not in self._thumbnails:
                 self._thumbnails[row, side] = made
@@ -98,7 +98,7 @@ class Pictures:
             DecodeError: The image can't be read or decoded any more, or is another by now.
         """
         name = self._served.ids([row])[0]
-        data = self._originals().read(name)
+        data = self.originals.read(name)
         decoded = decode_image(data, name, self._policy)  # refuses what only claims to be an image
         if decoded.format in _SHOWN:
             return BrowserImage(data, _SHOWN[decoded.format])
@@ -112,7 +112,13 @@ class Pictures:
             if self._opened is not None:
                 self._opened.__exit__()
 
-    def _originals(self) -> OriginalImages:
+    @property
+    def originals(self) -> OriginalImages:
+        """Reads the images by their ids.
+
+        Raises:
+            DecodeError: From its methods; an image can't be read, or is another by now.
+        """
         with self._lock:
             if self._opened is None:
                 self._opened = self._open()
@@ -142,7 +148,7 @@ class _Hashes(Mapping[str, bytes]):
         row = int(self._served.rows_of([name])[0])
         if row < 0:
             raise KeyError(name)
-        return self._served.hashes[row].tobytes()
+        return bytes(self._served.hashes[row])
 
     def __len__(self) -> int:
         return len(self._served)

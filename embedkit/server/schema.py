@@ -20,6 +20,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "integer": (int,),
     "number": (int, float),
+    "null": (type(None),),
 }
 
 
@@ -36,10 +37,10 @@ def check_value(schema: Mapping[str, Any], value: Any, where: str = "the body") 
     Raises:
         RequestError: 400; the message says what is wrong.
     """
-    kind = schema.get("type")
-    is_number_as_boolean = kind in {"integer", "number"} and isinstance(value, bool)
-    if kind and (is_number_as_boolean or not isinstance(value, _TYPES[kind])):
-        raise RequestError(400, f"{where} must be of type {kind}")
+    kinds = schema.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(_is_of(kind, value) for kind in kinds):
+        raise RequestError(400, f"{where} must be of type {' or '.join(kinds)}")
     if "enum" in schema and value not in schema["enum"]:
         raise RequestError(400, f"{where} must be one of {', '.join(map(str, schema['enum']))}")
     if isinstance(value, dict):
@@ -54,6 +55,12 @@ def check_value(schema: Mapping[str, Any], value: Any, where: str = "the body") 
         schema.get("minimum", value) <= value <= schema.get("maximum", value)
     ):
         raise RequestError(400, f"{where} is out of its range")
+
+
+def _is_of(kind: str, value: Any) -> bool:
+    if isinstance(value, bool):  # which Python takes for a number
+        return kind == "boolean"
+    return isinstance(value, _TYPES[kind])
 
 
 def _check_object(schema: Mapping[str, Any], value: dict[str, Any], where: str) -> None:

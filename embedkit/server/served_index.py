@@ -173,7 +173,8 @@ class ServedIndex:
         by_value = np.argsort(chosen, kind="stable")
         by_value = by_value[::-1] if descending else by_value
         missing = lacks[by_value]
-        return rows[np.concatenate([by_value[~missing], by_value[missing]])]
+        order: NDArray[np.int64] = np.concatenate([by_value[~missing], by_value[missing]])
+        return rows[order].astype(np.int64)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

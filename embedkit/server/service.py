@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import threading
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from embedkit.server.explore import Explorer
+from embedkit.server.failure import RequestError
 from embedkit.server.indexes import Indexes
 from embedkit.server.metrics import Metrics
-from embedkit.server.pictures import Pictures
 from embedkit.server.query_cache import QueryCache
 from embedkit.server.review.desk import ReviewDesk
 from embedkit.server.sessions import Sessions
@@ -22,13 +19,13 @@ from embedkit.utils.threads import usable_cores, use_one_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from embedkit.server.served_index import ServedIndex
     from embedkit.server.settings import ServerSettings
 
 __all__ = ["Service"]
 
 _log = logging.getLogger("embedkit")
 _Result = TypeVar("_Result")
+_MOST_SLOW = 16  # comparisons of pixels that may wait
 
 
 class Service:
@@ -53,9 +50,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         secret = hashlib.sha256(f"embedkit items {settings.token or ''}".encode()).digest()
-        self.indexes = Indexes(
-            settings.indexes, secret, settings.embedder, settings.queue, self.metrics
-        )
+        self.indexes = Indexes(settings, secret, self.metrics)
         self.queries = QueryCache()
         self.sessions = Sessions(settings.token)
         self.secret = secret
@@ -65,13 +60,8 @@ class Service:
             else ReviewDesk(settings.dups, settings.images, show_paths=settings.show_paths)
         )
         self._pool = ThreadPoolExecutor(usable_cores() + 2, "embedkit-serve", use_one_thread)
-        self._pictures: weakref.WeakKeyDictionary[ServedIndex, Pictures] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._explorers: weakref.WeakKeyDictionary[ServedIndex, Explorer] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._lock = threading.Lock()
+        self._slow_pool = ThreadPoolExecutor(1, "embedkit-compare", use_one_thread)
+        self._slow = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -90,31 +80,29 @@ class Service:
     def close(self) -> None:
         """Closes everything."""
         self._pool.shutdown(cancel_futures=True)
-        for explorer in list(self._explorers.values()):
-            explorer.close()
-        for pictures in list(self._pictures.values()):
-            pictures.close()
+        self._slow_pool.shutdown(cancel_futures=True)
         self.indexes.close()
         if self.review is not None:
             self.review.close()
 
     async def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
-        """Runs a function in a thread that computes."""
+        """Runs a function in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
-    def pictures(self, served: ServedIndex) -> Pictures:
-        """The images of an index."""
-        with self._lock:
-            if served not in self._pictures:
-                self._pictures[served] = Pictures(served, self.settings.images)
-            return self._pictures[served]
+    async def run_slowly(self, function: Callable[..., _Result], *args: Any) -> _Result:
+        """Runs what takes seconds or minutes, one at a time, so that searches needn't wait.
 
-    def explorer(self, served: ServedIndex) -> Explorer:
-        """The map and the lists of an index."""
-        with self._lock:
-            if served not in self._explorers:
-                self._explorers[served] = Explorer(served)
-            return self._explorers[served]
+        Raises:
+            RequestError: 503; too much of this waits already.
+        """
+        if self._slow >= _MOST_SLOW:
+            raise RequestError(503, "too many comparisons are waiting", {"Retry-After": "5"})
+        self._slow += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._slow_pool, function, *args)
+        finally:
+            self._slow -= 1
 
     def public(self, message: str) -> str:
         """A message without the paths of what is served, unless paths are shown."""

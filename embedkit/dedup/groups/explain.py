@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.pairs import Pairs
 
-__all__ = ["Evidence", "describe_pair", "kind_of_pair"]
+__all__ = ["Evidence", "describe_pair", "edits_of", "kind_of_pair"]
 
 _UNKNOWN_HAMMING = 255
 _UNSEEN = 0.02  # of a side
@@ -71,7 +71,7 @@ def describe_pair(pairs: Pairs, number: int) -> str:
     if pairs.hamming[number] != _UNKNOWN_HAMMING:
         parts.append(f"hash {pairs.hamming[number]} bits apart")
     if pairs.verified[number] == 1:
-        words = ", ".join(_edits(pairs.how[number])) if pairs.how else ""
+        words = ", ".join(edits_of(pairs.how[number])) if pairs.how else ""
         parts.append("verified on the pixels" + (f" ({words})" if words else ""))
     elif pairs.verified[number] == 0:
         parts.append("not confirmed on the pixels")
@@ -84,11 +84,11 @@ def kind_of_pair(pairs: Pairs, number: int) -> str:
         return "same bytes"
     if pairs.verified[number] != 1:
         return "not verified"
-    words = _edits(pairs.how[number]) if pairs.how else []
+    words = edits_of(pairs.how[number]) if pairs.how else []
     return words[0].split()[0] if words else "same view"
 
 
-def _edits(how: Mapping[str, Any]) -> list[str]:
+def edits_of(how: Mapping[str, Any]) -> list[str]:
     """How the one image was made from the other, in words; invisible changes are left out."""
     words = ["mirrored"] if how.get("flip") is True else []
     crop, angle, scale = (_numbers(how.get(key)) for key in ("crop", "rotation", "scale"))

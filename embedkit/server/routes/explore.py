@@ -12,6 +12,16 @@ from embedkit.server.columns import codes_of
 from embedkit.server.endpoint import Endpoint, Parameter
 from embedkit.server.failure import RequestError
 from embedkit.server.routes.items import PAGE
+from embedkit.server.routes.schemas import (
+    INTEGER,
+    ITEM,
+    NUMBER,
+    TEXT,
+    list_of,
+    or_null,
+    page_of,
+    table,
+)
 from embedkit.tabular import valid_text
 
 if TYPE_CHECKING:
@@ -37,12 +47,12 @@ _WAIT = {202: "It is being computed; ask again after Retry-After seconds.", 404:
 
 
 async def _map(call: Call) -> Response:
-    points = call.service.explorer(call.served).map()
+    points = call.lease.explorer.map()
     return answer({"n": len(points), "columns": list(call.served.column_names)})
 
 
 async def _points(call: Call) -> Response:
-    points = call.service.explorer(call.served).map()
+    points = call.lease.explorer.map()
     return Response(
         np.ascontiguousarray(points, "<f4").tobytes(),
         headers={"Cache-Control": "no-store"},
@@ -64,15 +74,15 @@ async def _map_column(call: Call) -> Response:
     name = call.query["name"]
     if name not in call.served.column_names:
         raise RequestError(404, f"there is no column {name[:80]!r}")
-    return answer(await call.service.run(codes_of, call.served, name))
+    return await call.respond(codes_of, call.served, name)
 
 
 async def _clusters(call: Call) -> Response:
-    return answer(await call.service.run(_listed_clusters, call))
+    return await call.respond(_listed_clusters, call)
 
 
 def _listed_clusters(call: Call) -> dict[str, Any]:
-    served, found = call.served, call.service.explorer(call.served).clusters
+    served, found = call.served, call.lease.explorer.clusters
     numbers, names = served.labels
     column = np.asarray(served.column("cluster"))
     return {
@@ -95,7 +105,7 @@ def _commonest(numbers: Any, names: Sequence[str]) -> str:
 
 
 async def _quality(call: Call) -> Response:
-    report = call.service.explorer(call.served).quality()
+    report = call.lease.explorer.quality()
     counts = report.counts
     problems = [
         {
@@ -113,7 +123,7 @@ async def _problem(call: Call) -> Response:
     name = call.request.path_params["name"]
     if name not in _PROBLEMS:
         raise RequestError(404, f"there is no list {name[:40]!r}")
-    report = call.service.explorer(call.served).quality()
+    report = call.lease.explorer.quality()
     found = report.of_kind(name)
     some = found[call.query["offset"] : call.query["offset"] + call.query["limit"]]
     items = await call.service.run(call.items, [one.row for one in some])
@@ -122,13 +132,13 @@ async def _problem(call: Call) -> Response:
 
 
 async def _outliers(call: Call) -> Response:
-    found = call.service.explorer(call.served).outliers().off_topic
+    found = call.lease.explorer.outliers().off_topic
     reason = "{:.1f} robust standard deviations farther from its neighbors than usual"
     return await _reasons(call, found, lambda one: reason.format(one.score))
 
 
 async def _doubts(call: Call) -> Response:
-    found = call.service.explorer(call.served).outliers().labels
+    found = call.lease.explorer.outliers().labels
     return await _reasons(
         call,
         found,
@@ -146,36 +156,97 @@ async def _reasons(call: Call, found: Sequence[Outlier], reason: Any) -> Respons
     return answer({"total": len(found), "items": entries})
 
 
+_PROBLEM = table(name=TEXT, title=TEXT, count=INTEGER, threshold=or_null(NUMBER))
+_CLUSTER = table(cluster=INTEGER, size=INTEGER, name=TEXT, examples=list_of(ITEM))
+_REASONS = page_of(value=NUMBER, reason=TEXT)
+_COLUMN = {
+    "type": "object",
+    "properties": {
+        "kind": {"type": "string", "enum": ["number", "category"]},
+        "values": list_of(or_null(NUMBER)),
+        "categories": list_of(TEXT),
+        "codes": list_of(INTEGER),
+    },
+    "required": ["kind"],
+}
 ENDPOINTS = (
-    Endpoint("GET", "/v1/map", _map, "The map: images and columns.", statuses=_WAIT),
     Endpoint(
-        "GET", "/v1/map/points", _points,
-        "Where each image lies: x and y as little-endian float32, row by row.",
-        media_type="application/octet-stream", statuses=_WAIT,
-    ),
-    Endpoint(
-        "GET", "/v1/map/ids", _map_ids, "The images of some rows.",
-        parameters=(
-            Parameter("rows", "string", "Row numbers, with commas between.", is_required=True),
-        ),
-    ),
-    Endpoint(
-        "GET", "/v1/map/column", _map_column, "A column, row by row.",
-        parameters=(Parameter("name", "string", "Its name.", is_required=True),),
-        statuses={404: "No such column."},
-    ),
-    Endpoint("GET", "/v1/clusters", _clusters, "The clusters.", statuses={404: "There are none."}),
-    Endpoint("GET", "/v1/quality", _quality, "Problems of quality and counts.", statuses=_WAIT),
-    Endpoint(
-        "GET", "/v1/quality/{name}", _problem, "The images with a problem, the worst first.",
-        parameters=PAGE, path_parameters={"name": "The problem."}, statuses=_WAIT,
-    ),
-    Endpoint(
-        "GET", "/v1/outliers", _outliers, "Images far from all others.", parameters=PAGE,
+        "GET",
+        "/v1/map",
+        _map,
+        "The map: images and columns.",
+        response=table(n=INTEGER, columns=list_of(TEXT)),
         statuses=_WAIT,
     ),
     Endpoint(
-        "GET", "/v1/labels/doubts", _doubts, "Labels that the neighbors contradict.",
-        parameters=PAGE, statuses=_WAIT,
+        "GET",
+        "/v1/map/points",
+        _points,
+        "Where each image lies: x and y as little-endian float32, row by row.",
+        media_type="application/octet-stream",
+        statuses=_WAIT,
     ),
-)  # fmt: skip
+    Endpoint(
+        "GET",
+        "/v1/map/ids",
+        _map_ids,
+        "The images of some rows.",
+        parameters=(
+            Parameter("rows", "string", "Row numbers, with commas between.", is_required=True),
+        ),
+        response=table(items=list_of(ITEM)),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/map/column",
+        _map_column,
+        "A column, row by row.",
+        parameters=(Parameter("name", "string", "Its name.", is_required=True),),
+        response=_COLUMN,
+        statuses={404: "No such column."},
+    ),
+    Endpoint(
+        "GET",
+        "/v1/clusters",
+        _clusters,
+        "The clusters.",
+        response=table(clusters=list_of(_CLUSTER)),
+        statuses={404: "There are none."},
+    ),
+    Endpoint(
+        "GET",
+        "/v1/quality",
+        _quality,
+        "Problems of quality and counts.",
+        response=table(problems=list_of(_PROBLEM)),
+        statuses=_WAIT,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/quality/{name}",
+        _problem,
+        "The images with a problem, the worst first.",
+        parameters=PAGE,
+        path_parameters={"name": "The problem."},
+        response=page_of(value=NUMBER),
+        statuses=_WAIT,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/outliers",
+        _outliers,
+        "Images far from all others.",
+        parameters=PAGE,
+        response=_REASONS,
+        statuses=_WAIT,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/labels/doubts",
+        _doubts,
+        "Labels that the neighbors contradict.",
+        parameters=PAGE,
+        response=_REASONS,
+        statuses=_WAIT,
+    ),
+)

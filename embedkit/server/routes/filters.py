@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["FILTER", "check_filters"]
 
 FILTER = Parameter(
-    "filter", "string",
+    "filter",
+    "string",
     "A condition as of --filter, such as label=cat, width>=300 or selection:NAME; several must "
     "all hold.",
     is_list=True,
-)  # fmt: skip
+)
 
 
 def check_filters(call: Call, filters: list[str]) -> list[str]:

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from embedkit.errors import DecodeError
-from embedkit.server.call import answer
 from embedkit.server.columns import describe_column, row_values
 from embedkit.server.endpoint import Endpoint, Parameter
 from embedkit.server.failure import RequestError
 from embedkit.server.routes.filters import FILTER, check_filters
+from embedkit.server.routes.schemas import (
+    INTEGER,
+    ITEM,
+    NUMBER,
+    TEXT,
+    list_of,
+    or_null,
+    page_of,
+    table,
+)
 from embedkit.server.searching import SearchOptions, command_of, query_of_row
 
 if TYPE_CHECKING:
@@ -32,7 +41,7 @@ _NO_IMAGE = {404: "No such image, or its file isn't there any more."}
 
 async def _items(call: Call) -> Response:
     query = call.query
-    return answer(await call.service.run(_page, call, query))
+    return await call.respond(_page, call, query)
 
 
 def _page(call: Call, query: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +60,7 @@ def _sortable(call: Call) -> tuple[str, ...]:
 
 
 async def _item(call: Call) -> Response:
-    return answer(await call.service.run(_details, call))
+    return await call.respond(_details, call)
 
 
 def _details(call: Call) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def _details(call: Call) -> dict[str, Any]:
 
 
 async def _columns(call: Call) -> Response:
-    return answer(await call.service.run(_described, call))
+    return await call.respond(_described, call)
 
 
 def _described(call: Call) -> dict[str, Any]:
@@ -83,7 +92,7 @@ async def _thumb(call: Call) -> Response:
     tag = _tag(call, row, str(side))
     if call.request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=_caching(tag))
-    made = await _picture(call, lambda: call.service.pictures(call.served).thumbnail(row, side))
+    made = await _picture(call, lambda: call.lease.pictures.thumbnail(row, side))
     return Response(made, headers=_caching(tag), media_type="image/jpeg")
 
 
@@ -92,9 +101,7 @@ async def _image(call: Call) -> Response:
     tag = _tag(call, row, "original")
     if call.request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=_caching(tag))
-    found: BrowserImage = await _picture(
-        call, lambda: call.service.pictures(call.served).original(row)
-    )
+    found: BrowserImage = await _picture(call, lambda: call.lease.pictures.original(row))
     return Response(found.data, headers=_caching(tag), media_type=found.media_type)
 
 
@@ -115,30 +122,60 @@ def _caching(tag: str) -> dict[str, str]:
     return {"ETag": tag, "Cache-Control": "private, max-age=3600"}
 
 
+_COLUMNS = table(
+    columns=list_of(
+        table(
+            name=TEXT,
+            kind={"type": "string", "enum": ["number", "text", "category"]},
+            min=or_null(NUMBER),
+            max=or_null(NUMBER),
+            values=list_of(table(value=TEXT, count=INTEGER)),
+        )
+    )
+)
 ENDPOINTS = (
     Endpoint(
-        "GET", "/v1/items", _items, "List images.",
+        "GET",
+        "/v1/items",
+        _items,
+        "List images.",
         parameters=(
             FILTER,
             Parameter("sort", "string", "A column to sort by; else in the index's order.", ""),
             Parameter("order", "string", "asc or desc.", "asc", choices=("asc", "desc")),
             *PAGE,
         ),
+        response=page_of(),
     ),
     Endpoint(
-        "GET", "/v1/items/{id}", _item, "Describe an image.", path_parameters=_ID,
+        "GET",
+        "/v1/items/{id}",
+        _item,
+        "Describe an image.",
+        path_parameters=_ID,
+        response=table(item=ITEM, columns={"type": "object"}, command=TEXT),
         statuses=_NO_IMAGE,
     ),
-    Endpoint("GET", "/v1/columns", _columns, "Describe the columns."),
+    Endpoint("GET", "/v1/columns", _columns, "Describe the columns.", response=_COLUMNS),
     Endpoint(
-        "GET", "/thumb/{id}", _thumb, "A small JPEG of an image.", path_parameters=_ID,
+        "GET",
+        "/thumb/{id}",
+        _thumb,
+        "A small JPEG of an image.",
+        path_parameters=_ID,
         parameters=(
             Parameter("size", "integer", "The longer side, pixels.", 256, choices=(128, 256, 512)),
         ),
-        media_type="image/jpeg", statuses=_NO_IMAGE,
+        media_type="image/jpeg",
+        statuses=_NO_IMAGE,
     ),
     Endpoint(
-        "GET", "/image/{id}", _image, "The image itself, or a PNG of it.", path_parameters=_ID,
-        media_type="image/*", statuses=_NO_IMAGE,
+        "GET",
+        "/image/{id}",
+        _image,
+        "The image itself, or a PNG of it.",
+        path_parameters=_ID,
+        media_type="image/*",
+        statuses=_NO_IMAGE,
     ),
-)  # fmt: skip
+)

@@ -12,6 +12,7 @@ from embedkit.server.item_keys import key_of
 from embedkit.server.review.desk import GroupFilter, ReviewDesk
 from embedkit.server.review.state import ACTIONS
 from embedkit.server.routes.items import PAGE
+from embedkit.server.routes.schemas import GROUP, INTEGER, REVIEW, TEXT, list_of, table
 from embedkit.server.uploads import JSON
 from embedkit.tabular import valid_text
 
@@ -32,11 +33,11 @@ def _desk(call: Call) -> ReviewDesk:
 
 
 async def _summary(call: Call) -> Response:
-    return answer(await call.service.run(_desk(call).summary))
+    return await call.respond(_desk(call).summary)
 
 
 async def _groups(call: Call) -> Response:
-    return answer(await call.service.run(_page, call, _desk(call)))
+    return await call.respond(_page, call, _desk(call))
 
 
 def _page(call: Call, desk: ReviewDesk) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _items(call: Call, desk: ReviewDesk, places: tuple[int, ...]) -> list[dict[s
 
 
 async def _act(call: Call) -> Response:
-    return answer(await call.service.run(_acted, call, _desk(call)))
+    return await call.respond(_acted, call, _desk(call))
 
 
 def _acted(call: Call, desk: ReviewDesk) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def _places(call: Call, desk: ReviewDesk, name: str, keys: list[str]) -> list[in
 async def _plan(call: Call) -> Response:
     desk = _desk(call)
     with_undecided = call.body.get("undecided", "keep") == "as-found"
-    written = await call.service.run(lambda: desk.write_plan(with_undecided=with_undecided))
+    written = await call.service.run_slowly(lambda: desk.write_plan(with_undecided=with_undecided))
     path = written.path if call.service.settings.show_paths else written.path.name
     return answer(
         {
@@ -154,31 +155,53 @@ _PLAN = {
     "properties": {"undecided": {"type": "string", "enum": ["keep", "as-found"]}},
     "additionalProperties": False,
 }
+_CHANGED = table(groups=list_of(GROUP), gone=list_of(TEXT), review=REVIEW)
+_WRITTEN = table(name=TEXT, removed=INTEGER, not_verified=INTEGER, command=TEXT)
 _NONE = {404: "There is nothing to review, or no such group."}
 ENDPOINTS = (
-    Endpoint("GET", "/v1/review", _summary, "How far the review is.", statuses=_NONE),
     Endpoint(
-        "GET", "/v1/review/groups", _groups, "Groups of near-duplicates.",
+        "GET", "/v1/review", _summary, "How far the review is.", response=REVIEW, statuses=_NONE
+    ),
+    Endpoint(
+        "GET",
+        "/v1/review/groups",
+        _groups,
+        "Groups of near-duplicates.",
         parameters=(
             Parameter("min_score", "number", "The least weakest score.", None, 0, 1),
             Parameter("max_score", "number", "The greatest weakest score.", None, 0, 1),
             Parameter("kind", "string", "A kind of edit.", ""),
             Parameter("folder", "string", "A folder of an image.", ""),
             Parameter(
-                "state", "string", "What was decided.", "all",
+                "state",
+                "string",
+                "What was decided.",
+                "all",
                 choices=("pending", "accepted", "rejected", "all"),
             ),
             *PAGE,
         ),
+        response=table(total=INTEGER, groups=list_of(GROUP)),
         statuses=_NONE,
     ),
     Endpoint(
-        "POST", "/v1/review/actions", _act, "Decide about a group; on disk when it is answered.",
-        body={JSON: _ACTION}, is_write=True,
+        "POST",
+        "/v1/review/actions",
+        _act,
+        "Decide about a group; on disk when it is answered.",
+        body={JSON: _ACTION},
+        response=_CHANGED,
+        is_write=True,
         statuses={**_NONE, 409: "The action can't be done."},
     ),
     Endpoint(
-        "POST", "/v1/review/plan", _plan, "Write the plan that `embedkit dedup apply` takes.",
-        body={JSON: _PLAN}, is_write=True, statuses={**_NONE, 201: "It is written."},
+        "POST",
+        "/v1/review/plan",
+        _plan,
+        "Write the plan that `embedkit dedup apply` takes.",
+        body={JSON: _PLAN},
+        response=_WRITTEN,
+        is_write=True,
+        statuses={**_NONE, 201: "It is written."},
     ),
-)  # fmt: skip
+)

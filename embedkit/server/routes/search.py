@@ -6,11 +6,21 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from embedkit.dedup.groups.explain import edits_of
 from embedkit.server.call import answer
-from embedkit.server.duplicate_check import check_image
 from embedkit.server.endpoint import Endpoint, Parameter
 from embedkit.server.failure import RequestError
 from embedkit.server.routes.filters import FILTER, check_filters
+from embedkit.server.routes.schemas import (
+    BOOLEAN,
+    INTEGER,
+    ITEM,
+    NUMBER,
+    TEXT,
+    list_of,
+    or_null,
+    table,
+)
 from embedkit.server.searching import (
     MOST_RESULTS,
     Found,
@@ -25,8 +35,11 @@ from embedkit.server.searching import (
 from embedkit.server.uploads import BINARY, FORM, FORM_IMAGE, IMAGE, JSON, image_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.responses import Response
 
+    from embedkit.dedup.check import Match
     from embedkit.server.call import Call
     from embedkit.server.query_cache import SearchQuery
     from embedkit.store import RowBlock
@@ -72,20 +85,16 @@ async def _search(call: Call) -> Response:
     call.service.metrics.stage("search").observe(end - middle)
     token = call.service.queries.add(query)
     show_paths = call.service.settings.show_paths
-    shown = await call.service.run(_shown, call, found)
-    first = shown[0] if len(shown) == 1 else {"queries": shown}
-    return answer(
-        {
-            **first,
-            "query_token": token,
-            "command": command_of(call.served, query, options, show_paths=show_paths),
-            "milliseconds": {
-                "embed": 1000 * embedded,
-                "search": 1000 * (end - middle),
-                "total": 1000 * (time.perf_counter() - start),
-            },
-        }
-    )
+    about = {
+        "query_token": token,
+        "command": command_of(call.served, query, options, show_paths=show_paths),
+        "milliseconds": {
+            "embed": 1000 * embedded,
+            "search": 1000 * (end - middle),
+            "total": 1000 * (end - start),
+        },
+    }
+    return await call.respond(lambda: {**_shown(call, found), **about})
 
 
 def _options(call: Call) -> SearchOptions:
@@ -119,13 +128,13 @@ async def _query(call: Call) -> tuple[SearchQuery, float]:
 
 async def embed_upload(call: Call) -> RowBlock:
     """Embeds the image that a request carries: a row with all facts of the image."""
-    assert call.lease is not None
     data = await image_of(call.request)
     return await asyncio.wrap_future(call.lease.queue.submit(data))
 
 
-def _shown(call: Call, found: list[Found]) -> list[dict[str, Any]]:
-    return [
+def _shown(call: Call, found: list[Found]) -> dict[str, Any]:
+    """The results of a query, or those of each one of several."""
+    shown: list[dict[str, Any]] = [
         {
             "results": [
                 {"item": item, "score": score}
@@ -135,6 +144,7 @@ def _shown(call: Call, found: list[Found]) -> list[dict[str, Any]]:
         }
         for one in found
     ]
+    return shown[0] if len(shown) == 1 else {"queries": shown}
 
 
 async def _embed(call: Call) -> Response:
@@ -145,34 +155,75 @@ async def _embed(call: Call) -> Response:
 
 async def _check(call: Call) -> Response:
     data = await image_of(call.request)
-    matches = await call.service.run(check_image, call, data)
-    return answer({"matches": matches})
+    row = await asyncio.wrap_future(call.lease.queue.submit(data))
+    matches = await call.service.run_slowly(call.lease.copies.find, data, row)
+    return await call.respond(_shown_matches, call, matches)
 
 
-_ITEM: dict[str, Any] = {
+def _shown_matches(call: Call, matches: Sequence[Match]) -> dict[str, Any]:
+    rows = call.served.rows_of([match.id for match in matches]).tolist()
+    return {
+        "matches": [
+            {
+                "item": item,
+                "score": match.score,
+                "cosine": match.cosine,
+                "edit": "same bytes" if match.exact else ", ".join(edits_of(match.how)) or None,
+                "copy": match.exact or match.verified is True,
+            }
+            for match, item in zip(matches, call.items(rows), strict=True)
+        ]
+    }
+
+
+_RESULTS = table(results=list_of(table(item=ITEM, score=NUMBER)), total=INTEGER)
+_ABOUT = table(
+    query_token=TEXT,
+    command=TEXT,
+    milliseconds=table(embed=NUMBER, search=NUMBER, total=NUMBER),
+)
+_FOUND = {
     "type": "object",
     "properties": {
-        "id": {"type": "string"},
-        "name": {"type": "string"},
-        "width": {"type": "integer"},
-        "height": {"type": "integer"},
-        "label": {"type": ["string", "null"]},
-        "has_image": {"type": "boolean"},
+        **_RESULTS["properties"],
+        **_ABOUT["properties"],
+        "queries": list_of(_RESULTS),  # in place of results and total
     },
-    "required": ["id", "name", "width", "height", "label", "has_image"],
+    "required": _ABOUT["required"],
 }
+_MATCHES = table(
+    matches=list_of(table(item=ITEM, score=NUMBER, cosine=NUMBER, edit=or_null(TEXT), copy=BOOLEAN))
+)
 ENDPOINTS = (
     Endpoint(
-        "POST", "/v1/search", _search, "Find the most similar images.",
-        parameters=_PARAMETERS, body={JSON: _QUERY, **_IMAGE_BODY}, is_costly=True,
+        "POST",
+        "/v1/search",
+        _search,
+        "Find the most similar images.",
+        parameters=_PARAMETERS,
+        body={JSON: _QUERY, **_IMAGE_BODY},
+        response=_FOUND,
+        is_costly=True,
         statuses={**_STATUSES, 404: "No such image, label or query."},
     ),
     Endpoint(
-        "POST", "/v1/embed", _embed, "Embed an image.", body=_IMAGE_BODY, is_costly=True,
+        "POST",
+        "/v1/embed",
+        _embed,
+        "Embed an image.",
+        body=_IMAGE_BODY,
+        is_costly=True,
+        response=table(embeddings=list_of(list_of(NUMBER)), dim=INTEGER),
         statuses=_STATUSES,
     ),
     Endpoint(
-        "POST", "/v1/duplicates/check", _check, "Find known images that an image is a copy of.",
-        body=_IMAGE_BODY, is_costly=True, statuses=_STATUSES,
+        "POST",
+        "/v1/duplicates/check",
+        _check,
+        "Find known images that an image is a copy of.",
+        body=_IMAGE_BODY,
+        response=_MATCHES,
+        is_costly=True,
+        statuses=_STATUSES,
     ),
-)  # fmt: skip
+)

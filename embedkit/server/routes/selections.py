@@ -13,6 +13,7 @@ from embedkit.server.call import answer
 from embedkit.server.endpoint import Endpoint, Parameter
 from embedkit.server.failure import RequestError
 from embedkit.server.routes.filters import check_filters
+from embedkit.server.routes.schemas import INTEGER, NUMBER, TEXT, list_of, table
 from embedkit.server.uploads import JSON
 from embedkit.tabular import valid_text
 from embedkit.utils.table_writers import Column, open_table
@@ -63,7 +64,7 @@ def _listed(call: Call) -> list[dict[str, Any]]:
 
 
 async def _add(call: Call) -> Response:
-    return answer(await call.service.run(_added, call), 201)
+    return await call.respond(_added, call, status=201)
 
 
 def _added(call: Call) -> dict[str, Any]:
@@ -146,22 +147,45 @@ def _exported(call: Call, kind: str) -> bytes:
     return file.getvalue()
 
 
+_SELECTION = table(name=TEXT, size=INTEGER, created=NUMBER)
 ENDPOINTS = (
-    Endpoint("GET", "/v1/selections", _list, "The named selections."),
     Endpoint(
-        "POST", "/v1/selections", _add, "Name a selection, given by ids, rows or filters.",
-        body={JSON: _NEW}, is_write=True, statuses={201: "It is written."},
+        "GET",
+        "/v1/selections",
+        _list,
+        "The named selections.",
+        response=table(selections=list_of(_SELECTION)),
     ),
     Endpoint(
-        "DELETE", "/v1/selections/{name}", _remove, "Remove a selection; images stay.",
-        path_parameters=_NAME, is_write=True, statuses=_NONE,
+        "POST",
+        "/v1/selections",
+        _add,
+        "Name a selection, given by ids, rows or filters.",
+        body={JSON: _NEW},
+        response=_SELECTION,
+        is_write=True,
+        statuses={201: "It is written."},
     ),
     Endpoint(
-        "GET", "/v1/selections/{name}", _download, "A selection as a file.",
+        "DELETE",
+        "/v1/selections/{name}",
+        _remove,
+        "Remove a selection; images stay.",
+        response=table(name=TEXT),
+        path_parameters=_NAME,
+        is_write=True,
+        statuses=_NONE,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/selections/{name}",
+        _download,
+        "A selection as a file.",
         path_parameters=_NAME,
         parameters=(
             Parameter("format", "string", "ids, csv or parquet.", "ids", choices=tuple(_MEDIA)),
         ),
-        media_type="application/octet-stream", statuses=_NONE,
+        media_type="application/octet-stream",
+        statuses=_NONE,
     ),
-)  # fmt: skip
+)

@@ -10,6 +10,7 @@ from embedkit._version import __version__
 from embedkit.server.call import answer
 from embedkit.server.endpoint import Endpoint
 from embedkit.server.failure import RequestError
+from embedkit.server.routes.schemas import BOOLEAN, INTEGER, TEXT, list_of, or_null, table
 from embedkit.server.sessions import COOKIE, LIFETIME
 from embedkit.server.uploads import JSON
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from embedkit.server.indexes import Lease
 
 __all__ = ["ENDPOINTS"]
+
+TABS = ("review", "map", "clusters", "quality", "outliers", "labels")
 
 
 async def _health(call: Call) -> Response:
@@ -39,9 +42,9 @@ async def _metrics(call: Call) -> Response:
 async def _info(call: Call) -> Response:
     service, sessions = call.service, call.service.sessions
     is_in = sessions.allows(call.request)
-    tabs = dict.fromkeys(("review", "map", "clusters", "quality", "outliers", "labels"), False)
+    tabs = dict.fromkeys(TABS, False)
     if is_in:
-        explorer = service.explorer(call.served)
+        explorer = call.lease.explorer
         tabs = {**tabs, **explorer.tabs, "review": service.review is not None}
     return answer(
         {
@@ -102,27 +105,87 @@ _SIGN_IN = {
     "required": ["token"],
     "additionalProperties": False,
 }
+_INDEXES = list_of(
+    table(
+        name=TEXT,
+        n_images=INTEGER,
+        dim=INTEGER,
+        backbone=TEXT,
+        generation=INTEGER,
+        problem=or_null(TEXT),
+    )
+)
+_TABS = table(**dict.fromkeys(TABS, BOOLEAN))
+_INFO = table(
+    version=TEXT,
+    title=TEXT,
+    needs_token=BOOLEAN,
+    signed_in=BOOLEAN,
+    indexes=_INDEXES,
+    tabs=_TABS,
+)
+_STATUS = table(status=TEXT)
+_SIGNED_IN = table(signed_in=BOOLEAN)
 ENDPOINTS = (
     Endpoint(
-        "GET", "/healthz", _health, "Whether the service runs.", is_public=True, needs_index=False
+        "GET",
+        "/healthz",
+        _health,
+        "Whether the service runs.",
+        response=_STATUS,
+        is_public=True,
+        needs_index=False,
     ),
     Endpoint(
-        "GET", "/readyz", _ready, "Whether the backbones are loaded.", is_public=True,
-        needs_index=False, statuses={503: "Not yet."},
+        "GET",
+        "/readyz",
+        _ready,
+        "Whether the backbones are loaded.",
+        response=_STATUS,
+        is_public=True,
+        needs_index=False,
+        statuses={503: "Not yet."},
     ),
     Endpoint(
-        "GET", "/metrics", _metrics, "Counters in the format of Prometheus.",
-        media_type="text/plain", needs_index=False,
+        "GET",
+        "/metrics",
+        _metrics,
+        "Counters in the format of Prometheus.",
+        media_type="text/plain",
+        needs_index=False,
     ),
-    Endpoint("GET", "/v1/info", _info, "What is served, and to whom.", is_public=True),
-    Endpoint("GET", "/v1/indexes", _indexes, "The indexes.", needs_index=False),
     Endpoint(
-        "POST", "/v1/session", _sign_in, "Sign in with the token; sets a cookie.",
-        body={JSON: _SIGN_IN}, is_public=True, is_write=True, is_costly=True, needs_index=False,
+        "GET", "/v1/info", _info, "What is served, and to whom.", response=_INFO, is_public=True
+    ),
+    Endpoint(
+        "GET",
+        "/v1/indexes",
+        _indexes,
+        "The indexes.",
+        response=table(indexes=_INDEXES),
+        needs_index=False,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/session",
+        _sign_in,
+        "Sign in with the token; sets a cookie.",
+        body={JSON: _SIGN_IN},
+        response=_SIGNED_IN,
+        is_public=True,
+        is_write=True,
+        is_costly=True,
+        needs_index=False,
         statuses={401: "Another token.", 429: "Too many requests."},
     ),
     Endpoint(
-        "DELETE", "/v1/session", _sign_out, "Sign out.", is_public=True, is_write=True,
+        "DELETE",
+        "/v1/session",
+        _sign_out,
+        "Sign out.",
+        response=_SIGNED_IN,
+        is_public=True,
+        is_write=True,
         needs_index=False,
     ),
-)  # fmt: skip
+)
