@@ -32,6 +32,7 @@ ORDER = (
     "integrations", "sklearn", "torch",
     "demo",
     "server",
+    "client",
 )  # fmt: skip
 
 # A third-party library, and the parts that may import it.
@@ -48,7 +49,7 @@ HOMES = {
     "nncf": {"engines"},
     "openvino": {"engines"},
     "safetensors": {"backbones", "probe"},
-    "filelock": {"backbones", "index", "utils"},
+    "filelock": {"backbones", "index", "server", "utils"},
     "aiohttp": {"sources"},
     "fsspec": {"sources"},
     "huggingface_hub": {"backbones"},

@@ -138,7 +138,8 @@ def query_of_vectors(
         RequestError: 400; they have another length than the index's, or aren't finite.
     """
     try:
-        rows = np.array(vectors, np.float32)
+        with np.errstate(over="ignore"):  # what is too large isn't finite
+            rows = np.array(vectors, np.float32)
         batch = next(VectorQueries(rows, 0, served.index.dim).batches())
     except (ValueError, OverflowError) as exc:
         raise RequestError(400, f"vectors: {' '.join(str(exc).split())}") from exc

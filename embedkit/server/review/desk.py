@@ -15,7 +15,7 @@ from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.dedup.cleanup.plan import make_plan
 from embedkit.dedup.cleanup.plan_csv import write_plan
 from embedkit.dedup.groups.grouping import describe_groups
-from embedkit.dedup.output.folder import read_duplicates
+from embedkit.dedup.output.folder import REVIEW, read_duplicates
 from embedkit.dedup.output.summary import SUMMARY
 from embedkit.errors import DedupError
 from embedkit.server.review.evidence import GroupEvidence, MemberEvidence
@@ -87,9 +87,14 @@ class ReviewDesk:
         self._places = {name: place for place, name in enumerate(self.found.images.ids)}
         self._state = ReviewState(_proposed(self.found))
         digest = hashlib.sha256((folder / SUMMARY).read_bytes()).hexdigest()[:12]
-        self._journal = Journal(folder / f"review-{digest}.jsonl")
-        for number, action in enumerate(self._journal.read(), 1):
-            self._replay(action, number)
+        self._journal = Journal(folder / f"{REVIEW}{digest}.jsonl")
+        self._journal.open()
+        try:
+            for number, action in enumerate(self._journal.read(), 1):
+                self._replay(action, number)
+        except BaseException:
+            self._journal.close()
+            raise
 
     def place(self, image_id: str) -> int | None:
         """The place of an image among those that were found."""
@@ -179,7 +184,8 @@ class ReviewDesk:
         return WrittenPlan(path, len(gone), len(to_go - gone))
 
     def close(self) -> None:
-        """Nothing is held back: every decision is on disk."""
+        """Lets another process review the folder."""
+        self._journal.close()
 
     def _replay(self, action: dict[str, Any], number: int) -> None:
         try:
@@ -253,7 +259,7 @@ def _planned(
 
 
 def _free_name(folder: Path) -> Path:
-    numbers = (f"review-plan{'' if n == 1 else f'-{n}'}.csv" for n in range(1, 10**6))
+    numbers = (f"{REVIEW}plan{'' if n == 1 else f'-{n}'}.csv" for n in range(1, 10**6))
     return next(path for name in numbers if not (path := folder / name).exists())
 
 

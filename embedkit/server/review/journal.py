@@ -6,6 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from embedkit.errors import DedupError
 
 if TYPE_CHECKING:
@@ -29,7 +31,29 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = FileLock(path.with_suffix(".lock"), timeout=0, thread_local=False)
         self._size = 0
+
+    def open(self) -> None:
+        """Keeps other processes from writing it too.
+
+        Raises:
+            DedupError: Another process reviews the folder, or it can't be written.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as exc:
+            raise DedupError(
+                f"{self.path.parent}: is being reviewed by another process already"
+            ) from exc
+        except OSError as exc:
+            raise DedupError(
+                f"{self.path.parent}: can't be written: {exc.strerror or exc}"
+            ) from exc
+
+    def close(self) -> None:
+        """Lets other processes write it."""
+        self._lock.release()
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The actions, in order.
