@@ -49,7 +49,7 @@ class CheckedClient(TestClient):
                 check_value(found.response, response.json())
             else:
                 assert response.json().keys() == {"error"}
-                known = {400, 401, 403, 408, 413, 415, 404, *found.statuses}
+                known = {400, 401, 403, 408, 413, 415, 429, 404, *found.statuses}
                 assert response.status_code in known
         return response
 

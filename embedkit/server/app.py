@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -37,10 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["make_app"]
 
 _STATIC = Path(__file__).with_name("static")
-_log = logging.getLogger("embedkit")
 
 
-def make_app(service: Service, connections: Connections) -> Starlette:
+def make_app(service: Service, connections: Connections) -> Guard:
     """The application of a service; it starts and stops the service with itself.
 
     Args:
@@ -61,7 +58,7 @@ def make_app(service: Service, connections: Connections) -> Starlette:
     content = document(ENDPOINTS)
 
     async def openapi(request: Request) -> Response:
-        _check_access(service, request)
+        _check_access(service, rate, request)
         return answer(content)
 
     async def page(request: Request) -> Response:
@@ -71,26 +68,19 @@ def make_app(service: Service, connections: Connections) -> Starlette:
     routes = [
         Route(one.path, _handler(service, rate, one), methods=[one.method]) for one in ENDPOINTS
     ]
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", page, methods=["GET"]),
             Route("/openapi.json", openapi, methods=["GET"]),
             *routes,
             Mount("/static", StaticFiles(directory=_STATIC, check_dir=False)),
         ],
-        middleware=[
-            Middleware(
-                Guard,
-                settings=service.settings,
-                metrics=service.metrics,
-                connections=connections,
-            )
-        ],
         exception_handlers={
             RequestError: _refuse, HTTPException: _refuse_http, Exception: _fail,
         },
         lifespan=lifespan,
     )  # fmt: skip
+    return Guard(app, service.settings, service.metrics, connections)
 
 
 def _handler(
@@ -99,22 +89,29 @@ def _handler(
     """What starlette calls for a route: checks, then the route's own handler."""
 
     async def handle(request: Request) -> Response:
-        start = time.perf_counter()
+        start, status = time.perf_counter(), 500
         try:
-            response = await _answer(service, rate, endpoint, request)
-        except RequestError as exc:
-            response = refusal(exc)
-        except DecodeError as exc:
-            response = refusal(RequestError(422, f"the image can't be used: {exc.reason}"))
-        except (EmbedkitError, ValueError) as exc:
-            message = service.public(" ".join(str(exc).split()))
-            response = refusal(RequestError(400, message))
-        seconds = time.perf_counter() - start
-        status = response.status_code
-        service.metrics.count_request(endpoint.method, endpoint.path, status, seconds)
-        return response
+            response = await _answer_or_refuse(service, rate, endpoint, request)
+            status = response.status_code
+            return response
+        finally:
+            seconds = time.perf_counter() - start
+            service.metrics.count_request(endpoint.method, endpoint.path, status, seconds)
 
     return handle
+
+
+async def _answer_or_refuse(
+    service: Service, rate: RateLimit, endpoint: Endpoint, request: Request
+) -> Response:
+    try:
+        return await _answer(service, rate, endpoint, request)
+    except RequestError as exc:
+        return refusal(exc)
+    except DecodeError as exc:
+        return refusal(RequestError(422, f"the image can't be used: {exc.reason}"))
+    except (EmbedkitError, ValueError) as exc:
+        return refusal(RequestError(400, service.public(" ".join(str(exc).split()))))
 
 
 async def _answer(
@@ -122,9 +119,9 @@ async def _answer(
 ) -> Response:
     check_origin(request.method, request.headers, is_write=endpoint.is_write)
     if endpoint.is_costly:
-        rate.take(request.client.host if request.client else "")
+        rate.take(_address(request))
     if not endpoint.is_public:
-        _check_access(service, request)
+        _check_access(service, rate, request)
     query = endpoint.query(request.query_params)
     kind = media_type(request)
     if endpoint.body and kind not in endpoint.body:
@@ -139,9 +136,14 @@ async def _answer(
         return await endpoint.handler(Call(service, request, query, body, lease))
 
 
-def _check_access(service: Service, request: Request) -> None:
+def _check_access(service: Service, rate: RateLimit, request: Request) -> None:
     if not service.sessions.allows(request):
+        rate.take(_address(request))  # so that the token can't be guessed quickly
         raise RequestError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _refuse(request: Request, exc: Exception) -> Response:
@@ -159,5 +161,5 @@ def _refuse_http(request: Request, exc: Exception) -> Response:
 
 
 def _fail(request: Request, exc: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+    del request, exc  # uvicorn writes it to the log
     return answer({"error": "an error that embedkit doesn't expect; the server's log has it"}, 500)

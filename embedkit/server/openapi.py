@@ -120,6 +120,7 @@ def _responses(one: Endpoint) -> dict[str, Any]:
     refusals = {**_ALWAYS, **one.statuses}
     if not one.is_public:
         refusals[401] = "The token is missing or wrong."
+        refusals[429] = "Too many requests."
     if one.needs_index:
         refusals.setdefault(404, "No such index.")
     if one.body:

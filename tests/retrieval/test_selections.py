@@ -98,6 +98,7 @@ def test_every_function_with_filters_takes_selections(store):
     found = embedkit.search(store, f"id:{IDS[0]}", 10, filters=["selection:mine"])
     assert {*found.neighbors.ids[0]} == {*IDS[:4]}
     assert len(embedkit.cluster(store, 2, filters=["selection:mine"]).rows) == 4
-    assert len(embedkit.select_subset(store, "coverage", 3, filters=["selection:mine"])) == 3
+    chosen = embedkit.select_subset(store, "diverse", 3, filters=["selection:mine"])
+    assert (chosen.candidates, len(chosen.rows)) == (4, 3)
     kept = embedkit.semantic_dedup(store, keep_fraction=0.5, k=1, filters=["selection:mine"])
-    assert len(kept) == 2
+    assert (len(kept.rows), kept.kept.sum()) == (4, 2)
