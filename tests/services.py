@@ -1,7 +1,14 @@
 """A service over a small collection, in this process or in one of its own."""
 
+import http.client
+import json
+import os
 import shutil
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from images import draw_photo, encode, write_photos
@@ -83,3 +90,66 @@ def upload(client, path, query="", **options):
 def item_of(client, name):
     """The image whose id ends so; the service shows paths."""
     return client.get("/v1/items", params={"filter": f"path=*{name}"}).json()["items"][0]
+
+
+class Process:
+    """``embedkit serve`` in a process of its own; a context manager.
+
+    Attributes:
+        port: Where it listens.
+        log: What it wrote to stderr, once it has ended.
+    """
+
+    def __init__(self, *arguments, token=None, port=0):
+        code = "from embedkit_cli.main import run; run()"
+        environment = {**os.environ, **({} if token is None else {"EMBEDKIT_TOKEN": token})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", *arguments, "--port", str(port), "--json"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(self.process.communicate(timeout=60)[1])
+        self.port = int(json.loads(line)["address"].rpartition(":")[2])
+        self.log = ""
+        with ExitStack() as stack:
+            stack.callback(self.__exit__)
+            self.wait_until_ready()
+            stack.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.log += self.process.communicate()[1]
+
+    def get(self, path, **headers):
+        """Status and body of a GET."""
+        return self.ask("GET", path, None, headers)
+
+    def ask(self, method, path, body=None, headers=None):
+        """Status and body of a request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def wait_until_ready(self):
+        """Returns when the backbone is loaded."""
+        for _ in range(600):
+            if self.get("/readyz")[0] == 200:
+                return
+            time.sleep(0.1)
+        raise AssertionError("the service is never ready")
+
+    def stop(self, number=signal.SIGTERM):
+        """Sends a signal and returns the exit code."""
+        self.process.send_signal(number)
+        out, self.log = self.process.communicate(timeout=60)
+        assert not out
+        return self.process.returncode

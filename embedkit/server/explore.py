@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.analysis.outliers import Outliers
+    from embedkit.analysis.outliers import Outlier, Outliers
     from embedkit.analysis.quality import QualityReport
     from embedkit.server.served_index import ServedIndex
 
@@ -73,7 +73,10 @@ class Explorer:
         Raises:
             RequestError: 202; they are being found. 404; the store has no measures.
         """
-        self._need("quality", "the index's store has no measures; `embedkit quality --write` ...")
+        self._need(
+            "quality",
+            "the store has no measures of quality; `embedkit quality --write` puts them in",
+        )
         report: QualityReport = self._get("quality", self._find_issues)
         return report
 
@@ -86,6 +89,15 @@ class Explorer:
         self._need("outliers", "outliers are found in indexes of one store")
         found: Outliers = self._get("outliers", self._find_outliers)
         return found
+
+    def doubts(self) -> tuple[Outlier, ...]:
+        """Labels that the neighbours contradict.
+
+        Raises:
+            RequestError: 202; they are being found. 404; the index has no labels.
+        """
+        self._need("labels", "the index has no labels; `embedkit label` puts them in")
+        return self.outliers().labels
 
     @cached_property
     def clusters(self) -> list[tuple[int, int, list[int]]]:
@@ -117,7 +129,7 @@ class Explorer:
         if name not in self._made:
             self._made[name] = self._pool.submit(make)
         if not self._made[name].done():
-            raise RequestError(202, f"the {name} is being computed", {"Retry-After": "1"})
+            raise RequestError(202, f"{name}: being computed", {"Retry-After": "1"})
         return self._made[name].result()
 
     def _lay_out(self) -> NDArray[np.float32]:

@@ -48,6 +48,9 @@ def refusal(exc: RequestError) -> Response:
 class Guard:
     """Refuses requests that no route should see.
 
+    Attributes:
+        app: Answers the others.
+
     Args:
         app: Answers the others.
         settings: The limits.
@@ -58,13 +61,13 @@ class Guard:
     def __init__(
         self, app: ASGIApp, settings: ServerSettings, metrics: Metrics, connections: Connections
     ) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+        self.app, self._settings, self._metrics = app, settings, metrics
         self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
@@ -98,7 +101,7 @@ class Guard:
             self._metrics.refused.labels(str(exc.status)).inc()
             await refusal(exc)(scope, receive, send_guarded)
             return
-        await self._app(scope, body, send_guarded)
+        await self.app(scope, body, send_guarded)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuses other names of this machine, as a page of another site may have it under one."""

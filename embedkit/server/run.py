@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from embedkit.errors import ServiceError
 from embedkit.server.app import make_app
 from embedkit.server.connections import Connections
 from embedkit.server.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from embedkit.server.settings import ServerSettings
 
@@ -28,8 +31,8 @@ def serve(settings: ServerSettings, on_start: Callable[[str], None] | None = Non
         on_start: Called with the address when the service listens.
 
     Raises:
-        EmbedkitError: An index or the near-duplicates can't be opened.
-        OSError: The address can't be listened at.
+        EmbedkitError: An index or the near-duplicates can't be opened, or the address can't be
+            listened at.
     """
     _allow_files(2 * settings.max_connections)
     service = Service(settings)
@@ -48,11 +51,40 @@ def serve(settings: ServerSettings, on_start: Callable[[str], None] | None = Non
         timeout_graceful_shutdown=_STOP_SECONDS,
         h11_max_incomplete_event_size=32 * 1024,
     )
-    socket = config.bind_socket()
-    if on_start is not None:
-        host, port = socket.getsockname()[:2]
-        on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    uvicorn.Server(config).run(sockets=[socket])
+    with _bound(settings) as listener:
+        _Server(config, on_start).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[str], None] | None) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        if self.started and sockets and self._on_start is not None:
+            host, port = sockets[0].getsockname()[:2]
+            self._on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+@contextmanager
+def _bound(settings: ServerSettings) -> Iterator[socket.socket]:
+    """The socket to listen at, which is closed at the end."""
+    family, *_, address = socket.getaddrinfo(
+        settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as exc:
+            raise ServiceError(
+                f"{settings.host}:{settings.port}: can't be listened at: {exc.strerror or exc}"
+            ) from exc
+        yield listener
 
 
 def _allow_files(count: int) -> None:

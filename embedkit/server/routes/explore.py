@@ -138,7 +138,7 @@ async def _outliers(call: Call) -> Response:
 
 
 async def _doubts(call: Call) -> Response:
-    found = call.lease.explorer.outliers().labels
+    found = call.lease.explorer.doubts()
     return await _reasons(
         call,
         found,
