@@ -88,10 +88,12 @@ class QueryEmbedder:
     Args:
         index: The index.
         config: See ``EmbedderConfig``.
+        images: How many are expected; for many, libraries are loaded that pay only then.
     """
 
-    def __init__(self, index: QueryTarget, config: EmbedderConfig) -> None:
+    def __init__(self, index: QueryTarget, config: EmbedderConfig, *, images: int = 0) -> None:
         self._index = index
+        self._images = images
         self._config = config
         self._workers = config.workers or usable_cores()
         self._stack = ExitStack()
@@ -150,7 +152,7 @@ class QueryEmbedder:
                 raise StoreFormatError("the images' decoder is one that this embedkit doesn't know")
         backbone = self._load_backbone()
         _log.debug("queries are embedded with %s (%s)", meta.backbone, backbone.weights)
-        scale = self._stack.enter_context(Scaler())
+        scale = self._stack.enter_context(Scaler(self._images))
         loader = ImageLoader(policy, backbone.preprocessing, decoder, scale)
         reader = self._stack.enter_context(ImageReader(max_bytes=policy.max_bytes))
         engine = self._stack.enter_context(_engine_of(meta, backbone, self._config))

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from embedkit.errors import DecodeError, EmbedkitError
 from embedkit.extraction.image_inputs import record_of
 from embedkit.extraction.source_images import policy_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingQueue"]
 
 _WAIT = 0.003  # seconds that a batch waits to be filled
+_PIXEL = np.zeros((1, 1, 3), np.uint8)
 _FEWEST = 4  # images that are worth a thread of their own
 
 
@@ -70,6 +73,8 @@ class EmbeddingQueue:
         """
         try:
             self._batch_size = self._embedder.batch_size
+            # Loads the libraries that decode, so that the threads can limit these to one thread.
+            self._embedder.embed_batch([record_of(_PIXEL, 0, self._policy)])
         except EmbedkitError as exc:
             self._problem = str(exc)
             self._refuse_all()

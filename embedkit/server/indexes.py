@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Indexes", "Lease"]
 
 _log = logging.getLogger("embedkit")
+_MANY = 1_000_000  # images that a service embeds, or more
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 
@@ -187,7 +188,7 @@ class Indexes:
         for other, queue in self._queues:
             if not other.index.meta.differences(meta):
                 return queue
-        embedder = QueryEmbedder(served.index, self._settings.embedder)
+        embedder = QueryEmbedder(served.index, self._settings.embedder, images=_MANY)
         queue = EmbeddingQueue(embedder, meta, self._settings.queue, self._metrics)
         self._queues.append((served, queue))
         return queue

@@ -12,6 +12,7 @@ from embedkit.errors import ServiceError
 from embedkit.server.app import make_app
 from embedkit.server.connections import Connections
 from embedkit.server.service import Service
+from embedkit.utils.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,8 @@ def serve(settings: ServerSettings, on_start: Callable[[str], None] | None = Non
             listened at.
     """
     _allow_files(2 * settings.max_connections)
-    service = Service(settings)
+    with silent():  # nobody waits for what is read
+        service = Service(settings)
     connections = Connections(settings.max_connections, service.metrics)
     config = uvicorn.Config(
         make_app(service, connections),
@@ -51,7 +53,7 @@ def serve(settings: ServerSettings, on_start: Callable[[str], None] | None = Non
         timeout_graceful_shutdown=_STOP_SECONDS,
         h11_max_incomplete_event_size=32 * 1024,
     )
-    with _bound(settings) as listener:
+    with _bound(settings) as listener, silent():  # nobody waits for the backbone's progress
         _Server(config, on_start).run(sockets=[listener])
 
 

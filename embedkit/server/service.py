@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embedkit.server.failure import RequestError
@@ -14,7 +15,7 @@ from embedkit.server.metrics import Metrics
 from embedkit.server.query_cache import QueryCache
 from embedkit.server.review.desk import ReviewDesk
 from embedkit.server.sessions import Sessions
-from embedkit.utils.threads import usable_cores, use_one_thread
+from embedkit.utils.threads import library_threads, usable_cores, use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +63,12 @@ class Service:
         self._pool = ThreadPoolExecutor(usable_cores() + 2, "embedkit-serve", use_one_thread)
         self._slow_pool = ThreadPoolExecutor(1, "embedkit-compare", use_one_thread)
         self._slow = 0
+        self._stack = ExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Loads the backbones, and begins to look for changed indexes."""
-        loading = asyncio.to_thread(self.indexes.start)
-        self._tasks.append(asyncio.create_task(loading))
+        self._tasks.append(asyncio.create_task(asyncio.to_thread(self._load)))
         if self.settings.reload_every:
             self._tasks.append(asyncio.create_task(self._watch()))
 
@@ -84,6 +85,7 @@ class Service:
         self.indexes.close()
         if self.review is not None:
             self.review.close()
+        self._stack.close()
 
     async def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Runs a function in a thread."""
@@ -117,6 +119,11 @@ class Service:
             for text in (str(path.absolute()), str(path)):
                 message = message.replace(text, path.name)
         return message
+
+    def _load(self) -> None:
+        """Loads the backbones; then no library starts threads beside ours."""
+        self.indexes.start()
+        self._stack.enter_context(library_threads(1))
 
     async def _watch(self) -> None:
         while True:
