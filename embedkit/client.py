@@ -161,7 +161,7 @@ class Client:
         """
         given = [images] if isinstance(images, str | bytes | os.PathLike) else images
         rows = [self._upload("/v1/embed", {}, one)["embeddings"][0] for one in given]
-        return np.array(rows, np.float32).reshape(len(rows), -1)
+        return np.array(rows, np.float32) if rows else np.empty((0, 0), np.float32)
 
     def check_duplicates(self, image: str | os.PathLike[str] | bytes) -> tuple[RemoteCopy, ...]:
         """Finds the known images that an image is a copy of, the best first.
