@@ -14,8 +14,9 @@ from embedkit.tabular import valid_text
 from embedkit.utils.json import finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
     from starlette.requests import Request
 
     from embedkit.server.indexes import Lease
@@ -84,6 +85,12 @@ class Call:
             }
             for row, name in zip(numbers, served.ids(numbers), strict=True)
         ]
+
+    def named(self, rows: Sequence[int], text: str) -> NDArray[np.bool_]:
+        """Which of some rows have a text in the name that is shown, ``(n,)`` bool."""
+        words, show_paths = text.casefold(), self.service.settings.show_paths
+        names = (shown_name(name, show_paths=show_paths) for name in self.served.ids(rows))
+        return np.fromiter((words in name.casefold() for name in names), bool, len(rows))
 
 
 def shown_name(image_id: str, *, show_paths: bool) -> str:

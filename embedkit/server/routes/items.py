@@ -50,6 +50,8 @@ def _page(call: Call, query: dict[str, Any]) -> dict[str, Any]:
         raise RequestError(400, f"there is no column {sort[:80]!r} to sort by")
     filters = check_filters(call, query["filter"])
     rows = served.order(filters, sort, descending=query["order"] == "desc")
+    if query["name"]:
+        rows = rows[call.named(rows.tolist(), query["name"])]
     some = rows[query["offset"] : query["offset"] + query["limit"]].tolist()
     return {"total": len(rows), "items": call.items(some)}
 
@@ -141,6 +143,7 @@ ENDPOINTS = (
         "List images.",
         parameters=(
             FILTER,
+            Parameter("name", "string", "Text in the shown name; capitals don't count.", ""),
             Parameter("sort", "string", "A column to sort by; else in the index's order.", ""),
             Parameter("order", "string", "asc or desc.", "asc", choices=("asc", "desc")),
             *PAGE,
