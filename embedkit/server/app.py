@@ -13,6 +13,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from embedkit import report
 from embedkit.errors import DecodeError, EmbedkitError
 from embedkit.server.call import Call, answer
 from embedkit.server.failure import RequestError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["make_app"]
 
 _STATIC = Path(__file__).with_name("static")
+_MAP = Path(report.__file__).with_name("templates") / "map"  # what the page shares with reports
 
 
 def make_app(service: Service, connections: Connections) -> Guard:
@@ -73,6 +75,7 @@ def make_app(service: Service, connections: Connections) -> Guard:
             Route("/", page, methods=["GET"]),
             Route("/openapi.json", openapi, methods=["GET"]),
             *routes,
+            Mount("/static/map", StaticFiles(directory=_MAP)),
             Mount("/static", StaticFiles(directory=_STATIC, check_dir=False)),
         ],
         exception_handlers={

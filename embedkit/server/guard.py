@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "check_origin", "refusal"]
 
 _HEADERS = {
+    "Cache-Control": "no-cache",  # a newer embedkit's page isn't mixed with an older one's
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
