@@ -1,6 +1,6 @@
 // The frame of the page: who is served, tabs, keys, and which view is shown.
 import { ApiError, get, onSignIn, useIndex } from "./api.js";
-import { byId, h, icon, notice, plural, tell } from "./dom.js";
+import { byId, h, icon, plural, tell } from "./dom.js";
 import { makeDetails } from "./details.js";
 import { startKeys, showHelp } from "./keys.js";
 import { startQuery } from "./query.js";
@@ -101,8 +101,8 @@ async function showView(query, how) {
   const tab = tabOf(query);
   const key = `${tab} ${query.get("index")}`;
   useIndex(query.get("index"));
-  drawTabs();
-  document.title = `${TABS.find(([name]) => name === tab)[1]} · ${app.info.title}`;
+  if (app.info) drawTabs();
+  document.title = `${TABS.find(([name]) => name === tab)[1]} · embedkit`;
   if (!made.has(key)) made.set(key, MAKERS[tab]().then((make) => make(app)));
   const view = await made.get(key);
   if (tabOf(state()) !== tab) return;
@@ -115,22 +115,9 @@ async function showView(query, how) {
   view.show(query, how);
 }
 
+// The view asks for its images at once; tabs and the index's name follow when they are known.
 async function start() {
   onSignIn(signIn);
-  useIndex(state().get("index"));
-  try {
-    app.info = await get("/v1/info");
-    if (app.info.needs_token && !app.info.signed_in) {
-      await signIn();
-      app.info = await get("/v1/info");
-    }
-  } catch (error) {
-    byId("view").replaceChildren(notice("The page could not start.", error.message, h("button", { type: "button", onclick: start }, "Try again")));
-    if (error instanceof ApiError) return;
-    throw error;
-  }
-  byId("brand").title = `embedkit ${app.info.version}`;
-  drawActions();
   startQuery(app);
   startKeys(() => shown);
   const details = makeDetails(app);
@@ -146,6 +133,24 @@ async function start() {
   };
   onChange(update);
   update(state(), "pop");
+  await loadInfo();
+}
+
+async function loadInfo() {
+  try {
+    app.info = await get("/v1/info");
+    if (app.info.needs_token && !app.info.signed_in) {
+      await signIn();
+      app.info = await get("/v1/info");
+    }
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    byId("tabs").replaceChildren(h("p", { class: "problem" }, error.message, " ", h("button", { type: "button", onclick: loadInfo }, "Try again")));
+    return;
+  }
+  byId("brand").title = `embedkit ${app.info.version}`;
+  drawTabs();
+  drawActions();
 }
 
 start();

@@ -39,7 +39,7 @@ export function startQuery(app) {
     searchByImage(file);
   });
   watchDrops();
-  classList(app, words);
+  words.addEventListener("focus", () => classList(app, words), { once: true });
 }
 
 function watchDrops() {
@@ -60,7 +60,7 @@ function watchDrops() {
 
 // The classes that can be typed, as suggestions.
 async function classList(app, words) {
-  const columns = await app.columns();
+  const columns = await app.columns().catch(() => []);
   const label = columns.find(({ name }) => name === "label");
   if (!label?.values?.length) return;
   const list = h("datalist", { id: "classes" }, label.values.map(({ value, count }) => h("option", { value }, plural(count, "image"))));

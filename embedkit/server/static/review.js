@@ -108,7 +108,7 @@ class Review {
 
   need(place) {
     const { groups } = this;
-    if (!groups || groups.at(place)) return;
+    if (place < 0 || place >= groups.length || groups.at(place)) return;
     groups.need(place).then(() => groups === this.groups && this.draw(), (error) => error.name !== "AbortError" && tell(error.message, "alert"));
   }
 
@@ -117,7 +117,7 @@ class Review {
     if (place < 0 || (place >= groups.length && place > 0)) return this.atEnd(place);
     Object.assign(this, { place, other: 1, ticked: new Set() });
     this.draw();
-    [place, place + 5, place + 12].forEach((near) => this.need(near));
+    [place, place + 10, place + 25].forEach((near) => this.need(near));
     return undefined;
   }
 
