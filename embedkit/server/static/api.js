@@ -76,12 +76,15 @@ async function fetched(url, options) {
 async function errorOf(answer) {
   let text = `The server answered ${answer.status} ${answer.statusText}.`;
   try {
-    text = (await answer.json()).error ?? text;
+    text = sentence((await answer.json()).error) || text;
   } catch {
     // not JSON: an answer of something between the page and the server
   }
   return new ApiError(text, answer.status);
 }
+
+// The server's errors are lines as of a command: lower case, without a full stop.
+const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 function pause(seconds, signal) {
   return new Promise((resolve, reject) => {

@@ -46,12 +46,12 @@ export function makeSearch(app) {
       return { total: found.total, tiles: found.items.map((item) => ({ item })) };
     }
     const size = Math.min(limit, MOST_SHOWN - offset);
-    return found(await post("/v1/search", bodyOf(q), { ...options(), k: size, offset }, signal));
+    return found(await post("/v1/search", bodyOf(q), { ...options(), k: size, offset }, signal), offset === 0);
   }
 
-  function found(given) {
+  function found(given, isFirst = true) {
     answer = given;
-    command.set(given.command);
+    if (isFirst) command.set(given.command);
     return {
       total: Math.min(given.total, MOST_SHOWN),
       tiles: given.results.map(({ item, score }) => ({ item, caption: scoreText(score) })),
@@ -100,8 +100,8 @@ export function makeSearch(app) {
     byId("words").value = kind === "class" ? value : (name ?? "");
     title.textContent = q ? "Similar images" : name ? `Names with “${printable(name)}”` : "All images";
     const picture = queryPicture(kind, value);
-    const save = h("button", { type: "button", onclick: () => saveAll() }, "Save as selection");
-    const close = h("button", { type: "button", class: "plain", "aria-label": "End this search", title: "End this search", onclick: () => go({ q: null, name: null, min: null }) }, icon("close"));
+    const save = h("button", { type: "button", class: "save", onclick: () => saveAll() }, "Save as selection");
+    const close = h("button", { type: "button", class: "plain end", "aria-label": "End this search", title: "End this search", onclick: () => go({ q: null, name: null, min: null }) }, icon("close"));
     threshold.show(query.get("min"));
     head.replaceChildren(
       filters.toggle,
