@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--groups", type=int, default=3000, help="near-duplicate groups")
-    parser.add_argument("--decisions", type=int, default=500, help="groups that are decided")
+    parser.add_argument("--decisions", type=int, default=200, help="groups that are decided")
     parser.add_argument("--images", type=Path, help="folder of photos, in place of drawn ones")
     args = parser.parse_args()
     print_facts()

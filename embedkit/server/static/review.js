@@ -21,6 +21,11 @@ const MODES = [
   ["d", "difference", "Difference", "Show the difference of the two"],
 ];
 
+function refusal(error) {
+  if (error.status !== 409 && error.status !== 404) throw error;
+  return { refused: error.message };
+}
+
 export function makeReview(app) {
   const view = new Review(app);
   return {
@@ -170,7 +175,8 @@ class Review {
   async send(body, place = this.place) {
     const { groups } = this;
     try {
-      const answer = await this.answers.add(() => post("/v1/review/actions", body));
+      const answer = await this.answers.add(() => post("/v1/review/actions", body).catch(refusal));
+      if (answer.refused) return this.tellRefusal(answer.refused, body.action);
       this.take(answer.review);
       if (groups !== this.groups) return null;
       groups.update(answer.groups, answer.gone, place);
@@ -179,6 +185,13 @@ class Review {
       if (error.name !== "AbortError") throw error;
       return null;
     }
+  }
+
+  // The server refuses what doesn't fit its groups: there is nothing to undo, or others changed them.
+  tellRefusal(text, action) {
+    tell(text, "alert");
+    if (action !== "undo") this.reload();
+    return null;
   }
 
   decide(action) {
