@@ -13,7 +13,7 @@ __all__ = ["COLUMNS", "FilterOption"]
 COLUMNS = (
     "label=cat, path=*/cats/*, format=PNG, camera=Canon* (or !=), width>=300, height, nbytes, "
     "aspect, sharpness, luminance, entropy, gray and so on (= != < <= > >=), or a column that "
-    "'annotate' put in; repeatable, all must hold."
+    "'annotate' put in; or selection:NAME, as 'serve' names them; repeatable, all must hold."
 )
 
 FilterOption = Annotated[

@@ -44,6 +44,7 @@ class _Embedkit(LazyGroup):
         "index": "Build, measure and update an index for search.",
         "search": "Find the nearest images of an index for each query.",
         "dedup": "Find near-duplicates, review them, remove them.",
+        "serve": "Serve a search page and an HTTP API.",
         "classify": "Print the most likely ImageNet classes per image.",
         "evaluate": "Measure top-1 and top-5 accuracy against labels.",
         "cluster": "Group similar images into clusters, without labels.",

@@ -28,6 +28,7 @@ from embedkit.errors import (
     IndexMismatchError,
     MissingExtraError,
     NothingEmbeddedError,
+    ServiceError,
     SourceError,
     StoreCorruptError,
     StoreError,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from embedkit.analysis.selection.subset import Subset, select_subset
     from embedkit.backbones.backbone import load_backbone
     from embedkit.backbones.registry import BACKBONES
+    from embedkit.client import Client, RemoteCopy, RemoteImage, RemoteNeighbor
     from embedkit.decode.exact import decode_image
     from embedkit.decode.policy import DecodePolicy
     from embedkit.decode.preprocessing import Preprocessing
@@ -102,6 +104,7 @@ __all__ = [
     "AnnotationSummary",
     "BackboneError",
     "Calibration",
+    "Client",
     "Clusters",
     "Coverage",
     "DecodeError",
@@ -130,8 +133,12 @@ __all__ = [
     "Progress",
     "QualityReport",
     "QualityThresholds",
+    "RemoteCopy",
+    "RemoteImage",
+    "RemoteNeighbor",
     "SearchResult",
     "SemanticSelection",
+    "ServiceError",
     "SourceError",
     "StoreCorruptError",
     "StoreError",
@@ -197,6 +204,7 @@ _HOMES = {
     "BACKBONES": "embedkit.backbones.registry",
     "AnnotationSummary": "embedkit.store.annotate",
     "Calibration": "embedkit.dedup.scoring.calibration",
+    "Client": "embedkit.client",
     "Clusters": "embedkit.analysis.clustering.cluster",
     "Coverage": "embedkit.analysis.selection.coverage",
     "DecodePolicy": "embedkit.decode.policy",
@@ -217,6 +225,9 @@ _HOMES = {
     "Progress": "embedkit.utils.progress",
     "QualityReport": "embedkit.analysis.quality.issues",
     "QualityThresholds": "embedkit.analysis.quality.issues",
+    "RemoteCopy": "embedkit.client",
+    "RemoteImage": "embedkit.client",
+    "RemoteNeighbor": "embedkit.client",
     "SearchResult": "embedkit.types",
     "SemanticSelection": "embedkit.dedup.semantic.semdedup",
     "StoreMeta": "embedkit.store.format",

@@ -17,6 +17,7 @@
     ├─ IndexFileError
     │  ├─ IndexMismatchError       query embedded with other settings than the index
     │  └─ IndexCorruptError        the index's hash is wrong
+    ├─ ServiceError                a search service can't be reached, or refuses: status
     ├─ DedupError                  a folder of duplicates, a plan or a journal can't be used
     ├─ WorkerError                 a process of a run on several devices failed
     └─ MissingExtraError           also an ImportError; names the pip command
@@ -42,6 +43,7 @@ __all__ = [
     "IndexMismatchError",
     "MissingExtraError",
     "NothingEmbeddedError",
+    "ServiceError",
     "SourceError",
     "StoreCorruptError",
     "StoreError",
@@ -72,6 +74,18 @@ class NothingEmbeddedError(SourceError):
     def __init__(self, message: str, failures: Sequence[Any]) -> None:
         super().__init__(message)
         self.failures = tuple(failures)
+
+
+class ServiceError(EmbedkitError):
+    """A search service can't be reached, or refuses a request.
+
+    Attributes:
+        status: The HTTP status; None if it didn't answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class WorkerError(EmbedkitError):

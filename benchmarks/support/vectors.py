@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,24 +43,33 @@ def num_clusters(rows: int) -> int:
     return max(10, rows // _PER_CLUSTER)
 
 
-def write_store(path: Path, rows: int, dim: int) -> Path:
-    """Writes a store of ``pieces``; the ids are the row numbers, seven digits and more."""
+def write_store(
+    path: Path, rows: int, dim: int, images: Sequence[tuple[str, ImageFacts]] | None = None
+) -> Path:
+    """Writes a store of ``pieces``.
+
+    ``images`` has id and facts of each row; without, ids are row numbers, seven digits and more.
+    """
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         parts, start = [], 0
         for vectors in pieces(rows, dim):
             parts.append(Path(folder) / f"{start}.h5")
-            _write_part(parts[-1], vectors, start)
+            numbers = range(start, start + len(vectors))
+            some = [images[row] if images else _numbered(row) for row in numbers]
+            _write_part(parts[-1], vectors, some)
             start += len(vectors)
         return merge(parts, path)
 
 
-def _write_part(path: Path, vectors: NDArray[np.float16], start: int) -> None:
-    numbers = range(start, start + len(vectors))
-    facts = [
-        ImageFacts(64, 48, 1000, "JPEG", hashlib.sha256(b"%d" % row).digest(), row)
-        for row in numbers
-    ]
-    names = [f"{row:07d}" for row in numbers]
+def _numbered(row: int) -> tuple[str, ImageFacts]:
+    digest = hashlib.sha256(b"%d" % row).digest()
+    return f"{row:07d}", ImageFacts(64, 48, 1000, "JPEG", digest, row)
+
+
+def _write_part(
+    path: Path, vectors: NDArray[np.float16], images: Sequence[tuple[str, ImageFacts]]
+) -> None:
+    names, facts = zip(*images, strict=True)
     block = make_block(names, vectors, facts, [None] * len(vectors))
     meta = StoreMeta(
         backbone="tiny", weights_fingerprint="", weights="random:0", licence="none",

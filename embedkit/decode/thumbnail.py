@@ -1,4 +1,4 @@
-"""Small copies of images as ``data:`` URIs, for pages and notebooks."""
+"""Small copies of images, as JPEG files and as ``data:`` URIs for pages and notebooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["SMALL", "thumbnail_uri", "thumbnails_of"]
+__all__ = ["SMALL", "thumbnail_jpeg", "thumbnail_uri", "thumbnails_of"]
 
 SMALL = 96
 """Images whose longer side is below this, pixels, are shown enlarged."""
@@ -39,6 +39,16 @@ def thumbnail_uri(image: Image.Image, side: int) -> str:
     Returns:
         A ``data:`` URI of a JPEG.
     """
+    return "data:image/jpeg;base64," + base64.b64encode(thumbnail_jpeg(image, side)).decode("ascii")
+
+
+def thumbnail_jpeg(image: Image.Image, side: int) -> bytes:
+    """A small copy of an image as a JPEG file.
+
+    Args:
+        image: Any size and mode that converts to RGB.
+        side: The longer side is at most this, pixels.
+    """
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
@@ -46,7 +56,7 @@ def thumbnail_uri(image: Image.Image, side: int) -> str:
         small.save(file, "JPEG", quality=_SMALL_QUALITY, subsampling=0, optimize=True)
     else:
         small.save(file, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return file.getvalue()
 
 
 def thumbnails_of(

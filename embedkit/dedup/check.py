@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["Checked", "Match", "check_duplicates"]
+__all__ = ["Checked", "DuplicateChecker", "Match", "check_duplicates"]
 
 _NEAREST = 50  # of the index, that are scored
 
@@ -166,43 +167,121 @@ def check_duplicates(
         fresh = folder / "new.h5"
         embed_likewise(opened[0].meta, images, fresh, weights=weights, device=device)
         new = stack.enter_context(EmbeddingStore.open(fresh))
-        used = calibration_for(opened[0], calibration)
-        least = used.threshold_for(precision) if threshold is None else threshold
-        if verify and threshold is None:
-            least = pixel_threshold(precision)
-        readers = _Readers(new, root, stack) if verify else None
-        scorer = _KnownScorer(index, DedupInput(new), used, least, max_hamming, readers)
-        found = [
-            (store, scorer.score(DedupInput(store), rows))
-            for store, rows in zip(opened, _indexed_rows(index, opened), strict=True)
+        checker = DuplicateChecker(
+            index, opened, threshold=threshold, precision=precision, calibration=calibration,
+            max_hamming=max_hamming,
+        )  # fmt: skip
+        if not verify:
+            return checker.check(new)
+        readers = [stack.enter_context(_originals(store, root)) for store in opened]
+        return checker.check(new, stack.enter_context(_originals(new, None)), readers)
+
+
+class DuplicateChecker:
+    """Finds copies of new images among those of open stores.
+
+    What it needs of the stores is read with the first check, and kept for the next ones.
+
+    Args:
+        index: The index of the stores; None compares new images with all rows.
+        stores: The stores, which stay open.
+        threshold: As ``check_duplicates``'s.
+        precision: As ``check_duplicates``'s.
+        calibration: As ``check_duplicates``'s.
+        max_hamming: As ``check_duplicates``'s.
+    """
+
+    def __init__(
+        self,
+        index: Index | None,
+        stores: Sequence[EmbeddingStore],
+        *,
+        threshold: float | None = None,
+        precision: float = PRECISION,
+        calibration: Calibration | None = None,
+        max_hamming: int = 7,
+    ) -> None:
+        self._index, self._max_hamming = index, max_hamming
+        self._threshold, self._precision = threshold, precision
+        self._calibration = calibration_for(stores[0], calibration)
+        self._known = [
+            _Known(DedupInput(store), rows, self._calibration, index is None)
+            for store, rows in zip(stores, _indexed_rows(index, stores), strict=True)
         ]
-        found = [(store, pairs.where(pairs.score >= np.float32(least))) for store, pairs in found]
+
+    def check(
+        self,
+        new: EmbeddingStore,
+        new_images: OriginalImages | None = None,
+        known_images: Sequence[OriginalImages] | None = None,
+    ) -> Checked:
+        """The known images that new ones are copies of.
+
+        Args:
+            new: The new images, embedded with the settings of the stores.
+            new_images: Their pixels, for geometric verification; None verifies nothing.
+            known_images: The pixels of the images of each store.
+
+        Raises:
+            StoreError: A store can't be read.
+        """
+        is_verified = new_images is not None and known_images is not None
+        least = self._least(is_verified=is_verified)
         names = list(new.ids)
-        matches = [match for store, pairs in found for match in _matches(names, store, pairs)]
+        matches: list[Match] = []
+        for number, known in enumerate(self._known):
+            readers = None
+            if new_images is not None and known_images is not None:
+                readers = new_images, known_images[number]
+            scorer = _KnownScorer(
+                self._index, DedupInput(new), self._calibration, least, self._max_hamming, readers
+            )
+            pairs = scorer.score(known)
+            matches += _matches(
+                names, known.input.store, pairs.where(pairs.score >= np.float32(least))
+            )
         order = {name: place for place, name in enumerate(names)}
         matches.sort(key=lambda match: (order[match.image], -match.score, match.id))
         failures = tuple(new.failures())
-        return Checked(tuple(names), tuple(matches), failures, least, used.name)
+        return Checked(tuple(names), tuple(matches), failures, least, self._calibration.name)
+
+    def _least(self, *, is_verified: bool) -> float:
+        if self._threshold is not None:
+            return self._threshold
+        if is_verified:
+            return pixel_threshold(self._precision)
+        return self._calibration.threshold_for(self._precision)
 
 
-class _Readers:
-    """Opens readers of the pixels of new and known images, which the stack closes."""
+@dataclass(frozen=True)
+class _Known:
+    """A store, and what every check needs of it.
 
-    def __init__(
-        self, new: EmbeddingStore, root: str | os.PathLike[str] | None, stack: ExitStack
-    ) -> None:
-        self._root, self._stack = root, stack
-        self.new = self._open(new, None)
+    Attributes:
+        input: The store.
+        indexed: ``(N,)`` bool, the rows that count.
+        calibration: Scores.
+        reads_all: Whether all of its rows are compared, not those that an index finds.
+    """
 
-    def of(self, known: EmbeddingStore) -> OriginalImages:
-        """A reader of a store's images."""
-        return self._open(known, self._root)
+    input: DedupInput
+    indexed: NDArray[np.bool_]
+    calibration: Calibration
+    reads_all: bool
 
-    def _open(self, store: EmbeddingStore, root: str | os.PathLike[str] | None) -> OriginalImages:
-        images = OriginalImages.by_ids(
-            store.ids, store.meta.folders(root), policy_of(store.meta), hashes_of(store)
-        )
-        return self._stack.enter_context(images)
+    @cached_property
+    def background(self) -> Background:
+        """What similar images are compared with."""
+        # Of an index's store only a sample of the rows is read, of a store all.
+        rows = self.input.distinct if self.reads_all else self.input.rows
+        return learn_background(rows, self.input, self.calibration)
+
+
+def _originals(store: EmbeddingStore, root: str | os.PathLike[str] | None) -> OriginalImages:
+    """A reader of a store's images."""
+    return OriginalImages.by_ids(
+        store.ids, store.meta.folders(root), policy_of(store.meta), hashes_of(store)
+    )
 
 
 def _refuse_other(known: Path) -> None:
@@ -239,17 +318,15 @@ class _KnownScorer:
     calibration: Calibration
     threshold: float
     max_hamming: int
-    readers: _Readers | None
+    readers: tuple[OriginalImages, OriginalImages] | None
 
-    def score(self, known: DedupInput, indexed: NDArray[np.bool_]) -> Pairs:
-        """Scores all candidate pairs with one store, of whose rows ``indexed`` count."""
-        # Of an index's store only a sample of the rows is read, of a store all.
-        rows = known.distinct if self.index is None else known.rows
-        background = learn_background(rows, known, self.calibration)
+    def score(self, stored: _Known) -> Pairs:
+        """Scores all candidate pairs with one store."""
+        known, background = stored.input, stored.background
         if self.index is None:
             candidates = self._candidates(known, background)
         else:
-            candidates = _indexed_candidates(self.index, self.new, known, indexed, self.max_hamming)
+            candidates = _indexed_candidates(self.index, self.new, stored, self.max_hamming)
         info = PairsInfo(
             self.threshold, "exact" if self.index is None else "approximate",
             calibration=self.calibration.name, rows=len(self.new), against_rows=len(known),
@@ -260,8 +337,7 @@ class _KnownScorer:
         scored = scorer.score(candidates, info)
         order = np.argsort(-scored.score, kind="stable")
         ranked = RankedPairs(scored.first[order], scored.second[order])
-        readers = self.readers.new, self.readers.of(known.store)
-        return verify_candidates(self.new, known, ranked, info, readers, backwards=True)
+        return verify_candidates(self.new, known, ranked, info, self.readers, backwards=True)
 
     def _candidates(self, known: DedupInput, background: Background) -> Candidates:
         """The candidates of a search through a whole store."""
@@ -291,9 +367,10 @@ def _indexed_rows(
 
 
 def _indexed_candidates(
-    index: Index, new: DedupInput, known: DedupInput, indexed: NDArray[np.bool_], max_hamming: int
+    index: Index, new: DedupInput, stored: _Known, max_hamming: int
 ) -> Candidates:
     """Pairs that are near in the index, or have equal content or a near perceptual hash."""
+    known, indexed = stored.input, stored.indexed
     parts = [_near(index, new, known.store)]
     for row in track(range(len(new)), "comparing hashes", len(new), unit="images"):
         near = hamming_distances(known.hashes, new.hashes[[row]]) <= max_hamming
@@ -307,14 +384,13 @@ def _near(index: Index, new: DedupInput, store: EmbeddingStore) -> NDArray[np.in
     """Pairs of a new row and a row of the store that is among its nearest in the index."""
     found = index.search(np.asarray(new.store.embeddings[: len(new)]), _NEAREST)
     known = {name for names in found.ids for name in names}
-    rows = {name: row for row, name in enumerate(store.ids) if name in known}
+    rows = {name: store.row_of(name) for name in known if name in store}
     pairs = [(n, rows[name]) for n, names in enumerate(found.ids) for name in names if name in rows]
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 def _matches(names: Sequence[str], store: EmbeddingStore, pairs: Pairs) -> list[Match]:
-    rows = set(pairs.second.tolist())
-    known = {row: name for row, name in enumerate(store.ids) if row in rows} if rows else {}
+    known = {row: store.ids[row] for row in dict.fromkeys(pairs.second.tolist())}
     return [
         Match(
             image=names[int(pairs.first[n])],

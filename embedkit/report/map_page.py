@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MapPage", "write_map"]
 
-_SCRIPTS = ("view", "dense", "draw", "select", "point")  # parts of the page's one script, in order
+_SCRIPTS = ("view", "points", "dense", "draw", "select", "point")  # parts of its script, in order
 _MOST_LISTED = 20_000  # points that are written as lists; more are packed, and drawn as a density
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -67,7 +68,8 @@ def write_map(path: Path, page: MapPage) -> Path:
         EmbedkitError: The file can't be written.
     """
     folder = files("embedkit.report").joinpath("templates", "map")
-    script = "".join(folder.joinpath(f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
+    parts = "".join(folder.joinpath(f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
+    script = re.sub(r"^export ", "", parts, flags=re.MULTILINE)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     marks = [mark_of(number) for number in range(len(page.names))]
     counts = np.bincount(page.groups[page.groups >= 0], minlength=len(page.names)).tolist()

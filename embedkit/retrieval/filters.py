@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedkit.retrieval.selections import check_name
 from embedkit.types import MISSING_INTEGER
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from embedkit.types import AnnotationKind
 
-__all__ = ["NUMBERS", "TEXTS", "Filter"]
+__all__ = ["NUMBERS", "SELECTION", "TEXTS", "Filter"]
+
+SELECTION = "selection:"
+"""Stands as the column of a filter on a named selection."""
 
 TEXTS = ("label", "path", "format", "camera")
 NUMBERS = (
@@ -45,12 +49,12 @@ class Filter:
     """One condition on a column of a store.
 
     Attributes:
-        column: One of ``TEXTS`` or ``NUMBERS``, ``path`` is the id, ``aspect`` width by height; or
-            a column that ``annotate`` put in.
+        column: One of ``TEXTS`` or ``NUMBERS``, ``path`` is the id, ``aspect`` width by height; a
+            column that ``annotate`` put in; or ``SELECTION``.
         op: ``=``, ``!=``, and for numbers ``<``, ``<=``, ``>``, ``>=``.
         value: A number (pixels, bytes), ``true`` or ``false``, or for texts a pattern of ``*``,
             ``?`` and ``[abc]`` that the whole text must match; capitals count, but not in
-            ``format``.
+            ``format``; of ``SELECTION`` its name.
     """
 
     column: str
@@ -67,6 +71,8 @@ class Filter:
         Raises:
             ValueError: It isn't one; the message says what is wrong.
         """
+        if text.startswith(SELECTION):
+            return cls(SELECTION, "=", check_name(text.removeprefix(SELECTION)))
         found = _FILTER.fullmatch(text)
         if found is None:
             raise ValueError(f"filter {text!r}: write COLUMN=VALUE, or !=, <, <=, >, >=")

@@ -11,7 +11,8 @@ import numpy as np
 
 from embedkit.errors import IndexFileError, IndexMismatchError, StoreError
 from embedkit.index.store_rows import StoreRows
-from embedkit.retrieval.filters import NUMBERS, TEXTS, Filter
+from embedkit.retrieval.filters import NUMBERS, SELECTION, TEXTS, Filter
+from embedkit.retrieval.selections import list_selections, read_selection
 from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -126,6 +127,9 @@ def matching_rows(
     """
     matches = np.ones(sum(map(len, stores)), bool)
     for one in (Filter.parse(text) if isinstance(text, str) else text for text in filters):
+        if one.column == SELECTION:
+            matches &= _selected(stores, one.value)
+            continue
         if one.column == "label" and not any(store.has_labels for store in stores):
             raise StoreError(
                 f"{stores[0].path}: has no labels to filter by; `embedkit label` puts them in"
@@ -137,6 +141,20 @@ def matching_rows(
                 matches[start : start + len(values)] &= checked.passes(values)
                 start += len(values)
     return matches
+
+
+def _selected(stores: Sequence[EmbeddingStore], name: str) -> NDArray[np.bool_]:
+    """Which rows a named selection has."""
+    files = [read_selection(store.path, name) for store in stores]
+    if not any(one.path.exists() for one in files):
+        known = sorted({one.name for store in stores for one in list_selections(store.path)})
+        there = f"there are {', '.join(known)}" if known else "`embedkit serve` makes selections"
+        raise StoreError(f"{stores[0].path}: has no selection {name!r}; {there}")
+    parts = []
+    for store, one in zip(stores, files, strict=True):
+        ids = frozenset(one.ids() if one.path.exists() else ())
+        parts += [[name in ids for name in piece] for piece in column_pieces(store, "path")]
+    return np.concatenate([np.empty(0, bool), *parts]).astype(bool)
 
 
 def _open_all(index: Index, paths: Sequence[str | os.PathLike[str]]) -> list[EmbeddingStore]:

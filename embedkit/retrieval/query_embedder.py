@@ -25,7 +25,7 @@ from embedkit.sources.shard_plan import storable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from embedkit.backbones import Backbone
@@ -88,10 +88,12 @@ class QueryEmbedder:
     Args:
         index: The index.
         config: See ``EmbedderConfig``.
+        images: How many are expected; for many, libraries are loaded that pay only then.
     """
 
-    def __init__(self, index: QueryTarget, config: EmbedderConfig) -> None:
+    def __init__(self, index: QueryTarget, config: EmbedderConfig, *, images: int = 0) -> None:
         self._index = index
+        self._images = images
         self._config = config
         self._workers = config.workers or usable_cores()
         self._stack = ExitStack()
@@ -119,6 +121,28 @@ class QueryEmbedder:
             for _, part in results:
                 yield part
 
+    @property
+    def batch_size(self) -> int:
+        """Images per batch; loads the backbone.
+
+        Raises:
+            BackboneError: The index's backbone or its weights aren't available.
+            IndexMismatchError: The weights here aren't those of the index.
+        """
+        return self._processor.engine.batch_size
+
+    @property
+    def threads(self) -> int:
+        """Threads that keep the engine busy if each calls ``embed_batch``."""
+        return self._workers + self._processor.engine.in_flight
+
+    def embed_batch(self, records: Sequence[ImageRecord]) -> ShardPart:
+        """Embeds up to ``batch_size`` images in the calling thread; safe from several threads.
+
+        ``batch_size`` must have been read before, which loads the backbone.
+        """
+        return self._processor(records)
+
     @cached_property
     def _processor(self) -> BatchProcessor:
         meta = self._index.meta
@@ -128,7 +152,7 @@ class QueryEmbedder:
                 raise StoreFormatError("the images' decoder is one that this embedkit doesn't know")
         backbone = self._load_backbone()
         _log.debug("queries are embedded with %s (%s)", meta.backbone, backbone.weights)
-        scale = self._stack.enter_context(Scaler())
+        scale = self._stack.enter_context(Scaler(self._images))
         loader = ImageLoader(policy, backbone.preprocessing, decoder, scale)
         reader = self._stack.enter_context(ImageReader(max_bytes=policy.max_bytes))
         engine = self._stack.enter_context(_engine_of(meta, backbone, self._config))

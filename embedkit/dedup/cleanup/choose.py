@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "KeepSelection", "candidate_of", "members_of"]
 
-_EQUAL_BYTES = -2  # in the place of a pair
+_EQUAL_BYTES, _CHOSEN = -2, -3  # in the place of a pair
 _COMPARED = 4  # kept images that an image is compared with at most, the most likely first
 
 
@@ -31,7 +31,8 @@ class Decision:
     Attributes:
         image: Its place among the images that were found.
         copy_of: The image that is kept in its stead; None where it is kept itself.
-        score: Of the pair between the two; 1 where they are the same; None where it is kept.
+        score: Of the pair between the two; 1 where they are the same; None where it is kept, or
+            where there is no pair.
         why: What the two were found by, or why it is kept.
     """
 
@@ -54,6 +55,8 @@ class KeepSelection:
         why_not: Why one image may not be removed for another one, by their places; empty if it
             may. None compares nothing.
         protected: Images that are never removed.
+        keepers: Images that somebody chose to keep, each before all others of its group. The others
+            of such a group are compared with them even without a pair.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class KeepSelection:
         policy: KeepPolicy,
         why_not: Callable[[int, int], str] | None = None,
         protected: Collection[int] = (),
+        keepers: Collection[int] = (),
     ) -> None:
         self._found = found
+        self._keepers = frozenset(keepers)
         self._policy = policy
         self._why_not = why_not
         self._evidence = Evidence(found.pairs)
@@ -92,9 +97,10 @@ class KeepSelection:
         alike = self._evidence.alike
         ranked = self.rank(members)
         by_bytes: dict[bytes, int] = {}
+        chosen = [image for image, _ in ranked if image in self._keepers]
         decisions = []
         for place, (image, candidate) in enumerate(ranked):
-            decision = self._decide(image, candidate, by_bytes, is_first=place == 0)
+            decision = self._decide(image, candidate, by_bytes, chosen, is_first=place == 0)
             may_stand = self._found.against is None or image in self._fixed
             if decision.copy_of is None and may_stand:
                 by_bytes.setdefault(self._hashes[image], image)
@@ -107,14 +113,22 @@ class KeepSelection:
     def rank(self, members: Sequence[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
         """Images in the policy's order, those of ``against`` before all others."""
         ranked = sorted(members, key=lambda member: self._policy.rank(member[1]))
-        ranked.sort(key=lambda member: member[0] not in self._fixed)
+        ranked.sort(key=lambda one: (one[0] not in self._fixed, one[0] not in self._keepers))
         return ranked
 
     def _decide(
-        self, image: int, candidate: Candidate, by_bytes: dict[bytes, int], *, is_first: bool
+        self,
+        image: int,
+        candidate: Candidate,
+        by_bytes: dict[bytes, int],
+        chosen: Sequence[int],
+        *,
+        is_first: bool,
     ) -> Decision:
         if image in self._fixed:
             return Decision(image, None, None, "image of the other store")
+        if image in self._keepers:
+            return Decision(image, None, None, "chosen in the review")
         if is_first:
             return Decision(image, None, None, self._policy.describe(candidate))
         if image in self._protected:
@@ -123,21 +137,29 @@ class KeepSelection:
         copies = [] if equal is None else [(equal, _EQUAL_BYTES)]
         found = self._evidence.among(image, self._kept)
         copies += [(kept, pair) for kept, pair in found if not self._is_scene(pair)]
+        paired = {kept for kept, _ in (*copies, *found)}
+        copies += [(kept, _CHOSEN) for kept in chosen if kept not in paired]
         if found and not copies:
             return Decision(image, None, None, OTHER_SHOT)
         reason = ""
         for kept, pair in copies[:_COMPARED]:
             problem = "" if self._why_not is None else self._why_not(image, kept)
             if not problem:
-                score = 1.0 if pair < 0 else float(self._found.pairs.score[pair])
-                return Decision(image, kept, score, self._why(pair))
+                return Decision(image, kept, self._score(pair), self._why(pair))
             reason = reason or NOT_VERIFIED + problem
         return Decision(image, None, None, reason or "in no pair with what is kept")
 
     def _is_scene(self, pair: int) -> bool:
         return pair >= 0 and bool(self._found.pairs.verified[pair] == SAME_SCENE)
 
+    def _score(self, pair: int) -> float | None:
+        if pair < 0:
+            return None if pair == _CHOSEN else 1.0
+        return float(self._found.pairs.score[pair])
+
     def _why(self, pair: int) -> str:
+        if pair == _CHOSEN:
+            return "put together in the review, pixels compared"
         if pair == _EQUAL_BYTES or (pair >= 0 and self._found.pairs.exact[pair]):
             return "same bytes"
         why = "same embedding" if pair < 0 else describe_pair(self._found.pairs, pair)

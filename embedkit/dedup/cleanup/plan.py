@@ -23,7 +23,7 @@ from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
@@ -82,6 +82,7 @@ def make_plan(
     images: Sequence[str | os.PathLike[str]] = (),
     reject: str | os.PathLike[str] | None = None,
     protect: Sequence[str] = (),
+    keepers: Collection[str] = (),
     progress: bool | ProgressCallback = False,
 ) -> tuple[PlanRow, ...]:
     """Decides which images are kept; nothing is touched.
@@ -105,6 +106,7 @@ def make_plan(
             their new places. If there are none, the ids are read as paths.
         reject: A CSV file of pairs of ids that are no copies, in its first two columns.
         protect: Patterns of ids that are never removed; ``*`` matches folders too.
+        keepers: Ids that are kept, before what the policy puts first, as somebody chose them.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
@@ -133,7 +135,7 @@ def make_plan(
         near = () if found.folder is None else (found.folder.parent,)
         folders = [store.folders(root, near) for store in (found.store, found.against) if store]
         sides = _Sides(found, folders, images, stack)
-        planner = _Planner(found, policy, sides, rejected, protect)
+        planner = _Planner(found, policy, sides, rejected, protect, frozenset(keepers))
         groups = list(members_of(found))
         tracked = track(groups, "comparing pixels", len(groups), unit="groups")
         rows = tuple(row for members in tracked for row in planner.plan(members))
@@ -207,6 +209,7 @@ class _Planner:
         sides: _Sides,
         rejected: frozenset[frozenset[str]],
         protect: Sequence[str],
+        keepers: frozenset[str],
     ) -> None:
         self._found = found
         self._policy = policy
@@ -218,7 +221,8 @@ class _Planner:
             for image, name in enumerate(found.images.ids)
             if any(fnmatchcase(name, pattern) for pattern in protect)
         }
-        self._selection = KeepSelection(found, policy, self._why_not, protected)
+        chosen = [image for image, name in enumerate(found.images.ids) if name in keepers]
+        self._selection = KeepSelection(found, policy, self._why_not, protected, chosen)
         ends, cosine = nodes_of(found.pairs)[1], found.pairs.cosine.astype(np.float64)
         self._agreement = np.zeros(len(found.images))  # sums of the cosines of its pairs
         for side in (0, 1):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.pairs import Pairs
 
-__all__ = ["OTHER_SHOT", "Evidence", "describe_pair"]
+__all__ = ["OTHER_SHOT", "Evidence", "describe_pair", "edits_of", "kind_of_pair"]
 
 OTHER_SHOT = "another photograph of the same scene"
 
@@ -74,7 +74,7 @@ def describe_pair(pairs: Pairs, number: int) -> str:
     if pairs.hamming[number] != _UNKNOWN_HAMMING:
         parts.append(f"hash {pairs.hamming[number]} bits apart")
     if pairs.verified[number] == 1:
-        words = ", ".join(_edits(pairs.how[number])) if pairs.how else ""
+        words = ", ".join(edits_of(pairs.how[number])) if pairs.how else ""
         parts.append("verified on the pixels" + (f" ({words})" if words else ""))
     elif pairs.verified[number] == SAME_SCENE:
         parts.append(OTHER_SHOT)
@@ -83,7 +83,17 @@ def describe_pair(pairs: Pairs, number: int) -> str:
     return ", ".join(parts)
 
 
-def _edits(how: Mapping[str, Any]) -> list[str]:
+def kind_of_pair(pairs: Pairs, number: int) -> str:
+    """The kind of edit between the two images of a pair, in a word or two."""
+    if pairs.exact[number]:
+        return "same bytes"
+    if pairs.verified[number] != 1:
+        return "not verified"
+    words = edits_of(pairs.how[number]) if pairs.how else []
+    return words[0].split()[0] if words else "same view"
+
+
+def edits_of(how: Mapping[str, Any]) -> list[str]:
     """How the one image was made from the other, in words; invisible changes are left out."""
     words = ["mirrored"] if how.get("flip") is True else []
     crop, angle, scale = (_numbers(how.get(key)) for key in ("crop", "rotation", "scale"))

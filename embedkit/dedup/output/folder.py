@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["check_output", "read_duplicates", "write_duplicates"]
+__all__ = ["REVIEW", "check_output", "read_duplicates", "write_duplicates"]
+
+REVIEW = "review-"
+"""How the names of the files begin that a review of the duplicates writes."""
 
 _PAIRS, _GROUPS, _SEARCHED = "pairs.parquet", "groups.parquet", "searched.u8"
 _NAMES = {_PAIRS, _GROUPS, _SEARCHED, SUMMARY, REPORT}
@@ -44,7 +48,7 @@ def write_duplicates(
     Args:
         found: What it holds.
         output: The folder.
-        overwrite: Whether an older folder of duplicates is replaced.
+        overwrite: Whether an older folder of duplicates is replaced; files of its review stay.
         report: Whether ``report.html`` is made too, with thumbnails from the images' files.
         root: The folder that relative ids are below; None takes the one that the store remembers.
         images: The sources that the images are of, where these lie now, for the thumbnails. None:
@@ -68,6 +72,8 @@ def write_duplicates(
                 _write_files(found, whole)
             if report:
                 missing = write_page(found, whole / REPORT, root, images, lies_in=output)
+            for path in output.glob(f"{REVIEW}*"):
+                shutil.copy2(path, whole)
         _discard_compared(output)
     except OSError as exc:
         raise DedupError(f"{output}: can't be written: {exc.strerror or exc}") from exc
@@ -96,7 +102,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         return
     if not output.is_dir() or output.is_symlink():
         raise DedupError(f"{output}: is no folder; choose another output")
-    names = {path.name for path in output.iterdir()}
+    names = {path.name for path in output.iterdir() if not path.name.startswith(REVIEW)}
     if names and (SUMMARY not in names or not names <= _NAMES):
         raise DedupError(f"{output}: holds other files; choose another output")
     if names and not overwrite:

@@ -57,15 +57,6 @@ function nextFound() {
   if (rows.length) goTo(rows.find((i) => i > state.pinned) ?? rows[0]);
 }
 
-function isInside(x, y, path) {
-  let inside = false;
-  for (let a = 0, b = path.length - 1; a < path.length; b = a++) {
-    const [[ax, ay], [bx, by]] = [path[a], path[b]];
-    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
-  }
-  return inside;
-}
-
 function closeLasso() {
   const path = state.lasso;
   state.lasso = null;

@@ -1,0 +1,1 @@
+"""The review of near-duplicates: decisions, their journal, and the plan that they make."""
