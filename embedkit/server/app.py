@@ -24,7 +24,7 @@ from embedkit.server.routes.table import ENDPOINTS
 from embedkit.server.uploads import JSON, json_of, media_type
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from embedkit.server.connections import Connections
     from embedkit.server.endpoint import Endpoint
     from embedkit.server.service import Service
+
+    _Handler = Callable[[Request], Awaitable[Response]]
 
 __all__ = ["make_app"]
 
@@ -57,7 +59,7 @@ def make_app(service: Service, connections: Connections) -> Guard:
             await service.stop()
 
     rate = RateLimit(service.settings.rate)
-    content = document(ENDPOINTS)
+    content = document(ENDPOINTS, needs_token=service.sessions.needs_token)
 
     async def openapi(request: Request) -> Response:
         _check_access(service, rate, request)
@@ -67,8 +69,11 @@ def make_app(service: Service, connections: Connections) -> Guard:
         del request
         return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
+    by_path: dict[str, dict[str, _Handler]] = {}
+    for one in ENDPOINTS:
+        by_path.setdefault(one.path, {})[one.method] = _handler(service, rate, one)
     routes = [
-        Route(one.path, _handler(service, rate, one), methods=[one.method]) for one in ENDPOINTS
+        Route(path, _by_method(handlers), methods=[*handlers]) for path, handlers in by_path.items()
     ]
     app = Starlette(
         routes=[
@@ -86,9 +91,16 @@ def make_app(service: Service, connections: Connections) -> Guard:
     return Guard(app, service.settings, service.metrics, connections)
 
 
-def _handler(
-    service: Service, rate: RateLimit, endpoint: Endpoint
-) -> Callable[[Request], Awaitable[Response]]:
+def _by_method(handlers: Mapping[str, _Handler]) -> _Handler:
+    """What starlette calls for all methods of a path; HEAD is a GET without the body."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
+
+
+def _handler(service: Service, rate: RateLimit, endpoint: Endpoint) -> _Handler:
     """What starlette calls for a route: checks, then the route's own handler."""
 
     async def handle(request: Request) -> Response:

@@ -31,12 +31,17 @@ _ALWAYS = {
 }
 
 
-def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The document, OpenAPI 3.1."""
+def document(endpoints: Sequence[Endpoint], *, needs_token: bool) -> dict[str, Any]:
+    """The document, OpenAPI 3.1.
+
+    Args:
+        endpoints: All routes.
+        needs_token: Whether clients need a token.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
-    return {
+    content: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "embedkit",
@@ -44,12 +49,12 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
             "description": "Search, review and explore collections of images.",
         },
         "paths": paths,
-        "components": {
-            "schemas": {"Error": _ERROR},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{"token": []}],
+        "components": {"schemas": {"Error": _ERROR}},
     }
+    if needs_token:
+        content["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        content["security"] = [{"token": []}]
+    return content
 
 
 def _operation(one: Endpoint) -> dict[str, Any]:

@@ -105,11 +105,20 @@ def _rows(call: Call, body: dict[str, Any]) -> NDArray[np.int64]:
 
 
 def _parts(call: Call) -> list[Selection]:
+    """The parts of a selection, one of each store that has some of it.
+
+    Raises:
+        RequestError: 404; there is none of that name, or it can't be a name.
+    """
     name = call.request.path_params["name"]
-    parts = [read_selection(path, name) for path in call.served.store_paths]
+    none = RequestError(404, f"there is no selection {name[:80]!r}")
+    try:
+        parts = [read_selection(path, name) for path in call.served.store_paths]
+    except ValueError:
+        raise none from None
     there = [part for part in parts if part.path.exists()]
     if not there:
-        raise RequestError(404, f"there is no selection {name[:80]!r}")
+        raise none
     return there
 
 
