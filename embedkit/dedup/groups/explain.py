@@ -87,6 +87,8 @@ def kind_of_pair(pairs: Pairs, number: int) -> str:
     """The kind of edit between the two images of a pair, in a word or two."""
     if pairs.exact[number]:
         return "same bytes"
+    if pairs.verified[number] == SAME_SCENE:
+        return "other photograph"
     if pairs.verified[number] != 1:
         return "not verified"
     words = edits_of(pairs.how[number]) if pairs.how else []
