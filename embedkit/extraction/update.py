@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,7 +197,7 @@ class Update:
         """The plan of the images to embed; that of an interrupted run if it is the same."""
 
         def records() -> Iterator[ImageRecord]:
-            return compress(listed.records(), wanted)
+            return listed.records(wanted)
 
         if self.partial.is_begun:
             begun = Plan.open(self.partial.folder)
@@ -256,7 +255,7 @@ class Update:
     ) -> UpdateResult:
         """Writes the store, if anything is different, and tidies up."""
         store, run = self.store, self.run
-        images = arrange(found, wanted, store, new, compress(listed.records(), wanted))
+        images = arrange(found, wanted, store, new, listed.records(wanted))
         again = recovered(images, found.states, len(store), new)
         before = found.rows
         if self.only_failed:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -164,10 +165,10 @@ class Plan:
         except (ValueError, TypeError) as exc:
             raise _damaged(self.folder / _HEADER) from exc
 
-    def records(self) -> Iterator[ImageRecord]:
-        """All images, in order."""
+    def records(self, chosen: Iterable[bool] | None = None) -> Iterator[ImageRecord]:
+        """All images in order, or those of them that are chosen."""
         with (self.folder / _LINES).open("rb") as lines:
-            yield from map(_from_line, lines)
+            yield from map(_from_line, lines if chosen is None else compress(lines, chosen))
 
     def sample(self, count: int) -> list[ImageRecord]:
         """Up to ``count`` images, evenly spaced over at most 16 shards; deterministic."""
@@ -240,4 +241,4 @@ def _to_line(record: ImageRecord) -> bytes:
 
 
 def _from_line(line: bytes) -> ImageRecord:
-    return record_from_json(json.loads(line))
+    return record_from_json(json.loads(str(line, "ascii")))  # of bytes it looks for the encoding
