@@ -55,19 +55,21 @@ def read_slow_ppm(data: bytes, image: PpmImagePlugin.PpmImageFile) -> Image.Imag
         return None
     bands = len(image.getbands())
     count = image.width * image.height * bands
+    most = int(args[1]) if isinstance(args, tuple) else 1
+    samples: NDArray[Any] | None
     if image.mode == "1":
         samples = _bits(data, offset, count)
     elif decoder == "ppm":
-        kind = np.dtype(">u2" if args[1] > 255 else "u1")
+        kind = np.dtype(">u2" if most > 255 else "u1")
         if len(data) - offset < count * kind.itemsize:
             return None
         samples = np.frombuffer(data, kind, count, offset)
     else:
-        samples = _numbers(data, offset, count, args[1])
+        samples = _numbers(data, offset, count, most)
     if samples is None:
         return None
     if image.mode != "1":
-        samples = _levels(args[1], 65535 if image.mode == "I" else 255)[samples]
+        samples = _levels(most, 65535 if image.mode == "I" else 255)[samples]
     shape = (image.height, image.width, bands) if bands > 1 else (image.height, image.width)
     return Image.fromarray(samples.reshape(shape))
 
@@ -75,7 +77,8 @@ def read_slow_ppm(data: bytes, image: PpmImagePlugin.PpmImageFile) -> Image.Imag
 def _levels(most: int, out: int) -> NDArray[np.unsignedinteger[Any]]:
     """The level of each value from 0 to 65,535, by Pillow's formula."""
     levels = [min(out, round(value / most * out)) for value in range(most + 1)]
-    table = np.full(65_536, out, np.uint16 if out > 255 else np.uint8)
+    kind: type[np.unsignedinteger[Any]] = np.uint16 if out > 255 else np.uint8
+    table: NDArray[np.unsignedinteger[Any]] = np.full(65_536, out, kind)
     table[: most + 1] = levels
     return table
 

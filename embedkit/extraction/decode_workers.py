@@ -105,6 +105,7 @@ class DecodeWorkers:
         self._memory = os.memfd_create("embedkit")
         os.ftruncate(self._memory, int(np.prod(shape)))
         self._shared = np.frombuffer(mmap.mmap(self._memory, 0), np.uint8).reshape(shape)
+        self._timeout = load.timeout
         self._config = {
             "memory": self._memory,
             "shape": shape,
@@ -186,7 +187,7 @@ class DecodeWorkers:
             except _CrashedError as exc:
                 reason = f"crashes its decoder ({exc})"
                 if str(exc) == _ALARM:
-                    reason = too_slow(self._config["timeout"])
+                    reason = too_slow(self._timeout)
                     break
         nbytes = -1 if record.nbytes is None else record.nbytes
         return ImageFailure(record.id, reason, nbytes)

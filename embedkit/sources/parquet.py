@@ -73,7 +73,7 @@ class ParquetSource(Source):
                 for number, row in zip(count(), listing.rows(), strict=False):
                     reason = f"damaged after {number + 1} rows"
                     yield from listing.records.records(number, row)
-        except (OSError, pa.ArrowException) as exc:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as exc:
             problem = f"Parquet file {reason}: {storage.reason_of(exc)}"
             yield ImageRecord(id=self.path, path=self.path, kind="parquet", problem=problem)
 

@@ -173,5 +173,6 @@ if __name__ == "__main__":
     if not sys.argv[1:]:
         from targets import TARGETS
 
-        sys.exit("\n".join(TARGETS))
+        sys.stdout.write("\n".join(TARGETS) + "\n")
+        sys.exit()
     sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))

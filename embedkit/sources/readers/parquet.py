@@ -36,7 +36,9 @@ class ParquetReader(KindReader):
         import pyarrow as pa
 
         super().__init__(max_bytes)
-        self._errors: tuple[type[Exception], ...] = (pa.ArrowException, IndexError)
+        self._errors: tuple[type[Exception], ...] = (
+            pa.ArrowException, IndexError, UnicodeDecodeError,
+        )  # fmt: skip
         self._groups: HandleCache[_Group, ForwardWindow[Any]] = HandleCache(
             _open_group, ForwardWindow.close, _MAX_GROUPS
         )
