@@ -15,7 +15,10 @@ from embedkit.decode.preprocessing import Preprocessing
 from embedkit.types import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "lookalikes", "probe")
+SCRIPTS = (
+    *("busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "lookalikes", "probe"),
+    "serve",
+)
 
 
 def photo(seed, width=330, height=260):
