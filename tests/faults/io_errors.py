@@ -5,7 +5,8 @@
 full: from the k-th change on the disk is full. broken: the k-th change alone gives an input/output
 error. unreadable: every k-th read of an image gives one. For every k, or every STEP-th: the command
 ends with an error of embedkit's or does its work all the same, what was there is whole, and the
-command run again ends as ever. Prints how many k there were.
+command run again ends as ever; an image that couldn't be read is there after ``--retry-failed``.
+Prints how many k there were.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ def main(folder: Path, name: str, kind: str, step: int = 1) -> int:
         reached.unlink(missing_ok=True)
         ended = in_child(lambda k=k: _run(scene, kind, k, reached))
         assert ended in {0, FAILED}, (k, ended)
-        scene.check_between()
-        if kind != "unreadable" or ended == FAILED:
+        if kind == "unreadable" and ended == 0:  # the image is listed as failed
+            scene.retry_failed()
+        else:
+            scene.check_between()
             scene.finish()
         if not reached.exists() and ended == 0:
             return k - 1

@@ -336,6 +336,14 @@ class Scene:
                 states.append(None)
             assert now.get(name) in states, (name, now.get(name), states)
 
+    def retry_failed(self) -> None:
+        """Embeds the images that couldn't be read; the result is that of an undisturbed run."""
+        store = self.work / "s.h5"
+        code = in_child(lambda: extract(self.work / "photos", store, retry_failed=True))
+        assert code == 0, code
+        now = self.job.state(self.work)
+        assert now == self.after, (now, self.after)
+
     def finish(self) -> None:
         """Runs the job to its end; the result is that of an undisturbed run, and nothing else."""
         code = in_child(lambda: self.job.act(self.work))

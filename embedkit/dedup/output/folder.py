@@ -15,7 +15,7 @@ from embedkit.dedup.output.summary import SUMMARY, encode_summary, read_summary
 from embedkit.dedup.output.tables import read_groups, read_pairs, write_groups, write_pairs
 from embedkit.dedup.results import Duplicates
 from embedkit.errors import DedupError, SourceError
-from embedkit.utils.atomic_write import atomic_file, atomic_folder, commit_bytes
+from embedkit.utils.atomic_write import atomic_file, atomic_folder, commit_bytes, remove_left_behind
 from embedkit.utils.progress import Stage, reporting
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def read_duplicates(folder: str | os.PathLike[str]) -> Duplicates:
         DedupError: It is none, or it was changed or damaged.
     """
     folder = Path(folder)
+    if not folder.exists():
+        remove_left_behind(folder)  # puts back what a killed run was replacing
     summary = read_summary(folder)
     for name in (_PAIRS, _GROUPS, *({_SEARCHED} & summary.files.keys())):
         _check_hash(folder / name, summary.files.get(name))
