@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
     from server_process import Site
 
 _MIDDLE = """(canvas) => {
@@ -123,6 +123,25 @@ def test_undo_keeper_split_and_merge(
     page.goto(address)  # the journal is on disk
     wait_for_group(page, 1)
     assert int(page.locator("progress").get_attribute("max")) == int(before) - 1
+
+
+def test_slow_answers_change_nothing_that_was_decided_meanwhile(
+    review: tuple[str, Path], open_page: Callable[..., Page]
+) -> None:
+    page = open_page(review[0])
+    wait_for_group(page, 1)
+    held: list[Route] = []
+    page.route("**/v1/review/actions", lambda route: held.append(route))
+    with page.expect_request("**/v1/review/actions"):
+        page.keyboard.press("2")
+    page.keyboard.press("a")
+    wait_for_group(page, 2)
+    with page.expect_request("**/v1/review/actions"):  # the second answer, after the first's reply
+        held[0].continue_()
+    page.keyboard.press("k")
+    wait_for_text(page, ".stage h2", f"Group 1 of {GROUPS}accepted")
+    held[1].continue_()
+    wait_for_progress(page, 1)
 
 
 def test_blink_overlay_and_difference(

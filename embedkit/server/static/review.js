@@ -48,6 +48,7 @@ export function makeReview(app) {
 class Review {
   constructor(app) {
     Object.assign(this, { app, place: 0, mode: "side", other: 1, ticked: new Set(), merging: null, groups: null, key: null });
+    this.awaited = []; // the groups of answers that the server has not confirmed yet
     this.answers = new Answers(() => this.drawStatus());
     this.stage = new ReviewStage({ keep: (item, isAlone) => this.keep(item, isAlone), tick: (item) => this.tick(item), details: app.details });
     this.rail = new ReviewRail((place) => this.go(place), (place) => this.need(place));
@@ -174,12 +175,14 @@ class Review {
   // Sends an answer in the background; the server's groups take the place of those at hand.
   async send(body, place = this.place) {
     const { groups } = this;
+    this.awaited.push(body.group);
     try {
       const answer = await this.answers.add(() => post("/v1/review/actions", body).catch(refusal));
+      this.awaited.splice(this.awaited.indexOf(body.group), 1);
       if (answer.refused) return this.tellRefusal(answer.refused, body.action);
       this.take(answer.review);
       if (groups !== this.groups) return null;
-      groups.update(answer.groups, answer.gone, place);
+      groups.update(answer.groups, answer.gone, place, (id) => this.awaited.includes(id));
       return answer;
     } catch (error) {
       if (error.name !== "AbortError") throw error;
@@ -304,6 +307,6 @@ class Review {
     this.status.replaceChildren(
       `${plural(unsent, "answer")} could not be saved: ${failure.message} `,
       h("button", { type: "button", onclick: () => this.answers.retry() }, "Try again"),
-      h("button", { type: "button", onclick: () => { this.answers.discard(); this.reload(); } }, "Drop what is not saved"));
+      h("button", { type: "button", onclick: () => { this.answers.discard(); this.awaited = []; this.reload(); } }, "Drop what is not saved"));
   }
 }

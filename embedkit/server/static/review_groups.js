@@ -56,11 +56,13 @@ export class ReviewGroups {
     this.slots.splice(first, last - first + 1, ...fresh);
   }
 
-  // Takes over the groups of an answer; new ones come after `place`.
-  update(changed, gone, place) {
+  // Takes over the groups of an answer; new ones come after `place`. A group for which more answers are
+  // on the way stays as it is shown.
+  update(changed, gone, place, isAwaited) {
     for (const group of changed.map(asSaved)) {
       const found = this.placeOf(group.id);
-      if (found >= 0) this.slots[found] = group;
+      if (found >= 0 && isAwaited(group.id)) this.slots[found].saved = group.saved;
+      else if (found >= 0) this.slots[found] = group;
       else this.slots.splice(place + 1, 0, group);
     }
     for (const id of gone) {
