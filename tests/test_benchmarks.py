@@ -16,9 +16,9 @@ from embedkit.types import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
-    *("busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "lookalikes", "probe"),
-    "serve",
-)
+    "busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "lookalikes", "probe",
+    "scale_sim", "serve",
+)  # fmt: skip
 
 
 def photo(seed, width=330, height=260):
