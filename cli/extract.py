@@ -361,6 +361,31 @@ def command(
         int | None,
         typer.Option(help="Images per shard [default: 16384].", rich_help_panel=OUTPUT),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Embed only part I of N, such as 3/8, in one of several processes or machines. "
+            "With --sharded all parts share one output on a common disk; else give each its own, "
+            "and join them by 'embedkit merge'.",
+            metavar="I/N",
+            rich_help_panel=PERFORMANCE,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Embed on a Ray cluster: local (this machine), auto (the cluster that it belongs "
+            "to), or an address. --workers is then the number of Ray workers.",
+            metavar="ADDRESS",
+            rich_help_panel=PERFORMANCE,
+        ),
+    ] = None,
+    num_gpus: Annotated[
+        float,
+        typer.Option(
+            help="GPUs of each Ray worker; may be a fraction.", rich_help_panel=PERFORMANCE
+        ),
+    ] = 0.0,
     json: JsonOption = False,
 ) -> None:
     """Embed images into a store; resumes an interrupted run.
@@ -407,6 +432,9 @@ def command(
         "update": update,
         "keep_removed": keep_removed,
         "retry_failed": retry_failed,
+        "part": part,
+        "ray": ray,
+        "num_gpus": num_gpus,
     }
     if dry_run:
         _show_preview(asdict(preview(source, output, **settings, **changes)), json=json)
@@ -475,6 +503,11 @@ def _report(result: ExtractResult, *, json: bool) -> None:
             f"{result.embedded:,} embedded + {result.failed:,} failed + "
             f"{result.skipped:,} skipped ({_effort(result)})"
         )
+    if result.complete and result.waits_for:
+        print_message(
+            f"{result.path} is complete when these parts are done too: "
+            f"{', '.join(result.waits_for)}"
+        )
     if not result.complete:
         print_message(
             f"interrupted after {result.found:,} images, all kept; run the same command again "
@@ -485,8 +518,9 @@ def _report(result: ExtractResult, *, json: bool) -> None:
         print_message(f"{result.unlabelled:,} of {result.found:,} files have no label")
     if result.failed:
         images = count_of(result.failed, "image")
+        when = " when the store is complete" if result.waits_for else ""
         print_message(
-            f"{images} failed: run 'embedkit info --failures {result.path}' for the reasons"
+            f"{images} failed: run 'embedkit info --failures {result.path}' for the reasons{when}"
         )
         raise typer.Exit(ExitCode.SOME_FAILED)
 

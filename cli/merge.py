@@ -15,6 +15,7 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = examples(
     "embedkit merge part1.h5 part2.h5 -o photos.h5",
+    "embedkit merge part-*.partial -o photos/",
     "embedkit merge old.h5 new.h5 -o photos.h5 --duplicates last",
 )
 
@@ -28,8 +29,21 @@ class DuplicateIds(StrEnum):
 
 
 def command(
-    stores: Annotated[list[Path], typer.Argument(help="Stores: files or folders of shards.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Store file to write.")],
+    stores: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Stores: files or folders of shards; or the .partial folders of all parts of one "
+            "'extract --sharded --part'."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Store to write; of .partial folders: a file if it ends in .h5, else a folder.",
+        ),
+    ],
     duplicates: Annotated[
         DuplicateIds,
         typer.Option(
@@ -37,11 +51,11 @@ def command(
         ),
     ] = DuplicateIds.ERROR,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.")
+        bool, typer.Option("--overwrite", help="Replace an existing store.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Merge stores into one file; all must have the same embedding settings."""
+    """Merge stores into one; all must have the same embedding settings."""
     from embedkit.store import EmbeddingStore, merge
 
     merge(stores, output, duplicates=duplicates.value, overwrite=overwrite)

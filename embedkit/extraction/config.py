@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from embedkit.backbones import Backbone
     from embedkit.decode.image_loader import Decoder
     from embedkit.engines import EngineName, Precision
+    from embedkit.sources.part import Part
 
 __all__ = ["ExtractConfig", "RunConfig"]
 
@@ -124,6 +125,9 @@ class RunConfig:
         retry_failed: Whether the images that failed are tried again.
         max_read_errors: Images in a row that can't be read before the run stops; 0 never stops.
         image_timeout: Seconds that the decoding of an image may take; 0 is no limit.
+        part: The part of the images that this run embeds; None for all.
+        ray: The Ray cluster whose workers embed; None for this process.
+        num_gpus: GPUs of each Ray worker.
 
     Raises:
         ValueError: A number is too small, or two settings contradict each other.
@@ -140,12 +144,17 @@ class RunConfig:
     retry_failed: bool = False
     max_read_errors: int = 32
     image_timeout: float = IMAGE_SECONDS
+    part: Part | None = None
+    ray: str | None = None
+    num_gpus: float = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_timeout < threading.TIMEOUT_MAX:
             raise ValueError(
                 f"image_timeout takes seconds, 0 for no limit, not {self.image_timeout}"
             )
+        self._check_part()
+        self._check_ray()
         if self.max_read_errors < 0:
             raise ValueError(f"max_read_errors must be at least 0, not {self.max_read_errors}")
         for name in ("workers", "shard_rows"):
@@ -156,3 +165,22 @@ class RunConfig:
             raise ValueError("overwrite=True embeds everything anew: it goes without update=True")
         if self.keep_removed and not self.update:
             raise ValueError("keep_removed=True goes with update=True only")
+
+    def _check_part(self) -> None:
+        if self.part is None:
+            return
+        if self.update or self.retry_failed:
+            raise ValueError("a run of one part goes without update=True and retry_failed=True")
+        if self.overwrite and self.sharded:
+            raise ValueError(
+                "overwrite=True would discard the work of the other parts: delete the folder and "
+                "its .partial folder first, or choose another output"
+            )
+
+    def _check_ray(self) -> None:
+        if self.ray is None and self.num_gpus:
+            raise ValueError("num_gpus goes with ray only; device says which GPUs to use without")
+        if self.num_gpus < 0:
+            raise ValueError(f"num_gpus must be at least 0, not {self.num_gpus}")
+        if self.ray is not None and (self.part is not None or self.update or self.retry_failed):
+            raise ValueError("ray goes without part, update=True and retry_failed=True")

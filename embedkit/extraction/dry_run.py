@@ -13,6 +13,8 @@ from embedkit.extraction.config import ExtractConfig, RunConfig
 from embedkit.extraction.job import prepare
 from embedkit.extraction.source_changes import State
 from embedkit.extraction.update import opened_update
+from embedkit.sources.part import Part
+from embedkit.store.format import SHARD_ROWS
 from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
@@ -47,6 +49,7 @@ class ExtractPreview:
         changed: Of an update: images whose content is another one.
         removed: Of an update: images that the store has and the source has not.
         retried: Of an update: images that failed and would be tried again.
+        part_found: Of one part: files of this part.
     """
 
     found: int
@@ -63,6 +66,7 @@ class ExtractPreview:
     changed: int | None = None
     removed: int | None = None
     retried: int | None = None
+    part_found: int | None = None
 
 
 @plain_numbers
@@ -90,13 +94,15 @@ def preview(
         ValueError: A setting is out of its range.
     """
     names = {field.name for field in fields(RunConfig)}
+    part = keywords.get("part")
+    keywords = {**keywords, "part": None if part is None else Part.read(part)}
     run = RunConfig(**{k: v for k, v in keywords.items() if k in names})
     others = {k: v for k, v in keywords.items() if k not in names | {"stop"}}
     config = ExtractConfig.of(**others)
     with reporting(progress):
         if run.retry_failed or (run.update and Path(output).exists()):
             return _preview_update(source, Path(output), config, run)
-        return _preview(source, output, config)
+        return _preview(source, output, config, run)
 
 
 def _preview_update(
@@ -130,6 +136,7 @@ def _preview(
     source: Spec | Sequence[Spec],
     output: str | os.PathLike[str],
     config: ExtractConfig,
+    run: RunConfig,
 ) -> ExtractPreview:
     choice = choose_engine(config.engine, config.device, config.precision, config.batch_size)
     job = prepare(source, output, config)
@@ -153,4 +160,12 @@ def _preview(
         resumes=PartialStore(job.output).frozen_meta() is not None,
         output=str(output),
         exists=job.output.exists(),
+        part_found=None if run.part is None else _part_found(found, run.part, run.shard_rows),
     )
+
+
+def _part_found(found: int, part: Part, shard_rows: int | None) -> int:
+    """How many of the files a part has."""
+    rows = shard_rows or SHARD_ROWS
+    shards = part.shards(-(-found // rows))
+    return max(0, min(found, shards.stop * rows) - shards.start * rows)

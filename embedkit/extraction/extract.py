@@ -12,16 +12,19 @@ from embedkit.decode.time_limit import IMAGE_SECONDS
 from embedkit.engines import choose_engine
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.extraction.config import ExtractConfig, RunConfig
+from embedkit.extraction.finish import finish, nothing_to_do
 from embedkit.extraction.job import prepare
-from embedkit.extraction.outcome import nothing_embedded, unlabelled
+from embedkit.extraction.outcome import unlabelled
 from embedkit.extraction.run_plan import Extraction, one_device
 from embedkit.extraction.runner import ExtractResult
 from embedkit.extraction.source_changes import compare_with_source
 from embedkit.extraction.update import update_store
+from embedkit.sources.part import Part
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.format import SHARD_ROWS
 from embedkit.store.manifest import read_manifest
 from embedkit.store.seal import is_sealed
+from embedkit.store.shared_dir import SharedStore
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     import os
     import threading
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.pooling import Pooling
@@ -48,7 +52,7 @@ __all__ = ["extract"]
 
 _DERIVED = (
     "plan_hash", "embedkit_version", "weights", "engine", "head_applies", "roots", "labels_from",
-    "same_rows_as", "listing", "generation",
+    "same_rows_as", "listing", "generation", "part.images", "part.shard_rows",
 )  # fmt: skip
 _Frozen = tuple["StoreMeta", dict[str, str | None]]
 _log = logging.getLogger("embedkit")
@@ -95,6 +99,9 @@ def extract(
     retry_failed: bool = False,
     max_read_errors: int = 32,
     image_timeout: float = IMAGE_SECONDS,
+    part: str | tuple[int, int] | None = None,
+    ray: str | None = None,
+    num_gpus: float = 0,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
 ) -> ExtractResult:
@@ -164,6 +171,16 @@ def extract(
             a folder, share or server has gone away; finished work is kept. 0 never stops.
         image_timeout: Seconds that the decoding of an image may take before it fails and the
             others go on; 0 is no limit.
+        part: ``"3/8"`` or ``(3, 8)``: embed only the third of eight parts, which are ranges of
+            shards of nearly equal size. Eight processes, on any machines, do the eight parts of the
+            same source at any time. With ``sharded`` all write into one folder on a common disk,
+            and the last one completes the store. Without, each writes a file of its own, and
+            `merge` joins them. Both equal the store of one run.
+        ray: Let workers on a Ray cluster embed, a shard at a time: ``local`` starts Ray on this
+            machine, ``auto`` finds the cluster that it belongs to; or the cluster's address. All
+            must see ``source`` and ``output`` under the same path. ``workers`` is then their
+            number; None is one per GPU or, without GPUs, one per machine.
+        num_gpus: GPUs of each Ray worker, such as 1 or 0.5.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.
@@ -187,6 +204,7 @@ def extract(
     run = RunConfig(
         workers, processes, sharded, shard_rows, overwrite, check_content, update, keep_removed,
         retry_failed, max_read_errors, image_timeout,
+        None if part is None else Part.read(part), ray, num_gpus,
     )  # fmt: skip
     config = ExtractConfig.of(
         backbone=backbone, engine=engine, device=device, precision=precision,
@@ -216,7 +234,9 @@ def _extract(
     job = prepare(source, output, config)
     if job.in_process:
         choice, run = one_device(choice, config.device), replace(run, processes=False)
-    with PartialStore.locked(job.output) as partial:
+    _check_ray(job, run)
+    job = _with_own_part(job, run)
+    with _working_folder(job.output, run) as partial:
         if run.overwrite:
             _check_replaceable(job.output)
             partial.clear()
@@ -224,6 +244,7 @@ def _extract(
             partial.clear()  # rows for a store that is gone
         frozen = partial.frozen_meta()
         if job.output.exists() and not run.overwrite:
+            partial.share()
             result, plan_hash = _finished_before(job, run)
             if frozen is not None and frozen[0].plan_hash == plan_hash:
                 partial.discard()  # killed between the store's last step and its tidying up
@@ -232,15 +253,33 @@ def _extract(
         if frozen is not None:
             choice = _as_begun(choice, frozen[0].engine, config)
         meta = None if frozen is None else frozen[0]
-        result = Extraction(partial, job, plan, choice, run).embed(meta, stop)
-        if result.complete and not result.embedded:
-            error = nothing_embedded(job.meta.source, result, partial, plan)
-            partial.discard()
-            raise error
+        extraction = Extraction(partial, job, plan, choice, run, part=run.part)
+        if not extraction.shards:
+            return nothing_to_do(extraction)
+        result = extraction.embed(meta, stop)
         if result.complete:
-            with timed("wrote the store"):
-                partial.finish(plan.num_shards, sharded=run.sharded)
+            result = finish(extraction, result)
         return replace(result, unlabelled=unlabelled(plan))
+
+
+def _with_own_part(job: Job, run: RunConfig) -> Job:
+    """The job; its store says which part it holds, if it isn't one folder of all parts."""
+    if run.part is None or run.sharded or run.part.of == 1:
+        return job
+    named = {"number": run.part.number, "of": run.part.of}
+    return replace(job, meta=replace(job.meta, part=named))
+
+
+def _check_ray(job: Job, run: RunConfig) -> None:
+    """Refuses what can't be sent to the machines of a Ray cluster."""
+    if run.ray is not None and (job.in_process or not isinstance(job.config.backbone, str)):
+        raise ValueError("with ray a backbone must be given by its name, and images as files")
+
+
+def _working_folder(output: Path, run: RunConfig) -> AbstractContextManager[PartialStore]:
+    if run.part is not None and run.sharded:
+        return SharedStore.joined(output, run.part)
+    return PartialStore.locked(output)
 
 
 def _as_begun(
@@ -300,8 +339,9 @@ def _finished_before(job: Job, run: RunConfig) -> tuple[ExtractResult, str]:
         if differences:
             raise StoreMismatchError(str(job.output), differences)
         with TemporaryDirectory(prefix="embedkit-") as folder:
-            plan = Plan.freeze(job.scan(), Path(folder), SHARD_ROWS)
-            records = (one for number in range(plan.num_shards) for one in plan.shard(number))
+            shard_rows = store.meta.part.get("shard_rows", SHARD_ROWS)
+            plan = Plan.freeze(job.scan(), Path(folder), shard_rows)
+            records = (one for number in _shards_of(store, plan) for one in plan.shard(number))
             found = compare_with_source(store, records, check_content=run.check_content)
         if found.changes:
             raise StoreError(
@@ -311,3 +351,10 @@ def _finished_before(job: Job, run: RunConfig) -> tuple[ExtractResult, str]:
         counts = store.counts
         result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)
         return replace(result, unlabelled=unlabelled(plan)), store.meta.plan_hash
+
+
+def _shards_of(store: EmbeddingStore, plan: Plan) -> range:
+    """The shards of a plan that a store was made of: all, or those of its part."""
+    part = store.meta.part
+    whole = range(plan.num_shards)
+    return Part(part["number"], part["of"]).shards(plan.num_shards) if part else whole

@@ -14,6 +14,7 @@ from embedkit.extraction.decode_workers import open_decode_workers
 from embedkit.extraction.job import loader_of
 from embedkit.extraction.multi_gpu import MultiGpuRunner
 from embedkit.extraction.precision import engine_differences, open_precise
+from embedkit.extraction.ray_runner import RayRunner
 from embedkit.extraction.runner import ExtractResult, Runner
 from embedkit.utils.timing import timed
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from embedkit.engines import EngineChoice
     from embedkit.extraction.config import RunConfig
     from embedkit.extraction.job import Job
+    from embedkit.sources.part import Part
     from embedkit.sources.shard_plan import Plan
     from embedkit.store.format import StoreMeta
     from embedkit.store.working_dir import PartialStore
@@ -46,6 +48,7 @@ class Extraction:
         engine: The engine's description in the store that the rows are made for by an update; None
             for a new store.
         updates: The fingerprint of that store.
+        part: The part of the plan to do; None for all of it.
     """
 
     partial: PartialStore
@@ -55,6 +58,13 @@ class Extraction:
     settings: RunConfig
     engine: Mapping[str, Any] | None = None
     updates: str = ""
+    part: Part | None = None
+
+    @property
+    def shards(self) -> range:
+        """The numbers of the shards to do."""
+        count = self.plan.num_shards
+        return range(count) if self.part is None else self.part.shards(count)
 
     def embed(self, frozen: StoreMeta | None, stop: threading.Event | None) -> ExtractResult:
         """Embeds the remaining images of a new or resumed run (``frozen`` if resumed).
@@ -64,7 +74,9 @@ class Extraction:
                 store that is updated.
         """
         job, choice, settings = self.job, self.choice, self.settings
-        backbone, one_device = job.backbone, len(choice.devices) == 1
+        if frozen is not None:
+            self.partial.share()  # before the engine is opened, which takes its time
+        backbone, one_device = job.backbone, len(choice.devices) == 1 and settings.ray is None
         with ExitStack() as stack:
             scale = stack.enter_context(Scaler(self.plan.count))
             load = loader_of(job.meta, backbone, scale, settings.image_timeout)
@@ -86,22 +98,31 @@ class Extraction:
             if kept is not None and (differences := engine_differences(kept, described)):
                 raise StoreMismatchError(str(job.output), differences)
             meta = frozen or self._freeze(described)
+            self.partial.share()
             head = None if self.updates else backbone.head  # the updated store has it
             run = FrozenRun(self.partial, self.plan, meta, head)
             if one_device:
                 return Runner(
-                    run, load, engine, settings.workers,
+                    run, load, engine, settings.workers, self.shards,
                     decoders=decoders, max_read_errors=settings.max_read_errors,
                 ).go(stop)  # fmt: skip
         choice = replace(choice, precision=meta.engine["precision"])
         loading = job.config.loading
-        return MultiGpuRunner(run, backbone.spec.name, loading, choice, settings).go(stop)
+        if settings.ray is not None:
+            name = backbone.spec.name
+            return RayRunner(run, name, loading, choice, settings, self.shards).go(stop)
+        runner = MultiGpuRunner(run, backbone.spec.name, loading, choice, settings, self.shards)
+        return runner.go(stop)
 
     def _freeze(self, engine: Mapping[str, Any]) -> StoreMeta:
         """Saves the metadata of a new run."""
         job = self.job
         meta = replace(job.meta, engine=engine, plan_hash=self.plan.digest)
-        self.partial.freeze_meta(meta, job.config.listed_by, self.updates)
+        if meta.part:
+            of_plan = {"images": self.plan.count, "shard_rows": self.plan.shard_rows}
+            meta = replace(meta, part={**meta.part, **of_plan})
+        parts = 1 if self.part is None else self.part.of
+        self.partial.freeze_meta(meta, job.config.listed_by, self.updates, parts)
         return meta
 
 

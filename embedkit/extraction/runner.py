@@ -51,6 +51,8 @@ class ExtractResult(Tabular):
         seconds: Duration of this run's loop, in seconds.
         images_per_second: This run's rate.
         unlabelled: Files without a label, where others have one.
+        waits_for: Of a run of one part: the other parts, such as ``3/8``, that must end before the
+            store is complete. The counts are those of the part.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class ExtractResult(Tabular):
     seconds: float = 0.0
     images_per_second: float = 0.0
     unlabelled: int = 0
+    waits_for: tuple[str, ...] = ()
 
     def _summary(self) -> str:
         stopped = "" if self.complete else ", stopped before the end"
@@ -73,7 +76,8 @@ class ExtractResult(Tabular):
 
     def _columns(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: [value] for name, value in (values | {"path": str(self.path)}).items()}
+        texts = {"path": str(self.path), "waits_for": ", ".join(self.waits_for)}
+        return {name: [value] for name, value in (values | texts).items()}
 
     @classmethod
     def of(

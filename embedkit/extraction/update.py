@@ -29,7 +29,7 @@ from embedkit.extraction.update_outcome import UpdateResult, arrange, only_retri
 from embedkit.sources.dataset import is_dataset
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.format import SHARD_ROWS
-from embedkit.store.merge import merged_engine
+from embedkit.store.merge_shards import merged_engine
 from embedkit.store.next_generation import NextGeneration
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
@@ -94,6 +94,11 @@ def opened_update(
     if not output.exists():
         raise StoreError(f"{output}: no such file or folder; extract it first")
     with PartialStore.locked(output) as partial, EmbeddingStore.open(output) as store:
+        if store.meta.part:
+            raise StoreError(
+                f"{output}: holds part {store.meta.part['number']} of {store.meta.part['of']} of "
+                "its source; merge the parts first, then update the whole store"
+            )
         _refuse_other_run(partial, store)
         config = config_of(str(output), store.meta, given.changed)
         sources, listing = open_listing(source, output, config)

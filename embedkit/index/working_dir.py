@@ -113,10 +113,10 @@ class PartialIndex(WorkingDir):
             os.fsync(file.fileno())
             shutil.move(self.path(name), target)
 
-    def _lock(self) -> FileLock:
+    def _lock(self, *, wait: bool = False) -> FileLock:
         if not self.folder.absolute().parent.is_dir():
             raise IndexFileError(f"{self.output}: can't be written: there is no such folder")
         try:
-            return super()._lock()
+            return super()._lock(wait=wait)
         except StoreError as exc:
             raise IndexFileError(str(exc)) from exc

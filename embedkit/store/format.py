@@ -92,10 +92,14 @@ by an index or a probe)."""
 
 _OF_THE_RUN = (
     "source", "roots", "plan_hash", "embedkit_version", "labels_from", "same_rows_as", "listing",
-    "generation",
+    "generation", "part",
 )  # fmt: skip
 _PROVENANCE = (*_OF_THE_RUN, "weights", "engine")
-_LEFT_OUT_IF_EMPTY = ("listing", "generation")  # so that the bytes are those of older versions
+_LEFT_OUT_IF_EMPTY = (
+    "listing",
+    "generation",
+    "part",
+)  # so that the bytes are those of older versions
 _LIMITS = ("decode.max_pixels", "decode.max_bytes")  # which images were refused
 
 # Settings that may differ between two stores, by purpose; those of _MUST_MATCH may not.
@@ -137,6 +141,8 @@ class StoreMeta:
         listing: How the source was listed: the settings of labels, columns and ids that weren't
             at their defaults. Empty in older stores.
         generation: How many times the store was updated.
+        part: Of a store of one part of a plan: ``number`` and ``of``, and the plan's ``images`` and
+            ``shard_rows``. Empty if the store holds all of its plan.
     """
 
     backbone: str
@@ -159,6 +165,7 @@ class StoreMeta:
     same_rows_as: Sequence[str] = ()
     listing: Mapping[str, Any] = field(default_factory=dict)
     generation: int = 0
+    part: Mapping[str, Any] = field(default_factory=dict)
 
     def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
         """Where relative ids may start from, the likeliest first; see ``possible_folders``."""

@@ -10,15 +10,15 @@ import re
 from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING
 
-from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
+from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreLockedError
 from embedkit.store.format import StoreCounts, StoreMeta
 from embedkit.store.manifest import MANIFEST, encode_manifest
-from embedkit.store.merge import merge_shards
+from embedkit.store.merge_shards import merge_shards
 from embedkit.store.reader import ShardFile, entry_of, shard_problems
 from embedkit.store.writer import ShardContent, encode_shard
 from embedkit.utils.atomic_write import atomic_file, sync_folder
 from embedkit.utils.progress import track
-from embedkit.utils.working_dir import LOCK, WorkingDir, remove
+from embedkit.utils.working_dir import LOCK, Lock, WorkingDir, remove, take_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +30,7 @@ __all__ = ["PartialStore"]
 
 _PLAN, _LINES = "plan.json", "plan.jsonl"
 _WHOLE = "whole.h5"  # all shards merged
+_PART_LOCKS = "part-*-of-*.lock"  # of processes that write parts of the same store
 _REPLACED = "replaced"  # the folder that overwriting replaces, until it is replaced
 
 
@@ -38,10 +39,15 @@ class PartialStore(WorkingDir):
 
     own_names = re.compile(
         r"listing|plan\.jsonl?|manifest\.json|replaced|whole\.h5|shard-\d+(\.unfinished)?\.h5|plan.*\.tmp"
+        r"|part-\d+-of-\d+\.lock"
     )
 
     def freeze_meta(
-        self, meta: StoreMeta, listing: Mapping[str, str | None], updates: str = ""
+        self,
+        meta: StoreMeta,
+        listing: Mapping[str, str | None],
+        updates: str = "",
+        parts: int = 1,
     ) -> None:
         """Writes the settings; called once, when the plan is frozen.
 
@@ -49,9 +55,35 @@ class PartialStore(WorkingDir):
             meta: Metadata of the store.
             listing: The settings by which the source was listed.
             updates: The fingerprint of the store that the run updates; empty for a new store.
+            parts: How many processes were to share the work.
         """
-        about = {"updates": updates} if updates else {}
+        about: dict[str, object] = {"updates": updates} if updates else {}
+        if parts > 1:
+            about["parts"] = parts
         self.freeze({"meta": meta.to_config(), "listing": dict(listing), **about})
+
+    def share(self) -> None:
+        """Called when the run is frozen; a folder with one writer has nothing to do then."""
+
+    def parts_at_work(self) -> list[str]:
+        """The parts, such as ``3/8``, that other processes are writing into this folder."""
+        return [
+            path.stem.removeprefix("part-").replace("-of-", "/")
+            for path in sorted(self.folder.glob(_PART_LOCKS))
+            if _is_held(path)
+        ]
+
+    def missing(self, num_shards: int) -> set[int]:
+        """The numbers of the shards that aren't finished."""
+        return {one for one in range(num_shards) if not self.shard_path(one).exists()}
+
+    def _lock(self, *, wait: bool = False) -> Lock:
+        """The held lock; only the processes of parts, which wait, take it beside other parts."""
+        lock = super()._lock(wait=wait)
+        if not wait and (parts := self.parts_at_work()):
+            lock.release()
+            raise StoreLockedError(f"{self.output}: another process is writing part {parts[0]}")
+        return lock
 
     def updated_fingerprint(self) -> str:
         """The fingerprint of the store that an interrupted run updates; empty if it is no update.
@@ -60,6 +92,11 @@ class PartialStore(WorkingDir):
             StoreCorruptError: The settings can't be read.
         """
         return str((self.frozen() or {}).get("updates", ""))
+
+    @property
+    def frozen_parts(self) -> int:
+        """How many processes were to share the work of the frozen run."""
+        return int((self.frozen() or {}).get("parts", 1))
 
     def frozen_meta(self) -> tuple[StoreMeta, dict[str, str | None]] | None:
         """The settings and the listing options of an interrupted run, if there is one."""
@@ -73,9 +110,9 @@ class PartialStore(WorkingDir):
 
     def finished_counts(self, number: int) -> StoreCounts | None:
         """The counts of a shard, if it is finished."""
-        if not self._shard_path(number).exists():
+        if not self.shard_path(number).exists():
             return None
-        with closing(ShardFile(self._shard_path(number))) as shard:
+        with closing(ShardFile(self.shard_path(number))) as shard:
             return shard.counts
 
     def unfinished(self, number: int) -> ShardFile | None:
@@ -97,28 +134,39 @@ class PartialStore(WorkingDir):
 
     def commit(self, number: int, content: ShardContent) -> None:
         """Saves a finished shard, durably."""
-        self.keep(self._shard_path(number).name, encode_shard(content))
+        self.keep(self.shard_path(number).name, encode_shard(content))
         self._unfinished_path(number).unlink(missing_ok=True)
+
+    def num_embedded(self, num_shards: int) -> int:
+        """The rows of all shards, which must be finished."""
+        counts = map(self.finished_counts, range(num_shards))
+        return sum(one.embedded for one in counts if one is not None)
 
     def failures(self, num_shards: int) -> Iterator[ImageFailure]:
         """The failures of all shards, which must be finished."""
         for number in range(num_shards):
-            with closing(ShardFile(self._shard_path(number))) as shard:
+            with closing(ShardFile(self.shard_path(number))) as shard:
                 yield from shard.failures()
 
-    def finish(self, num_shards: int, *, sharded: bool) -> None:
-        """Makes the store of all shards: one file, or a folder with a manifest."""
+    def finish(self, num_shards: int, *, sharded: bool, first: int = 0) -> None:
+        """Makes the store of all shards: one file, or a folder with a manifest.
+
+        Args:
+            num_shards: How many there are.
+            sharded: Whether it is a folder.
+            first: The number of the first one; others come after it, of a part of a plan.
+        """
         if sharded:
             self._finish_folder(num_shards)
         else:
-            self._finish_file(num_shards)
+            self._finish_file(range(first, first + num_shards))
 
-    def _finish_file(self, num_shards: int) -> None:
-        """Makes the one file ``output`` of all shards, and removes the folder."""
-        whole = self._shard_path(0)
-        if num_shards > 1:
+    def _finish_file(self, numbers: range) -> None:
+        """Makes the one file ``output`` of some shards, and removes the folder."""
+        whole = self.shard_path(numbers[0])
+        if len(numbers) > 1:
             whole = self.path(_WHOLE)
-            merge_shards([self._shard_path(number) for number in range(num_shards)], whole)
+            merge_shards([self.shard_path(number) for number in numbers], whole)
         self._take_place(whole, aside=self.output.is_dir())  # not before the new store is whole
         self.discard()
 
@@ -132,8 +180,8 @@ class PartialStore(WorkingDir):
     def write_manifest(self, num_shards: int) -> None:
         """Makes the working folder a store of all shards, which must be finished."""
         numbers = track(range(num_shards), "hashing", num_shards, unit="shards")
-        entries = [entry_of(self._shard_path(number)) for number in numbers]
-        with closing(ShardFile(self._shard_path(0))) as first:
+        entries = [entry_of(self.shard_path(number)) for number in numbers]
+        with closing(ShardFile(self.shard_path(0))) as first:
             manifest = encode_manifest(first.meta, entries)
         self.keep(MANIFEST, manifest)
 
@@ -165,6 +213,8 @@ class PartialStore(WorkingDir):
         """Removes from a finished folder what only the work on it needed."""
         for name in (_REPLACED, _PLAN, _LINES, self.frozen_name, LOCK):
             remove(self.output / name)
+        for path in self.output.glob(_PART_LOCKS):
+            remove(path)
 
     def _set_aside(self) -> None:
         """Moves away what ``output`` was before, where a rename alone can't replace it."""
@@ -174,10 +224,11 @@ class PartialStore(WorkingDir):
     @contextmanager
     def shard_file(self, number: int) -> Iterator[IO[bytes]]:
         """A file to write a shard of any size to; it is there when the block ends."""
-        with atomic_file(self._shard_path(number)) as file:
+        with atomic_file(self.shard_path(number)) as file:
             yield file
 
-    def _shard_path(self, number: int) -> Path:
+    def shard_path(self, number: int) -> Path:
+        """The file of a finished shard."""
         return self.folder / f"shard-{number:06d}.h5"
 
     def _unfinished_path(self, number: int) -> Path:
@@ -203,3 +254,14 @@ class PartialStore(WorkingDir):
     def _put_back(self) -> None:
         if self.path(_REPLACED).exists() and not self.output.exists():
             self.path(_REPLACED).replace(self.output)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds a lock."""
+    try:
+        lock = take_lock(path)
+    except FileNotFoundError:  # the store was completed in between
+        return False
+    if lock is not None:
+        lock.release()
+    return lock is None

@@ -22,7 +22,9 @@ from embedkit.utils.atomic_write import commit_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["LOCK", "WorkingDir", "remove"]
+__all__ = ["LOCK", "Lock", "WorkingDir", "remove", "take_lock"]
+
+Lock = FileLock
 
 LOCK = "lock"
 _TEMPORARY = re.compile(r"\..*\.tmp")
@@ -147,9 +149,13 @@ class WorkingDir:
             f"{self.path(self.frozen_name)}: can't be read ({exc}); start again with overwrite=True"
         )
 
-    def _lock(self) -> FileLock:
-        """The held lock; it is released when the process ends, however it ends."""
-        lock = FileLock(self.path(LOCK), timeout=0)
+    def _lock(self, *, wait: bool = False) -> FileLock:
+        """The held lock; it is released when the process ends, however it ends.
+
+        Args:
+            wait: Whether to wait for another process that holds it.
+        """
+        lock = FileLock(self.path(LOCK), timeout=-1 if wait else 0)
         while True:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +171,9 @@ class WorkingDir:
                 continue  # the last writer removed the folder between the two steps
             except OSError as exc:
                 raise StoreError(f"{lock.lock_file}: can't be made: {exc.strerror}") from exc
+            if self._lock_file() is None:  # the last writer removed it while this one waited
+                lock.release()
+                continue
             return lock
 
     def _lock_file(self) -> tuple[int, int] | None:
@@ -174,6 +183,20 @@ class WorkingDir:
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
+
+
+def take_lock(path: Path) -> Lock | None:
+    """The lock, held; None if another process holds it.
+
+    Raises:
+        FileNotFoundError: Its folder is gone.
+    """
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
 
 
 def remove(path: Path) -> None:

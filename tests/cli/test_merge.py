@@ -33,3 +33,37 @@ def test_mismatch_is_refused_by_name(embedkit, photos, store, tmp_path):
     assert ended.code == 1
     assert "weights_fingerprint" in ended.err
     assert not (tmp_path / "all.h5").exists()
+
+
+def test_parts_are_extracted_and_merged(embedkit, photos, store, tmp_path):
+    """``store`` is of one run; each part has a shard or more."""
+    one = tmp_path / "one.h5"
+    settings = ("-b", "tiny", "--shard-rows", "3")
+    assert embedkit("extract", photos, "-o", one, *settings).code in {0, 3}
+    parts = [tmp_path / f"part-{number}.h5" for number in (1, 2)]
+    for number, part in enumerate(parts, 1):
+        command = ("extract", photos, "-o", part, *settings, "--part", f"{number}/2")
+        assert embedkit(*command).code in {0, 3}
+    ended = embedkit("merge", parts[1], "-o", tmp_path / "all.h5")
+    assert ended.code == 1
+    assert "of the parts 1/2" in ended.err
+    assert embedkit("merge", parts[1], parts[0], "-o", tmp_path / "all.h5").code == 0
+    assert (tmp_path / "all.h5").read_bytes() == one.read_bytes()
+
+
+def test_a_part_says_what_it_waits_for_and_folders_are_joined(embedkit, photos, tmp_path):
+    folder, settings = tmp_path / "all", ("-b", "tiny", "--sharded", "--shard-rows", "3")
+    ended = embedkit("extract", photos, "-o", folder, *settings, "--part", "2/2")
+    assert f"{folder} is complete when these parts are done too: 1/2" in ended.err
+    other = embedkit("extract", photos, "-o", tmp_path / "b", *settings, "--part", "1/2")
+    assert other.code in {0, 3}
+    joined = tmp_path / "joined"
+    ended = embedkit("merge", f"{folder}.partial", tmp_path / "b", "-o", joined)
+    assert ended.code == 0
+    assert embedkit("verify", joined).code == 0
+
+
+def test_a_part_that_is_none(embedkit, photos, tmp_path):
+    ended = embedkit("extract", photos, "-o", tmp_path / "a.h5", "-b", "tiny", "--part", "3/2")
+    assert ended.code == 1
+    assert "from 1/2 to 2/2" in ended.err

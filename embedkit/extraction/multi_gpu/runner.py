@@ -37,6 +37,7 @@ class MultiGpuRunner:
         loading: How it is loaded.
         choice: The engine and the devices; the precision is decided.
         settings: Threads of all processes together, and whether each decodes in processes.
+        shards: The numbers of the shards to do.
     """
 
     run: FrozenRun
@@ -44,6 +45,7 @@ class MultiGpuRunner:
     loading: LoadConfig
     choice: EngineChoice
     settings: RunConfig
+    shards: Sequence[int]
 
     def go(self, stop: threading.Event | None) -> ExtractResult:
         """Embeds until the plan is done or ``stop`` is set; see ``Run.go``.
@@ -51,7 +53,7 @@ class MultiGpuRunner:
         Raises:
             WorkerError: A process failed; finished work is saved.
         """
-        every = range(self.run.plan.num_shards)
+        every = self.shards
         before = self._checkpoints(every)
         tasks = self._tasks([number for number in every if not before.is_finished(number)])
         begun = [self._checkpoints(task.shards) for task in tasks]

@@ -7,21 +7,12 @@ import logging
 import os
 import signal
 import threading
-from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from embedkit.backbones import load_configured
-from embedkit.decode.resize import Scaler
-from embedkit.errors import EmbedkitError, StoreError, StoreMismatchError
-from embedkit.extraction.checkpoints import FrozenRun
-from embedkit.extraction.decode_workers import open_decode_workers
-from embedkit.extraction.job import loader_of
+from embedkit.errors import EmbedkitError
+from embedkit.extraction.multi_gpu.shard_worker import ShardWorker
 from embedkit.extraction.multi_gpu.task import WorkerTask
-from embedkit.extraction.precision import engine_differences, open_precise
-from embedkit.extraction.runner import Runner
-from embedkit.sources.shard_plan import Plan
-from embedkit.store.working_dir import PartialStore
 from embedkit.utils.progress import reporting
 
 if TYPE_CHECKING:
@@ -40,40 +31,13 @@ def work(task: WorkerTask, stop: threading.Event, tell: Callable[[dict[str, Any]
         tell: Called with each message to the parent.
 
     Raises:
-        StoreMismatchError: This device, or the weights as they are now, would give other rows.
-        EmbedkitError: As ``extract`` does.
+        EmbedkitError: As ``ShardWorker`` does.
     """
-    partial = PartialStore(task.output)
-    frozen, plan = partial.frozen_meta(), Plan.open(partial.folder)
-    if frozen is None or plan is None:
-        raise StoreError(f"{partial.folder}: no run was begun there")
-    meta = frozen[0]
-    backbone = load_configured(task.backbone, task.loading)
-    with ExitStack() as stack:
-        scale = stack.enter_context(Scaler(plan.count))
-        load = loader_of(meta, backbone, scale, task.image_timeout)
-        decoders = open_decode_workers(
-            load,
-            task.choice,
-            sum(plan.rows(number) for number in task.shards),
-            workers=task.workers,
-            processes=task.processes,
-        )
-        stack.enter_context(decoders or nullcontext())
-        engine, described = open_precise(backbone, task.choice, plan, load, meta.engine)
-        stack.enter_context(engine)
-        differences = engine_differences(meta.engine, described)
-        if backbone.fingerprint != meta.weights_fingerprint:
-            differences["weights"] = (meta.weights_fingerprint, backbone.fingerprint)
-        if differences:
-            raise StoreMismatchError(str(partial.folder), differences)
-
-        run = FrozenRun(partial, plan, meta, backbone.head)
-        runner = Runner(
-            run, load, engine, task.workers, task.shards, decoders, task.max_read_errors
-        )
-        with reporting(lambda progress: tell({"progress": asdict(progress)})):
-            runner.go(stop)
+    with (
+        ShardWorker(task) as worker,
+        reporting(lambda progress: tell({"progress": asdict(progress)})),
+    ):
+        worker.embed(task.shards, task.processes, stop)
 
 
 def _main() -> None:

@@ -1,0 +1,88 @@
+"""Connects to a Ray cluster, or starts Ray on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from embedkit.errors import MissingExtraError, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["connected"]
+
+# Ray reads them when it is imported. Its reports are switched off with all other telemetry.
+_VARIABLES = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # unset, Ray warns that the default will change
+    "RAY_agent_register_timeout_ms": "30000",  # as long as Ray waits for all of a machine
+}
+_STARTS = 3  # of Ray on this machine, which gives up after half a minute if the machine is busy
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """The module ``ray``, connected; a connection or Ray that was started here ends with the block.
+
+    Args:
+        address: ``local`` starts Ray on this machine, ``auto`` finds the cluster that this machine
+            belongs to; else the cluster's address, ``host:6379``.
+
+    Raises:
+        MissingExtraError: Ray isn't installed.
+        WorkerError: There is no cluster at the address.
+    """
+    for name, value in _VARIABLES.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as exc:
+        raise MissingExtraError("ray", "ray", f"ray={address!r}") from exc
+
+    if ray.is_initialized():  # the caller's own connection
+        yield ray
+        return
+    with _own_signals():
+        _connect(ray, address)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    is_local = address == "local"
+    for attempt in range(_STARTS if is_local else 1):
+        try:
+            ray.init(
+                address,
+                log_to_driver=False,
+                configure_logging=False,
+                logging_level=logging.ERROR,
+                **({"include_dashboard": False} if is_local else {}),
+            )
+        except Exception as exc:  # Ray has no class of its own for it
+            ray.shutdown()
+            if is_local and attempt + 1 < _STARTS:
+                continue
+            reason = " ".join(str(exc).split())
+            way_out = "" if is_local else '; ray="local" starts Ray on this machine'
+            raise WorkerError(f"no Ray cluster at {address!r} ({reason}){way_out}") from exc
+        return
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keeps SIGTERM's handler, which Ray replaces when it connects."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,154 @@
+"""Workers on a Ray cluster, and the tasks that they do; a worker that dies is replaced."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from embedkit.distributed.worker import Worker
+from embedkit.errors import WorkerError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Pool", "Task"]
+
+_POLL_SECONDS = 0.2
+_DEATHS = 3  # of the workers of a task, before the task is done with care or the run ends
+
+
+@dataclass(slots=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: What Ray's dashboard shows, ``embed shard 12``.
+        values: What the worker gets; plain values.
+        careful: What it gets besides, once three workers have died of it; None if nothing helps.
+        deaths: Workers that died while they did it.
+        attempts: How many times it was begun.
+    """
+
+    name: str
+    values: dict[str, Any]
+    careful: dict[str, Any] | None = None
+    deaths: int = 0
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Workers of one kind.
+
+    Attributes:
+        ray: The module, connected.
+        work: ``package.module:Class``; see ``Worker``.
+        settings: What the class is called with.
+        workers: How many, at most.
+        num_cpus: CPU cores that Ray reserves for each.
+        num_gpus: GPUs that Ray reserves for each; may be a fraction.
+    """
+
+    ray: Any
+    work: str
+    settings: dict[str, Any]
+    workers: int
+    num_cpus: float
+    num_gpus: float
+    _running: dict[Any, tuple[Any, Task | None]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _starting: Task = field(default_factory=lambda: Task("start a worker", {}), init=False)
+
+    def run(
+        self,
+        tasks: Iterable[Task],
+        stop: threading.Event | None,
+        on_result: Callable[[Task, Any], None],
+    ) -> None:
+        """Does all tasks.
+
+        Args:
+            tasks: The tasks.
+            stop: When set, the running ones end in good order and no other begins.
+            on_result: Called with each task that is done, and what the worker returned.
+
+        Raises:
+            WorkerError: A task failed, or its workers die of it even when it is done with care.
+        """
+        waiting = deque(tasks)
+        error: WorkerError | None = None
+        stopping = False
+        for _ in range(min(self.workers, len(waiting))):
+            self._start()
+        while (waiting and not stopping) or any(task for _, task in self._running.values()):
+            if not stopping and (error or (stop is not None and stop.is_set())):
+                stopping = True
+                self._stop()
+                continue  # no task may be running
+            for done in self.ray.wait([*self._running], timeout=_POLL_SECONDS)[0]:
+                actor, task = self._running.pop(done)
+                try:
+                    lives = self._ended(done, task, on_result)
+                except WorkerError as exc:
+                    error = error or exc
+                    continue
+                if not lives and task is not None:
+                    waiting.appendleft(task)
+                if stopping or error is not None or not waiting:
+                    continue
+                if lives:
+                    self._begin(actor, waiting.popleft())
+                else:
+                    self._start()
+        self._running.clear()  # those that the cluster never had room for
+        if error is not None:
+            raise error
+
+    def _start(self) -> None:
+        """Starts a worker; it gets its first task when it runs."""
+        worker = self.ray.remote(Worker).options(
+            num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_concurrency=2, max_restarts=0
+        )
+        actor = worker.remote(self.work, self.settings)
+        self._running[actor.ready.remote()] = actor, None
+
+    def _begin(self, actor: Any, task: Task) -> None:
+        task.attempts += 1
+        values = {**task.values, **(task.careful or {})} if task.deaths >= _DEATHS else task.values
+        self._running[actor.do.options(name=task.name).remote(values)] = actor, task
+
+    def _stop(self) -> None:
+        for actor, task in self._running.values():
+            if task is not None:
+                actor.stop.remote()
+
+    def _ended(self, done: Any, task: Task | None, on_result: Callable[[Task, Any], None]) -> bool:
+        """Passes a result on; False if the worker died, and its task is to be done again."""
+        task = task or self._starting
+        errors = self.ray.exceptions
+        try:
+            answer = self.ray.get(done)
+        except (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError) as exc:
+            task.deaths += 1
+            if task.deaths >= (_DEATHS if task.careful is None else 2 * _DEATHS):
+                raise WorkerError(
+                    f"{task.name}: {task.deaths} workers died of it ({_line(exc)}); finished work "
+                    "is kept: run the same command again to resume"
+                ) from exc
+            return False
+        except errors.RayTaskError as exc:
+            raise WorkerError(f"{task.name}: failed in its worker: {_line(exc.cause)}") from exc
+        if task is self._starting:
+            task.deaths = 0
+            return True
+        if "error" in answer:
+            raise WorkerError(f"{task.name}: {answer['error']}")
+        on_result(task, answer["result"])
+        return True
+
+
+def _line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())[:300]

@@ -1,0 +1,43 @@
+"""What runs in the process of a Ray worker: opens its work once, then does task after task."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from typing import Any
+
+from embedkit.errors import EmbedkitError
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Does the tasks of one kind of work.
+
+    Args:
+        work: ``package.module:Class``. The class is called with ``settings`` when the first task
+            comes; its method ``do(task, stop)`` does one task.
+        settings: Plain values.
+    """
+
+    def __init__(self, work: str, settings: dict[str, Any]) -> None:
+        self._work, self._settings = work, settings
+        self._opened: Any = None
+        self._stop = threading.Event()
+
+    def ready(self) -> None:
+        """Returns once the process runs: a cluster may have no room for it yet."""
+
+    def do(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Does a task; returns its ``result``, or the ``error`` of embedkit that ended it."""
+        try:
+            if self._opened is None:
+                module, name = self._work.split(":")
+                self._opened = getattr(importlib.import_module(module), name)(self._settings)
+            return {"result": self._opened.do(task, self._stop)}
+        except (EmbedkitError, ValueError, OSError) as exc:
+            return {"error": " ".join(str(exc).split())}
+
+    def stop(self) -> None:
+        """Has the running task end in good order; called while it runs."""
+        self._stop.set()

@@ -1,0 +1,240 @@
+"""Extraction on Ray: two machines that are processes here; workers and drivers that die."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from images import write_photos
+
+from embedkit.backbones import load_backbone
+from embedkit.distributed.cluster import connected
+from embedkit.errors import WorkerError
+from embedkit.extraction.extract import extract
+from embedkit.extraction.multi_gpu.task import WorkerTask
+from embedkit.extraction.ray_runner import _cores_per_worker
+from embedkit.store import EmbeddingStore
+
+ray = pytest.importorskip("ray")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+COUNT, POISON = int(os.environ.get("RAY_TEST_IMAGES", "60")), 7
+KILLS = int(os.environ.get("RAY_TEST_KILLS", "3"))
+SETTINGS = {
+    "backbone": "tiny", "engine": "openvino", "device": "cpu", "batch_size": 2, "sharded": True,
+    "shard_rows": max(4, COUNT // 40),
+}  # fmt: skip
+
+# In every worker whose environment names a poison file: its decoder crashes the process.
+CRASH = """
+import os
+if os.environ.get("POISON"):
+    import signal, simplejpeg
+    poison, really = open(os.environ["POISON"], "rb").read(), simplejpeg.decode_jpeg
+    def decode(data, *args, **kwargs):
+        if data == poison:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return really(data, *args, **kwargs)
+    simplejpeg.decode_jpeg = decode
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, COUNT, size=(64, 48))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff not whole")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "all"
+    extract(photos, output, **SETTINGS)
+    return content(output)
+
+
+@pytest.fixture(scope="module")
+def cluster(photos, tmp_path_factory):
+    """The address of a cluster of two nodes, whose workers crash at the poison image."""
+    from ray.cluster_utils import Cluster
+
+    hook = tmp_path_factory.mktemp("hook")
+    (hook / "sitecustomize.py").write_text(CRASH)
+    root = str(Path(__file__).parents[2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{hook}{os.pathsep}{root}")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_agent_register_timeout_ms", "30000")
+        both = started(Cluster)
+        yield both.address
+        both.shutdown()
+
+
+def started(cluster_of):
+    """Two nodes; Ray gives up after half a minute on a busy machine."""
+    for attempt in range(3):
+        both = cluster_of()
+        try:
+            both.add_node(num_cpus=1)
+            both.add_node(num_cpus=1)
+        except Exception:  # Ray has no class of its own for it
+            both.shutdown()
+            if attempt == 2:
+                raise
+        else:
+            break
+    return both
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def workers():
+    """The processes of Ray that embed."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(
+                (b"ray::Worker", b"ray::embed shard")
+            ):
+                found.append(int(folder.name))
+    return found
+
+
+RUN = """
+import json, sys
+from embedkit import extract
+extract(sys.argv[1], sys.argv[2], ray=sys.argv[3], workers=2, **json.loads(sys.argv[4]))
+"""
+
+
+def driver(photos, output, cluster):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, photos, output, cluster, json.dumps(SETTINGS)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_the_bytes_of_one_process(photos, whole, cluster, tmp_path):
+    told = []
+    output = tmp_path / "all"
+    result = extract(photos, output, ray=cluster, workers=2, progress=told.append, **SETTINGS)
+    assert content(output) == whole
+    assert (result.found, result.embedded, result.failed) == (COUNT + 2, COUNT, 1)
+    told = [progress for progress in told if progress.stage == "embedding"]
+    assert told[-1].done == told[-1].total == COUNT + 2
+    assert not ray.is_initialized()
+
+
+def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path):
+    output, chance, kills = tmp_path / "all", random.Random(0), 0
+    while not output.exists():
+        process = driver(photos, output, cluster)
+        while process.poll() is None and kills < KILLS:
+            time.sleep(chance.uniform(1, 4))
+            victims = [process.pid, *workers()]
+            if len(victims) > 1 and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(victims), signal.SIGKILL)
+                kills += 1
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors
+    assert kills > 0
+    assert content(output) == whole
+    assert not output.with_name("all.partial").exists()
+
+
+def test_an_image_that_crashes_its_worker_is_named_and_the_rest_is_embedded(
+    photos, tmp_path, cluster
+):
+    poison = photos / f"photo_{POISON:04d}.jpg"
+    output = tmp_path / "all"
+    env = {"env_vars": {"POISON": str(poison)}}
+    ray.init(cluster, runtime_env=env, log_to_driver=False, configure_logging=False)
+    try:
+        result = extract(photos, output, ray=cluster, workers=2, **SETTINGS)
+        assert ray.is_initialized()  # the caller's own connection stays
+    finally:
+        ray.shutdown()
+    assert (result.embedded, result.failed) == (COUNT - 1, 2)
+    with EmbeddingStore.open(output) as store:
+        reasons = {failure.id: failure.reason for failure in store.failures()}
+    assert reasons[str(poison)] == "crashes its decoder (signal 11)"
+
+
+def test_stopped_and_resumed(photos, whole, cluster, tmp_path):
+    output, stop = tmp_path / "all", threading.Event()
+
+    def stop_soon(progress):
+        if progress.stage == "embedding" and progress.done:
+            stop.set()
+
+    result = extract(
+        photos, output, ray=cluster, workers=1, stop=stop, progress=stop_soon, **SETTINGS
+    )
+    assert not result.complete
+    resumed = extract(photos, output, **SETTINGS)
+    assert resumed.resumed >= result.found > 0
+    assert content(output) == whole
+
+
+def test_an_error_of_a_worker_is_one_line(photos, cluster, tmp_path, monkeypatch):
+    to_config = WorkerTask.to_config
+
+    def broken(self):
+        config = to_config(self)
+        return {**config, "loading": {**config["loading"], "weights": "missing.safetensors"}}
+
+    monkeypatch.setattr(WorkerTask, "to_config", broken)
+    with pytest.raises(WorkerError, match=r"embed shard \d+: .*missing\.safetensors"):
+        extract(photos, tmp_path / "all", ray=cluster, workers=1, **SETTINGS)
+
+
+def test_no_cluster_at_the_address():
+    with (
+        pytest.raises(WorkerError, match=r"no Ray cluster at '127\.0\.0\.1:1'"),
+        connected("127.0.0.1:1"),
+    ):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"part": "1/2"}, "ray goes without part"),
+        ({"update": True}, "ray goes without part"),
+        ({"num_gpus": -1}, "num_gpus must be at least 0"),
+        ({"num_gpus": 1, "ray": None}, "num_gpus goes with ray only"),
+    ],
+)
+def test_settings_that_contradict_each_other(photos, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        extract(photos, tmp_path / "a", **{"ray": "local", **settings})
+
+
+def test_a_loaded_backbone_stays_at_home(photos, tmp_path):
+    with pytest.raises(ValueError, match="with ray a backbone must be given by its name"):
+        extract(photos, tmp_path / "a", ray="local", backbone=load_backbone("tiny"))
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "expected"),
+    [([8], 2, 4), ([1, 1], 1, 1), ([8, 8], 3, 4), ([2], 4, 0.5), ([2], 3, 0.5), ([16, 4], 5, 4)],
+)
+def test_all_workers_fit_on_the_machines(cores, workers, expected):
+    assert _cores_per_worker(cores, workers) == expected
