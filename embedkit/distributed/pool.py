@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "Task"]
 
 _POLL_SECONDS = 0.2
+_log = logging.getLogger("embedkit")
 _DEATHS = 3  # of the workers of a task, before the task is done with care or the run ends
 
 
@@ -138,6 +140,7 @@ class Pool:
                     f"{task.name}: {task.deaths} workers died of it ({_line(exc)}); finished work "
                     "is kept: run the same command again to resume"
                 ) from exc
+            _log.warning("%s: its worker died and is replaced: %s", task.name, _line(exc))
             return False
         except errors.RayTaskError as exc:
             raise WorkerError(f"{task.name}: failed in its worker: {_line(exc.cause)}") from exc

@@ -37,15 +37,16 @@ SETTINGS = {
     "shard_rows": max(4, COUNT // 40),
 }  # fmt: skip
 
-# In every worker whose environment names a poison file: its decoder crashes the process.
+# In the processes of workers and decoders: an image that equals a file crashes them.
 CRASH = """
-import os
-if os.environ.get("POISON"):
-    import signal, simplejpeg
-    poison, really = open(os.environ["POISON"], "rb").read(), simplejpeg.decode_jpeg
+import os, sys
+if "default_worker" in " ".join(sys.orig_argv) or "decode_worker" in " ".join(sys.orig_argv):
+    import signal, simplejpeg, time
+    really = simplejpeg.decode_jpeg
     def decode(data, *args, **kwargs):
-        if data == poison:
+        if os.path.exists({path!r}) and data == open({path!r}, "rb").read():
             os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(600)  # a real one doesn't let this thread go on while others end the process
         return really(data, *args, **kwargs)
     simplejpeg.decode_jpeg = decode
 """
@@ -68,12 +69,18 @@ def whole(photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster(photos, tmp_path_factory):
+def crashing(tmp_path_factory):
+    """Where a copy of the image that crashes its worker goes."""
+    return tmp_path_factory.mktemp("hook") / "poison.jpg"
+
+
+@pytest.fixture(scope="module")
+def cluster(crashing):
     """The address of a cluster of two nodes, whose workers crash at the poison image."""
     from ray.cluster_utils import Cluster
 
-    hook = tmp_path_factory.mktemp("hook")
-    (hook / "sitecustomize.py").write_text(CRASH)
+    hook = crashing.parent
+    (hook / "sitecustomize.py").write_text(CRASH.format(path=str(crashing)))
     root = str(Path(__file__).parents[2])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{hook}{os.pathsep}{root}")
@@ -160,17 +167,18 @@ def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path):
 
 
 def test_an_image_that_crashes_its_worker_is_named_and_the_rest_is_embedded(
-    photos, tmp_path, cluster
+    photos, tmp_path, cluster, crashing
 ):
     poison = photos / f"photo_{POISON:04d}.jpg"
     output = tmp_path / "all"
-    env = {"env_vars": {"POISON": str(poison)}}
-    ray.init(cluster, runtime_env=env, log_to_driver=False, configure_logging=False)
+    crashing.write_bytes(poison.read_bytes())
+    ray.init(cluster, log_to_driver=False, configure_logging=False)
     try:
         result = extract(photos, output, ray=cluster, workers=2, **SETTINGS)
         assert ray.is_initialized()  # the caller's own connection stays
     finally:
         ray.shutdown()
+        crashing.unlink()
     assert (result.embedded, result.failed) == (COUNT - 1, 2)
     with EmbeddingStore.open(output) as store:
         reasons = {failure.id: failure.reason for failure in store.failures()}
