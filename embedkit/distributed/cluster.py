@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ _VARIABLES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # unset, Ray warns that the default will change
     "RAY_agent_register_timeout_ms": "30000",  # as long as Ray waits for all of a machine
 }
+_SECONDS = 20.0  # that a cluster may take to answer
 _STARTS = 3  # of Ray on this machine, which gives up after half a minute if the machine is busy
 
 
@@ -55,6 +57,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _connect(ray: Any, address: str) -> None:
+    _knock(address)
     is_local = address == "local"
     for attempt in range(_STARTS if is_local else 1):
         try:
@@ -73,6 +76,19 @@ def _connect(ray: Any, address: str) -> None:
             way_out = "" if is_local else '; ray="local" starts Ray on this machine'
             raise WorkerError(f"no Ray cluster at {address!r} ({reason}){way_out}") from exc
         return
+
+
+def _knock(address: str) -> None:
+    """Refuses ``host:port`` where nothing listens, for which Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), _SECONDS).close()
+    except (OSError, OverflowError) as exc:
+        raise WorkerError(
+            f'no Ray cluster at {address!r} ({exc}); ray="local" starts Ray on this machine'
+        ) from exc
 
 
 @contextmanager

@@ -37,7 +37,8 @@ SETTINGS = {
     "shard_rows": max(4, COUNT // 40),
 }  # fmt: skip
 
-# In the processes of workers and decoders: an image that equals a file crashes them.
+# In the processes of workers and decoders: an image that equals a file crashes them. Another file
+# slows them down.
 CRASH = """
 import os, sys
 if "default_worker" in " ".join(sys.orig_argv) or "decode_worker" in " ".join(sys.orig_argv):
@@ -47,6 +48,8 @@ if "default_worker" in " ".join(sys.orig_argv) or "decode_worker" in " ".join(sy
         if os.path.exists({path!r}) and data == open({path!r}, "rb").read():
             os.kill(os.getpid(), signal.SIGSEGV)
             time.sleep(600)  # a real one doesn't let this thread go on while others end the process
+        if os.path.exists({path!r} + ".slow"):
+            time.sleep({seconds})
         return really(data, *args, **kwargs)
     simplejpeg.decode_jpeg = decode
 """
@@ -80,7 +83,7 @@ def cluster(crashing):
     from ray.cluster_utils import Cluster
 
     hook = crashing.parent
-    (hook / "sitecustomize.py").write_text(CRASH.format(path=str(crashing)))
+    (hook / "sitecustomize.py").write_text(CRASH.format(path=str(crashing), seconds=20 / COUNT))
     root = str(Path(__file__).parents[2])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{hook}{os.pathsep}{root}")
@@ -148,12 +151,13 @@ def test_the_bytes_of_one_process(photos, whole, cluster, tmp_path):
     assert not ray.is_initialized()
 
 
-def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path):
+def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path, crashing):
+    crashing.with_name("poison.jpg.slow").touch()  # so that there is time to kill
     output, chance, kills = tmp_path / "all", random.Random(0), 0
     while not output.exists():
         process = driver(photos, output, cluster)
         while process.poll() is None and kills < KILLS:
-            time.sleep(chance.uniform(1, 4))
+            time.sleep(chance.uniform(0.2, 3))
             victims = [process.pid, *workers()]
             if len(victims) > 1 and process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -161,7 +165,8 @@ def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path):
                 kills += 1
         _, errors = process.communicate()
         assert process.returncode in (0, -signal.SIGKILL), errors
-    assert kills > 0
+    crashing.with_name("poison.jpg.slow").unlink()
+    assert kills == KILLS
     assert content(output) == whole
     assert not output.with_name("all.partial").exists()
 
