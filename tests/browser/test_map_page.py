@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from chromium import wait_for_text
+from PIL import Image
 from server_process import GROUPS
 
 if TYPE_CHECKING:
@@ -78,17 +81,28 @@ def test_a_colour_selects_and_an_image_opens(page: Page) -> None:
     page.wait_for_selector("#details", state="hidden")
 
 
-def test_every_point_is_drawn_and_pictures_come_with_the_zoom(page: Page) -> None:
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+def coloured_pixels(page: Page) -> int:
+    """Pixels of the map that are neither background nor writing."""
+    picture = Image.open(io.BytesIO(page.locator(".map-frame").screenshot())).convert("RGB")
+    pixels = np.asarray(picture).astype(int)
+    return int((np.ptp(pixels, axis=2) > 60).sum())
+
+
+def test_points_are_drawn_and_pictures_are_asked_for_if_they_are_shown(page: Page) -> None:
     page.get_by_label("pictures").uncheck()
-    assert page.locator("canvas.layer").evaluate("(layer) => layer.getContext('webgl') !== null")
-    canvas = page.locator(".map-frame canvas:not(.layer)")
-    canvas.focus()
-    for _ in range(4):
-        page.keyboard.press("+")
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.locator(".map-frame canvas:not(.layer)").focus()
+    page.keyboard.press("0")  # from now on the canvas has a coloured ring
+    whole = coloured_pixels(page)
+    assert whole > 10 * ALL  # a point is some nine pixels wide
+    for key in ("-", "-", "+", "+", "+", "0"):
+        page.keyboard.press(key)
+    assert coloured_pixels(page) == pytest.approx(whole, rel=0.05)
     assert not [url for url in asked if "/thumb/" in url]
     page.get_by_label("pictures").check()
-    page.keyboard.press("0")
-    page.wait_for_timeout(1000)
-    assert [url for url in asked if "/thumb/" in url]
+    page.locator(".map-frame canvas:not(.layer)").focus()
+    with page.expect_request("**/thumb/**"):  # those that are known already aren't asked for again
+        for _ in range(6):
+            page.keyboard.press("+")
