@@ -12,7 +12,7 @@ JOBS = (
     "build", "rebuild", "add", "index-update", "compact", "merge", "export", "extract",
     "extract-over", "update", "update-shards", "annotate", "cluster", "find-update", "apply",
 )  # fmt: skip
-FAST = {("find-update", "full"), ("apply", "full"), ("extract", "unreadable")}
+FAST = {("apply", "full"), ("extract", "unreadable")}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layer needs /proc")
 

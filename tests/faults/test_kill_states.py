@@ -10,9 +10,9 @@ import pytest
 DRIVER = Path(__file__).with_name("kill_states.py")
 
 
-FAST = ("add", "merge", "export", "annotate", "find-update")
+FAST = ("add", "merge", "annotate")
 LONG = (
-    "build", "rebuild", "index-update", "compact", "extract", "extract-over", "update",
+    "build", "rebuild", "index-update", "compact", "export", "find-update", "extract", "extract-over", "update",
     "update-shards", "cluster", "apply",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ JOBS = (
     "build", "rebuild", "add", "index-update", "compact", "merge", "export", "extract",
     "extract-over", "update", "update-shards", "annotate", "cluster", "find-update", "apply",
 )  # fmt: skip
-FAST = {"merge", "find-update", "apply"}
+FAST = {"merge", "apply"}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
 
