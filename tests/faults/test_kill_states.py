@@ -12,8 +12,8 @@ DRIVER = Path(__file__).with_name("kill_states.py")
 
 FAST = ("add", "merge", "annotate")
 LONG = (
-    "build", "rebuild", "index-update", "compact", "export", "find-update", "extract", "extract-over", "update",
-    "update-shards", "cluster", "apply",
+    "build", "rebuild", "index-update", "compact", "export", "find-update", "extract",
+    "extract-over", "update", "update-shards", "cluster", "apply",
 )  # fmt: skip
 
 
