@@ -54,7 +54,7 @@ def command(
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; 0: a free one.", rich_help_panel=_ACCESS)
+        int, typer.Option(min=0, help="Port, up to 65535; 0: a free one.", rich_help_panel=_ACCESS)
     ] = 8000,
     token: Annotated[
         str | None,

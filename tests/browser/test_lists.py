@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from server_process import Site
 
 
+@pytest.mark.long
 def test_clusters_lead_to_their_images(site: Site, open_page: Callable[..., Page]) -> None:
     page = open_page(f"{site.address}/?tab=clusters")
     page.wait_for_selector(".cluster img")
@@ -25,6 +26,7 @@ def test_clusters_lead_to_their_images(site: Site, open_page: Callable[..., Page
     page.wait_for_selector(".cluster img")
 
 
+@pytest.mark.long
 def test_quality_lists(site: Site, open_page: Callable[..., Page]) -> None:
     page = open_page(f"{site.address}/?tab=quality")
     page.wait_for_selector(".choices a", timeout=60_000)
@@ -37,6 +39,7 @@ def test_quality_lists(site: Site, open_page: Callable[..., Page]) -> None:
     assert "Same bytes" in page.locator(".choices a[aria-current]").text_content()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tab", ["outliers", "labels"])
 def test_lists_come_with_their_reasons(
     site: Site, open_page: Callable[..., Page], tab: str

@@ -65,6 +65,7 @@ def test_a_lasso_becomes_a_named_selection(page: Page) -> None:
     assert page.locator(".what .dim").text_content() == f"{half} images"
 
 
+@pytest.mark.long
 def test_a_colour_selects_and_an_image_opens(page: Page) -> None:
     page.locator(".legend button", has_text="dog").click()
     assert chosen(page) == 27

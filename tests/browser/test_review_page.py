@@ -125,6 +125,7 @@ def test_undo_keeper_split_and_merge(
     assert int(page.locator("progress").get_attribute("max")) == int(before) - 1
 
 
+@pytest.mark.long
 def test_slow_answers_change_nothing_that_was_decided_meanwhile(
     review: tuple[str, Path], open_page: Callable[..., Page]
 ) -> None:
@@ -144,6 +145,7 @@ def test_slow_answers_change_nothing_that_was_decided_meanwhile(
     wait_for_progress(page, 1)
 
 
+@pytest.mark.long
 def test_blink_overlay_and_difference(
     review: tuple[str, Path], open_page: Callable[..., Page]
 ) -> None:
@@ -158,6 +160,7 @@ def test_blink_overlay_and_difference(
     assert page.locator(".members").is_visible()
 
 
+@pytest.mark.long
 def test_answers_that_cannot_be_saved_are_told_and_kept(
     review: tuple[str, Path], open_page: Callable[..., Page]
 ) -> None:
@@ -177,6 +180,7 @@ def test_answers_that_cannot_be_saved_are_told_and_kept(
     assert page.locator(".unsaved").is_hidden()
 
 
+@pytest.mark.long
 def test_filters_of_the_review(review: tuple[str, Path], open_page: Callable[..., Page]) -> None:
     page = open_page(review[0])
     wait_for_group(page, 1)

@@ -87,6 +87,7 @@ def test_drop_results_click_through_and_back(site: Site, open_page: Callable[...
     wait_for_title(page, "Similar to your image")
 
 
+@pytest.mark.long
 def test_pick_and_paste(site: Site, open_page: Callable[..., Page]) -> None:
     page = open_page(site.address)
     file = {"name": "q.png", "mimeType": "image/png", "buffer": encode(draw_photo(PHOTO), "PNG")}
@@ -156,6 +157,7 @@ def test_filters(site: Site, open_page: Callable[..., Page]) -> None:
     page.wait_for_selector(".tile.has-picture")
 
 
+@pytest.mark.long
 def test_words(site: Site, open_page: Callable[..., Page]) -> None:
     page = open_page(site.address)
     wait_for_title(page, "All images")
@@ -207,6 +209,7 @@ def test_keys_details_and_the_command(site: Site, open_page: Callable[..., Page]
     page.wait_for_url("**q=id*")
 
 
+@pytest.mark.long
 def test_a_search_becomes_a_filter_of_every_command(
     site: Site, open_page: Callable[..., Page]
 ) -> None:

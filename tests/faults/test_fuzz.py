@@ -19,8 +19,14 @@ KINDS = (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs limits of memory")
 
 
+FAST = {"jpeg", "png", "tiff", "tar", "zip", "parquet", "list", "store", "weights-zip", "plan"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS],
+)
 def test_mutants(tmp_path, kind):
     if kind == "avif" and not features.check("avif"):
         pytest.skip("Pillow reads no AVIF here")

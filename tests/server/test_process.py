@@ -100,6 +100,7 @@ def test_an_index_that_cant_be_opened_leaves_the_old_one(served, folder):
     assert search(served, folder)[0] == 200
 
 
+@pytest.mark.long
 def test_a_slow_body_is_cut_off_while_others_are_served(folder):
     with Process("photos.h5") as served, ExitStack() as stack:
         slow, head, idle = (stack.enter_context(connected(served)) for _ in range(3))
@@ -128,6 +129,7 @@ def is_closed(connection):
         return True
 
 
+@pytest.mark.long
 def test_more_connections_than_allowed_dont_lock_others_out(folder):
     with Process("photos.h5", "--max-connections", "50") as served:
         idle = [connected(served) for _ in range(300)]
