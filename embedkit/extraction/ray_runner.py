@@ -118,14 +118,7 @@ class RayRunner:
             with connected(str(self.settings.ray)) as ray:
                 self._pool(ray).run(tasks, stop, tell)
         seconds, after = stage.progress.seconds, Checkpoints(self.run, self.shards)
-        return ExtractResult.of(
-            self.run.partial.output,
-            after.counts,
-            complete=after.images_done == after.total,
-            resumed=before.resumed,
-            seconds=seconds,
-            images_per_second=(after.images_done - before.resumed) / seconds,
-        )
+        return ExtractResult.of_checkpoints(self.run.partial.output, before, after, seconds)
 
     def _pool(self, ray: Any) -> Pool:
         settings, nodes = self.settings, [node for node in ray.nodes() if node["Alive"]]

@@ -103,6 +103,20 @@ class ExtractResult(Tabular):
             images_per_second,
         )
 
+    @classmethod
+    def of_checkpoints(
+        cls, path: Path, before: Checkpoints, after: Checkpoints, seconds: float
+    ) -> ExtractResult:
+        """The result of a run of other processes, by what was done before and after it."""
+        return cls.of(
+            path,
+            after.counts,
+            complete=after.images_done == after.total,
+            resumed=before.resumed,
+            seconds=seconds,
+            images_per_second=(after.images_done - before.resumed) / seconds,
+        )
+
 
 class _Task(NamedTuple):
     """One batch: the shard that it belongs to, and its images."""

@@ -70,14 +70,7 @@ class MultiGpuRunner:
 
         run_processes(tasks, stop, tell)
         seconds, after = stage.progress.seconds, self._checkpoints(every)
-        return ExtractResult.of(
-            self.run.partial.output,
-            after.counts,
-            complete=after.images_done == after.total,
-            resumed=before.resumed,
-            seconds=seconds,
-            images_per_second=(after.images_done - before.resumed) / seconds,
-        )
+        return ExtractResult.of_checkpoints(self.run.partial.output, before, after, seconds)
 
     def _checkpoints(self, shards: Sequence[int]) -> Checkpoints:
         return Checkpoints(self.run, shards)
