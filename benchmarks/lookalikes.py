@@ -11,7 +11,7 @@ embedkit's search is a row, from the cosine to verified pairs, and so is each pe
 installed. Scores:
 
     cosine, whitened cosine   of all pairs
-    mutual rank      the nearest by either: the sum of both images' ranks for each other
+    candidates       the nearest by either, in the order in which embedkit compares them
     embedkit         the fused score, without pixels
     embedkit, verified   the pixels, one image laid over the other
     PHash, CNN       of imagededup, with its default thresholds
@@ -50,14 +50,17 @@ from support.tables import print_table
 from support.timing import cpu_timed
 
 from embedkit import EmbeddingStore
-from embedkit.dedup.candidates.neighbours import nearest, rank_pairs
+from embedkit.dedup.candidates.collect import find_candidates
+from embedkit.dedup.candidates.ranked_pairs import RankedPairs, rank_candidates
 from embedkit.dedup.candidates.representatives import DedupInput
+from embedkit.dedup.config import DedupConfig
+from embedkit.dedup.scoring.background import Whitening
 from embedkit.dedup.scoring.calibration import calibration_for
 from embedkit.dedup.scoring.cosine_rule import COSINE_THRESHOLD
 from embedkit.dedup.scoring.learn_background import learn_background
 
 PRECISION = 0.99
-RANKED, NEAREST = 30, 20
+NEAREST = 20
 PHASH_BITS, CNN_COSINE, FASTDUP_SIMILARITY = 10, 0.9, 0.9
 HEADER = (
     "step", "scored", "micro-AP", "recall at precision .99", "default: precision", "recall",
@@ -131,7 +134,7 @@ def embedkit_steps(folder: Path) -> dict[str, Scored]:
     return {
         "cosine": all_cosines(vectors, numbers, COSINE_THRESHOLD, SURE),
         "whitened cosine": all_cosines(whitened, numbers),
-        "mutual rank": mutual_rank((vectors, whitened), numbers),
+        "candidates": candidates(rows, background.whitening, numbers),
         "embedkit, no pixels": search(folder, verify=False),
         "embedkit, verified": search(folder, verify=True),
     }
@@ -152,18 +155,17 @@ def in_order(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.
     return np.sort(np.column_stack([first, second]), axis=1)
 
 
-def mutual_rank(spaces: Sequence[NDArray[np.float32]], numbers: NDArray[np.int64]) -> Scored:
-    """The nearest images in any of the spaces, by the lowest sum of the ranks for each other."""
+def candidates(rows: DedupInput, whitening: Whitening, numbers: NDArray[np.int64]) -> Scored:
+    """The pairs that are compared on their pixels, scored by their order."""
+    config = DedupConfig()
 
-    def rank() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        tables = [rank_pairs(nearest(rows, rows, RANKED + 1)[0], None) for rows in spaces]
-        pairs, sums = (np.concatenate(parts) for parts in zip(*tables, strict=True))
-        order = np.argsort(sums, kind="stable")
-        once, first = np.unique(pairs[order], axis=0, return_index=True)
-        return once, sums[order][first]
+    def rank() -> RankedPairs:
+        known = find_candidates(rows, None, (), config.max_hamming, (), config.max_pairs)
+        return rank_candidates(rows, None, whitening, known, config)
 
-    (pairs, sums), cpu = cpu_timed(rank)
-    return Scored(in_order(*numbers[pairs].T), -sums.astype(np.float64), cpu=cpu)
+    ranked, cpu = cpu_timed(rank)
+    order = -np.arange(len(ranked.first), dtype=np.float64)
+    return Scored(in_order(numbers[ranked.first], numbers[ranked.second]), order, cpu=cpu)
 
 
 def of_peer(peer: Peer, folder: Path) -> Scored | str:

@@ -12,6 +12,11 @@ _LOGGER = logging.getLogger("embedkit")
 _AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate
 
 
+def pytest_collection_modifyitems(items):
+    """The guides, which take longest, come first: no process waits for the other at the end."""
+    items.sort(key=lambda item: item.path.name != "test_guides.py")
+
+
 @pytest.fixture(autouse=True)
 def _own_logging(caplog):
     """No test sees what a command of another one, or a library, set up for messages."""

@@ -72,7 +72,7 @@ def test_every_step_is_printed_for_portraits_and_crops(script, tmp_path, capsys,
     assert "17 images, 8 true pairs" in out
     assert cells(out, "embedkit, verified")[1:4] == ["1.000", "1.000", "1.000"]
     assert cells(out, "SIFT + MAGSAC")[2] == "1.000"
-    for step in ("cosine", "whitened cosine", "mutual rank", "embedkit, no pixels"):
+    for step in ("cosine", "whitened cosine", "candidates", "embedkit, no pixels"):
         assert 0 < float(cells(out, step)[2]) <= 1
     for peer in ("imagededup PHash", "imagededup CNN", "fastdup"):
         assert cells(out, peer)[1] == "not installed"

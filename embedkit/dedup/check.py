@@ -15,6 +15,7 @@ from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_thres
 from embedkit.dedup.candidates.collect import Candidates, find_candidates
 from embedkit.dedup.candidates.exact_join import MAX_PAIRS
 from embedkit.dedup.candidates.joins import ExactJoin, WhitenedJoin
+from embedkit.dedup.candidates.ranked_pairs import RankedPairs
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import CANDIDATES_PER_IMAGE, check_scoring
 from embedkit.dedup.pairs import PairsInfo
@@ -23,7 +24,7 @@ from embedkit.dedup.scoring.features import hamming_distances
 from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.pixel_model import threshold_for as pixel_threshold
 from embedkit.dedup.scoring.scorer import Scorer
-from embedkit.dedup.verified_search import RankedPairs, verify_candidates
+from embedkit.dedup.verified_search import verify_candidates
 from embedkit.errors import IndexFileError, StoreError
 from embedkit.extraction.embed_like_store import embed_likewise
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of

@@ -14,6 +14,7 @@ from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_thres
 from embedkit.dedup.candidates.collect import find_candidates
 from embedkit.dedup.candidates.gpu_join import resolve_join_device
 from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin
+from embedkit.dedup.candidates.ranked_pairs import rank_candidates
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.pairs import PairsInfo
@@ -23,7 +24,7 @@ from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.pixel_model import SCENE_THRESHOLD
 from embedkit.dedup.scoring.pixel_model import threshold_for as pixel_threshold
 from embedkit.dedup.scoring.scorer import Scorer
-from embedkit.dedup.verified_search import rank_candidates, verify_candidates
+from embedkit.dedup.verified_search import verify_candidates
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
 from embedkit.utils.extras import require_extra
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.collect import Candidates
+    from embedkit.dedup.candidates.ranked_pairs import RankedPairs
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.verification.batch import Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
-    from embedkit.dedup.verified_search import RankedPairs
 
 __all__ = ["find_pairs"]
 

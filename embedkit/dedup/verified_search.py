@@ -1,20 +1,18 @@
-"""Finds copies whose pixels agree: candidates by rank, compared until the groups are known."""
+"""Finds copies whose pixels agree: candidates are compared until the groups are known."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.candidates.neighbours import nearest, rank_pairs
 from embedkit.dedup.pairs import NOT_VERIFIED, SAME_SCENE, Pairs
 from embedkit.dedup.scoring.features import hamming_distances
 from embedkit.dedup.scoring.logistic import probability
 from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds, prior_of, scene_odds
-from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.forest import implied_pairs, verify_forest
 from embedkit.utils.threads import usable_cores
@@ -24,11 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.collect import Candidates
+    from embedkit.dedup.candidates.ranked_pairs import RankedPairs
     from embedkit.dedup.candidates.representatives import DedupInput
-    from embedkit.dedup.config import DedupConfig, What
+    from embedkit.dedup.config import What
     from embedkit.dedup.pairs import PairsInfo
-    from embedkit.dedup.scoring.background import Whitening
     from embedkit.dedup.verification.batch import Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
     from embedkit.dedup.verification.forest import Verified
@@ -36,121 +33,11 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-__all__ = ["RankedPairs", "rank_candidates", "verify_candidates"]
+__all__ = ["verify_candidates"]
 
-_NEAREST_OF_VIEW = 10
 _ODDS = {"copies": pixel_odds, "scenes": scene_odds}
 _FEWEST_FOLLOWING = 20  # pairs that the recall of candidates is measured on
 _log = logging.getLogger("embedkit")
-
-
-@dataclass(frozen=True, slots=True)
-class RankedPairs:
-    """Candidates, the likeliest first, each once.
-
-    Attributes:
-        first: ``(P,)`` rows of the store.
-        second: ``(P,)`` rows of the other store; of the same one the higher ones.
-    """
-
-    first: Ints
-    second: Ints
-
-    def where(self, kept: NDArray[np.bool_]) -> RankedPairs:
-        """Some of them, ``kept`` is ``(P,)`` bool."""
-        return RankedPairs(self.first[kept], self.second[kept])
-
-
-def rank_candidates(
-    left: DedupInput,
-    right: DedupInput | None,
-    whitening: Whitening,
-    known: Candidates,
-    config: DedupConfig,
-    *,
-    views: Sequence[NDArray[np.floating]] = (),
-) -> RankedPairs:
-    """The nearest images of each image, as stored and whitened, after all pairs known otherwise.
-
-    Args:
-        left: The store.
-        right: The store that it is compared with; None compares it with itself.
-        whitening: Learnt on the store's background set.
-        known: Pairs of equal bytes or embeddings, or of near perceptual hashes.
-        config: How many of the nearest are taken, their least cosine, and whether exactly.
-        views: ``(N, D)`` embeddings each, of the store's images mirrored or turned.
-    """
-    mine, theirs = left.distinct, (right or left).distinct
-    search = _Neighbours(mine, None if right is None else theirs, config)
-    tables = [np.column_stack([known.first, known.second, np.zeros(len(known), np.int64)])]
-    for apply in (None, whitening):
-        rows = _vectors(mine, apply)
-        others = rows if right is None else _vectors(theirs, apply)
-        least = config.min_cosine if apply is None else None
-        tables.append(search.of_images(rows, others, least))
-        tables += [
-            search.of_view(_vectors(UnitRows(view, mine.numbers), apply), others) for view in views
-        ]
-    table = np.concatenate(tables)
-    if right is None:
-        table[:, :2].sort(axis=1)
-        table = table[table[:, 0] < table[:, 1]]
-    table = table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))]
-    once = np.append(True, (np.diff(table[:, :2], axis=0) != 0).any(axis=1))[: len(table)]
-    table = table[once]
-    table = table[np.argsort(table[:, 2], kind="stable")]
-    return RankedPairs(table[:, 0].copy(), table[:, 1].copy())
-
-
-class _Neighbours:
-    """Finds the nearest rows of each row, and ranks the pairs.
-
-    Args:
-        mine: Which rows of the store are compared.
-        theirs: Which of the other store; None compares the rows with each other.
-        config: The settings.
-    """
-
-    def __init__(self, mine: UnitRows, theirs: UnitRows | None, config: DedupConfig) -> None:
-        self._mine, self._theirs = mine.numbers, (theirs or mine).numbers
-        self._is_same = theirs is None
-        self._count = max(round(config.candidates_per_image), 1)
-        self._exact = {"exact": True, "approximate": False}.get(config.mode)
-
-    def of_images(
-        self, rows: NDArray[np.float32], others: NDArray[np.float32], least: float | None
-    ) -> Ints:
-        """``(P, 3)`` row, row of the other store, and the sum of both ranks."""
-        found = self._nearest(rows, others, least)
-        back = None if self._is_same else self._nearest(others, rows, least)
-        return self._table(*rank_pairs(found, back))
-
-    def of_view(self, rows: NDArray[np.float32], others: NDArray[np.float32]) -> Ints:
-        """The same of the images mirrored or turned, ranked from their side only."""
-        found, _ = nearest(rows, others, _NEAREST_OF_VIEW, exact=self._exact)
-        nothing = np.empty((len(others), 0), np.int64)
-        return self._table(*rank_pairs(found, nothing))
-
-    def _nearest(
-        self, rows: NDArray[np.float32], others: NDArray[np.float32], least: float | None
-    ) -> Ints:
-        found, cosines = nearest(rows, others, self._count + self._is_same, exact=self._exact)
-        if least is not None:
-            found[cosines < least] = -1
-        if not self._is_same:
-            return found
-        own = found == np.arange(len(found))[:, None]  # each row is its own nearest one
-        own[~own.any(axis=1), -1] = True
-        return np.asarray(found[~own].reshape(len(found), self._count))
-
-    def _table(self, pairs: Ints, ranks: Ints) -> Ints:
-        return np.column_stack([self._mine[pairs[:, 0]], self._theirs[pairs[:, 1]], ranks])
-
-
-def _vectors(rows: UnitRows, whitening: Whitening | None) -> NDArray[np.float32]:
-    parts = (part if whitening is None else whitening.apply(part) for _, part in rows.parts())
-    taken = [np.asarray(part, np.float32) for part in parts]
-    return np.concatenate(taken) if taken else np.empty((0, max(rows.dim, 1)), np.float32)
 
 
 def verify_candidates(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedkit.dedup.candidates.neighbours import nearest, rank_pairs
+from embedkit.dedup.candidates.neighbours import nearest
 from embedkit.dedup.scoring.pixel_model import pixel_odds, prior_of, threshold_for
 from embedkit.dedup.verification import forest
 from embedkit.dedup.verification.agreement import Agreement
@@ -99,17 +99,6 @@ def test_the_nearest_are_those_of_all_products(exact):
     np.testing.assert_allclose(cosines[:, 0], 1, atol=1e-5)
     few, _ = nearest(rows[:2], rows[:3], 5)
     assert (few[:, 3:] == -1).all()
-
-
-def test_pairs_are_ranked_from_both_sides():
-    found = np.array([[1, 2], [0, 2], [1, 0]])
-    pairs, ranks = rank_pairs(found, None)
-    assert dict(zip(map(tuple, pairs.tolist()), ranks.tolist(), strict=True)) == {
-        (0, 1): 0, (0, 2): 2, (1, 2): 1,
-    }  # fmt: skip
-    pairs, ranks = rank_pairs(np.array([[0], [0]]), np.array([[1]]))
-    assert pairs.tolist() == [[0, 0], [1, 0]]
-    assert ranks.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.8])

@@ -99,7 +99,7 @@ def test_copies_and_other_photographs_are_told_apart(scenes) -> None:
 def test_it_is_measured_how_many_copies_are_candidates(tmp_path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    for number in range(8):  # 28 pairs, of which some 7 are compared
+    for number in range(12):  # 66 pairs, of which some 20 are compared
         place(1).resize((600 - 20 * number, 450 - 15 * number)).save(folder / f"a{number}.jpg")
     for seed in range(30, 36):
         place(seed).save(folder / f"{seed}.jpg")

@@ -124,6 +124,7 @@ def begun(photos, output):
     return process
 
 
+@pytest.mark.long
 def test_no_process_outlives_a_killed_parent(photos, whole, tmp_path):
     output = tmp_path / "a.h5"
     process = begun(photos, output)
@@ -180,6 +181,7 @@ def test_a_task_survives_json():
     assert (again.loading.weights, again.loading.layers) == ("weights.pth", ("layer3",))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
 def test_each_decodes_in_processes_of_its_own(photos, whole, tmp_path):
     output = tmp_path / "a.h5"

@@ -59,14 +59,19 @@ class Agreement:
     windows: int = 0
 
 
-def share_agreeing(laid: Laid) -> float:
-    """A first look: as ``Agreement.agreeing``, of one blur only."""
+def share_agreeing(laid: Laid, *, of_plain: float = 0.0) -> float:
+    """A first look: as ``Agreement.agreeing``, of one blur only.
+
+    Args:
+        laid: The two images.
+        of_plain: What is returned if there are too few windows with texture.
+    """
     first, second = blurred(laid.first, _QUICK_BLUR), blurred(laid.second, _QUICK_BLUR)
     windows = Windows.of(first, second, WINDOW)
     texture = windows.with_texture(TEXTURE) & laid.inside
     count = int(texture.sum())
     if count <= FEWEST_WINDOWS:
-        return 0.0
+        return of_plain
     return float((windows.correlation[texture] > AGREES).mean())
 
 

@@ -1,4 +1,4 @@
-"""Makes two images comparable that lie over each other: equally sharp, and in like colours."""
+"""Makes two images comparable: equally sharp, and in like colours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from embedkit.dedup.verification.laying import Laid, blurred, laid_by
+from embedkit.dedup.verification.laying import COARSE, Laid, blurred, laid_by, registered
 from embedkit.dedup.verification.windows import FEWEST_WINDOWS, agreeing_windows
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.float32]
     Mask = NDArray[np.bool_]
+    Plane = NDArray[np.uint8]
 
 __all__ = ["equally_sharp", "recolored"]
 
 _CELL = 12  # pixels: sharpness is compared cell by cell
 _LOST_SHARPNESS = 0.2  # log ratio from which on the sharper image is blurred as the other one
 _MATCHING_BLURS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # pixels
-_EVERY = 7  # one pixel of so many tells how colours are mixed
+_EVERY = 2  # one pixel of so many tells how colours are mixed
 
 
 def equally_sharp(laid: Laid) -> Laid:
@@ -63,31 +64,30 @@ def _sharper(details: Values, other: Values, inside: Mask) -> float:
 
 
 def recolored(
-    first: ImageToCompare, second: ImageToCompare, found: Registration, laid: Laid
-) -> Iterator[Laid]:
-    """The same in other planes than gray, for copies whose colours were turned.
+    first: ImageToCompare, second: ImageToCompare, found: Registration
+) -> Iterator[tuple[Plane, Plane]]:
+    """Planes of both other than gray, for copies whose colours were turned; ``(h, w)`` as gray is.
 
-    By the largest of the three colours, which turning hues leaves alone; and with the mixture of
-    the first image's colours that is nearest to the second image's gray where both agree.
+    The largest of the three colours, which turning hues leaves alone; and the mixture of the first
+    image's colours that is nearest to the second image's gray where both agree.
 
     Args:
         first: The first image.
         second: The second image.
         found: The map.
-        laid: Both in gray, equally sharp.
     """
-    brightest = laid_by(first.colors.max(0), second.colors.max(0), found)
-    if brightest is None:
-        return
+    brightest = first.colors.max(0), second.colors.max(0)
     yield brightest
-    agree = laid.inside & agreeing_windows(laid)
-    planes = [laid_by(plane, second.gray, found) for plane in first.colors]
-    gray = planes[0]
-    if gray is None or agree.sum() <= FEWEST_WINDOWS:
+    planes = [*first.colors, brightest[0]]
+    laid = [laid_by(plane, second.gray, found, COARSE) for plane in planes]
+    gray = registered(first, second, found, COARSE)
+    if gray is None:
         return
-    terms = [one.first for one in planes if one is not None]
-    terms += [brightest.first, np.full_like(brightest.first, 255)]
-    mixed = np.stack(terms, -1)
-    aim = gray.second[agree][::_EVERY]
-    weights = np.linalg.lstsq(mixed[agree][::_EVERY], aim, rcond=None)[0]
-    yield Laid(np.clip(mixed @ weights, 0, 255).astype(np.float32), gray.second, gray.inside)
+    agree = gray.inside & agreeing_windows(equally_sharp(gray))
+    if agree.sum() <= FEWEST_WINDOWS:
+        return
+    terms = [one.first[agree] for one in laid if one is not None]
+    mixed = np.stack([*terms, np.full_like(terms[0], 255)], -1)[::_EVERY]
+    weights = np.linalg.lstsq(mixed, gray.second[agree][::_EVERY], rcond=None)[0]
+    mixture = np.tensordot(weights[:-1], np.stack(planes), 1) + 255 * weights[-1]
+    yield np.clip(mixture, 0, 255).astype(np.uint8), second.gray

@@ -31,8 +31,8 @@ _PAIRS_AT_ONCE = 128
 _LINKED, _CLEAR = 0.0, 5.0  # log-odds: of a copy; of one that needs no second opinion
 _DOUBTED = -3.0  # log-odds of a pair that other pairs contradict
 _OPINIONS = 3  # more pairs across a doubtful link, at most, of each of its ends
-_LEAST_YIELD = 0.0007  # links per compared pair: below, it ends
-_FEWEST_COMPARED, _COMPARED_A_ROW = 3000, 0.05  # pairs that the yield is measured on
+_LEAST_YIELD = 0.001  # links per compared pair: below, it ends
+_FEWEST_COMPARED, _COMPARED_A_ROW = 1000, 0.05  # pairs that the yield is measured on
 _LARGEST_GROUP = 256  # images: of larger groups only the compared pairs are reported
 
 

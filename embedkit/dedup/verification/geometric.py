@@ -11,7 +11,7 @@ import numpy as np
 from embedkit.dedup.verification.agreement import Agreement, agreement_of, share_agreeing
 from embedkit.dedup.verification.contradictions import fine_contradictions, share_moved
 from embedkit.dedup.verification.equalize import equally_sharp, recolored
-from embedkit.dedup.verification.laying import Laid, registered
+from embedkit.dedup.verification.laying import COARSE, Laid, laid_by, registered
 from embedkit.dedup.verification.registration import (
     Registration,
     by_keypoints,
@@ -32,8 +32,7 @@ __all__ = ["Evidence", "compare", "registrations"]
 _CLEAR = 0.9  # of the windows agree: no other map need be tried
 _BETTER = 0.02  # more of the windows agree, and of the levels follow
 _UNSURE, _SURE = 0.25, 0.93  # of the windows agree: what doesn't is looked at
-_WORSE = 0.1  # of the windows agree, at one blur: other blurs don't make up for it
-_HOPELESS = 0.22  # of the windows agree at best: no closer look
+_HOPELESS_COARSE, _HOPELESS = 0.2, 0.22  # of the windows agree at best: no closer look
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +80,25 @@ def registrations(first: ImageToCompare, second: ImageToCompare) -> Iterator[Reg
 def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
     """Lays the first image over the second one, mirrored or not, and compares them."""
     best: tuple[float, Registration, Laid] | None = None
-    most = Registration(np.eye(3), flip=False)
+    most, highest = Registration(np.eye(3), flip=False), 0.0
     for found in registrations(first, second):
         if found.inliers > most.inliers:
             most = found
-        laid = registered(first, second, found)
+        share, laid = _first_look(first, second, found)
+        highest = max(highest, share)
         if laid is None:
             continue
-        share = share_agreeing(laid)
-        if share < _CLEAR:
-            laid = equally_sharp(laid)
-            share = max(share, share_agreeing(laid))
         trust = min(1.0, 0.3 + found.inliers / 20) if found.inliers else 1.0
         if best is None or share * trust > best[0]:
             best = share * trust, found, laid
         if share > _CLEAR:
             break
     if best is None:
-        return Evidence(Agreement(windows=1), 0.0, 0.0, 0, 0, 0.0, {})
-    share, found, laid = best
-    if share < _HOPELESS:
-        agreement = Agreement(agreeing=share, windows=1)
         return Evidence(
-            agreement, 0.0, 0.0, found.inliers, found.elsewhere, 0.0, {},
+            Agreement(agreeing=highest, windows=1), 0.0, 0.0, most.inliers, most.elsewhere, 0.0, {},
             *_in_common(first, second, most),
         )  # fmt: skip
+    _, found, laid = best
     agreement = _best_agreement(first, second, found, laid)
     return Evidence(
         agreement,
@@ -117,6 +110,26 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
         _describe(first, second, found),
         *_in_common(first, second, most),
     )
+
+
+def _first_look(
+    first: ImageToCompare, second: ImageToCompare, found: Registration
+) -> tuple[float, Laid | None]:
+    """The share of windows that agree by a map, and how the images lie; None if it is hopeless."""
+    coarse = registered(first, second, found, COARSE)
+    if coarse is None:
+        return 0.0, None
+    share = share_agreeing(coarse, of_plain=1.0)
+    if share < _HOPELESS_COARSE:
+        return share, None
+    laid = registered(first, second, found)
+    if laid is None:
+        return 0.0, None
+    share = share_agreeing(laid)
+    if share < _CLEAR:
+        laid = equally_sharp(laid)
+        share = max(share, share_agreeing(laid))
+    return share, laid if share >= _HOPELESS else None
 
 
 def _in_common(
@@ -135,10 +148,16 @@ def _best_agreement(
     best = agreement_of(laid)
     if best.agreeing > _CLEAR:
         return best
-    for other in map(equally_sharp, recolored(first, second, found, laid)):
-        if share_agreeing(other) < best.agreeing - _WORSE:
+    coarse = registered(first, second, found, COARSE)
+    least = (0.0 if coarse is None else share_agreeing(coarse)) + _BETTER
+    for planes in recolored(first, second, found):
+        coarse = laid_by(*planes, found, COARSE)
+        if coarse is None or share_agreeing(coarse) < least:
             continue
-        agreement = agreement_of(other)
+        other = laid_by(*planes, found)
+        if other is None:
+            continue
+        agreement = agreement_of(equally_sharp(other))
         if agreement.agreeing * agreement.tones > best.agreeing * best.tones + _BETTER:
             best = agreement
     return best

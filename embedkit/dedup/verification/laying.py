@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     Values = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 
-__all__ = ["Laid", "blurred", "laid_by", "lay", "registered", "scaling", "turned"]
+__all__ = ["COARSE", "Laid", "blurred", "laid_by", "lay", "registered", "scaling", "turned"]
+
+COARSE = 96
+"""Longer side of a first look, pixels."""
 
 _WORK = 192  # longer side of what is compared, pixels
 _LEAST_SIDE = 6  # of an overlap, pixels
@@ -41,21 +44,23 @@ class Laid:
     inside: Mask
 
 
-def registered(first: ImageToCompare, second: ImageToCompare, found: Registration) -> Laid | None:
-    """The two images in gray laid over each other by a registration, at most 192 pixels a side."""
-    return laid_by(first.gray, second.gray, found)
+def registered(
+    first: ImageToCompare, second: ImageToCompare, found: Registration, side: int = _WORK
+) -> Laid | None:
+    """The two images in gray laid over each other by a registration, at most ``side`` pixels."""
+    return laid_by(first.gray, second.gray, found, side)
 
 
 def laid_by(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], found: Registration
+    first: NDArray[np.uint8], second: NDArray[np.uint8], found: Registration, side: int = _WORK
 ) -> Laid | None:
     """Two planes of the images, ``(h, w)`` as ``gray`` is, laid over each other by a map."""
     own = turned(first, found)
     if found.bend is None:
-        return lay(own, second, found.matrix, _WORK)
+        return lay(own, second, found.matrix, side)
     if found.bend.to_first:
-        return _lay_bent(own, second, found.bend)
-    laid = _lay_bent(second, own, found.bend)
+        return _lay_bent(own, second, found.bend, side)
+    laid = _lay_bent(second, own, found.bend, side)
     return Laid(laid.second, laid.first, laid.inside)
 
 
@@ -121,9 +126,9 @@ def _warped(
     return np.asarray(out, np.float32)
 
 
-def _lay_bent(bent: NDArray[np.uint8], frame: NDArray[np.uint8], bend: Bend) -> Laid:
+def _lay_bent(bent: NDArray[np.uint8], frame: NDArray[np.uint8], bend: Bend, side: int) -> Laid:
     """Lays an image over another one, in whose frame a bend gives the places of the first."""
-    small = shrunk(frame, _WORK)
+    small = shrunk(frame, side)
     places = np.stack(np.meshgrid(*(np.arange(side) for side in small.shape[::-1])), -1)
     scale = np.array(frame.shape[::-1]) / small.shape[::-1]
     there = bend.mapped((places + 0.5) * scale - 0.5).astype(np.float32)
