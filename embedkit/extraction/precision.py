@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import ExitStack
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from embedkit.engines import open_engine, usable_cores
 from embedkit.engines.fidelity import GATE, measure_fidelity
+from embedkit.engines.measured_speed import MeasuredSpeed, recall_speed, remember_speed
 from embedkit.errors import BackboneError, DecodeError
 from embedkit.extraction.batch_processor import in_order
 from embedkit.sources import ImageReader
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -28,8 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PROBE_IMAGES", "engine_differences", "open_precise"]
 
+_T = TypeVar("_T")
+
 PROBE_IMAGES = 128
-_WORTH_A_TRIAL = 20 * PROBE_IMAGES  # for less, the trial costs about what bf16 would save
+_NEVER_WORTH = 2 * PROBE_IMAGES  # images: a trial computes as many
+_ONE_OF, _FEWEST = 20, 16  # images that a bf16 which was named is measured on: a share, at least
+_FIRST_BATCHES = 2  # of each core, that tell the speed
 _log = logging.getLogger("embedkit")
 
 
@@ -42,8 +49,9 @@ def open_precise(
 ) -> tuple[Engine, dict[str, Any]]:
     """Opens the engine of a run, and measures the fidelity of its precision.
 
-    A precision other than fp32 is compared with fp32 on 128 images of the plan. ``auto`` tries
-    bf16 for 2,560 images or more, and uses it if it passes ``fidelity.GATE``.
+    A precision other than fp32 is compared with fp32 on up to 128 images of the plan. ``auto``
+    tries bf16 if that is likely to save time, by the speeds on this machine, and uses it if it
+    passes ``fidelity.GATE`` and is faster.
 
     Args:
         backbone: The backbone.
@@ -74,10 +82,14 @@ def _opened(
         probe = _probe(plan, load) if choice.precision == "int8" else None
         engine = _open(backbone, choice, choice.precision, probe)
         return engine, {**engine.to_config(), **_kept_fidelity(frozen)}
-    if choice.precision == "fp32" or (choice.precision == "auto" and plan.count < _WORTH_A_TRIAL):
+    if choice.precision == "fp32" or (choice.precision == "auto" and plan.count <= _NEVER_WORTH):
         engine = _open(backbone, choice, "fp32")
         return engine, engine.to_config()
-    return _try(backbone, choice, _probe(plan, load))
+    if choice.precision == "auto":
+        return _faster(backbone, choice, plan, load)
+    few = choice.precision == "bf16"  # int8 is calibrated by them
+    images = min(max(plan.count // _ONE_OF, _FEWEST), PROBE_IMAGES) if few else PROBE_IMAGES
+    return _measured(backbone, choice, choice.precision, _probe(plan, load, images))
 
 
 def engine_differences(
@@ -99,25 +111,89 @@ def _kept_fidelity(frozen: Mapping[str, Any]) -> dict[str, Any]:
     return {"fidelity": frozen["fidelity"]} if "fidelity" in frozen else {}
 
 
-def _try(
-    backbone: Backbone, choice: EngineChoice, probe: NDArray[np.uint8]
+def _measured(
+    backbone: Backbone,
+    choice: EngineChoice,
+    precision: Literal["bf16", "int8"],
+    probe: NDArray[np.uint8],
 ) -> tuple[Engine, dict[str, Any]]:
-    """Opens the engine in the requested precision; for ``auto``, in bf16 if it passes."""
-    precision: Literal["bf16", "int8"] = "int8" if choice.precision == "int8" else "bf16"
+    """Opens the engine in a precision that was named, and compares it with fp32."""
     if not len(probe):  # nothing to measure: every probe image is damaged
-        engine = _open(backbone, choice, "fp32" if choice.precision == "auto" else precision, probe)
+        engine = _open(backbone, choice, precision, probe)
         return engine, engine.to_config()
     with _open(backbone, choice, "fp32") as exact:
         reference = _embed(exact, probe)
     engine = _open(backbone, choice, precision, probe)
     fidelity = measure_fidelity(reference, _embed(engine, probe))
     passes = fidelity.reaches(GATE)
-    _tell(precision, fidelity, passes=passes, asked_for=choice.precision)
-    if choice.precision == "auto" and not passes:
-        engine.close()
+    if passes:
+        _log.info("%s: %s", precision, fidelity)
+    else:
+        _log.warning("%s, as requested, fails the fidelity check of auto: %s", precision, fidelity)
+    return engine, {**engine.to_config(), "fidelity": _described(precision, fidelity, passes)}
+
+
+def _faster(
+    backbone: Backbone, choice: EngineChoice, plan: Plan, load: ImageLoader
+) -> tuple[Engine, dict[str, Any]]:
+    """Opens the engine in bf16 if that saves time and passes the gate, otherwise in fp32."""
+    exact, opening = _timed(lambda: _open(backbone, choice, "fp32"))
+    with ExitStack() as stack:
+        stack.enter_context(exact)
+        reference = _reference(backbone, exact, opening, plan, load)
+        if reference is None:
+            stack.pop_all()
+            return exact, exact.to_config()
+    engine, opening = _timed(lambda: _open(backbone, choice, "bf16"))
+    with ExitStack() as stack:
+        stack.enter_context(engine)
+        rows, seconds = _timed(lambda: _embed(engine, reference.probe))
+        speed = MeasuredSpeed(reference.speed, len(rows) / seconds, opening)
+        remember_speed(backbone, engine, speed)
+        fidelity = measure_fidelity(reference.rows, rows)
+        passes = fidelity.reaches(GATE)
+        if passes and speed.bf16 > speed.fp32:
+            stack.pop_all()
+    if not (passes and speed.bf16 > speed.fp32):
         engine = _open(backbone, choice, "fp32")
-    measured = {"precision": precision, "passes_gate": passes, **fidelity.to_config()}
-    return engine, {**engine.to_config(), "fidelity": measured}
+    _log.info(
+        "using %s; bf16: %s; %.3g images/s, fp32 %.3g",
+        engine.precision, fidelity, speed.bf16, speed.fp32,
+    )  # fmt: skip
+    return engine, {**engine.to_config(), "fidelity": _described("bf16", fidelity, passes)}
+
+
+class _Reference(NamedTuple):
+    """The probe's images and rows in fp32, and the images per second."""
+
+    probe: NDArray[np.uint8]
+    rows: NDArray[np.float32]
+    speed: float
+
+
+def _reference(
+    backbone: Backbone, exact: Engine, opening: float, plan: Plan, load: ImageLoader
+) -> _Reference | None:
+    """Embeds the probe in fp32; None if a trial of bf16 isn't likely to save time."""
+    known = recall_speed(backbone, exact)
+    if known is not None and not known.pays(plan.count, PROBE_IMAGES):
+        return None
+    probe = _probe(plan, load)
+    if not len(probe):  # every image of it is damaged
+        return None
+    few = _FIRST_BATCHES * usable_cores() * exact.batch_size
+    rows, seconds = _timed(lambda: _embed(exact, probe[:few]))
+    speed = known or MeasuredSpeed.supposed(len(rows) / seconds, opening)
+    if not speed.pays(plan.count, PROBE_IMAGES):
+        return None
+    if len(probe) > few:
+        rest, more = _timed(lambda: _embed(exact, probe[few:]))
+        rows, seconds = np.concatenate([rows, rest]), seconds + more
+    return _Reference(probe, rows, len(probe) / seconds)
+
+
+def _described(precision: str, fidelity: Fidelity, passes: bool) -> dict[str, Any]:
+    return {"precision": precision, "passes_gate": passes, **fidelity.to_config()}
 
 
 def _open(
@@ -141,21 +217,8 @@ def _open(
     )
 
 
-def _tell(precision: str, fidelity: Fidelity, *, passes: bool, asked_for: str) -> None:
-    if asked_for == "auto":
-        _log.info("%s %s: %s", "using" if passes else "using fp32, rejected", precision, fidelity)
-    elif passes:
-        _log.info("%s: %s", precision, fidelity)
-    else:
-        _log.warning(
-            "%s, as requested, fails the fidelity check of auto: %s",
-            precision,
-            fidelity,
-        )
-
-
-def _probe(plan: Plan, load: ImageLoader) -> NDArray[np.uint8]:
-    """``(n, S, S, 3)`` pixels of up to 128 images of the plan; those that fail are left out."""
+def _probe(plan: Plan, load: ImageLoader, images: int = PROBE_IMAGES) -> NDArray[np.uint8]:
+    """``(n, S, S, 3)`` pixels of some images of the plan; those that fail are left out."""
     with ImageReader(max_bytes=load.policy.max_bytes) as reader:
 
         def pixels(record: ImageRecord) -> NDArray[np.uint8] | None:
@@ -164,10 +227,17 @@ def _probe(plan: Plan, load: ImageLoader) -> NDArray[np.uint8]:
             except DecodeError:  # the run itself will record the failure
                 return None
 
-        loaded = in_order(pixels, plan.sample(PROBE_IMAGES), usable_cores())
+        loaded = in_order(pixels, plan.sample(images), usable_cores())
         found = [image for _, image in loaded if image is not None]
     side = load.preprocessing.crop
     return np.stack(found) if found else np.empty((0, side, side, 3), np.uint8)
+
+
+def _timed(make: Callable[[], _T]) -> tuple[_T, float]:
+    """What it makes, and the seconds that it took."""
+    start = perf_counter()
+    made = make()
+    return made, max(perf_counter() - start, 1e-9)
 
 
 def _embed(engine: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

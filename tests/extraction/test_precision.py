@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 import numpy as np
 import openvino as ov
@@ -11,6 +12,7 @@ from images import write_photos
 from embedkit.backbones import load_backbone
 from embedkit.engines import EngineChoice, choose_engine, open_engine
 from embedkit.engines.fidelity import GATE, Fidelity
+from embedkit.engines.measured_speed import MeasuredSpeed, recall_speed, remember_speed
 from embedkit.engines.openvino import OpenVinoEngine
 from embedkit.errors import BackboneError, MissingExtraError, StoreMismatchError
 from embedkit.extraction import precision as precision_module
@@ -117,10 +119,10 @@ def test_int8_prints_nothing(tiny, photos, tmp_path, capfd, monkeypatch):
     assert logging.getLoggerClass() is loggers
 
 
-def trial(monkeypatch, photos, output, tiny, figures, worth=1):
+def trial(monkeypatch, photos, output, tiny, figures, *, slower="fp32", worth=True):
     """An extraction with --precision auto, as if the CPU had bf16 and the trial gave these figures.
 
-    bf16 is computed in int8's place by a network of its own, so that the two can be told apart.
+    bf16 is computed by a network of its own, so that the two can be told apart; one is slower.
     """
 
     class Pretended(OpenVinoEngine):
@@ -129,11 +131,15 @@ def trial(monkeypatch, photos, output, tiny, figures, worth=1):
             self.precision = precision
 
         def _run(self, images):
+            if self.precision == slower:
+                time.sleep(0.05)
             return super()._run(images) * (2 if self.precision == "bf16" else 1)
 
     monkeypatch.setattr("embedkit.engines.openvino.OpenVinoEngine", Pretended)
     monkeypatch.setattr("embedkit.engines.select._has_bf16", lambda name, device: True)
-    monkeypatch.setattr(precision_module, "_WORTH_A_TRIAL", worth)
+    monkeypatch.setattr(precision_module, "_NEVER_WORTH", 1)
+    if worth:  # these are far fewer images than ever are
+        monkeypatch.setattr(MeasuredSpeed, "pays", lambda *_: True)
     monkeypatch.setattr(
         precision_module,
         "measure_fidelity",
@@ -159,17 +165,57 @@ def test_auto_goes_by_the_gate(tiny, photos, tmp_path, monkeypatch, figures, tak
 
 
 def test_auto_does_not_try_for_a_few_images(tiny, photos, tmp_path, monkeypatch):
-    engine = trial(monkeypatch, photos, tmp_path / "a.h5", tiny, {}, worth=COUNT + 1)
+    engine = trial(monkeypatch, photos, tmp_path / "a.h5", tiny, {}, worth=False)
     assert engine["precision"] == "fp32"
     assert "fidelity" not in engine
+
+
+def test_auto_takes_the_faster_one(tiny, photos, tmp_path, monkeypatch):
+    engine = trial(monkeypatch, photos, tmp_path / "a.h5", tiny, {}, slower="bf16")
+    assert engine["precision"] == "fp32"
+    assert engine["fidelity"]["passes_gate"]
+
+
+def test_a_trial_pays_by_the_time_that_it_saves():
+    amx = MeasuredSpeed(fp32=36, bf16=157, opening=2)  # ResNet-50 on two cores
+    assert [amx.pays(images, 128) for images in (250, 350, 800)] == [False, True, True]
+    assert not MeasuredSpeed(fp32=36, bf16=36, opening=2).pays(10**9, 128)
+    fast = MeasuredSpeed(fp32=3000, bf16=11_000, opening=5)  # on a GPU
+    assert [fast.pays(images, 128) for images in (10_000, 40_000)] == [False, True]
+
+
+def test_speeds_are_remembered_for_a_backbone_and_a_machine(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "new"))
+    speed = MeasuredSpeed(10.0, 40.0, 1.5)
+    with open_engine(tiny, device="cpu", precision="fp32") as engine:
+        assert recall_speed(tiny, engine) is None
+        remember_speed(tiny, engine, speed)
+        assert recall_speed(tiny, engine) == speed
+        (kept,) = (tmp_path / "new" / "speeds").glob("*.speed")
+        kept.write_text("damaged")
+        assert recall_speed(tiny, engine) is None
+    with open_engine(tiny, device="cpu", precision="fp32", batch_size=2) as engine:
+        assert recall_speed(tiny, engine) is None
+
+
+def test_a_known_speed_spares_the_trial(tiny, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "new"))
+    trial(monkeypatch, photos, tmp_path / "a.h5", tiny, {}, slower="bf16")
+    monkeypatch.undo()
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "new"))
+    monkeypatch.setattr("embedkit.engines.select._has_bf16", lambda name, device: True)
+    monkeypatch.setattr(precision_module, "_NEVER_WORTH", 1)
+    monkeypatch.setattr(precision_module, "_probe", lambda *_: pytest.fail("tried again"))
+    extract(photos, tmp_path / "b.h5", backbone=tiny, device="cpu")
+    assert engine_of(tmp_path / "b.h5")["precision"] == "fp32"
 
 
 def test_auto_keeps_what_was_begun(tiny, photos, tmp_path, monkeypatch):
     output = tmp_path / "a.h5"
     monkeypatch.setattr("embedkit.engines.select._has_bf16", lambda name, device: True)
     stop_after(photos, output, backbone=tiny, device="cpu", batch_size=4)
-    monkeypatch.setattr(precision_module, "_WORTH_A_TRIAL", 1)
-    monkeypatch.setattr(precision_module, "_try", lambda *_: pytest.fail("tried again"))
+    monkeypatch.setattr(precision_module, "_NEVER_WORTH", 1)
+    monkeypatch.setattr(precision_module, "_faster", lambda *_: pytest.fail("tried again"))
     assert extract(photos, output, backbone=tiny, device="cpu", batch_size=4).complete
     assert engine_of(output)["precision"] == "fp32"
 
