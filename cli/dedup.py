@@ -396,6 +396,8 @@ def _search_in_words(found: Duplicates) -> str:
         words.append(f"{count_of(looked, 'pair')} verified on the pixels")
     if scenes := int((found.pairs.verified == SAME_SCENE).sum()):
         words.append(f"{count_of(scenes, 'pair')} are other photographs of one scene")
+    if info.calibration != "pixels":
+        words.append("not compared on the pixels: look-alikes may be among them")
     if info.candidate_recall is not None:
         words.append(f"{100 * info.candidate_recall:.1f}% of the copies were candidates")
     return "; ".join(words)

@@ -86,7 +86,8 @@ def find_duplicates(
             is 2 for these, and no plan removes one for another. It needs the pixels.
         threshold: The least score; None takes the calibration's threshold for ``precision``, and
             0.5 for ``scenes``, for which no precision is stated.
-        precision: Target share of the returned pairs that are copies.
+        precision: Target share of the returned pairs that are copies. It holds for verified pairs;
+            without pixels, among look-alikes, far fewer may be.
         mode: ``exact`` finds every candidate; ``approximate`` compares embeddings only within IVF
             cells; ``auto`` is exact up to about 1.4 million images, verified 100,000.
         calibration: The models that score pairs that aren't verified; None takes the built-in ones

@@ -107,6 +107,12 @@ def test_find_prints_what_it_found(embedkit, copies, tmp_path):
     assert embedkit("dedup", "find", copies, "-o", tmp_path / "e", "--threshold", "2").code == 1
 
 
+def test_without_pixels_find_says_that_look_alikes_may_be_listed(embedkit, copies, tmp_path):
+    find = "dedup", "find", copies, "--no-report", "-o"
+    assert "look-alikes" in embedkit(*find, tmp_path / "e", "--no-verify").out
+    assert "look-alikes" not in embedkit(*find, tmp_path / "d").out
+
+
 def test_rethreshold(embedkit, dups, tmp_path):
     ended = embedkit("dedup", "rethreshold", dups, "-o", tmp_path / "d", "--threshold", "1",
                      "--linkage", "complete", "--json")  # fmt: skip
