@@ -6,10 +6,12 @@ On the same files, in one run, for each backbone: the decode rate d and the comp
 cores, the limit, embedkit, and the peers, each in its own process, in turn, the best of some
 rounds. The limit of an overlapping pipeline is 1 / (1/d + 1/c) on a CPU, where both share the
 cores, and min(d, c) on a GPU. d is reading, decoding, scaling and cropping; hashing, the
-perceptual hash and writing the store are embedkit's to hide. Rates are images/s of the loop alone,
-without loading libraries and models, nor a precision's trial; files are read once before. The
-spread is that of the rounds. Memory is the peak of the process; of those with children, sampled,
-the peak of all together, pages that they share counted once.
+perceptual hash and writing the store are embedkit's to hide. c is the best of all engines and
+batch sizes that are tried, not of those that embedkit takes; it is also compared with the speed
+of the network if it were one product of matrices of 2048 x 2048, by PyTorch on all cores. Rates
+are images/s of the loop alone, without loading libraries and models, nor a precision's trial;
+files are read once before. The spread is that of the rounds. Memory is the peak of the process;
+of those with children, sampled, the peak of all together, pages that they share counted once.
 
 Backbones whose weights aren't on this machine run on random ones: speed only.
 
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 PEERS = Path(__file__).parent / "peers"
 _SAMPLE_SECONDS = 2.0  # of memory; reading it takes tens of milliseconds
 _COMPUTE_SECONDS = 5.0
+_ENGINES, _BATCHES = ("openvino", "torch"), (1, 4, 8, 16)  # tried on a CPU
+_CUDA_BATCHES = (64, 128, 256, 512)
+_MATRIX = 2048
 
 
 @dataclass
@@ -127,7 +132,9 @@ def list_parts(args: argparse.Namespace, images: Path, few: Path) -> list[Part]:
         if reason:
             print(f"bf16 is left out: {reason}")
             continue
-        parts += [Part("compute", images, precision), Part("embedkit", images, precision)]
+        parts += [Part(name, images, precision) for name in ("compute", "embedkit")]
+        if precision in GEMM_TYPES:
+            parts.append(Part("gemm", few, precision))
     peers = [
         "timm",
         "timm tuned",
@@ -190,12 +197,14 @@ def show(figures: dict[Part, Figures], device: str) -> None:
             continue
         compute, own = found["compute", precision], found["embedkit", precision]
         limit, formula = limit_of(decode.best, compute.best, device)
-        rows.append(row(f"{precision}: engine only, c", compute, ""))
+        gemm = found.get(("gemm", precision))
+        of_gemm = f", {compute.best / gemm.best:.2f} of the matrix product" if gemm else ""
+        rows.append(row(f"{precision}: engine only, c ({compute.note}{of_gemm})", compute, ""))
         rows.append([f"{precision}: limit, {formula}", f"{limit:.1f}", "", "", ""])
         rows.append(row(f"{precision}: embedkit", own, f"{own.best / limit:.2f} of the limit"))
         mine[precision] = own.best
     for (name, _), figure in found.items():
-        if name in {"decode", "compute", "embedkit"}:
+        if name in PARTS:
             continue
         ahead = ", ".join(f"{kind} {best / figure.best:.1f} x" for kind, best in mine.items())
         title = f"{name} ({figure.note})" if figure.note else name
@@ -216,12 +225,12 @@ def limit_of(decode: float, compute: float, device: str) -> tuple[float, str]:
 
 def run_part_here(args: argparse.Namespace) -> None:
     """In a child: measures one part and prints it as JSON."""
-    measured = PARTS[args.part](args.backbones, args.images, args)
+    measured, note = PARTS[args.part](args.backbones, args.images, args)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"rate": measured, "peak_mib": peak}))
+    print(json.dumps({"rate": measured, "peak_mib": peak, "note": note}))
 
 
-def decode_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
+def decode_rate(backbone: str, images: Path, args: argparse.Namespace) -> tuple[float, str]:
     """Read, decode, scale, crop, on as many threads as embedkit's: nothing else of what it does."""
     del args
     import torch
@@ -241,27 +250,62 @@ def decode_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
             return preprocessing.apply(decode_image(data, str(path), policy).image)
         return fast.scale_and_crop(pixels, preprocessing)
 
-    return rate(decode, image_files(images), usable_cores())
+    return rate(decode, image_files(images), usable_cores()), ""
 
 
-def compute_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
-    """The engine alone, on batches that lie ready, called as embedkit calls it."""
-    from embedkit.engines import open_engine
-
+def compute_rate(backbone: str, images: Path, args: argparse.Namespace) -> tuple[float, str]:
+    """The best engine alone, on batches that lie ready, called as embedkit calls it."""
     loaded = load(backbone)
     pixels = some_pixels(loaded, images, 128)
+    cpu = args.device.startswith("cpu")
+    engines = _ENGINES if cpu and args.precisions == "fp32" else ("auto",)
+    return max(
+        (engine_rate(loaded, pixels, engine, batch, args), f"{engine}, batch {batch}")
+        for engine in engines
+        for batch in (_BATCHES if cpu else _CUDA_BATCHES)
+    )
+
+
+def engine_rate(
+    backbone: "Backbone", pixels: np.ndarray, engine: str, batch_size: int, args: argparse.Namespace
+) -> float:
+    from embedkit.engines import open_engine
+
     with open_engine(
-        loaded,
-        engine=args.engine,
+        backbone,
+        engine=engine,
         device=args.device,
         precision=args.precisions,
+        batch_size=batch_size,
         calibration=pixels if args.precisions == "int8" else None,
-    ) as engine:
-        callers = usable_cores() + engine.in_flight
-        batch = engine.new_buffer()
-        batch[:] = pixels[np.arange(engine.batch_size) % len(pixels)]
-        done = rate(engine.embed, [batch] * (4 * callers), callers, seconds=_COMPUTE_SECONDS)
-        return engine.batch_size * done
+    ) as opened:
+        callers = usable_cores() + opened.in_flight
+        batch = opened.new_buffer()
+        batch[:] = pixels[np.arange(opened.batch_size) % len(pixels)]
+        done = rate(opened.embed, [batch] * (4 * callers), callers, seconds=_COMPUTE_SECONDS)
+        return opened.batch_size * done
+
+
+def gemm_rate(backbone: str, images: Path, args: argparse.Namespace) -> tuple[float, str]:
+    """Images/s of a network that runs as fast as PyTorch's product of matrices."""
+    del images
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    loaded = load(backbone)
+    side = loaded.preprocessing.crop
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        loaded.module(torch.zeros(1, 3, side, side))
+    torch.set_num_threads(usable_cores())
+    kind = getattr(torch, GEMM_TYPES[args.precisions])
+    device = torch.device(args.device)
+    one, other = (torch.rand(_MATRIX, _MATRIX, device=device).to(kind) for _ in range(2))
+
+    def multiply(_: object) -> None:
+        (one @ other)[0, 0].item()  # waits for a GPU
+
+    products = rate(multiply, [None] * 4, 1, seconds=_COMPUTE_SECONDS)
+    return products * 2 * _MATRIX**3 / counter.get_total_flops(), ""
 
 
 def some_pixels(backbone: "Backbone", images: Path, count: int) -> np.ndarray:
@@ -275,7 +319,7 @@ def some_pixels(backbone: "Backbone", images: Path, count: int) -> np.ndarray:
     return np.stack([load(path.read_bytes(), str(path)).pixels for path in files])
 
 
-def embedkit_rate(backbone: str, images: Path, args: argparse.Namespace) -> float:
+def embedkit_rate(backbone: str, images: Path, args: argparse.Namespace) -> tuple[float, str]:
     """The whole of ``embedkit.extract``'s loop, store and all."""
     import embedkit
 
@@ -288,7 +332,7 @@ def embedkit_rate(backbone: str, images: Path, args: argparse.Namespace) -> floa
             device=args.device,
             precision=args.precisions,
         )
-        return result.images_per_second
+        return result.images_per_second, ""
 
 
 def load(name: str) -> "Backbone":
@@ -297,7 +341,13 @@ def load(name: str) -> "Backbone":
     return load_backbone(name, weights="auto" if weights_on_disk(find_spec(name)) else "random")
 
 
-PARTS = {"decode": decode_rate, "compute": compute_rate, "embedkit": embedkit_rate}
+GEMM_TYPES = {"fp32": "float32", "bf16": "bfloat16"}
+PARTS = {
+    "decode": decode_rate,
+    "compute": compute_rate,
+    "embedkit": embedkit_rate,
+    "gemm": gemm_rate,
+}
 
 if __name__ == "__main__":
     main()
