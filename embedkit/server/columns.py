@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedkit.server.served_index import MISSING
 from embedkit.tabular import valid_text
 from embedkit.types import MISSING_INTEGER
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from embedkit.server.served_index import ServedIndex
 
 __all__ = ["codes_of", "describe_column", "row_values"]
@@ -22,7 +21,7 @@ _MOST_VALUES = 200
 
 def describe_column(served: ServedIndex, name: str) -> dict[str, Any]:
     """The kind of a column, its range, or its most frequent values."""
-    values = served.column(name)
+    values = served.values(name)
     described: dict[str, Any] = {
         "name": name, "kind": "number", "min": None, "max": None, "values": []
     }  # fmt: skip
@@ -35,7 +34,8 @@ def describe_column(served: ServedIndex, name: str) -> dict[str, Any]:
             {"value": value, "count": count} for value, count in counts.most_common(_MOST_VALUES)
         ]
         return described
-    numbers = known_numbers(values[rows])
+    numbers = values[rows]
+    numbers = numbers[~np.isnan(numbers)]
     if served.annotation_kind(name) == "boolean":
         described["kind"] = "category"
         described["values"] = [
@@ -47,25 +47,11 @@ def describe_column(served: ServedIndex, name: str) -> dict[str, Any]:
     return described
 
 
-def known_numbers(values: NDArray[Any]) -> NDArray[np.float64]:
-    """The numbers that aren't missing."""
-    numbers = _with_gaps(values)
-    return numbers[~np.isnan(numbers)]
-
-
-def _with_gaps(values: NDArray[Any]) -> NDArray[np.float64]:
-    """The numbers, NaN where one is missing."""
-    numbers = np.asarray(values, np.float64)
-    if np.asarray(values).dtype == np.int64:
-        numbers = np.where(values == MISSING_INTEGER, np.nan, numbers)
-    return numbers
-
-
 def codes_of(served: ServedIndex, name: str) -> dict[str, Any]:
     """A column as colours need it: numbers, or the number of each row's category."""
-    values = served.column(name)
+    values = served.values(name)
     if not isinstance(values, list):
-        return {"kind": "number", "values": _with_gaps(values).tolist()}
+        return {"kind": "number", "values": values.tolist()}
     ranked = [value for value, _ in Counter(filter(None, values)).most_common()]
     numbers = {value: number for number, value in enumerate(ranked)}
     codes = [numbers.get(value, -1) for value in values]
@@ -88,4 +74,4 @@ def _plain(served: ServedIndex, name: str, row: int) -> Any:
         return valid_text(value)
     if served.annotation_kind(name) == "boolean":
         return {1: True, 0: False}.get(int(value))
-    return None if value == MISSING_INTEGER else value
+    return None if value == MISSING.get(name, MISSING_INTEGER) else value

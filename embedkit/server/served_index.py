@@ -18,13 +18,17 @@ from embedkit.retrieval.filters import Filter
 from embedkit.retrieval.metadata import StoreMetadata, column_pieces
 from embedkit.server.item_keys import ItemKeys
 from embedkit.tabular import valid_text
+from embedkit.types import MISSING_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["ServedIndex"]
+__all__ = ["MISSING", "ServedIndex"]
+
+MISSING = {"captured": -1}
+"""What stands for no value, in columns where it isn't ``MISSING_INTEGER``."""
 
 _Value = TypeVar("_Value")
 _REMEMBERED = 16  # columns, masks and orders, N values each
@@ -163,18 +167,28 @@ class ServedIndex:
         rows = np.flatnonzero(self.matching(filters))
         if not sort:
             return rows[::-1] if descending else rows
-        values = self.column(sort)
+        values = self.values(sort)
         if isinstance(values, list):
             chosen = np.array([values[row] for row in rows.tolist()], object).astype(str)
             lacks = chosen == ""
         else:
-            chosen = np.asarray(values)[rows].astype(np.float64)
-            lacks = np.isnan(chosen) | (chosen == -(2.0**63))
+            chosen = values[rows]
+            lacks = np.isnan(chosen)
         by_value = np.argsort(chosen, kind="stable")
         by_value = by_value[::-1] if descending else by_value
         missing = lacks[by_value]
         order: NDArray[np.int64] = np.concatenate([by_value[~missing], by_value[missing]])
         return rows[order].astype(np.int64)
+
+    def values(self, name: str) -> NDArray[np.float64] | list[str]:
+        """A column of all rows: texts, or numbers with NaN where there is none."""
+        values = self.column(name)
+        if isinstance(values, list):
+            return values
+        numbers = values.astype(np.float64)
+        if np.issubdtype(values.dtype, np.integer):
+            numbers[values == MISSING.get(name, MISSING_INTEGER)] = np.nan
+        return numbers
 
     @contextmanager
     def reading(self) -> Iterator[None]:

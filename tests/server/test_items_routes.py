@@ -75,6 +75,14 @@ def test_what_has_no_value_comes_last_both_ways(folder):
         assert sorted(value for value in colours if value is not None) == [3, 5]
 
 
+def test_the_time_of_photographs_without_one_is_missing(client):
+    item = item_of(client, "photos/dog/photo_0003.jpg")
+    assert client.get(f"/v1/items/{item['id']}").json()["columns"]["captured"] is None
+    described = {one["name"]: one for one in client.get("/v1/columns").json()["columns"]}
+    assert described["captured"]["min"] is None
+    assert set(client.get("/v1/map/column?name=captured").json()["values"]) == {None}
+
+
 def test_details_of_an_image(client):
     item = item_of(client, "photos/dog/photo_0003.jpg")
     found = client.get(f"/v1/items/{item['id']}").json()
