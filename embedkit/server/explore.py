@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.analysis.embedding_map.layout import SAMPLE, lay_out_store
 from embedkit.analysis.outliers import find_outliers
 from embedkit.analysis.quality import find_quality_issues
 from embedkit.analysis.quality.measures import MEASURES
-from embedkit.index.store_rows import StoreRows
 from embedkit.server.failure import RequestError
+from embedkit.server.map_cache import map_of
 from embedkit.store.detect import is_store
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Explorer:
         Raises:
             RequestError: 202; it is being computed.
         """
-        points: NDArray[np.float32] = self._get("map", self._lay_out)
+        points: NDArray[np.float32] = self._get("map", lambda: map_of(self._served.store_paths))
         return points
 
     def quality(self) -> QualityReport:
@@ -131,10 +130,6 @@ class Explorer:
         if not self._made[name].done():
             raise RequestError(202, f"{name}: being computed", {"Retry-After": "1"})
         return self._made[name].result()
-
-    def _lay_out(self) -> NDArray[np.float32]:
-        with StoreRows.open(self._served.store_paths) as rows:
-            return lay_out_store(rows, "auto", SAMPLE, 0).points
 
     def _find_issues(self) -> QualityReport:
         return find_quality_issues(self._served.store_paths[0])

@@ -43,6 +43,26 @@ def test_rows_that_arent_there_are_refused(client, query):
     assert client.get(f"/v1/map/ids{query}").status_code == 400
 
 
+def test_the_map_is_kept_for_the_next_start(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
+    with serving(folder / "photos.h5") as client:
+        assert waited(client, "/v1/map").json()["n"] == 22
+        points = client.get("/v1/map/points").content
+    monkeypatch.setattr(
+        "embedkit.analysis.embedding_map.layout.lay_out_store", lambda *_: pytest.fail("again")
+    )
+    with serving(folder / "photos.h5") as client:
+        assert waited(client, "/v1/map").json()["n"] == 22
+        assert client.get("/v1/map/points").content == points
+    monkeypatch.undo()
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
+    (kept,) = (tmp_path / "cache" / "maps").glob("*.npy")
+    kept.write_bytes(kept.read_bytes()[:-1])  # a damaged one is made anew
+    with serving(folder / "photos.h5") as client:
+        assert waited(client, "/v1/map").json()["n"] == 22
+        assert client.get("/v1/map/points").content == points
+
+
 def test_clusters_show_their_most_typical_images(client, folder):
     found = client.get("/v1/clusters").json()["clusters"]
     with embedkit.EmbeddingStore.open(folder / "photos.h5") as store:
