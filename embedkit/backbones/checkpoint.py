@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
-import pickletools
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +12,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from embedkit.backbones.pickle_checks import (
+    MAX_PICKLE_BYTES,
+    check_pickles,
+    check_zipped_pickles,
+)
 from embedkit.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -32,10 +35,6 @@ _COUNTER = "num_batches_tracked"
 """Batch norm's step counter: it plays no part in inference, and old files lack it."""
 
 _MAX_HEADER_BYTES = 4 * 2**20  # of a safetensors file: some 30,000 tensors
-_MAX_PICKLE_BYTES = 16 * 2**20  # of the names and shapes in a .pth file
-_MAX_OPERATIONS = 2_000_000  # some 60,000 tensors
-_INTEGERS = {"INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2"}
-_PICKLES = 5  # magic number, version, system, tensors, keys
 _WRAPPERS = ("state_dict", "model")
 _SHOWN = 3
 
@@ -120,7 +119,7 @@ def _refuse_long_header(path: Path) -> None:
 def _check_archive(path: Path, state_dict_url: str) -> None:
     """Refuse a TorchScript file, known by a member that no other has, and a decompression bomb."""
     if not zipfile.is_zipfile(path):
-        _check_pickles(path)
+        check_pickles(path)
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -132,40 +131,10 @@ def _check_archive(path: Path, state_dict_url: str) -> None:
         )
     if sum(one.file_size for one in members) > path.stat().st_size:  # torch never compresses
         raise WeightsError(f"{path}: a compressed archive, which torch.save doesn't write")
-    if any(one.filename.endswith(".pkl") and one.file_size > _MAX_PICKLE_BYTES for one in members):
-        raise WeightsError(f"{path}: names over {_MAX_PICKLE_BYTES:,} bytes; no weights have those")
-
-
-def _check_pickles(path: Path) -> None:
-    """Refuse a file of before 2020, pickles and then bytes, whose pickles are endless or lie.
-
-    They are read as instructions, and not run.
-    """
-    nbytes = path.stat().st_size
-    with path.open("rb") as file:
-        pickled = io.BytesIO(file.read(_MAX_PICKLE_BYTES))
-    try:
-        for _ in range(_PICKLES):
-            _check_pickle(path, pickled, nbytes)
-    except WeightsError:
-        raise
-    except Exception as exc:  # damaged; torch is to say how, unless it would read on for long
-        if nbytes > _MAX_PICKLE_BYTES and pickled.tell() == _MAX_PICKLE_BYTES:
-            raise WeightsError(
-                f"{path}: names over {_MAX_PICKLE_BYTES:,} bytes; no weights have those"
-            ) from exc
-
-
-def _check_pickle(path: Path, pickled: io.BytesIO, nbytes: int) -> None:
-    number = 0
-    for count, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
-        if count > _MAX_OPERATIONS:
-            raise WeightsError(f"{path}: a pickle of over {_MAX_OPERATIONS:,} operations")
-        if operation.name in _INTEGERS and isinstance(argument, int):
-            number = argument
-        # A storage ends with how many elements it has, of at least a byte each.
-        if operation.name == "BINPERSID" and number > nbytes:
-            raise WeightsError(f"{path}: damaged: {number:,} elements in {nbytes:,} bytes")
+    pickles = [one for one in members if one.filename.endswith(".pkl")]
+    if any(one.file_size > MAX_PICKLE_BYTES for one in pickles):
+        raise WeightsError(f"{path}: names over {MAX_PICKLE_BYTES:,} bytes; no weights have those")
+    check_zipped_pickles(path, [one.filename for one in pickles])
 
 
 def fingerprint(net: nn.Module) -> str:

@@ -273,3 +273,44 @@ def test_an_old_file_of_endless_operations_is_refused(tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(b"\x80\x02" + b"N0" * 3_000_000 + b"N.")
     assert "over 2,000,000 operations" in refusal(path)
+
+
+def _as_key(value):
+    """A pickle of a dictionary whose key is a value."""
+    return b"\x80\x02" + value + b"q\x05}h\x05K\x01s."
+
+
+NESTED = {
+    "shared tuples": _as_key(b")q\x01" + b"h\x01h\x01\x86q\x01" * 60),
+    "deep tuples": _as_key(b")" + b"\x85" * 500_000),
+    "shared lists": _as_key(b"]q\x01" + b"]q\x02h\x01ah\x01aq\x01" * 60),
+    "a list in itself": _as_key(b"]q\x01h\x01a"),
+}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("kind", NESTED)
+def test_nested_values_are_refused(net, tmp_path, monkeypatch, kind, is_old):
+    """They would take for ever to hash, or crash the interpreter."""
+    path = saved(net, tmp_path / "w.pth", _use_new_zipfile_serialization=not is_old)
+    if is_old:
+        header = b"".join(pickle.dumps(one, protocol=2) for one in (1, 1001, {}))
+        path.write_bytes(header + NESTED[kind])
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, NESTED[kind] if name.endswith(".pkl") else content)
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("opened"))
+    assert "nests values too deeply" in refusal(path)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_checkpoint_with_its_optimizer_is_read(net, tmp_path, is_new):
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.zeros(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    content = {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "loss": [0.5] * 5000}
+    path = saved(net, tmp_path / "w.pth", content, _use_new_zipfile_serialization=is_new)
+    assert list(read_weights(path)) == list(net.state_dict())
