@@ -26,8 +26,10 @@ from embedkit.index import Index, IndexSpec
 from embedkit.index.generation import ContentReader
 from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.verify import index_problems
+from embedkit.retrieval.results_file import search_to_file
 from embedkit.store import EmbeddingStore, merge, verify
 from embedkit.store.annotate import set_annotations
+from embedkit.utils.atomic_write import remove_left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,13 +188,17 @@ def outdated_shards(folder: Path) -> None:
     (folder / "photos" / "photo_0003.jpg").unlink()
 
 
-def duplicates(folder: Path) -> None:
+def alike(folder: Path) -> np.ndarray:
     stores(folder)
     rows = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     rows = np.concatenate([rows, rows[:20] + 0.001])
     _write_rows(folder / "c.h5", rows)
-    found = find_duplicates(folder / "c.h5", calibration="cosine", verify=False)
-    write_duplicates(found, folder / "duplicates", report=False)
+    return rows
+
+
+def duplicates(folder: Path) -> None:
+    rows = alike(folder)
+    find(folder)
     _write_rows(folder / "c.h5", np.concatenate([rows, rows[20:30] + 0.001]))
 
 
@@ -238,15 +244,28 @@ def annotate(folder: Path) -> None:
     set_annotations(folder / "a.h5", {"year": np.arange(300)}, overwrite=True)
 
 
+def search(folder: Path) -> None:
+    search_to_file(folder / "a.index", folder / "b.h5", folder / "found.parquet", part_queries=50)
+
+
+def find(folder: Path) -> None:
+    found = find_duplicates(folder / "c.h5", calibration="cosine", verify=False)
+    write_duplicates(found, folder / "duplicates", overwrite=True, report=False)
+
+
 def find_update(folder: Path) -> None:
     found = update_duplicates(folder / "duplicates", calibration="cosine")
     write_duplicates(found, folder / "duplicates", overwrite=True, report=False)
 
 
 def duplicates_state(folder: Path) -> State:
+    before: State = {"c.h5": content(folder / "c.h5")}
+    remove_left_behind(folder / "duplicates")  # puts back what a killed run was replacing
+    if not (folder / "duplicates").exists():
+        return before
     found = read_duplicates(folder / "duplicates")
     pairs = list(zip(found.pairs.first.tolist(), found.pairs.second.tolist(), strict=True))
-    return {"duplicates": pairs, "c.h5": content(folder / "c.h5")}
+    return {"duplicates": pairs, **before}
 
 
 def apply(folder: Path) -> None:
@@ -295,6 +314,8 @@ JOBS = {
         stores,
         lambda folder: cluster(folder / "a.h5", k=4, write=True, overwrite=True),
     ),
+    "search": Job(indexed, search),
+    "find": Job(alike, find, state=duplicates_state),
     "find-update": Job(
         duplicates, find_update, state=duplicates_state
     ),
