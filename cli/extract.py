@@ -399,6 +399,8 @@ def command(
         check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
+    from embedkit.store.working_dir import PartialStore
+    from embedkit.utils.watchdog import ended_when_stuck
 
     settings: dict[str, Any] = {
         "weights": weights,
@@ -439,7 +441,8 @@ def command(
     if dry_run:
         _show_preview(asdict(preview(source, output, **settings, **changes)), json=json)
         return
-    with Stopping() as stopping:
+    mark = PartialStore(output).isolate_mark
+    with ended_when_stuck(image_timeout, mark), Stopping() as stopping:
         result = extract(
             source,
             output,

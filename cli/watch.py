@@ -52,13 +52,17 @@ def command(
     folders and buckets. Images that fail are tried again each time, so one that was still being
     copied is embedded once it is whole.
     """
+    from embedkit.decode.time_limit import IMAGE_SECONDS
     from embedkit.errors import EmbedkitError
+    from embedkit.store.working_dir import PartialStore
+    from embedkit.utils.watchdog import ended_when_stuck
 
     if not store.exists():
         raise typer.BadParameter(
             f"{store}: there is no store; make it with 'embedkit extract {sources[0]} -o {store}'"
         )
-    with suppress(KeyboardInterrupt):
+    mark = PartialStore(store).isolate_mark
+    with ended_when_stuck(IMAGE_SECONDS, mark), suppress(KeyboardInterrupt):
         for number in count():
             with Stopping() as stopping:
                 try:

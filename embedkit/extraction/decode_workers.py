@@ -57,6 +57,7 @@ def open_decode_workers(
     *,
     workers: int | None = None,
     processes: bool | None = None,
+    isolate: bool = False,
 ) -> DecodeWorkers | None:
     """Starts decoding processes if they are worthwhile; returns None if threads should decode.
 
@@ -66,6 +67,8 @@ def open_decode_workers(
         images: Number of images to decode.
         workers: Processes; None is one per core.
         processes: Whether to use processes; None: only on a GPU, with many cores and images.
+        isolate: Whether an image has stopped the whole process before: None then uses processes
+            wherever there can be some.
 
     Raises:
         ValueError: Processes are requested on a system without ``memfd_create``.
@@ -75,7 +78,8 @@ def open_decode_workers(
         raise ValueError("processes=True: decoding in processes works on Linux only")
     count = workers or usable_cores()
     if processes is None:
-        processes = can and choice.device != "cpu" and count > _FEW_CORES and images >= _FEW_IMAGES
+        pays = choice.device != "cpu" and count > _FEW_CORES and images >= _FEW_IMAGES
+        processes = can and (pays or isolate)
     if not processes:
         return None
     ahead = -(-2 * count * _CHUNK // choice.batch_size)  # batches that keep every process busy

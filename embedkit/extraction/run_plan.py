@@ -85,6 +85,7 @@ class Extraction:
                 decoders = open_decode_workers(
                     load, choice, self.plan.count,
                     workers=settings.workers, processes=settings.processes,
+                    isolate=self.partial.isolate_mark.exists(),
                 )  # fmt: skip
                 stack.enter_context(decoders or nullcontext())
             kept = self.engine if frozen is None else frozen.engine

@@ -31,6 +31,7 @@ __all__ = ["PartialStore"]
 _PLAN, _LINES = "plan.json", "plan.jsonl"
 _WHOLE = "whole.h5"  # all shards merged
 _PART_LOCKS = "part-*-of-*.lock"  # of processes that write parts of the same store
+_ISOLATE = "isolate"
 _REPLACED = "replaced"  # the folder that overwriting replaces, until it is replaced
 
 
@@ -64,6 +65,11 @@ class PartialStore(WorkingDir):
 
     def share(self) -> None:
         """Called when the run is frozen; a folder with one writer has nothing to do then."""
+
+    @property
+    def isolate_mark(self) -> Path:
+        """A file that is there after an image has stopped a whole process of this run."""
+        return self.folder / _ISOLATE
 
     def parts_at_work(self) -> list[str]:
         """The parts, such as ``3/8``, that other processes are writing into this folder."""
@@ -211,7 +217,7 @@ class PartialStore(WorkingDir):
 
     def _remove_tools(self) -> None:
         """Removes from a finished folder what only the work on it needed."""
-        for name in (_REPLACED, _PLAN, _LINES, self.frozen_name, LOCK):
+        for name in (_ISOLATE, _REPLACED, _PLAN, _LINES, self.frozen_name, LOCK):
             remove(self.output / name)
         for path in self.output.glob(_PART_LOCKS):
             remove(path)
@@ -250,6 +256,11 @@ class PartialStore(WorkingDir):
         """
         self._put_back()
         super().clear(*kept)
+
+    def discard(self) -> None:
+        """Removes the folder."""
+        self.isolate_mark.unlink(missing_ok=True)  # `clear`, with which a run begins anew, keeps it
+        super().discard()
 
     def _put_back(self) -> None:
         if self.path(_REPLACED).exists() and not self.output.exists():

@@ -13,9 +13,14 @@ from pathlib import Path
 import pytest
 from images import write_photos
 
+from embedkit.decode.image_loader import ImageLoader
+from embedkit.decode.policy import DecodePolicy
+from embedkit.decode.preprocessing import Preprocessing
 from embedkit.errors import WorkerError
+from embedkit.extraction.decode_workers import DecodeWorkers
 from embedkit.extraction.extract import extract
 from embedkit.store import EmbeddingStore
+from embedkit.store.working_dir import PartialStore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
 SETTINGS = {"backbone": "tiny", "engine": "torch", "device": "cpu", "batch_size": 16}
@@ -164,6 +169,50 @@ def test_an_image_that_hangs_in_a_thread_costs_that_image(photos, tmp_path, monk
     assert reasons[str(poison)] == "took longer than 2 s to decode"
 
 
+def command_line(photos, tmp_path):
+    return [
+        sys.executable, "-m", "embedkit", "extract", photos, "-o", tmp_path / "a.h5",
+        "--backbone", "tiny", "--engine", "torch", "--device", "cpu", "--batch-size", "8",
+        "--workers", "2", "--shard-rows", "8",
+    ]  # fmt: skip
+
+
+def wait_for(path):
+    until = time.monotonic() + 100
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_an_image_that_has_stopped_the_process_is_isolated_by_the_next_run(
+    photos, tmp_path, monkeypatch
+):
+    poison, hangs = photos / f"photo_{COUNT - 1:04d}.jpg", tmp_path / "hangs"
+    (tmp_path / "sitecustomize.py").write_text(
+        HANG.format(path=str(poison), hang=f"open({str(hangs)!r}, 'w'); {IN_A_CODEC}")
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    command = [*command_line(photos, tmp_path), "--image-timeout", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    wait_for(hangs)
+    process.kill()  # as the watchdog does, in time
+    process.communicate(timeout=60)
+    PartialStore(tmp_path / "a.h5").isolate_mark.touch()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 3, done.stderr
+    with EmbeddingStore.open(tmp_path / "a.h5") as store:
+        reasons = {failure.id: failure.reason for failure in store.failures()}
+    assert reasons[str(poison)] == "took longer than 2 s to decode"
+    assert not PartialStore(tmp_path / "a.h5").folder.exists()
+
+
+def test_processes_that_are_not_needed_say_nothing(capfd):
+    """They are ended before they have started."""
+    load = ImageLoader(DecodePolicy(), Preprocessing(), "fast")
+    DecodeWorkers(load, count=2, batch_size=4, callers=2).close()
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("way", "hang"), [("--threads", IN_PYTHON), ("--isolate", IN_PYTHON), ("--isolate", IN_A_CODEC)]
 )
@@ -174,16 +223,10 @@ def test_an_interrupt_does_not_wait_for_an_image_that_hangs(photos, tmp_path, wa
     )
     paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [
-        sys.executable, "-m", "embedkit", "extract", photos, "-o", tmp_path / "a.h5", way,
-        "--backbone", "tiny", "--engine", "torch", "--device", "cpu", "--batch-size", "8",
-        "--workers", "2",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    until = time.monotonic() + 100
-    while not (tmp_path / "hangs").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    process = subprocess.Popen(
+        [*command_line(photos, tmp_path), way], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    wait_for(tmp_path / "hangs")
     time.sleep(2)  # the batches before it are embedded
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)

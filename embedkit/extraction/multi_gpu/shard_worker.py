@@ -79,6 +79,7 @@ class ShardWorker:
             sum(run.plan.rows(number) for number in shards),
             workers=task.workers,
             processes=processes,
+            isolate=run.partial.isolate_mark.exists(),
         )
         with decoders or nullcontext():  # they start while the engine is opened
             runner = Runner(

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from embedkit.errors import EmbedkitError
 from embedkit.extraction.multi_gpu.shard_worker import ShardWorker
 from embedkit.extraction.multi_gpu.task import WorkerTask
+from embedkit.store.working_dir import PartialStore
 from embedkit.utils.progress import reporting
+from embedkit.utils.watchdog import ended_when_stuck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +60,10 @@ def _main() -> None:
         messages.flush()
 
     error = None
+    mark = PartialStore(task.output).isolate_mark
     try:
-        work(task, stop, tell)
+        with ended_when_stuck(task.image_timeout, mark):
+            work(task, stop, tell)
     except (EmbedkitError, ValueError, OSError) as exc:
         error = " ".join(str(exc).split())
     tell({"error": error})
