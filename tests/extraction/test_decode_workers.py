@@ -76,7 +76,7 @@ def test_processes_that_are_killed_are_replaced(photos, by_threads, tmp_path):
 
     def kill():
         while not ended.wait(0.3):
-            for pid in decoders(os.getpid())[:1] if len(killed) < 3 else []:
+            for pid in decoders(os.getpid())[:1] if len(killed) < 2 else []:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 
