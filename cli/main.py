@@ -22,6 +22,9 @@ from ._streams import open_streams, silence
 __all__ = ["app", "run"]
 
 
+_NO_MEMORY = ("failed to map segment", "bad_alloc", "annot allocate memory")
+
+
 class _PipeError(Exception):
     """A broken pipe, under a name that typer doesn't take for its own business."""
 
@@ -137,11 +140,18 @@ def run() -> None:
             sys.exit(ExitCode.INTERRUPTED)
         if logging.getLogger("embedkit").isEnabledFor(logging.DEBUG):
             raise
+        if _lacks_memory(exc):
+            sys.exit(_fail(f"not enough memory ({exc or 'MemoryError'}); what was saved is kept"))
         code = _fail(
             f"an error that embedkit doesn't expect: {type(exc).__name__}: {exc}; please report "
             "it, with what --verbose prints"
         )
     sys.exit(code or 0)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether the system has refused memory, to Python or to a library that is loaded."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def _follows_interrupt(error: BaseException | None) -> bool:

@@ -79,6 +79,25 @@ def test_an_interrupt_that_a_library_makes_another_error_of(embedkit, monkeypatc
     assert (ended.code, ended.err) == (130, "embedkit: interrupted\n")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("libx.so: failed to map segment from shared object"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_too_little_memory_is_one_line(embedkit, monkeypatch, error):
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr("embedkit.backbones.weights_on_disk", fail)
+    ended = embedkit("models")
+    assert ended.code == 1
+    assert ended.err.startswith("embedkit: error: not enough memory (")
+    assert ended.err.count("\n") == 1
+
+
 def test_an_error_that_nobody_expects_is_one_line(embedkit, monkeypatch):
     def fail(*_args, **_options):
         raise RuntimeError("of a library\x1b[31m")

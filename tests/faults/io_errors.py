@@ -6,7 +6,7 @@ full: from the k-th change on the disk is full. broken: the k-th change alone gi
 error. unreadable: every k-th read of an image gives one. For every k, or every STEP-th: the command
 ends with an error of embedkit's or does its work all the same, what was there is whole, and the
 command run again ends as ever; an image that couldn't be read is there after ``--retry-failed``.
-Prints how many k there were.
+Prints how many cases there were.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 def main(folder: Path, name: str, kind: str, step: int = 1) -> int:
-    """Runs a job with an error at its k-th change, for every k; gives how many k there were."""
+    """Runs a job with an error at its k-th change, for every k; gives how many cases there were."""
     from jobs import FAILED, JOBS, Scene, in_child
 
     scene, reached = Scene(JOBS[name], folder), folder / "reached"
@@ -33,7 +33,7 @@ def main(folder: Path, name: str, kind: str, step: int = 1) -> int:
             scene.check_between()
             scene.finish()
         if not reached.exists() and ended == 0:
-            return k - 1
+            return (k - 1) // step
     raise AssertionError("it never ended")
 
 

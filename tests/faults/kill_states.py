@@ -1,8 +1,8 @@
 """Ends a process before each of its changes of the disk, runs the command again, checks the state.
 
-    python tests/faults/kill_states.py FOLDER JOB
+    python tests/faults/kill_states.py FOLDER JOB [STEP]
 
-Prints how many states there were.
+With STEP only before every STEP-th change. Prints how many states there were.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 CRASHED = 9
 
 
-def main(folder: Path, name: str) -> int:
-    """Runs a job with a kill before its k-th change, for every k; gives how many k there were."""
+def main(folder: Path, name: str, step: int = 1) -> int:
+    """Runs a job with a kill before its k-th change, for each k; gives how many k there were."""
     from jobs import JOBS, Scene, in_child
 
     scene = Scene(JOBS[name], folder)
-    for k in itertools.count(1):
+    for k in itertools.count(1, step):
         scene.reset()
         ended = in_child(lambda k=k: (crash_at(k, scene.work), scene.job.act(scene.work)))
         assert ended in {0, CRASHED}, (k, ended)
         scene.check_between()
         scene.finish()
         if ended == 0:
-            return k - 1
+            return (k - 1) // step
     raise AssertionError("it never ended")
 
 
@@ -47,4 +47,4 @@ def crash_at(k: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    sys.stdout.write(f"{main(Path(sys.argv[1]), sys.argv[2])}\n")
+    sys.stdout.write(f"{main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))}\n")
