@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -326,6 +328,11 @@ JOBS = {
 }  # fmt: skip
 
 
+def _modules() -> str:
+    """The names of all modules that this process has imported."""
+    return "\n".join(name for name in sys.modules if name != "__main__")
+
+
 class Scene:
     """A job in a folder: as it is prepared, and what an undisturbed run makes of it."""
 
@@ -335,7 +342,11 @@ class Scene:
         assert in_child(lambda: job.prepare(self.work)) == 0
         shutil.copytree(self.work, self._base, symlinks=True)
         self.before = job.state(self.work)
-        assert in_child(lambda: job.act(self.work)) == 0
+        imported = folder / "imported"
+        assert in_child(lambda: (job.act(self.work), imported.write_text(_modules()))) == 0
+        for name in imported.read_text().splitlines():  # once for all children
+            with suppress(ImportError):
+                importlib.import_module(name)
         self.after = job.state(self.work)
         self.names = {path.name for path in self.work.iterdir()}
 
