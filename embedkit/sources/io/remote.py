@@ -13,7 +13,10 @@ from embedkit.errors import EmbedkitError, MissingExtraError, SourceError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Entry", "file_type", "glob_urls", "list_folder", "open_random", "read_range"]
+__all__ = [
+    "Entry", "file_type", "filesystem_of", "glob_urls", "list_folder", "open_random", "read_range",
+    "retry", "text_of", "version_of",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -37,6 +40,8 @@ _PERMANENT = (
     TypeError,
     ValueError,
 )
+_PLAIN = (FileExistsError, FileNotFoundError, PermissionError)
+"""Raised as they are: the caller tells them apart."""
 _VERSIONS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
 """What the backends call the version of a file, the most exact first."""
 _MAX_SKIP = 64 * 2**20
@@ -63,7 +68,7 @@ class Entry:
     etag: str | None = None
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def filesystem_of(url: str) -> tuple[Any, str]:
     """Return fsspec's file system for a URL and the path in it.
 
     Raises:
@@ -121,7 +126,7 @@ def _is_permanent(error: Exception) -> bool:
     return isinstance(error, _PERMANENT) or getattr(error, "errno", None) == errno.EFBIG
 
 
-def _retry(action: Callable[[], T]) -> T:
+def retry(action: Callable[[], T]) -> T:
     """Run ``action`` up to three times; raise what it raised last as an ``OSError``.
 
     After the time that two unanswered requests take, there is no other try.
@@ -132,17 +137,18 @@ def _retry(action: Callable[[], T]) -> T:
             return action()
         # Each backend has its own exception types without a common base, so all are converted.
         except Exception as exc:
-            if isinstance(exc, (EmbedkitError, FileNotFoundError, PermissionError)):
+            if isinstance(exc, (EmbedkitError, *_PLAIN)):
                 raise
             if _is_permanent(exc):
-                raise OSError(errno.EINVAL, _text_of(exc)) from exc
+                raise OSError(errno.EINVAL, text_of(exc)) from exc
             if delay is None or time.monotonic() >= end:
-                raise OSError(errno.EIO, _text_of(exc)) from exc
+                raise OSError(errno.EIO, text_of(exc)) from exc
             time.sleep(delay)
     raise AssertionError("unreachable")
 
 
-def _text_of(error: Exception) -> str:
+def text_of(error: Exception) -> str:
+    """Say in one line what a storage answered."""
     status = getattr(error, "status", None)
     if isinstance(error, TimeoutError):
         return f"no answer, or too slow a one ({_TIMEOUT_VARIABLE} is {_http_timeout():g} s)"
@@ -160,13 +166,13 @@ def file_type(url: str) -> Literal["file", "folder"] | None:
         MissingExtraError: The backend isn't installed.
         SourceError: There is no such scheme.
     """
-    filesystem, path = _filesystem(url)
+    filesystem, path = filesystem_of(url)
     if _is_http(filesystem):
-        if not _retry(lambda: _http_exists(filesystem, path)):
+        if not retry(lambda: _http_exists(filesystem, path)):
             return None
         return "folder" if path.endswith("/") else "file"
     try:
-        info = _retry(lambda: filesystem.info(path))
+        info = retry(lambda: filesystem.info(path))
     except FileNotFoundError:
         return None
     return "folder" if info["type"] == "directory" else "file"
@@ -188,7 +194,7 @@ def list_folder(url: str) -> list[Entry]:
         MissingExtraError: The backend isn't installed.
         SourceError: There is no such scheme.
     """
-    filesystem, path = _filesystem(url)
+    filesystem, path = filesystem_of(url)
 
     def read() -> list[dict[str, Any]]:
         found = filesystem.ls(path, detail=True)
@@ -197,7 +203,7 @@ def list_folder(url: str) -> list[Entry]:
         return cast(list[dict[str, Any]], found)
 
     entries = {}
-    for info in _retry(read):
+    for info in retry(read):
         entry = _entry(info, path.rstrip("/") + "/")
         if entry is not None:
             entries[entry.name] = entry
@@ -213,9 +219,13 @@ def _entry(info: dict[str, Any], base: str) -> Entry | None:
     name = full.removeprefix(base)
     if name == full or not name or "/" in name or (base.startswith("http") and "?" in name):
         return None
+    return Entry(name, info["type"] == "directory", info.get("size"), version_of(info))
+
+
+def version_of(info: dict[str, Any]) -> str | None:
+    """The version of a file's content in what a backend tells of it: an ETag or a time."""
     versions = (info[key] for key in _VERSIONS if info.get(key))
-    etag = next((str(version) for version in versions), None)
-    return Entry(name, info["type"] == "directory", info.get("size"), etag)
+    return next((str(version) for version in versions), None)
 
 
 def glob_urls(pattern: str) -> list[str]:
@@ -226,8 +236,8 @@ def glob_urls(pattern: str) -> list[str]:
         MissingExtraError: The backend isn't installed.
         SourceError: There is no such scheme.
     """
-    filesystem, path = _filesystem(pattern)
-    found = _retry(lambda: filesystem.glob(path, detail=True))
+    filesystem, path = filesystem_of(pattern)
+    found = retry(lambda: filesystem.glob(path, detail=True))
     # The scheme and host as given, not as fsspec writes them.
     prefix = pattern[: len(pattern) - len(path.lstrip("/"))] if pattern.endswith(path) else ""
     names = [str(name) for name, info in found.items() if info["type"] != "directory"]
@@ -245,15 +255,15 @@ def read_range(url: str, start: int, stop: int) -> bytes:
         MissingExtraError: The backend isn't installed.
         SourceError: There is no such scheme.
     """
-    filesystem, path = _filesystem(url)
+    filesystem, path = filesystem_of(url)
     if _is_http(filesystem):
-        return _retry(lambda: _http_read(filesystem, path, start, stop))
-    return _retry(lambda: _read_range(filesystem, path, start, stop))
+        return retry(lambda: _http_read(filesystem, path, start, stop))
+    return retry(lambda: _read_range(filesystem, path, start, stop))
 
 
 def _read_range(filesystem: Any, path: str, start: int, stop: int) -> bytes:
     try:
-        return bytes(filesystem.cat_file(path, start, stop))
+        return bytes(filesystem.cat_file(path, start=start, end=stop))
     except Exception:
         # Object stores answer a range of an empty object, or past the end, with an error.
         if int(filesystem.size(path)) <= start:
@@ -309,8 +319,8 @@ def open_random(url: str) -> BinaryIO:
         MissingExtraError: The backend isn't installed.
         SourceError: There is no such scheme.
     """
-    filesystem, path = _filesystem(url)
-    size = _retry(lambda: filesystem.info(path))["size"]
+    filesystem, path = filesystem_of(url)
+    size = retry(lambda: filesystem.info(path))["size"]
     if size is None:
         raise OSError(errno.ENOTSUP, "the server doesn't report the size: download this file first")
     from embedkit.sources.io.range_file import open_ranges
