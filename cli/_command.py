@@ -16,7 +16,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from ._deleted_folder import leave_deleted_folder
-from ._messages import to_flags
+from ._messages import to_flags, with_urls
 from ._output import plain, print_message
 from ._progress import showing_progress
 
@@ -79,7 +79,7 @@ class Command(TyperCommand):
             with timed("%s, all in all", name), showing_progress(quiet=ctx.obj.quiet):
                 return super().invoke(ctx)
         except (EmbedkitError, ValueError) as exc:
-            raise CommandError(to_flags(str(exc), self.params)) from exc
+            raise CommandError(to_flags(with_urls(str(exc)), self.params)) from exc
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Returns all parameters, those that typer adds too."""

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["to_flags"]
+__all__ = ["to_flags", "with_urls"]
 
+_URL = re.compile(r"(?<![\w/])(s3a?|gs|gcs|az|abfss?|memory|https?|hf):/(?=[^/\s])")
 _KEYWORD = re.compile(
     r"""(?<![\w./=-])                    # not inside a path
     ([a-z]\w*)=("[^"\s]*"|'[^'\s]*'|[\w.+-]*\w)
@@ -30,6 +31,19 @@ def to_flags(message: str, options: Iterable[Any]) -> str:
         return match.group() if option is None else _flag(option, value)
 
     return _KEYWORD.sub(translate, message)
+
+
+def with_urls(message: str) -> str:
+    """Returns a message that names URLs as they were given.
+
+    `Path` takes one of their slashes; a copy in embedkit's cache has a path of its own.
+    """
+    message = _URL.sub(r"\1://", message)
+    if "/objects/" not in message:
+        return message
+    from embedkit.store.object_cache import with_addresses
+
+    return with_addresses(message)
 
 
 def _flag(option: Any, value: str) -> str:

@@ -79,7 +79,7 @@ def command(
             "Parquet, URL, or - for a list on stdin. Several are embedded in the order given."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Store to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Store to write; may be a URL.")],
     backbone: Annotated[
         str,
         typer.Option(
@@ -365,7 +365,8 @@ def command(
         str | None,
         typer.Option(
             help="Embed only part I of N, such as 3/8, in one of several processes or machines. "
-            "With --sharded all parts share one output on a common disk; else give each its own, "
+            "With --sharded all parts share one output, on a common disk or at a URL; else give "
+            "its own, "
             "and join them by 'embedkit merge'.",
             metavar="I/N",
             rich_help_panel=PERFORMANCE,
@@ -386,6 +387,13 @@ def command(
             help="GPUs of each Ray worker; may be a fraction.", rich_help_panel=PERFORMANCE
         ),
     ] = 0.0,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for unfinished work, if the output is a URL [default: the cache folder].",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Embed images into a store; resumes an interrupted run.
@@ -437,6 +445,8 @@ def command(
         "part": part,
         "ray": ray,
         "num_gpus": num_gpus,
+        "sharded": sharded,
+        "work_dir": work_dir,
     }
     if dry_run:
         _show_preview(asdict(preview(source, output, **settings, **changes)), json=json)
@@ -449,7 +459,6 @@ def command(
             **settings,
             workers=workers,
             processes=processes,
-            sharded=sharded,
             shard_rows=shard_rows,
             overwrite=overwrite,
             **changes,

@@ -149,7 +149,7 @@ def _describe(store: EmbeddingStore) -> dict[str, Any]:
     counts, head, labels = store.counts, store.head, store.labels
     folder = store.path if store.path.is_dir() else store.path.parent
     return {
-        "path": str(store.path),
+        "path": store.address,
         "bytes": sum((folder / shard.name).stat().st_size for shard in store.shards),
         "shards": len(store.shards),
         "rows": len(store),

@@ -26,7 +26,9 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Check every byte, checksum and count; exit code 1 if anything is damaged."""
-    found = {str(path): _problems(path) for path in paths}
+    from embedkit.utils.urls import display_name
+
+    found = {display_name(path): _problems(path) for path in paths}
     if json:
         print_json([{"path": path, "problems": lines} for path, lines in found.items()])
     else:

@@ -281,7 +281,7 @@ def rethreshold(found: Duplicates, threshold: float, linkage: Linkage | None = N
 
 
 def _name(store: EmbeddingStore) -> StoreName:
-    return StoreName(str(store.path), store.fingerprint, len(store), tuple(store.meta.roots))
+    return StoreName(store.address, store.fingerprint, len(store), tuple(store.meta.roots))
 
 
 def _read_images(

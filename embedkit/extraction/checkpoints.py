@@ -71,6 +71,7 @@ class Checkpoints:
         self._builders: dict[int, ShardBuilder] = {}
         self._finished: set[int] = set()
         self.counts = StoreCounts(0, 0, 0)
+        self._partial.refresh()
         for number in shards:
             self._resume_shard(number)
         self.resumed = self.images_done

@@ -12,6 +12,8 @@ from embedkit.decode.policy import DecodePolicy
 from embedkit.decode.time_limit import IMAGE_SECONDS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embedkit.backbones import Backbone
     from embedkit.decode.image_loader import Decoder
     from embedkit.engines import EngineName, Precision
@@ -128,6 +130,7 @@ class RunConfig:
         part: The part of the images that this run embeds; None for all.
         ray: The Ray cluster whose workers embed; None for this process.
         num_gpus: GPUs of each Ray worker.
+        work_dir: Where unfinished work for a URL is kept; None is embedkit's cache.
 
     Raises:
         ValueError: A number is too small, or two settings contradict each other.
@@ -147,6 +150,7 @@ class RunConfig:
     part: Part | None = None
     ray: str | None = None
     num_gpus: float = 0
+    work_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_timeout < threading.TIMEOUT_MAX:

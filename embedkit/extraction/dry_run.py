@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +10,19 @@ import numpy as np
 from embedkit.engines import choose_engine, open_engine
 from embedkit.extraction.config import ExtractConfig, RunConfig
 from embedkit.extraction.job import prepare
+from embedkit.extraction.output import check_url, unlocked
 from embedkit.extraction.source_changes import State
 from embedkit.extraction.update import opened_update
 from embedkit.sources.part import Part
 from embedkit.store.format import SHARD_ROWS
-from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
+from embedkit.utils.urls import display_name, local_path
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from pathlib import Path
 
     from embedkit.engines import EngineName
     from embedkit.sources.open import Spec
@@ -99,9 +100,11 @@ def preview(
     run = RunConfig(**{k: v for k, v in keywords.items() if k in names})
     others = {k: v for k, v in keywords.items() if k not in names | {"stop"}}
     config = ExtractConfig.of(**others)
+    output = local_path(output)
+    check_url(output, run)
     with reporting(progress):
-        if run.retry_failed or (run.update and Path(output).exists()):
-            return _preview_update(source, Path(output), config, run)
+        if run.retry_failed or (run.update and output.exists()):
+            return _preview_update(source, output, config, run)
         return _preview(source, output, config, run)
 
 
@@ -134,7 +137,7 @@ def _preview_update(
 
 def _preview(
     source: Spec | Sequence[Spec],
-    output: str | os.PathLike[str],
+    output: Path,
     config: ExtractConfig,
     run: RunConfig,
 ) -> ExtractPreview:
@@ -147,6 +150,7 @@ def _preview(
     ) as ready:
         precision_note = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
         runs = f"{choice.name} on {ready.device}, {precision_note}, batches of {ready.batch_size}"
+    partial = unlocked(job.output, run)
     found = sum(1 for _ in job.scan())
     meta = job.meta
     return ExtractPreview(
@@ -157,9 +161,9 @@ def _preview(
         feature_dim=meta.feature_dim,
         engine=runs,
         store_bytes=found * meta.feature_dim * np.dtype(meta.dtype).itemsize,
-        resumes=PartialStore(job.output).frozen_meta() is not None,
-        output=str(output),
-        exists=job.output.exists(),
+        resumes=partial.frozen_meta() is not None,
+        output=display_name(output),
+        exists=partial.exists(),
         part_found=None if run.part is None else _part_found(found, run.part, run.shard_rows),
     )
 

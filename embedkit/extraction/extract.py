@@ -15,6 +15,7 @@ from embedkit.extraction.config import ExtractConfig, RunConfig
 from embedkit.extraction.finish import finish, nothing_to_do
 from embedkit.extraction.job import prepare
 from embedkit.extraction.outcome import unlabelled
+from embedkit.extraction.output import check_url, working_folder
 from embedkit.extraction.run_plan import Extraction, one_device
 from embedkit.extraction.runner import ExtractResult
 from embedkit.extraction.source_changes import compare_with_source
@@ -22,20 +23,17 @@ from embedkit.extraction.update import update_store
 from embedkit.sources.part import Part
 from embedkit.sources.shard_plan import Plan
 from embedkit.store.format import SHARD_ROWS
-from embedkit.store.manifest import read_manifest
-from embedkit.store.seal import is_sealed
-from embedkit.store.shared_dir import SharedStore
+from embedkit.store.object_cache import address_of
 from embedkit.store.store import EmbeddingStore
-from embedkit.store.working_dir import PartialStore
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
 from embedkit.utils.timing import timed
+from embedkit.utils.urls import local_path, object_url
 
 if TYPE_CHECKING:
     import os
     import threading
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from embedkit.backbones import Backbone
     from embedkit.backbones.pooling import Pooling
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from embedkit.extraction.job import Job
     from embedkit.sources.open import Spec
     from embedkit.store.format import StoreMeta
+    from embedkit.store.working_dir import PartialStore
     from embedkit.utils.progress import Progress
 
 __all__ = ["extract"]
@@ -102,6 +101,7 @@ def extract(
     part: str | tuple[int, int] | None = None,
     ray: str | None = None,
     num_gpus: float = 0,
+    work_dir: str | os.PathLike[str] | None = None,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
 ) -> ExtractResult:
@@ -114,7 +114,9 @@ def extract(
     Args:
         source: A folder, file, list, glob, archive, Parquet file, URL or ``datasets.Dataset``, or
             several of them.
-        output: The store to write; ``<output>.partial/`` holds unfinished work.
+        output: The store to write; ``<output>.partial/`` holds unfinished work. Or a URL, such as
+            ``s3://bucket/emb`` (with ``sharded``) or ``s3://bucket/photos.h5``, where the store
+            appears when it is whole; a shard is uploaded as soon as it is.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
         engine: The inference engine. ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
             ``torch-compiled`` compiles the network first, which is worthwhile for large jobs.
@@ -181,6 +183,8 @@ def extract(
             must see ``source`` and ``output`` under the same path. ``workers`` is then their
             number; None is one per GPU or, without GPUs, one per machine.
         num_gpus: GPUs of each Ray worker, such as 1 or 0.5.
+        work_dir: Folder for the unfinished work, if ``output`` is a URL; None is ``unfinished`` in
+            embedkit's cache.
         stop: Set this event (from a signal handler or another thread) to save and return early.
         progress: True shows a bar; a function is called with each `Progress`, after every batch,
             from the calling thread.
@@ -205,6 +209,7 @@ def extract(
         workers, processes, sharded, shard_rows, overwrite, check_content, update, keep_removed,
         retry_failed, max_read_errors, image_timeout,
         None if part is None else Part.read(part), ray, num_gpus,
+        None if work_dir is None else Path(work_dir),
     )  # fmt: skip
     config = ExtractConfig.of(
         backbone=backbone, engine=engine, device=device, precision=precision,
@@ -215,15 +220,18 @@ def extract(
         weights=weights, seed=seed, pooling=pooling, gem_p=gem_p, layers=layers, flip=flip,
         input_size=input_size, preprocessing=preprocessing,
     )  # fmt: skip
+    output = local_path(output)
+    check_url(output, run)
     with reporting(progress):
-        if run.retry_failed or (run.update and Path(output).exists()):
-            return update_store(source, Path(output), config, run, stop)
-        return _extract(source, output, config, run, stop)
+        if run.retry_failed or (run.update and output.exists()):
+            return update_store(source, output, config, run, stop)
+        result = _extract(source, output, config, run, stop)
+    return replace(result, path=object_url(output) or output)
 
 
 def _extract(
     source: Spec | Sequence[Spec],
-    output: str | os.PathLike[str],
+    output: Path,
     config: ExtractConfig,
     run: RunConfig,
     stop: threading.Event | None,
@@ -236,18 +244,19 @@ def _extract(
         choice, run = one_device(choice, config.device), replace(run, processes=False)
     _check_ray(job, run)
     job = _with_own_part(job, run)
-    with _working_folder(job.output, run) as partial:
+    with working_folder(job.output, run) as partial:
         if run.overwrite:
-            _check_replaceable(job.output)
-            partial.clear()
-        if not job.output.exists() and partial.updated_fingerprint():
+            partial.check_replaceable()
+            partial.forget()
+        exists = partial.exists()
+        if not exists and partial.updated_fingerprint():
             partial.clear()  # rows for a store that is gone
         frozen = partial.frozen_meta()
-        if job.output.exists() and not run.overwrite:
+        if exists and not run.overwrite:
             partial.share()
             result, plan_hash = _finished_before(job, run)
             if frozen is not None and frozen[0].plan_hash == plan_hash:
-                partial.discard()  # killed between the store's last step and its tidying up
+                partial.forget()  # killed between the store's last step and its tidying up
             return result
         plan, frozen = _plan(partial, frozen, job, run.shard_rows)
         if frozen is not None:
@@ -274,12 +283,6 @@ def _check_ray(job: Job, run: RunConfig) -> None:
     """Refuses what can't be sent to the machines of a Ray cluster."""
     if run.ray is not None and (job.in_process or not isinstance(job.config.backbone, str)):
         raise ValueError("with ray a backbone must be given by its name, and images as files")
-
-
-def _working_folder(output: Path, run: RunConfig) -> AbstractContextManager[PartialStore]:
-    if run.part is not None and run.sharded:
-        return SharedStore.joined(output, run.part)
-    return PartialStore.locked(output)
 
 
 def _as_begun(
@@ -322,35 +325,36 @@ def _plan(
     return plan, frozen
 
 
-def _check_replaceable(output: Path) -> None:
-    """Rejects an output that isn't a store; a damaged store may be replaced."""
-    if output.is_dir():
-        read_manifest(output)
-    elif output.exists() and not is_sealed(output):
-        raise StoreError(f"{output}: exists and is no embedkit store, so it isn't replaced")
-
-
 def _finished_before(job: Job, run: RunConfig) -> tuple[ExtractResult, str]:
     """The result and the plan's hash of an identical run that had already completed."""
     with EmbeddingStore.open(job.output) as store:
         differences = store.meta.differences(job.meta, ignore=_DERIVED)
-        if run.sharded != job.output.is_dir():
-            differences["sharded"] = (job.output.is_dir(), run.sharded)
+        if run.sharded != store.path.is_dir():
+            differences["sharded"] = (store.path.is_dir(), run.sharded)
         if differences:
-            raise StoreMismatchError(str(job.output), differences)
+            raise StoreMismatchError(store.address, differences)
         with TemporaryDirectory(prefix="embedkit-") as folder:
             shard_rows = store.meta.part.get("shard_rows", SHARD_ROWS)
             plan = Plan.freeze(job.scan(), Path(folder), shard_rows)
+            result = ExtractResult.of(
+                job.output, store.counts, complete=True, resumed=store.counts.found
+            )
+            result = replace(result, unlabelled=unlabelled(plan))
+            if _is_listed_alike(store, plan) and not run.check_content:
+                return result, store.meta.plan_hash
             records = (one for number in _shards_of(store, plan) for one in plan.shard(number))
             found = compare_with_source(store, records, check_content=run.check_content)
         if found.changes:
             raise StoreError(
-                f"{job.output}: exists, and its source has changed since: {found.changes}; "
+                f"{store.address}: exists, and its source has changed since: {found.changes}; "
                 "update=True brings it up to date, overwrite=True embeds everything anew"
             )
-        counts = store.counts
-        result = ExtractResult.of(job.output, counts, complete=True, resumed=counts.found)
-        return replace(result, unlabelled=unlabelled(plan)), store.meta.plan_hash
+        return result, store.meta.plan_hash
+
+
+def _is_listed_alike(store: EmbeddingStore, plan: Plan) -> bool:
+    """Whether a store at a URL is of this list of images: to compare more, all is downloaded."""
+    return address_of(store.path) is not None and store.meta.plan_hash == plan.digest
 
 
 def _shards_of(store: EmbeddingStore, plan: Plan) -> range:

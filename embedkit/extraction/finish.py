@@ -10,6 +10,7 @@ from embedkit.extraction.outcome import nothing_embedded
 from embedkit.extraction.runner import ExtractResult
 from embedkit.sources.part import Part
 from embedkit.store.format import StoreCounts
+from embedkit.store.object_store import ObjectFolder
 from embedkit.store.shared_dir import SharedStore
 from embedkit.utils.timing import timed
 
@@ -31,7 +32,7 @@ def finish(extraction: Extraction, result: ExtractResult) -> ExtractResult:
     Raises:
         NothingEmbeddedError: Not one image of the source could be embedded.
     """
-    if isinstance(extraction.partial, SharedStore):
+    if isinstance(extraction.partial, SharedStore | ObjectFolder):
         return _finish_shared(extraction, extraction.partial, result)
     if extraction.part is None and not result.embedded:
         _discard(extraction, result)
@@ -54,14 +55,14 @@ def nothing_to_do(extraction: Extraction) -> ExtractResult:
 
 
 def _finish_shared(
-    extraction: Extraction, partial: SharedStore, result: ExtractResult
+    extraction: Extraction, partial: SharedStore | ObjectFolder, result: ExtractResult
 ) -> ExtractResult:
     """Makes the store if all parts are done; otherwise the last of them does."""
     num_shards = extraction.plan.num_shards
     with partial.last() as is_last:
-        if partial.output.exists():  # another part did
-            return result
         missing = partial.missing(num_shards)
+        if partial.exists():  # another part did
+            return result
         if not missing and is_last:
             if not partial.num_embedded(num_shards):
                 _discard(extraction, result)
@@ -76,5 +77,6 @@ def _finish_shared(
 def _discard(extraction: Extraction, result: ExtractResult) -> None:
     partial = extraction.partial
     error = nothing_embedded(extraction.job.meta.source, result, partial, extraction.plan)
+    partial.forget()
     partial.discard()
     raise error

@@ -22,6 +22,7 @@ from embedkit.store.format import StoreMeta
 from embedkit.utils.endings import refuse_other_ending
 from embedkit.utils.progress import track
 from embedkit.utils.timing import timed
+from embedkit.utils.urls import object_url
 from embedkit.utils.working_directory import working_directory
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def _refuse_own_source(output: Path, sources: Sequence[Spec]) -> None:
     for source in sources:
         if not isinstance(source, str | os.PathLike):
             continue
+        if (url := object_url(output)) and url == object_url(source):
+            raise StoreError(f"{url}: is one of the sources; choose another output")
         if output.exists() and Path(source).exists() and output.samefile(source):
             raise StoreError(f"{output}: is one of the sources; choose another output")
 

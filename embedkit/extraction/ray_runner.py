@@ -17,6 +17,7 @@ from embedkit.extraction.multi_gpu.shard_worker import ShardWorker
 from embedkit.extraction.multi_gpu.task import WorkerTask
 from embedkit.extraction.runner import EMBEDDING, ExtractResult
 from embedkit.store.format import StoreCounts
+from embedkit.store.object_store import url_for_workers
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ class RayShards:
     def __init__(self, settings: dict[str, Any]) -> None:
         logging.getLogger("embedkit").setLevel(logging.ERROR)  # the driver has logged all this
         task = WorkerTask.from_config(settings["task"])
-        if not (Path(settings["folder"]).is_dir() and task.output.parent.is_dir()):
+        needed = [settings["folder"], *([] if task.url else [task.output.parent])]
+        if unseen := [str(folder) for folder in needed if not Path(folder).is_dir()]:
             raise StoreError(
-                f"{socket.gethostname()}: doesn't see {settings['folder']} or "
-                f"{task.output.parent}; all machines of the cluster must share these folders"
+                f"{socket.gethostname()}: doesn't see {' or '.join(unseen)}; all machines of the "
+                "cluster must share these folders"
             )
         os.chdir(settings["folder"])
         self._worker = ShardWorker(task)
@@ -143,6 +145,7 @@ class RayRunner:
             settings.processes,
             settings.max_read_errors,
             settings.image_timeout,
+            url_for_workers(self.run.partial),
         )
         work = f"{RayShards.__module__}:{RayShards.__name__}"
         about = {"folder": str(Path.cwd()), "task": task.to_config()}

@@ -17,6 +17,7 @@ from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.ray_runner import RayRunner
 from embedkit.extraction.runner import ExtractResult, Runner
 from embedkit.utils.timing import timed
+from embedkit.utils.urls import display_name
 
 if TYPE_CHECKING:
     import threading
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Extraction", "one_device"]
 
+_OF_MACHINE = ("engine", "roots", "embedkit_version")  # those of another one that begins a run
 _log = logging.getLogger("embedkit")
 
 
@@ -97,7 +99,7 @@ class Extraction:
             )  # fmt: skip
             stack.enter_context(engine)
             if kept is not None and (differences := engine_differences(kept, described)):
-                raise StoreMismatchError(str(job.output), differences)
+                raise StoreMismatchError(display_name(job.output), differences)
             meta = frozen or self._freeze(described)
             self.partial.share()
             head = None if self.updates else backbone.head  # the updated store has it
@@ -123,8 +125,12 @@ class Extraction:
             of_plan = {"images": self.plan.count, "shard_rows": self.plan.shard_rows}
             meta = replace(meta, part={**meta.part, **of_plan})
         parts = 1 if self.part is None else self.part.of
-        self.partial.freeze_meta(meta, job.config.listed_by, self.updates, parts)
-        return meta
+        frozen = self.partial.freeze_meta(meta, job.config.listed_by, self.updates, parts)
+        differences = frozen.differences(meta, ignore=_OF_MACHINE)
+        differences |= engine_differences(frozen.engine, engine)
+        if differences:
+            raise StoreMismatchError(display_name(job.output), differences)
+        return frozen
 
 
 def one_device(choice: EngineChoice, device: str) -> EngineChoice:

@@ -41,7 +41,7 @@ class ExtractResult(Tabular):
     """Result of an extraction. ``found = embedded + failed + skipped`` when it is complete.
 
     Attributes:
-        path: The store.
+        path: The store; text if it is a URL.
         complete: False if the run was stopped before its end.
         found: Files that the source listed.
         embedded: Rows of the store.
@@ -55,7 +55,7 @@ class ExtractResult(Tabular):
             store is complete. The counts are those of the part.
     """
 
-    path: Path
+    path: Path | str
     complete: bool
     found: int
     embedded: int

@@ -13,6 +13,7 @@ from embedkit.index.auto_select import choose
 from embedkit.index.autotune import needs_tuning
 from embedkit.index.faiss_types import least_rows, make_index
 from embedkit.index.manifest import StoreEntry
+from embedkit.store.object_cache import address_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,15 +91,12 @@ def _too_few(factory: str, count: int, needed: int) -> ValueError:
 def store_entries(rows: StoreRows, output: Path) -> tuple[StoreEntry, ...]:
     """The manifest entries of the stores of an index at ``output``."""
     beside = output.absolute().parent
-    return tuple(
-        StoreEntry(
-            str(store.path.absolute()),
-            os.path.relpath(store.path.absolute(), beside),
-            store.fingerprint,
-            len(store),
-        )
-        for store in rows.stores
-    )
+    entries = []
+    for store in rows.stores:
+        url, path = address_of(store.path), store.path.absolute()
+        places = (url, url) if url else (str(path), os.path.relpath(path, beside))
+        entries.append(StoreEntry(*places, store.fingerprint, len(store)))
+    return tuple(entries)
 
 
 def held_out_last(count: int, held: int, seed: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embedkit.errors import IndexCorruptError, IndexFileError, StoreError
+from embedkit.errors import IndexCorruptError, IndexFileError, StoreCorruptError, StoreError
 from embedkit.index.faiss_io import read_faiss, read_without_lists
 from embedkit.index.faiss_types import faiss_errors
 from embedkit.index.file_io import HashingFile, check_size, checked_file, writing_errors
@@ -17,6 +17,7 @@ from embedkit.index.inverted_lists import map_lists
 from embedkit.index.manifest import MANIFEST, FileEntry, IndexManifest
 from embedkit.index.store_rows import RowOrder, find_store
 from embedkit.index.vector_space import Space, Whitening
+from embedkit.store.object_cache import cached
 from embedkit.utils.atomic_write import commit_bytes, remove_left_behind, sync_folder
 
 if TYPE_CHECKING:
@@ -158,6 +159,10 @@ class ContentReader:
             IndexCorruptError: It is missing or damaged.
         """
         entry = self._entry(role)
+        try:
+            cached(self.folder / entry.name, entry.sha256)
+        except StoreCorruptError as exc:
+            raise IndexCorruptError(str(exc)) from exc
         if self._check == "full":
             with checked_file(self.folder, entry):
                 pass

@@ -26,6 +26,7 @@ from embedkit.index.store_update import update_from_stores
 from embedkit.index.update import add_stores, compact_index, remove_ids
 from embedkit.store.detect import is_store
 from embedkit.store.format import StoreMeta
+from embedkit.store.object_cache import find
 from embedkit.types import Neighbors
 from embedkit.utils.arguments import plain_numbers
 from embedkit.utils.progress import reporting
@@ -156,7 +157,8 @@ class Index:
         """Opens an index for searching, or a store, whose rows are then all compared.
 
         Args:
-            path: The index's folder; or a store, which is searched exactly, by the cosine.
+            path: The index's folder; or a store, which is searched exactly, by the cosine; or the
+                URL of one, such as ``s3://bucket/photos.index``.
             check: ``full`` reads every file and compares its hash, about a second for a gigabyte;
                 ``fast`` compares only sizes, so a flipped bit goes undetected.
 
@@ -166,7 +168,7 @@ class Index:
             IndexCorruptError: A file is damaged.
             IndexMismatchError: A store that it was built from has changed.
         """
-        path = Path(path)
+        path = find(path) or Path(path)
         respect_cores()
         if is_store(path):
             return cls.of_store(path)

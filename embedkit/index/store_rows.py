@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import posixpath
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from embedkit.errors import IndexFileError, IndexMismatchError, StoreError, StoreMismatchError
+from embedkit.errors import (
+    IndexFileError,
+    IndexMismatchError,
+    MissingExtraError,
+    StoreError,
+    StoreMismatchError,
+)
+from embedkit.store.object_cache import address_of, find
 from embedkit.store.store import EmbeddingStore, has_rows_of
+from embedkit.utils.urls import object_url
 from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -221,11 +230,27 @@ class StoreRows:
 
 
 def _places(entry: StoreEntry, folder: Path) -> list[Path]:
-    beside = folder.absolute().parent / entry.relative
-    return [path for path in dict.fromkeys((Path(entry.path), beside)) if path.exists()]
+    places = []
+    for name in dict.fromkeys((entry.path, _beside(entry, folder))):
+        with suppress(StoreError, MissingExtraError):  # a storage that can't be reached now
+            places.append(find(name))
+    return [path for path in places if path is not None and path.exists()]
+
+
+def _beside(entry: StoreEntry, folder: Path) -> str:
+    """Where a store is that was moved together with its index; for an index at a URL, a URL."""
+    if object_url(entry.relative):
+        return entry.relative
+    url = address_of(folder)
+    if url is None:
+        return str(folder.absolute().parent / entry.relative)
+    scheme, _, place = url.partition("://")
+    beside = posixpath.join(posixpath.dirname(place), entry.relative)
+    return f"{scheme}://{posixpath.normpath(beside)}"
 
 
 def _missing(entry: StoreEntry, folder: Path) -> IndexFileError:
+    find(entry.path)  # says why it can't be reached, if that is so
     return IndexFileError(
         f"{folder}: needs the embeddings of its store {entry.path}, which isn't there; put the "
         "store back, or build the index again"

@@ -9,6 +9,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.index.generation import ContentReader
 from embedkit.index.index import Index
 from embedkit.index.manifest import MANIFEST, IndexManifest
+from embedkit.store.object_cache import find
 
 if TYPE_CHECKING:
     import os
@@ -26,8 +27,8 @@ def index_problems(path: str | os.PathLike[str]) -> list[str]:
         One line for each problem; empty if all is well. A store that has changed is a problem,
         and a missing one if the index reranks with it.
     """
-    folder = Path(path)
     try:
+        folder = find(path) or Path(path)
         manifest = IndexManifest.read(folder / MANIFEST)
     except EmbedkitError as exc:
         return [str(exc)]

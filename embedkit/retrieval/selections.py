@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError
+from embedkit.store.object_cache import refuse_copy
 from embedkit.utils.atomic_write import commit_bytes
 from embedkit.utils.id_lists import read_ids
 
@@ -53,6 +54,7 @@ class Selection:
         Raises:
             StoreError: The file can't be written.
         """
+        refuse_copy(self.path)
         try:
             self.path.parent.mkdir(exist_ok=True)
         except OSError as exc:

@@ -11,7 +11,9 @@ from typing import Literal
 from embedkit.sources.image_suffixes import has_image_name
 from embedkit.sources.naming import kind_of_name
 from embedkit.store.manifest import MANIFEST
+from embedkit.store.object_cache import find
 from embedkit.store.seal import is_sealed
+from embedkit.utils.urls import display_name, object_url
 
 __all__ = ["PathKind", "is_store", "kind_of_path", "wrong_kind"]
 
@@ -59,19 +61,27 @@ _MADE_BY: dict[PathKind, tuple[tuple[PathKind, ...], str]] = {
 
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether a path is meant as a store: an HDF5 file by its name, or a folder of shards."""
-    path = Path(path)
-    if path.suffix in _SUFFIXES and path.is_file():
+    found = find(path)
+    if found is None:
+        return False
+    if found.suffix in _SUFFIXES and found.is_file():
         return True
-    return path.is_dir() and _kind_of_manifest(path) == "store"
+    return found.is_dir() and _kind_of_manifest(found) == "store"
 
 
 def kind_of_path(path: str | os.PathLike[str]) -> PathKind:
-    """What lies at a local path, by its content; reads little."""
-    path = Path(path)
+    """What lies at a local path, by its content; reads little. Of a URL: a store or an index.
+
+    Raises:
+        StoreError: The storage of a URL can't be reached or refuses.
+    """
+    found = find(path)
+    if found is None:
+        return "nothing"
     try:
-        if path.is_dir():
-            return _kind_of_folder(path)
-        return _kind_of_file(path) if path.exists() else "nothing"
+        if found.is_dir():
+            return _kind_of_folder(found)
+        return _kind_of_file(found) if found.exists() else "nothing"
     except (OSError, ValueError):
         return "file"
 
@@ -83,10 +93,12 @@ def wrong_kind(path: str | os.PathLike[str], needed: PathKind) -> str:
         path: Something that can't be read as ``needed``.
         needed: The kind that is needed.
     """
-    name = os.fsdecode(path)
+    name = display_name(path)
     kind, what = kind_of_path(path), _what(needed)
     if kind == "nothing":
         return f"{name}: no such file or folder"
+    if kind == needed and object_url(path):
+        return f"{name}: {what} at a URL can only be read; copy it to a local path to change it"
     if kind == needed:
         return f"{name}: not {what} that can be read; it is damaged"
     if kind == "unfinished":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import StoreError
 from embedkit.store.format import IMAGE_DTYPES, OPTIONAL_DTYPES
+from embedkit.store.object_cache import refuse_copy
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
 from embedkit.store.writer import ShardContent, write_shard
@@ -35,10 +36,12 @@ def open_for_rewriting(
         StoreError: The store can't be read or written, or a run for it is unfinished.
         StoreLockedError: Another process is writing the store.
     """
-    with EmbeddingStore.open(store) as opened, PartialStore.locked(opened.path) as partial:
-        if partial.is_begun:
-            raise StoreError(f"{partial.folder}: holds an unfinished run; finish it first")
-        yield opened, partial
+    with EmbeddingStore.open(store) as opened:
+        refuse_copy(opened.path)
+        with PartialStore.locked(opened.path) as partial:
+            if partial.is_begun:
+                raise StoreError(f"{partial.folder}: holds an unfinished run; finish it first")
+            yield opened, partial
 
 
 def rewrite_shards(

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.errors import StoreCorruptError, StoreFormatError, StoreMismatchError
+from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreMismatchError
 from embedkit.store.annotations import common_annotations, kind_of
 from embedkit.store.detect import kind_of_path, wrong_kind
 from embedkit.store.format import StoreCounts
 from embedkit.store.lazy_views import EmbeddingsView, IdsView, row_numbers
 from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
+from embedkit.store.object_cache import address_of, cached, find, local_files
 from embedkit.store.reader import ShardFile
 from embedkit.store.seal import SEAL_BYTES
 from embedkit.store.tables import columns_of, store_html
 from embedkit.tabular import to_pandas, to_polars
 from embedkit.types import EmbeddingBatch
 from embedkit.utils.arguments import plain_numbers
+from embedkit.utils.urls import display_name
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+    from pathlib import Path
 
     import pandas as pd
     import polars as pl
@@ -49,10 +51,11 @@ class EmbeddingStore:
     ``"photos/cat.jpg" in store`` looks for an id.
 
     Args:
-        path: A shard file (``photos.h5``) or a folder with ``manifest.json``.
+        path: A shard file (``photos.h5``) or a folder with ``manifest.json``; or the URL of one,
+            such as ``s3://bucket/emb``: each file of it is downloaded when it is first used.
 
     Attributes:
-        path: The file or folder.
+        path: The file or folder; of a URL the copy in embedkit's cache.
         meta: How the embeddings were computed.
         counts: Embedded, failed, skipped, found.
         shards: The shards' entries; ``sha256`` is empty for a single file.
@@ -66,7 +69,10 @@ class EmbeddingStore:
             StoreFormatError: It is no embedkit store, or of a newer format.
             StoreCorruptError: Its files are inconsistent.
         """
-        self.path = Path(path)
+        found = find(path)
+        if found is None:
+            raise StoreError(f"{display_name(path)}: no such file, folder or bucket")
+        self.path = found
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
         self._structures: dict[int, ShardStructure] = {}  # outlive a shard's being open
         self._rows_by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
@@ -97,7 +103,7 @@ class EmbeddingStore:
         failed = f", {self.counts.failed:,} failed" if self.counts.failed else ""
         shards = f" in {len(self.shards):,} shards" if self.path.is_dir() else ""
         return (
-            f"<EmbeddingStore {str(self.path)!r}: {len(self):,} images x {self.meta.feature_dim} "
+            f"<EmbeddingStore {self.address!r}: {len(self):,} images x {self.meta.feature_dim} "
             f"{self.meta.dtype}{shards}, {self.meta.backbone}{failed}>"
         )
 
@@ -180,12 +186,22 @@ class EmbeddingStore:
         while self._open:
             self._open.popitem()[1].close()
 
+    @property
+    def address(self) -> str:
+        """The path as text, or the URL."""
+        return address_of(self.path) or str(self.path)
+
+    def shard_file(self, number: int) -> Path:
+        """The file of one shard."""
+        entry, path = self.shards[number], self._folder / self.shards[number].name
+        return cached(path, entry.sha256) if self.path.is_dir() else path
+
     def shard(self, number: int) -> ShardFile:
         """One shard, open; of many shards only some stay open."""
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        opened = ShardFile(self._folder / self.shards[number].name, self._structures.get(number))
+        opened = ShardFile(self.shard_file(number), self._structures.get(number))
         if opened.counts != self.shards[number].counts:
             opened.close()
             raise StoreCorruptError(f"{opened.path}: its counts aren't those of the manifest")
@@ -203,8 +219,9 @@ class EmbeddingStore:
 
     @property
     def shard_paths(self) -> list[Path]:
-        """The files of the store, in order."""
-        return [self._folder / shard.name for shard in self.shards]
+        """The files of the store, in order; those of a URL are all downloaded."""
+        paths = [self._folder / shard.name for shard in self.shards]
+        return local_files(paths, [one.sha256 for one in self.shards])
 
     @property
     def embeddings(self) -> EmbeddingsView:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import closing, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError
 from embedkit.store.manifest import read_manifest
+from embedkit.store.object_cache import cached, find
 from embedkit.store.reader import ShardFile, shard_problems
 from embedkit.utils.progress import reporting, silent, track
+from embedkit.utils.urls import display_name
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+    from pathlib import Path
 
     from embedkit.store.format import StoreMeta
     from embedkit.store.manifest import ShardEntry
@@ -27,17 +29,19 @@ def verify(path: str | os.PathLike[str], *, progress: bool | ProgressCallback = 
     """Checks counts, shapes, finiteness, every checksum and every byte of a store.
 
     Args:
-        path: A shard file or a folder of shards.
+        path: A shard file or a folder of shards, or a URL of one.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
         One line for each problem, beginning with the file's name; empty if all is well. What
         keeps the store from being opened is a problem as well.
     """
-    path = Path(path)
     with reporting(progress):
         try:
-            return list(_folder_problems(path) if path.is_dir() else _file_problems(path))
+            found = find(path)
+            if found is None:
+                return [f"{display_name(path)}: no such file, folder or bucket"]
+            return list(_folder_problems(found) if found.is_dir() else _file_problems(found))
         except StoreError as exc:
             return [str(exc)]
 
@@ -50,10 +54,16 @@ def _folder_problems(path: Path) -> Iterator[str]:
     meta, shards = read_manifest(path)
     for entry in track(shards, "verifying", len(shards), unit="shards"):
         with silent() if len(shards) > 1 else nullcontext():
-            found = list(_file_problems(path / entry.name))
+            found = list(_shard_problems(path / entry.name, meta, entry))
         yield from found
-        if not found:
-            yield from _differences(path / entry.name, meta, entry)
+
+
+def _shard_problems(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str]:
+    try:
+        found = list(_file_problems(cached(path, entry.sha256)))
+    except StoreError as exc:  # of a URL
+        found = [str(exc)]
+    yield from found or _differences(path, meta, entry)
 
 
 def _differences(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str]:

@@ -12,9 +12,10 @@ from typing import IO, TYPE_CHECKING
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreLockedError
 from embedkit.store.format import StoreCounts, StoreMeta
-from embedkit.store.manifest import MANIFEST, encode_manifest
+from embedkit.store.manifest import MANIFEST, encode_manifest, read_manifest
 from embedkit.store.merge_shards import merge_shards
 from embedkit.store.reader import ShardFile, entry_of, shard_problems
+from embedkit.store.seal import is_sealed
 from embedkit.store.writer import ShardContent, encode_shard
 from embedkit.utils.atomic_write import atomic_file, sync_folder
 from embedkit.utils.progress import track
@@ -49,7 +50,7 @@ class PartialStore(WorkingDir):
         listing: Mapping[str, str | None],
         updates: str = "",
         parts: int = 1,
-    ) -> None:
+    ) -> StoreMeta:
         """Writes the settings; called once, when the plan is frozen.
 
         Args:
@@ -57,11 +58,39 @@ class PartialStore(WorkingDir):
             listing: The settings by which the source was listed.
             updates: The fingerprint of the store that the run updates; empty for a new store.
             parts: How many processes were to share the work.
+
+        Returns:
+            ``meta``, or that of a machine that has just begun the same run.
         """
         about: dict[str, object] = {"updates": updates} if updates else {}
         if parts > 1:
             about["parts"] = parts
         self.freeze({"meta": meta.to_config(), "listing": dict(listing), **about})
+        return meta
+
+    def exists(self) -> bool:
+        """Whether the store is there."""
+        return self.output.exists()
+
+    def check_replaceable(self) -> None:
+        """Rejects an output that isn't a store; a damaged store may be replaced.
+
+        Raises:
+            StoreError: It is something else.
+        """
+        if self.output.is_dir():
+            read_manifest(self.output)
+        elif self.output.exists() and not is_sealed(self.output):
+            raise StoreError(
+                f"{self.output}: exists and is no embedkit store, so it isn't replaced"
+            )
+
+    def forget(self) -> None:
+        """Removes all that is left of an unfinished run."""
+        self.clear()
+
+    def refresh(self) -> None:
+        """Called before the finished shards are counted; what is in the folder is known."""
 
     def share(self) -> None:
         """Called when the run is frozen; a folder with one writer has nothing to do then."""

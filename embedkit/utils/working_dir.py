@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from embedkit.errors import EmbedkitError, StoreCorruptError, StoreError, StoreLockedError
 from embedkit.utils.atomic_write import commit_bytes
+from embedkit.utils.urls import refuse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,6 +63,7 @@ class WorkingDir:
             StoreLockedError: Another process is writing the same output.
             StoreError: The folder can't be made, or a system error concerns it or the output.
         """
+        refuse_url(output, cls.error)
         work = cls(output, *settings)
         lock = work._lock()
         mine = work._lock_file()

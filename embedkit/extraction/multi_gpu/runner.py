@@ -10,6 +10,7 @@ from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.processes import run_processes
 from embedkit.extraction.multi_gpu.task import WorkerTask
 from embedkit.extraction.runner import EMBEDDING, ExtractResult
+from embedkit.store.object_store import url_for_workers
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class MultiGpuRunner:
                 self.settings.processes,
                 self.settings.max_read_errors,
                 self.settings.image_timeout,
+                url_for_workers(self.run.partial),
             )
             for place, device in enumerate(devices)
         ]

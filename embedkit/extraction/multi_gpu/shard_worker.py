@@ -14,6 +14,7 @@ from embedkit.extraction.job import loader_of
 from embedkit.extraction.precision import engine_differences, open_precise
 from embedkit.extraction.runner import Runner
 from embedkit.sources.shard_plan import Plan
+from embedkit.store.object_store import ObjectFolder
 from embedkit.store.working_dir import PartialStore
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ShardWorker:
 
     def __init__(self, task: WorkerTask) -> None:
         self._task, self._stack = task, ExitStack()
-        partial = PartialStore(task.output)
+        partial = _working_folder(task)
         frozen, plan = partial.frozen_meta(), Plan.open(partial.folder)
         if frozen is None or plan is None:
             raise StoreError(f"{partial.folder}: no run was begun there")
@@ -102,3 +103,11 @@ class ShardWorker:
             if differences:
                 raise StoreMismatchError(str(run.partial.folder), differences)
         return self._engine
+
+
+def _working_folder(task: WorkerTask) -> PartialStore:
+    if not task.url:
+        return PartialStore(task.output)
+    partial = ObjectFolder(task.output, task.url)
+    partial.join()
+    return partial

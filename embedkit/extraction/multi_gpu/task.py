@@ -31,6 +31,7 @@ class WorkerTask:
         processes: Whether processes decode; None where that pays.
         max_read_errors: As ``RunConfig``'s.
         image_timeout: As ``RunConfig``'s.
+        url: Where finished shards are uploaded to; empty if ``output`` is the store.
     """
 
     output: Path
@@ -43,6 +44,7 @@ class WorkerTask:
     processes: bool | None = None
     max_read_errors: int = 32
     image_timeout: float = IMAGE_SECONDS
+    url: str = ""
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can hold; ``from_config`` reads them."""
@@ -65,4 +67,5 @@ class WorkerTask:
             config["processes"],
             config["max_read_errors"],
             config["image_timeout"],
+            config["url"],
         )

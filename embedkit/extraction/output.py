@@ -1,0 +1,66 @@
+"""The working folder of an extraction's output: a local file or folder, or a URL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.backbones.registry import cache_folder
+from embedkit.errors import StoreError
+from embedkit.sources.io.transfer import refuse_unwritable
+from embedkit.store.object_store import ObjectFile, ObjectFolder, place_of
+from embedkit.store.shared_dir import SharedStore
+from embedkit.store.working_dir import PartialStore
+from embedkit.utils.urls import object_url
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from embedkit.extraction.config import RunConfig
+
+__all__ = ["check_url", "unlocked", "working_folder"]
+
+
+def check_url(output: Path, run: RunConfig) -> None:
+    """Refuses what can't be done with an output that is a URL.
+
+    Raises:
+        StoreError: The run is an update, or the URL isn't that of an object store.
+        MissingExtraError: The URL's backend isn't installed.
+        ValueError: Ray can't write a single file there.
+    """
+    url = object_url(output)
+    if url is None:
+        return
+    refuse_unwritable(url)
+    if run.update or run.retry_failed:
+        raise StoreError(
+            f"{url}: a store at a URL can't be updated; copy it to a local path and update it "
+            "there, or overwrite=True embeds everything anew"
+        )
+    if run.ray is not None and not run.sharded:
+        raise ValueError("ray writes to a URL with sharded=True only")
+
+
+def working_folder(output: Path, run: RunConfig) -> AbstractContextManager[PartialStore]:
+    """The working folder of a run, locked."""
+    if (url := object_url(output)) is not None:
+        kind = ObjectFolder if run.sharded else ObjectFile
+        return kind.locked(_place(url, run), url)
+    if run.part is not None and run.sharded:
+        return SharedStore.joined(output, run.part)
+    return PartialStore.locked(output)
+
+
+def unlocked(output: Path, run: RunConfig) -> PartialStore:
+    """The working folder of a run, to look at."""
+    url = object_url(output)
+    if url is None:
+        return PartialStore(output)
+    return (ObjectFolder if run.sharded else ObjectFile)(_place(url, run), url)
+
+
+def _place(url: str, run: RunConfig) -> Path:
+    """Where the local files of an unfinished store at a URL are; each part has its own."""
+    work_dir = run.work_dir or cache_folder() / "unfinished"
+    return place_of(url, work_dir, run.part if run.sharded else None)
