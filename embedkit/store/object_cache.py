@@ -46,6 +46,8 @@ def find(path: str | os.PathLike[str]) -> Path | None:
     url = object_url(path) or _lost_copy(Path(path))
     if url is None:
         return local_path(path)
+    if {"..", "."} & {*url.split("/")}:  # it would lie elsewhere in the cache
+        raise StoreError(f"{url}: has '..' or '.' in its path; give it without")
     if url.lower().endswith(_FILES) and (state := transfer.state_of(url)):
         return _copy_of_file(url, state)
     manifest = transfer.read(f"{url}/{MANIFEST}")
@@ -125,8 +127,6 @@ def _root() -> Path:
 def _place(url: str, version: str) -> Path:
     """Where the copy of one version belongs."""
     scheme, _, rest = url.partition("://")
-    if {"..", "."} & {*rest.split("/")}:
-        raise StoreError(f"{url}: has '..' or '.' in its path; give it without")
     return _root() / version[:_VERSION] / scheme / rest
 
 

@@ -71,13 +71,21 @@ class ObjectFile(PartialStore):
         self.url = url
 
     def exists(self) -> bool:
-        """Whether the store is there."""
-        return transfer.state_of(self.url) is not None
+        """Whether the store is there, or a sharded one."""
+        return transfer.state_of(self.url) is not None or self._is_sharded()
 
     def check_replaceable(self) -> None:
-        """Rejects an object that isn't a store."""
+        """Rejects an object that isn't a store, and a sharded store."""
+        if self._is_sharded():
+            raise StoreError(
+                f"{self.url}: is a sharded store; overwrite=True replaces it with sharded=True, or "
+                "choose another output"
+            )
         if self.exists() and transfer.read(self.url, len(_SEAL)) != _SEAL:
             raise StoreError(f"{self.url}: exists and is no embedkit store, so it isn't replaced")
+
+    def _is_sharded(self) -> bool:
+        return transfer.state_of(f"{self.url}/{MANIFEST}") is not None
 
     def _take_place(self, new: Path, *, aside: bool) -> None:
         del aside  # an object is replaced at once
@@ -236,7 +244,9 @@ class ObjectFolder(PartialStore):
         """Takes over the run at the URL, or puts the one of this folder there."""
         theirs = self._begun()
         mine = self.path(_RUN).read_bytes() if self.is_begun else None
-        if theirs is None and mine is not None and not self.exists():
+        if theirs is None and self.exists():
+            transfer.delete_folder(self._state)  # a run was killed after its last step
+        elif theirs is None and mine is not None:
             self._publish(mine)
             theirs = self._begun()
         if theirs is not None and theirs != mine:

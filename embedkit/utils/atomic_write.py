@@ -11,6 +11,7 @@ from glob import escape
 from typing import IO, TYPE_CHECKING, Any
 
 from embedkit.errors import StoreError
+from embedkit.utils.urls import refuse_url
 
 try:
     import fcntl
@@ -50,6 +51,7 @@ def atomic_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
     Raises:
         StoreError: The disk is full, or the file can't be written; no trace of it stays.
     """
+    refuse_url(path)
     where = folder or path.parent
     try:
         remove_left_behind(path, where)
@@ -80,7 +82,9 @@ def atomic_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     Raises:
         OSError: It can't be written; no trace of it stays, and an old folder is as it was.
+        StoreError: The name is a URL.
     """
+    refuse_url(path)
     where = path.absolute().parent
     where.mkdir(parents=True, exist_ok=True)
     remove_left_behind(path, where)

@@ -1,0 +1,73 @@
+"""Object stores to test on: fsspec's in memory, and an S3 server of its own process."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+
+import fsspec
+import pytest
+
+SERVER = "EMBEDKIT_TEST_S3_SERVER"  # the path of moto_server, in an environment of its own
+
+
+def files(url):
+    """What lies at a URL, at any depth: path below it to bytes."""
+    filesystem, path = fsspec.url_to_fs(url)
+    filesystem.invalidate_cache()
+    found = filesystem.find(path)
+    return {one.removeprefix(path).lstrip("/"): filesystem.cat_file(one) for one in found}
+
+
+def write(url, content):
+    filesystem, path = fsspec.url_to_fs(url)
+    filesystem.pipe_file(path, content)
+
+
+def copy_in(folder, url):
+    """Copies a folder to a URL."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            write(f"{url}/{path.relative_to(folder)}", path.read_bytes())
+
+
+@contextmanager
+def s3_server():
+    """An S3 server; while it runs, the environment names it. Skips the test if there is none."""
+    program = os.environ.get(SERVER) or shutil.which("moto_server")
+    if program is None or importlib.util.find_spec("s3fs") is None:
+        pytest.skip(f"needs s3fs, and moto_server on PATH or in {SERVER}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        _wait_for(port)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+            patch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
+            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
+            fsspec.filesystem("s3").mkdir("bucket")
+            yield "s3://bucket"
+    finally:
+        process.terminate()
+        process.wait()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def _wait_for(port):
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("the S3 server doesn't start")
