@@ -1,9 +1,7 @@
 """Extractions to object stores: the bytes of a local run, whatever ends on the way."""
 
-import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
