@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from images import write_photos
+from object_stores import files, s3_server
 
 from embedkit.backbones import load_backbone
 from embedkit.distributed.cluster import connected
@@ -149,6 +150,28 @@ def test_the_bytes_of_one_process(photos, whole, cluster, tmp_path):
     told = [progress for progress in told if progress.stage == "embedding"]
     assert told[-1].done == told[-1].total == COUNT + 2
     assert not ray.is_initialized()
+
+
+def test_an_object_store_in_the_place_of_a_common_disk(photos, whole, crashing, tmp_path):
+    """The cluster starts when the S3 server does: its workers find it by their environment."""
+    from ray.cluster_utils import Cluster
+
+    root = f"{crashing.parent}{os.pathsep}{Path(__file__).parents[2]}"
+    with s3_server() as bucket, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", root)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        both = started(Cluster)
+        try:
+            url, work_dir = f"{bucket}/all", tmp_path / "work"
+            result = extract(
+                photos, url, ray=both.address, workers=2, work_dir=work_dir, **SETTINGS
+            )
+        finally:
+            both.shutdown()
+        assert (result.path, result.complete, result.embedded) == (url, True, COUNT)
+        assert files(url) == whole
+        assert not files(f"{url}.partial")
+        assert not any(path.is_file() for path in work_dir.rglob("*"))
 
 
 def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path, crashing):

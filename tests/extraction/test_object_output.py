@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from images import write_photos
 from object_stores import files, s3_server, write
 
 from embedkit import EmbeddingStore, extract, verify
+from embedkit.backbones.config import LoadConfig
+from embedkit.engines import choose_engine
 from embedkit.errors import MissingExtraError, NothingEmbeddedError, StoreError, StoreMismatchError
 from embedkit.extraction.dry_run import preview
+from embedkit.extraction.multi_gpu.shard_worker import ShardWorker
+from embedkit.extraction.multi_gpu.task import WorkerTask
 from embedkit.store.object_store import ObjectFolder
 
 COUNT, SHARDS = 18, 5
@@ -274,6 +279,32 @@ def test_images_and_store_in_the_same_folder(photos, whole, bucket, tmp_path):
         assert (store.to_numpy() == expected.to_numpy()).all()
     with pytest.raises(StoreError, match="is one of the sources"):
         extract(bucket, bucket, sharded=True, **SETTINGS)
+
+
+def test_processes_of_several_devices_upload(photos, whole, s3, tmp_path):
+    url = f"{s3}/devices/emb"
+    settings = {**SETTINGS, "engine": "torch", "device": "cpu,cpu", "work_dir": tmp_path / "work"}
+    result = extract(photos, url, sharded=True, **settings)
+    assert (result.complete, result.embedded, result.failed) == (True, COUNT - 1, 1)
+    extract(photos, tmp_path / "emb", sharded=True, **{**settings, "device": "cpu"})
+    assert files(f"{s3}/devices") == {f"emb/{k}": v for k, v in local(tmp_path / "emb").items()}
+
+
+def test_a_worker_on_another_machine(photos, whole, memory, tmp_path):
+    """It finds the plan at the URL, and its shards count for the process that began the run."""
+    url, here = f"{memory}/emb", tmp_path / "here"
+    settings = {**SETTINGS, "sharded": True, "work_dir": here}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crashed):
+        Crashing(patch, 3, after=True)  # plan and settings
+        extract(photos, url, **settings)
+    choice = choose_engine("openvino", "cpu", "fp32", 2)
+    there = tmp_path / "there" / "emb"
+    task = WorkerTask(there, (), "tiny", LoadConfig(), choice, (), 1, processes=False, url=url)
+    with ShardWorker(WorkerTask.from_config(task.to_config())) as worker:
+        assert worker.embed([1, 3], processes=False, stop=threading.Event()).found == 8
+    assert {"shard-000001.h5", "shard-000003.h5"} <= set(files(url))
+    assert extract(photos, url, **settings).resumed == 8
+    assert assert_sound(url, whole)
 
 
 def test_what_is_refused(photos, memory, tmp_path, monkeypatch):
