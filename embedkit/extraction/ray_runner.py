@@ -48,13 +48,14 @@ class RayShards:
     def __init__(self, settings: dict[str, Any]) -> None:
         logging.getLogger("embedkit").setLevel(logging.ERROR)  # the driver has logged all this
         task = WorkerTask.from_config(settings["task"])
-        needed = [settings["folder"], *([] if task.url else [task.output.parent])]
+        needed = [] if task.url else [settings["folder"], task.output.parent]
         if unseen := [str(folder) for folder in needed if not Path(folder).is_dir()]:
             raise StoreError(
                 f"{socket.gethostname()}: doesn't see {' or '.join(unseen)}; all machines of the "
                 "cluster must share these folders"
             )
-        os.chdir(settings["folder"])
+        if Path(settings["folder"]).is_dir():  # else no relative path is needed
+            os.chdir(settings["folder"])
         self._worker = ShardWorker(task)
 
     def do(self, task: dict[str, Any], stop: threading.Event) -> list[int]:

@@ -9,7 +9,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.index.generation import ContentReader
 from embedkit.index.index import Index
 from embedkit.index.manifest import MANIFEST, IndexManifest
-from embedkit.store.object_cache import find
+from embedkit.store.object_cache import fetched_again, find
 
 if TYPE_CHECKING:
     import os
@@ -33,8 +33,9 @@ def index_problems(path: str | os.PathLike[str]) -> list[str]:
     except EmbedkitError as exc:
         return [str(exc)]
     reader, problems = ContentReader(folder, manifest), []
-    for role in manifest.files:
+    for role, entry in manifest.files.items():
         try:
+            fetched_again(folder / entry.name, entry.sha256)
             reader.checked(role)
         except EmbedkitError as exc:
             problems.append(str(exc))

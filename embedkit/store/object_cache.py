@@ -25,7 +25,10 @@ from embedkit.utils.urls import local_path, object_url
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["address_of", "cached", "find", "local_files", "refuse_copy", "with_addresses"]
+__all__ = [
+    "address_of", "cached", "fetched_again", "find", "local_files", "refuse_copy",
+    "with_addresses",
+]  # fmt: skip
 
 _FILES = (".h5", ".hdf5")
 _VERSION = 16
@@ -88,6 +91,13 @@ def cached(path: Path, sha256: str, *, keep: bool = False) -> Path:
                 "being replaced; open it again when it is whole"
             )
     return path
+
+
+def fetched_again(path: Path, sha256: str) -> Path:
+    """As `cached`, but what lies at the URL now is downloaded: a copy may be better than that."""
+    if address_of(path):
+        path.unlink(missing_ok=True)
+    return cached(path, sha256)
 
 
 def local_files(paths: Iterable[Path], digests: Iterable[str]) -> list[Path]:

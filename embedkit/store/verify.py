@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError
 from embedkit.store.manifest import read_manifest
-from embedkit.store.object_cache import cached, find
+from embedkit.store.object_cache import fetched_again, find
 from embedkit.store.reader import ShardFile, shard_problems
 from embedkit.utils.progress import reporting, silent, track
 from embedkit.utils.urls import display_name
@@ -60,7 +60,7 @@ def _folder_problems(path: Path) -> Iterator[str]:
 
 def _shard_problems(path: Path, meta: StoreMeta, entry: ShardEntry) -> Iterator[str]:
     try:
-        found = list(_file_problems(cached(path, entry.sha256)))
+        found = list(_file_problems(fetched_again(path, entry.sha256)))
     except StoreError as exc:  # of a URL
         found = [str(exc)]
     yield from found or _differences(path, meta, entry)

@@ -117,6 +117,8 @@ def test_a_replaced_store_is_another_version(store, tmp_path):
 
 
 def test_damage_is_found_before_hdf5_reads_the_file(store):
+    with EmbeddingStore(f"{URL}/emb") as there:
+        there.to_numpy()  # the copies are whole
     damage(f"{URL}/emb/shard-000002.h5")
     (problem,) = verify(f"{URL}/emb")
     assert problem.startswith(f"{URL}/emb/shard-000002.h5: isn't the file that manifest.json names")
@@ -239,7 +241,6 @@ def test_an_index_at_a_url(store, tmp_path, rerank):
         Index.remove(f"{URL}/emb.index", ["a"])
     name = index.manifest.files["index"].name
     damage(f"{URL}/emb.index/{name}")
-    copies()[name].unlink()
+    assert len(index_problems(f"{URL}/emb.index")) == 1
     with pytest.raises(IndexCorruptError, match=f"{URL}/emb.index/{name}: isn't the file"):
         Index.open(f"{URL}/emb.index")
-    assert len(index_problems(f"{URL}/emb.index")) == 1
