@@ -146,8 +146,8 @@ def _lost_copy(path: Path) -> str | None:
 
 
 def _copy_of_file(url: str, state: transfer.ObjectState) -> Path:
-    path = _place(url, hashlib.sha256(state.version.encode()).hexdigest())
-    if not _used(path):
+    path = _place(url, hashlib.sha256((state.version or "").encode()).hexdigest())
+    if state.version is None or not _used(path):
         _download(url, state, path)
         if transfer.state_of(url) != state:
             path.unlink()

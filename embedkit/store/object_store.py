@@ -105,7 +105,7 @@ class ObjectFolder(PartialStore):
         self.url = url
         self._state = f"{url}.partial"
         self._sent: dict[int, ShardEntry] = {}
-        self._replaces = False
+        self._replaces = self._is_helper = False
 
     def exists(self) -> bool:
         """Whether the store is there, complete."""
@@ -124,7 +124,11 @@ class ObjectFolder(PartialStore):
         self._join()
 
     def join(self) -> None:
-        """Takes over the run that another process has begun, which may hold this folder's lock."""
+        """Takes over the run that another process has begun, which may hold this folder's lock.
+
+        That process hands out only shards that are missing, so none is looked for here.
+        """
+        self._is_helper = True
         if self.is_begun and self._begun() == self.path(_RUN).read_bytes():
             return
         lock = self._lock(wait=True)
@@ -168,6 +172,8 @@ class ObjectFolder(PartialStore):
 
     def refresh(self) -> None:
         """Finds out which shards all machines have uploaded until now."""
+        if self._is_helper:
+            return
         begun, there = self._begun(), set(transfer.list_names(self.url))
         names = [] if begun is None else transfer.list_names(self._run_folder(begun))
         entries = [_entry(match) for match in map(_RECEIPT.fullmatch, names) if match is not None]

@@ -105,6 +105,14 @@ def test_one_file(tmp_path):
     assert "damaged" in verify(f"{URL}/a.h5")[0]
 
 
+def test_one_file_of_a_storage_without_versions(tmp_path, monkeypatch):
+    monkeypatch.setattr("embedkit.sources.io.remote._VERSIONS", ())
+    for rows in (ROWS, -ROWS):  # of the same size
+        write(f"{URL}/a.h5", write_store(tmp_path / "a.h5", rows).read_bytes())
+        with EmbeddingStore(f"{URL}/a.h5") as there:
+            np.testing.assert_array_equal(there.to_numpy(), rows)
+
+
 def test_a_replaced_store_is_another_version(store, tmp_path):
     with EmbeddingStore(f"{URL}/emb") as old:
         MemoryFileSystem().rm("/bucket/emb", recursive=True)

@@ -35,11 +35,12 @@ class ObjectState:
 
     Attributes:
         nbytes: Its size; None if the storage doesn't say.
-        version: Changes with its content: an ETag or a time, with the size.
+        version: Changes with its content: an ETag or a time, with the size; None if the storage
+            says neither.
     """
 
     nbytes: int | None
-    version: str
+    version: str | None
 
 
 @contextmanager
@@ -101,7 +102,8 @@ def state_of(url: str) -> ObjectState | None:
         filesystem.invalidate_cache()
         info = remote.retry(lambda: filesystem.info(path))
         if info["type"] != "directory":
-            return ObjectState(info.get("size"), f"{remote.version_of(info)} {info.get('size')}")
+            version, size = remote.version_of(info), info.get("size")
+            return ObjectState(size, version and f"{version} {size}")
     return None
 
 
