@@ -407,7 +407,7 @@ def command(
         check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview
     from embedkit.extraction.extract import extract
-    from embedkit.store.working_dir import PartialStore
+    from embedkit.extraction.output import isolate_mark
     from embedkit.utils.watchdog import ended_when_stuck
 
     settings: dict[str, Any] = {
@@ -451,7 +451,7 @@ def command(
     if dry_run:
         _show_preview(asdict(preview(source, output, **settings, **changes)), json=json)
         return
-    mark = PartialStore(output).isolate_mark
+    mark = isolate_mark(output, part=part, sharded=sharded, work_dir=work_dir)
     with ended_when_stuck(image_timeout, mark), Stopping() as stopping:
         result = extract(
             source,

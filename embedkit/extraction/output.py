@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from embedkit.backbones.registry import cache_folder
 from embedkit.errors import StoreError
+from embedkit.extraction.config import RunConfig
 from embedkit.sources.io.transfer import refuse_unwritable
+from embedkit.sources.part import Part
 from embedkit.store.object_store import ObjectFile, ObjectFolder, place_of
 from embedkit.store.shared_dir import SharedStore
 from embedkit.store.working_dir import PartialStore
-from embedkit.utils.urls import object_url
+from embedkit.utils.urls import local_path, object_url
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from embedkit.extraction.config import RunConfig
-
-__all__ = ["check_url", "unlocked", "working_folder"]
+__all__ = ["check_url", "isolate_mark", "unlocked", "working_folder"]
 
 
 def check_url(output: Path, run: RunConfig) -> None:
@@ -58,6 +58,19 @@ def unlocked(output: Path, run: RunConfig) -> PartialStore:
     if url is None:
         return PartialStore(output)
     return (ObjectFolder if run.sharded else ObjectFile)(_place(url, run), url)
+
+
+def isolate_mark(output: Path, *, part: str | None, sharded: bool, work_dir: Path | None) -> Path:
+    """The file by which a run learns that an image has stopped a whole process of it.
+
+    Raises:
+        ValueError: ``part`` isn't one.
+        StoreError: ``output`` is the URL of no store.
+    """
+    run = RunConfig(
+        part=None if part is None else Part.read(part), sharded=sharded, work_dir=work_dir
+    )
+    return unlocked(local_path(output), run).isolate_mark
 
 
 def _place(url: str, run: RunConfig) -> Path:
