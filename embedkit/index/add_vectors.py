@@ -1,8 +1,8 @@
 """Adds rows to a trained index in parts, so that an interrupted build resumes.
 
 Inverted lists can be joined, so each part is an index of its own rows, of bounded size; their union
-may be larger than memory. Everything else (graphs, fast-scan codes) grows as one, and a part is the
-index so far, saved now and then.
+may be larger than memory. Everything else, such as a graph, grows as one, and a part is the index
+so far, saved now and then.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from embedkit.index.faiss_io import read_faiss, write_faiss
 from embedkit.index.faiss_types import adds_at_once, ivf_of, reserve
 from embedkit.index.gpu import adding_to
+from embedkit.index.parts import missing_spans, write_part
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from embedkit.index.vector_space import Space
     from embedkit.index.working_dir import PartialIndex
 
-__all__ = ["Encoder", "load_index"]
+__all__ = ["Encoder", "block_rows", "load_index"]
 
 _BLOCK_BYTES = 32 * 2**20  # of float32 rows at once
 _PART_BYTES = 96 * 2**20  # of codes in a part that will be joined
@@ -42,6 +43,7 @@ class Encoder:
         rows: The stores' rows.
         order: Which row goes to which position.
         space: The index's space.
+        block_rows: How many rows are added together.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Encoder:
         factors: Path,
         *,
         first: int = 0,
+        factors_from: int = 0,
     ) -> None:
         """Makes an encoder.
 
@@ -61,11 +64,12 @@ class Encoder:
             space: The index's space.
             factors: File of the rows' factors, written at the positions' places.
             first: The first position that is added.
+            factors_from: The position whose factors the file begins with.
         """
         self.rows, self.order, self.space = rows, order, space
-        self._factors, self._first = factors, first
+        self._factors, self._first, self._factors_from = factors, first, factors_from
         self._stage: Stage | None = None
-        self._block_rows = max(1, _BLOCK_BYTES // (4 * max(rows.dim, space.dim)))
+        self.block_rows = block_rows(max(rows.dim, space.dim))
 
     def add(self, index: faiss.Index, start: int, stop: int) -> None:
         """Adds the rows at some positions, and writes down their factors, durably.
@@ -79,9 +83,9 @@ class Encoder:
             StoreError: A row can't be read, or isn't finite.
             OSError: The factors can't be written.
         """
-        step = max(1, stop - start) if adds_at_once(index) else self._block_rows
+        step = max(1, stop - start) if adds_at_once(index) else self.block_rows
         with self._factors.open("r+b") as file, adding_to(index) as add:
-            file.seek(4 * self.space.num_factors * start)
+            file.seek(4 * self.space.num_factors * (start - self._factors_from))
             stage = self._stage_from(start)
             for first in range(start, stop, step):
                 last = min(first + step, stop)
@@ -100,23 +104,25 @@ class Encoder:
             self._stage = Stage("adding", total, unit="rows", done=done)
         return self._stage
 
-    def add_separate_parts(self, partial: PartialIndex, index: faiss.Index, stop: int) -> None:
-        """Adds all positions before ``stop`` as parts, after the existing parts.
+    def add_separate_parts(self, partial: PartialIndex, part: faiss.Index, stop: int) -> None:
+        """Adds all positions before ``stop`` that are in no part yet, as further parts.
 
         Args:
             partial: The working folder.
-            index: Trained and empty; with inverted lists that can be joined.
+            part: From ``part_of``.
             stop: The last position + 1.
         """
-        ivf = ivf_of(index)
+        ivf = ivf_of(part)
         assert ivf is not None
-        rows = max(self._block_rows, _PART_BYTES // (ivf.code_size + 8))
-        done = max((last for _, last, _ in partial.parts()), default=0)
-        for start in range(done, stop, rows):
-            last = min(start + rows, stop)
-            self.add(index, start, last)
-            partial.commit(partial.part_name(start, last), lambda f: write_faiss(index, f.write))
-            index.reset()
+        blocks = max(1, _PART_BYTES // (ivf.code_size + 8) // self.block_rows)
+        for start, last in missing_spans(partial.parts(), stop, blocks * self.block_rows):
+            self.add_part(partial, part, start, last)
+
+    def add_part(self, partial: PartialIndex, part: faiss.Index, start: int, stop: int) -> None:
+        """Adds the rows at some positions to an empty part, saves it, and empties it."""
+        self.add(part, start, stop)
+        partial.commit(partial.part_name(start, stop), lambda file: write_part(part, file.write))
+        part.reset()
 
     def add_growing(self, partial: PartialIndex, index: faiss.Index, stop: int) -> faiss.Index:
         """Adds all positions before ``stop`` to one index, resuming from its last save.
@@ -135,8 +141,8 @@ class Encoder:
             index = load_index(saved_parts[-1][2])
         reserve(index, stop)
         saved, pause = time.monotonic(), _SAVE_SECONDS
-        for start in range(done, stop, self._block_rows):
-            last = min(start + self._block_rows, stop)
+        for start in range(done, stop, self.block_rows):
+            last = min(start + self.block_rows, stop)
             self.add(index, start, last)
             began = time.monotonic()
             if began - saved >= pause:
@@ -144,6 +150,11 @@ class Encoder:
                 saved = time.monotonic()
                 pause = max(_SAVE_SECONDS, (saved - began) / _SAVE_SHARE)
         return index
+
+
+def block_rows(dim: int) -> int:
+    """How many rows of ``dim`` values are added together."""
+    return max(1, _BLOCK_BYTES // (4 * dim))
 
 
 def _replace_part(partial: PartialIndex, index: faiss.Index, stop: int) -> None:

@@ -19,14 +19,14 @@ from embedkit.index.faiss_types import (
     adds_at_once,
     can_rename,
     faiss_reason,
-    is_mergeable,
     make_index,
     search_grid,
     set_params,
 )
 from embedkit.index.generation import copy_into
-from embedkit.index.inverted_lists import merge_lists, merge_on_disk, name_lists, rename_vectors
+from embedkit.index.inverted_lists import merge_on_disk, name_lists, rename_vectors
 from embedkit.index.manifest import IndexManifest, OperatingPoint
+from embedkit.index.parts import join_parts, part_of, write_part
 from embedkit.index.rerank import Reranker
 from embedkit.index.searcher import Searcher
 from embedkit.index.store_rows import RowOrder
@@ -254,16 +254,17 @@ class IndexBuild:
         if self._at_once:
             self._encoder.add(self.index, 0, self.plan.count)
             return
-        if not is_mergeable(self.index):
+        part = part_of(self.index)
+        if part is None:
             self.index = self._encoder.add_growing(self._partial, self.index, self._first_held)
             return
-        self._encoder.add_separate_parts(self._partial, self.index, self._first_held)
+        self._encoder.add_separate_parts(self._partial, part, self._first_held)
         parts = [path for _, _, path in self._partial.parts()]
         if self.plan.on_disk:
             name = _TUNING_LISTS if self.plan.held else _LISTS
             merge_on_disk(self.index, parts, self._path(name))
         else:
-            merge_lists(self.index, parts)
+            join_parts(self.index, parts)
 
     def _add_held(self) -> None:
         if not self.plan.held or self._at_once:
@@ -273,7 +274,7 @@ class IndexBuild:
             return
         self.index = load_index(self._path(_TRAINED))
         self._encoder.add(self.index, self._first_held, self.plan.count)
-        self._partial.commit(_HELD, lambda file: write_faiss(self.index, file.write))
+        self._partial.commit(_HELD, lambda file: write_part(self.index, file.write))
         self.index.reset()
         parts = [*(path for _, _, path in self._partial.parts()), self._path(_HELD)]
         merge_on_disk(self.index, parts, self._path(_LISTS))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "copy_lists",
     "ids_are_within",
     "is_on_disk",
     "map_lists",
@@ -24,32 +25,61 @@ __all__ = [
     "merge_on_disk",
     "name_lists",
     "rename_vectors",
+    "set_count",
+    "sizes_of_parts",
 ]
 
 _ID_BYTES = 8
 
 
-def merge_lists(index: faiss.Index, parts: Sequence[Path]) -> None:
+def merge_lists(index: faiss.Index, parts: Sequence[Path], numbers: range | None = None) -> None:
     """Joins the inverted lists of parts in memory, each list of exactly the size that it gets.
 
     Args:
         index: Trained and empty.
         parts: Indexes with the same training, whose rows have their positions as ids.
+        numbers: Which lists; None joins all.
     """
     target = _lists_of(index)
-    sizes = sum((_sizes_of(_mapped(part)) for part in parts), _sizes_of(index))
-    for number, size in enumerate(sizes.tolist()):
+    numbers = range(target.nlist) if numbers is None else numbers
+    sizes = sizes_of_parts(index, parts, numbers)
+    for number, size in zip(numbers, sizes.tolist(), strict=True):
         target.resize(number, size)
-    filled = np.zeros(len(sizes), np.int64)
+    filled = np.zeros(target.nlist, np.int64)
     for part in parts:
         opened = _mapped(part)
         lists = _lists_of(opened)
-        for number, size in enumerate(_sizes_of(opened).tolist()):
+        for number, size in zip(numbers, _sizes_of(opened, numbers).tolist(), strict=True):
             if size:
                 ids, codes = lists.get_ids(number), lists.get_codes(number)
                 target.update_entries(number, int(filled[number]), size, ids, codes)
                 filled[number] += size
-    _set_count(index, int(sizes.sum()))
+    set_count(index, int(sizes.sum()))
+
+
+def sizes_of_parts(
+    index: faiss.Index, parts: Sequence[Path], numbers: range | None = None
+) -> NDArray[np.int64]:
+    """How many rows each list of an index gets, if the lists of parts are joined to its own.
+
+    Args:
+        index: The index.
+        parts: Indexes with the same number of lists.
+        numbers: Which lists; None counts all.
+    """
+    return sum((_sizes_of(_mapped(part), numbers) for part in parts), _sizes_of(index, numbers))
+
+
+def copy_lists(index: faiss.Index, source: faiss.Index, numbers: range) -> None:
+    """Copies some inverted lists of packed codes to an index whose own are empty."""
+    target, lists = _lists_of(index), _lists_of(source)
+    for number in numbers:
+        size = lists.list_size(number)
+        if size:
+            target.resize(number, size)
+            nbytes = -(-size // lists.n_per_block) * lists.block_size
+            faiss.memcpy(target.get_codes(number), lists.get_codes(number), nbytes)
+            faiss.memcpy(target.get_ids(number), lists.get_ids(number), size * _ID_BYTES)
 
 
 def merge_on_disk(
@@ -87,7 +117,7 @@ def merge_on_disk(
     ivf.replace_invlists(target, True)
     target.this.disown()
     map_lists(index, lists_file)
-    _set_count(index, int(sizes.sum()))
+    set_count(index, int(sizes.sum()))
 
 
 def map_lists(index: faiss.Index, lists_file: Path) -> None:
@@ -167,7 +197,7 @@ def _ids(sources: Sequence[faiss.Index], number: int) -> Iterator[NDArray[np.int
 
 def _mapped(part: Path) -> faiss.Index:
     """A part, its lists mapped from its file."""
-    return faiss.read_index(str(part), faiss.IO_FLAG_MMAP)
+    return faiss.read_index(str(part), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
 
 
 def _lists_of(index: faiss.Index) -> faiss.InvertedLists:
@@ -177,11 +207,13 @@ def _lists_of(index: faiss.Index) -> faiss.InvertedLists:
     return faiss.downcast_InvertedLists(ivf.invlists)
 
 
-def _sizes_of(index: faiss.Index) -> NDArray[np.int64]:
+def _sizes_of(index: faiss.Index, numbers: range | None = None) -> NDArray[np.int64]:
     lists = _lists_of(index)
-    return np.array([lists.list_size(number) for number in range(lists.nlist)], np.int64)
+    numbers = range(lists.nlist) if numbers is None else numbers
+    return np.array([lists.list_size(number) for number in numbers], np.int64)
 
 
-def _set_count(index: faiss.Index, count: int) -> None:
+def set_count(index: faiss.Index, count: int) -> None:
+    """Sets the number of rows of an index whose lists were filled."""
     for layer in layers(index):
         layer.ntotal = count

@@ -179,7 +179,7 @@ def _files(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("factory", ["IVF16,SQ8", "HNSW8"])
+@pytest.mark.parametrize("factory", ["IVF16,SQ8", "OPQ8,IVF16,PQ8x4fs", "HNSW8"])
 def test_a_killed_build_goes_on(tmp_path: Path, factory: str) -> None:
     store = write_store(tmp_path / "photos.h5", rows_of(6000))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
