@@ -8,14 +8,15 @@ import signal
 import socket
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from embedkit.errors import MissingExtraError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["connected"]
+__all__ = ["RayCluster", "connected"]
 
 # Ray reads them when it is imported. Its reports are switched off with all other telemetry.
 _VARIABLES = {
@@ -24,6 +25,37 @@ _VARIABLES = {
 }
 _SECONDS = 20.0  # that a cluster may take to answer
 _STARTS = 3  # of Ray on this machine, which gives up after half a minute if the machine is busy
+
+
+@dataclass(frozen=True, slots=True)
+class RayCluster:
+    """A Ray cluster, and how much of it to use.
+
+    Attributes:
+        address: As ``connected``'s.
+        workers: How many workers, at most; None starts one per machine.
+
+    Raises:
+        ValueError: ``workers`` is less than 1.
+    """
+
+    address: str
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
+
+    @classmethod
+    def of(cls, ray: str | None, workers: int | None) -> Self | None:
+        """The cluster that two keywords name; None if no Ray is used.
+
+        Raises:
+            ValueError: There are workers, but no cluster.
+        """
+        if ray is None and workers is not None:
+            raise ValueError('workers goes with ray only, such as ray="auto"')
+        return None if ray is None else cls(ray, workers)
 
 
 @contextmanager

@@ -7,14 +7,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from embedkit.distributed.cluster import connected
 from embedkit.distributed.worker import Worker
+from embedkit.distributed.worker_size import worker_size
 from embedkit.errors import WorkerError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["Pool", "Task"]
+    from embedkit.distributed.cluster import RayCluster
+
+__all__ = ["Pool", "Task", "run_tasks"]
 
 _POLL_SECONDS = 0.2
 _log = logging.getLogger("embedkit")
@@ -83,8 +87,9 @@ class Pool:
         waiting = deque(tasks)
         error: WorkerError | None = None
         stopping = False
+        settings = self.ray.put(self.settings)
         for _ in range(min(self.workers, len(waiting))):
-            self._start()
+            self._start(settings)
         while (waiting and not stopping) or any(task for _, task in self._running.values()):
             if not stopping and (error or (stop is not None and stop.is_set())):
                 stopping = True
@@ -104,17 +109,17 @@ class Pool:
                 if lives:
                     self._begin(actor, waiting.popleft())
                 else:
-                    self._start()
+                    self._start(settings)
         self._running.clear()  # those that the cluster never had room for
         if error is not None:
             raise error
 
-    def _start(self) -> None:
+    def _start(self, settings: Any) -> None:
         """Starts a worker; it gets its first task when it runs."""
         worker = self.ray.remote(Worker).options(
             num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_concurrency=2, max_restarts=0
         )
-        actor = worker.remote(self.work, self.settings)
+        actor = worker.remote(self.work, settings)
         self._running[actor.ready.remote()] = actor, None
 
     def _begin(self, actor: Any, task: Task) -> None:
@@ -151,6 +156,33 @@ class Pool:
             raise WorkerError(f"{task.name}: {answer['error']}")
         on_result(task, answer["result"])
         return True
+
+
+def run_tasks(
+    cluster: RayCluster,
+    work: str,
+    settings: dict[str, Any],
+    tasks: Sequence[Task],
+    on_result: Callable[[Task, Any], None],
+) -> None:
+    """Does tasks on the cores of a cluster; see ``Pool``.
+
+    Args:
+        cluster: The cluster.
+        work: ``package.module:Class``.
+        settings: What the class is called with.
+        tasks: The tasks.
+        on_result: Called with each task that is done, and what the worker returned.
+
+    Raises:
+        MissingExtraError: Ray isn't installed.
+        WorkerError: There is no cluster, a task failed, or its workers died of it.
+    """
+    if not tasks:
+        return
+    with connected(cluster.address) as ray:
+        workers, num_cpus = worker_size(ray, cluster.workers)
+        Pool(ray, work, settings, workers, num_cpus, 0).run(tasks, None, on_result)
 
 
 def _line(exc: BaseException) -> str:

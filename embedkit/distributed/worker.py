@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
+import socket
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, WorkerError
 
-__all__ = ["Worker"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Worker", "enter_shared"]
 
 
 class Worker:
@@ -41,3 +47,23 @@ class Worker:
     def stop(self) -> None:
         """Has the running task end in good order; called while it runs."""
         self._stop.set()
+
+
+def enter_shared(folder: Path, *needed: Path) -> None:
+    """Prepares a worker's process: relative paths start where the driver's do, and logs are quiet.
+
+    Args:
+        folder: The driver's current folder; where it isn't there, no path may be relative.
+        *needed: Folders that this machine must see.
+
+    Raises:
+        WorkerError: It doesn't see one of them.
+    """
+    logging.getLogger("embedkit").setLevel(logging.ERROR)  # the driver logs what concerns the user
+    if unseen := [str(one) for one in needed if not one.is_dir()]:
+        raise WorkerError(
+            f"{socket.gethostname()}: doesn't see {' or '.join(unseen)}; all machines of the "
+            "cluster must share these folders"
+        )
+    if folder.is_dir():
+        os.chdir(folder)

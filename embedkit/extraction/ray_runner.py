@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.distributed.cluster import connected
 from embedkit.distributed.pool import Pool, Task
-from embedkit.errors import StoreError
+from embedkit.distributed.worker import enter_shared
+from embedkit.distributed.worker_size import worker_size
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.shard_worker import ShardWorker
 from embedkit.extraction.multi_gpu.task import WorkerTask
@@ -42,20 +41,13 @@ class RayShards:
             ``task``, from ``WorkerTask.to_config``.
 
     Raises:
-        StoreError: This machine doesn't see the driver's folders.
+        WorkerError: This machine doesn't see the driver's folders.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        logging.getLogger("embedkit").setLevel(logging.ERROR)  # the driver has logged all this
         task = WorkerTask.from_config(settings["task"])
-        needed = [] if task.url else [settings["folder"], task.output.parent]
-        if unseen := [str(folder) for folder in needed if not Path(folder).is_dir()]:
-            raise StoreError(
-                f"{socket.gethostname()}: doesn't see {' or '.join(unseen)}; all machines of the "
-                "cluster must share these folders"
-            )
-        if Path(settings["folder"]).is_dir():  # else no relative path is needed
-            os.chdir(settings["folder"])
+        folder = Path(settings["folder"])
+        enter_shared(folder, *(() if task.url else (folder, task.output.parent)))
         self._worker = ShardWorker(task)
 
     def do(self, task: dict[str, Any], stop: threading.Event) -> list[int]:
@@ -124,16 +116,8 @@ class RayRunner:
         return ExtractResult.of_checkpoints(self.run.partial.output, before, after, seconds)
 
     def _pool(self, ray: Any) -> Pool:
-        settings, nodes = self.settings, [node for node in ray.nodes() if node["Alive"]]
-        gpus = sum(map(_gpus, nodes)) if settings.num_gpus else 0
-        if gpus < settings.num_gpus:
-            _log.warning("the Ray cluster has %g GPUs now; waiting for %g", gpus, settings.num_gpus)
-        usual = int(gpus / settings.num_gpus) if settings.num_gpus else len(nodes)
-        workers = settings.workers or max(1, usual)
-        cores = [node["Resources"].get("CPU", 0.0) for node in nodes]
-        if gpus:
-            cores = [cpus for cpus, node in zip(cores, nodes, strict=True) if _gpus(node)] or cores
-        num_cpus = _cores_per_worker(cores, workers)
+        settings = self.settings
+        workers, num_cpus = worker_size(ray, settings.workers, settings.num_gpus)
         device = "cuda:0" if settings.num_gpus else self.choice.devices[0]
         task = WorkerTask(
             self.run.partial.output.absolute(),
@@ -151,18 +135,3 @@ class RayRunner:
         work = f"{RayShards.__module__}:{RayShards.__name__}"
         about = {"folder": str(Path.cwd()), "task": task.to_config()}
         return Pool(ray, work, about, workers, num_cpus, settings.num_gpus)
-
-
-def _gpus(node: dict[str, Any]) -> float:
-    return float(node["Resources"].get("GPU", 0))
-
-
-def _cores_per_worker(cores: Sequence[float], workers: int) -> float:
-    """The most cores per worker with which all workers fit on machines of so many cores.
-
-    It is a whole number or, with more workers than cores, 1 / n, as Ray wants it.
-    """
-    for count in range(int(max(cores)), 0, -1):
-        if sum(int(one // count) for one in cores) >= workers:
-            return count
-    return 1 / -(-workers // max(1, int(sum(cores))))

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from embedkit.index.store_rows import RowOrder, StoreRows
     from embedkit.index.vector_space import Space
 
-__all__ = ["knn", "nearest_rows", "recall_at"]
+__all__ = ["Nearest", "knn", "merge_nearest", "nearest_rows", "recall_at"]
+
+Nearest = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
+"""``(Q, k)`` rows and ``(Q, k)`` scores, best first."""
 
 _BLOCK_BYTES = 32 * 2**20
 _TIE = 1e-5  # scores closer than this are equal, as those of exact copies
@@ -49,8 +52,9 @@ def nearest_rows(
     k: int,
     *,
     stop: int,
+    start: int = 0,
     removed: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> Nearest:
     """The k nearest of all rows for each query, by comparing with every row.
 
     Args:
@@ -60,33 +64,37 @@ def nearest_rows(
         space: The index's space.
         k: How many.
         stop: Only positions before it count.
+        start: The first position that counts.
         removed: ``(N,)`` bool, positions that don't count either.
 
     Returns:
         ``(Q, k)`` int64 rows and ``(Q, k)`` float32 scores, best first; -1 and minus infinity where
         there are fewer rows.
     """
-    nearest = np.full((len(vectors), k), -1)
-    best = np.full((len(vectors), k), -np.inf, np.float32)
+    nearest = np.full((len(vectors), k), -1), np.full((len(vectors), k), -np.inf, np.float32)
     step = max(k, _BLOCK_BYTES // (4 * rows.dim))
-    stage = Stage("searching exactly", stop, unit="rows")
-    for start in range(0, stop, step):
-        last = min(start + step, stop)
-        stage.update(start)
-        numbers = order.span(start, last)
+    stage = Stage("searching exactly", stop - start, unit="rows")
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        stage.update(first - start)
+        numbers = order.span(first, last)
         if removed is not None:
-            numbers = numbers[~removed[start:last]]
+            numbers = numbers[~removed[first:last]]
         if not len(numbers):
             continue
         block = space.project(rows.read(numbers))
         found, scores = knn(vectors, block, min(k, len(block)), space.metric)
-        both = np.concatenate([best, scores], axis=1)
-        kept = np.argsort(-both, axis=1, kind="stable")[:, :k]
-        best = np.take_along_axis(both, kept, axis=1)
-        names = np.concatenate([nearest, numbers[found]], axis=1)
-        nearest = np.take_along_axis(names, kept, axis=1)
-    stage.update(stop)
-    return nearest, best
+        nearest = merge_nearest(nearest, (numbers[found], scores))
+    stage.update(stop - start)
+    return nearest
+
+
+def merge_nearest(nearest: Nearest, others: Nearest) -> Nearest:
+    """The nearest of two sets of rows, as many as the first has; of equal ones the first's."""
+    both = np.concatenate([nearest[1], others[1]], axis=1)
+    kept = np.argsort(-both, axis=1, kind="stable")[:, : nearest[1].shape[1]]
+    names = np.concatenate([nearest[0], others[0]], axis=1)
+    return np.take_along_axis(names, kept, axis=1), np.take_along_axis(both, kept, axis=1)
 
 
 def recall_at(k: int, found: NDArray[np.float32], true: NDArray[np.float32]) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
+    from embedkit.distributed.cluster import RayCluster
     from embedkit.index.build_plan import Plan
     from embedkit.index.spec import IndexSpec
 
@@ -37,6 +38,7 @@ def build_index(
     spec: IndexSpec,
     *,
     overwrite: bool,
+    cluster: RayCluster | None = None,
 ) -> Path:
     """Builds an index; see ``Index.build``."""
     output = Path(output)
@@ -54,7 +56,7 @@ def build_index(
         refuse_existing(output, overwrite=overwrite)
         begin_or_resume(partial, plan, overwrite=overwrite)
         with discarding_failures(partial):
-            made = IndexBuild(partial, plan, rows).run()
+            made = IndexBuild(partial, plan, rows, cluster).run()
             if made.index.ntotal != plan.count:
                 raise RuntimeError(f"it holds {made.index.ntotal} of {plan.count} rows")
         with writing_errors(output), atomic_folder(output) as folder:

@@ -13,14 +13,15 @@ from embedkit.index.auto_select import choose
 from embedkit.index.autotune import needs_tuning
 from embedkit.index.faiss_types import least_rows, make_index
 from embedkit.index.manifest import StoreEntry
+from embedkit.index.spec import IndexSpec
 from embedkit.store.object_cache import address_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from embedkit.index.spec import IndexSpec
     from embedkit.index.store_rows import StoreRows
 
 __all__ = ["Plan", "held_out_last", "make_plan", "store_entries"]
@@ -57,6 +58,12 @@ class Plan:
     def to_config(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; two equal plans have equal ones."""
         return {**asdict(self), "stores": [asdict(entry) for entry in self.stores]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Plan:
+        """Reads what ``to_config`` wrote."""
+        stores = tuple(StoreEntry(**entry) for entry in config["stores"])
+        return cls(**{**config, "spec": IndexSpec.from_config(config["spec"]), "stores": stores})
 
 
 def make_plan(spec: IndexSpec, rows: StoreRows, output: Path) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,11 @@ from embedkit._version import __version__
 from embedkit.index.add_vectors import Encoder, load_index
 from embedkit.index.autotune import choose_point, exact_point, measure_frontier
 from embedkit.index.brute_force import nearest_rows
-from embedkit.index.build_plan import held_out_last
 from embedkit.index.faiss_io import write_faiss
 from embedkit.index.faiss_types import (
     SearchParams,
     adds_at_once,
     can_rename,
-    faiss_reason,
     make_index,
     search_grid,
     set_params,
@@ -27,19 +26,11 @@ from embedkit.index.generation import copy_into
 from embedkit.index.inverted_lists import merge_on_disk, name_lists, rename_vectors
 from embedkit.index.manifest import IndexManifest, OperatingPoint
 from embedkit.index.parts import join_parts, part_of, write_part
+from embedkit.index.prepare import ORDER, TRAINED, WHITENING, prepare
+from embedkit.index.ray_parts import NEAREST, RayParts
 from embedkit.index.rerank import Reranker
 from embedkit.index.searcher import Searcher
 from embedkit.index.store_rows import RowOrder
-from embedkit.index.streaming_kmeans import can_move, move_centroids
-from embedkit.index.train import (
-    default_train_rows,
-    sample_positions,
-    sample_rows,
-    train_index,
-    wanted_train_rows,
-    warn_of_few,
-)
-from embedkit.index.vector_space import Space, Whitening, learn_whitening
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -49,6 +40,7 @@ if TYPE_CHECKING:
     import faiss
     from numpy.typing import NDArray
 
+    from embedkit.distributed.cluster import RayCluster
     from embedkit.index.build_plan import Plan
     from embedkit.index.generation import ContentWriter
     from embedkit.index.store_rows import StoreRows
@@ -56,16 +48,13 @@ if TYPE_CHECKING:
 
 __all__ = ["IndexBuild", "write_ids"]
 
-_TRAINED, _TUNED, _WHITENING = "trained.faiss", "tuned.json", "whitening.f4"
-_ORDER, _HELD = "order.i8", "held.faiss"
+_log = logging.getLogger("embedkit")
+
+_TUNED, _HELD = "tuned.json", "held.faiss"
 _FACTORS, _REORDERED = "factors.f4", "factors-straight.f4"
 _TUNING_LISTS, _LISTS = "lists-tuning.bin", "lists-final.bin"
-_K = 10
-_WHITENING_ROWS = 32768
 _UNTUNED_FACTOR = 8
 _IDS_AT_ONCE = 65536
-_WORTH_MOVING = 1.5  # times the sample
-_ROUNDS = 2
 
 
 class IndexBuild:
@@ -76,8 +65,23 @@ class IndexBuild:
         index: The faiss index; after ``run`` with all rows.
     """
 
-    def __init__(self, folder: PartialIndex, plan: Plan, rows: StoreRows) -> None:
+    def __init__(
+        self,
+        folder: PartialIndex,
+        plan: Plan,
+        rows: StoreRows,
+        cluster: RayCluster | None = None,
+    ) -> None:
+        """Prepares a build.
+
+        Args:
+            folder: The working folder, locked.
+            plan: What to build.
+            rows: The stores' rows.
+            cluster: The Ray cluster whose workers add the rows; None for this process.
+        """
         self.plan = plan
+        self._ray = None if cluster is None else RayParts(cluster, folder, plan)
         self.index: faiss.Index = make_index(
             plan.factory, plan.spec.whiten or rows.dim, plan.spec.metric
         )
@@ -94,9 +98,11 @@ class IndexBuild:
             ValueError: There are too few rows for the index.
             OSError: Something can't be written.
         """
-        self._order = self._make_order()
-        self._space = self._make_space()
-        self._train()
+        prepared = prepare(self._partial, self.plan, self._rows)
+        self._order, self._space, self.index = prepared.order, prepared.space, prepared.index
+        if self._ray is not None and part_of(self.index) is None:
+            _log.warning("%s can't be built in parts: this process does it", self.plan.factory)
+            self._ray = None
         self._make_factors()
         self._encoder = Encoder(self._rows, self._order, self._space, self._path(_FACTORS))
         self._add()
@@ -127,10 +133,10 @@ class IndexBuild:
         writer.write("ids", self._write_ids)
         writer.write("hashes", self._write_hashes)
         for role, name, is_needed in (
-            ("trained", _TRAINED, True),
-            ("rows", _ORDER, not self._order.is_plain),
+            ("trained", TRAINED, True),
+            ("rows", ORDER, not self._order.is_plain),
             ("factors", factors, self.plan.rerank and self._space.num_factors > 0),
-            ("whitening", _WHITENING, self._space.whitening is not None),
+            ("whitening", WHITENING, self._space.whitening is not None),
         ):
             if is_needed:
                 writer.write(role, partial(copy_into, self._path(name)))
@@ -186,64 +192,6 @@ class IndexBuild:
         factor = _UNTUNED_FACTOR if self.plan.rerank else 1
         return SearchParams(widest.nprobe, widest.ef_search, factor)
 
-    def _make_order(self) -> RowOrder:
-        """Held-out rows come last; compacting leaves its own order in the folder."""
-        count, path = self.plan.count, self._path(_ORDER)
-        if self.plan.held and not path.exists():
-            order = held_out_last(count, self.plan.held, self.plan.spec.seed)
-            self._partial.keep(_ORDER, order.astype("<i8").tobytes())
-        if not path.exists():
-            return RowOrder(count)
-        return RowOrder(count, np.memmap(path, "<i8", "r") if count else np.empty(0, np.int64))
-
-    def _make_space(self) -> Space:
-        spec, dim = self.plan.spec, self._rows.dim
-        if spec.whiten is None:
-            return Space(spec.metric, dim)
-        if not self._path(_WHITENING).exists():
-            sample = self._sample(max(_WHITENING_ROWS, 2 * dim))
-            whitening = learn_whitening(sample, spec.metric, spec.whiten)
-            self._partial.keep(_WHITENING, whitening.to_bytes())
-        whitening = Whitening.from_bytes(self._path(_WHITENING).read_bytes(), dim)
-        return Space(spec.metric, dim, whitening)
-
-    def _train(self) -> None:
-        if not self._path(_TRAINED).exists():
-            if not self.index.is_trained:
-                requested = self.plan.spec.train_rows
-                target = requested or default_train_rows(self.index, self._rows.dim)
-                count = min(target, self._first_held)
-                with Stage("training"):
-                    self._learn(self._space.project(self._sample(count)))
-                warn_of_few(self.index, count if requested else self._move_centroids(count))
-            self._partial.commit(_TRAINED, lambda file: write_faiss(self.index, file.write))
-        self.index = load_index(self._path(_TRAINED))
-
-    def _learn(self, vectors: NDArray[np.float32]) -> None:
-        try:
-            train_index(self.index, vectors, self.plan.spec.seed)
-        except RuntimeError as exc:
-            raise ValueError(
-                f"{self.plan.factory} can't be trained on {len(vectors)} rows: {faiss_reason(exc)}"
-            ) from exc
-
-    def _move_centroids(self, sampled: int) -> int:
-        """Continues training on more rows than fit into memory, if the sample was small.
-
-        Returns:
-            How many rows the inverted lists were trained on.
-        """
-        target = min(wanted_train_rows(self.index), self._first_held)
-        if not can_move(self.index) or target < _WORTH_MOVING * sampled:
-            return sampled
-        chosen = sample_positions(self._first_held, target, self.plan.spec.seed + 1)
-        numbers = np.sort(self._order.at(chosen))
-        move_centroids(self.index, self._rows, numbers, self._space, _ROUNDS)
-        return target
-
-    def _sample(self, count: int) -> NDArray[np.floating]:
-        return sample_rows(self._rows, self._order, self._first_held, count, self.plan.spec.seed)
-
     def _make_factors(self) -> None:
         path = self._path(_FACTORS)
         if not path.exists():
@@ -258,7 +206,11 @@ class IndexBuild:
         if part is None:
             self.index = self._encoder.add_growing(self._partial, self.index, self._first_held)
             return
-        self._encoder.add_separate_parts(self._partial, part, self._first_held)
+        if self._ray is not None:
+            self._ray.add(self._first_held, self._encoder.block_rows)
+        else:
+            self._encoder.add_separate_parts(self._partial, part, self._first_held)
+        self._partial.join_factors(_FACTORS, self._space.num_factors)
         parts = [path for _, _, path in self._partial.parts()]
         if self.plan.on_disk:
             name = _TUNING_LISTS if self.plan.held else _LISTS
@@ -272,7 +224,7 @@ class IndexBuild:
         if not self.plan.on_disk:
             self._encoder.add(self.index, self._first_held, self.plan.count)
             return
-        self.index = load_index(self._path(_TRAINED))
+        self.index = load_index(self._path(TRAINED))
         self._encoder.add(self.index, self._first_held, self.plan.count)
         self._partial.commit(_HELD, lambda file: write_part(self.index, file.write))
         self.index.reset()
@@ -294,10 +246,13 @@ class IndexBuild:
         if not self.plan.held:
             return exact_point(searcher, self._rows) if self.plan.factory == "Flat" else []
         queries = self._rows.read(self._order.span(self._first_held, self.plan.count))
-        vectors = self._space.project(queries)
-        _, true = nearest_rows(
-            vectors, self._rows, self._order, self._space, _K, stop=self._first_held
-        )
+        if self._ray is None:
+            _, true = nearest_rows(
+                self._space.project(queries), self._rows, self._order, self._space, NEAREST,
+                stop=self._first_held,
+            )  # fmt: skip
+        else:
+            _, true = self._ray.nearest(self._first_held, self._encoder.block_rows)
         points = measure_frontier(searcher, judge, queries, true)
         searcher.close()
         return points

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from embedkit.distributed.cluster import RayCluster
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.auto_select import choose
 from embedkit.index.build import build_index
@@ -121,6 +122,8 @@ class Index:
         *,
         metric: Metric | None = None,
         overwrite: bool = False,
+        ray: str | None = None,
+        workers: int | None = None,
         progress: bool | ProgressCallback = False,
     ) -> Path:
         """Builds an index from one or more stores with the same embedding settings.
@@ -135,12 +138,20 @@ class Index:
             metric: The metric, if there is no ``spec``; None is ``cosine``.
             overwrite: Whether to replace an existing index (never any other folder) and to discard
                 an interrupted build.
+            ray: Let workers on a Ray cluster add the rows, in parts that are joined: ``local``
+                starts Ray on this machine, ``auto`` finds the cluster that it belongs to; else the
+                cluster's address. All machines must see the stores and ``output``. An index without
+                inverted lists, such as ``Flat`` or ``HNSW32``, is built by this process.
+            workers: Number of Ray workers, at most; None starts one per machine.
             progress: True shows a progress bar; a function is called with each `Progress`.
 
         Returns:
             ``output``.
 
         Raises:
+            MissingExtraError: ``ray`` isn't installed.
+            WorkerError: There is no cluster at the address, or a worker failed; finished parts are
+                kept.
             StoreMismatchError: Two stores have different embedding settings.
             StoreError: A store can't be read, or holds values that aren't finite.
             IndexFileError: ``output`` exists, or can't be written.
@@ -150,7 +161,10 @@ class Index:
             raise ValueError("the metric is part of the spec: give one of the two")
         spec = spec or IndexSpec(metric=metric or "cosine")
         with timed("built the index"), reporting(progress):
-            return build_index(_as_list(stores), output, spec, overwrite=overwrite)
+            return build_index(
+                _as_list(stores), output, spec,
+                overwrite=overwrite, cluster=RayCluster.of(ray, workers),
+            )  # fmt: skip
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check: Check = "full") -> Index:

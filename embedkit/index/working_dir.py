@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["PartialIndex"]
 
 _TRAINED = "trained.faiss"
-_PART = re.compile(r"part-(\d+)-(\d+)\.faiss")
+_PART = re.compile(r"part-(\d+)-(\d+)\.(faiss|f4)")
 
 
 class PartialIndex(WorkingDir):
@@ -34,7 +34,7 @@ class PartialIndex(WorkingDir):
     frozen_name = "plan.json"
     error = IndexFileError
     own_names = re.compile(
-        r"part-\d+-\d+\.faiss|tuned\.json|trained\.faiss|whitening\.f4|order\.i8"
+        r"part-\d+-\d+\.(faiss|f4)|tuned\.json|trained\.faiss|whitening\.f4|order\.i8"
         r"|factors\.f4|factors-straight\.f4|lists-\w+\.bin|held\.faiss"
     )
 
@@ -97,15 +97,39 @@ class PartialIndex(WorkingDir):
         """
         self.commit(name, lambda file: file.write(content))
 
-    def parts(self) -> list[tuple[int, int, Path]]:
-        """The parts that are done: first position, last position + 1, file; in order."""
+    def parts(self, suffix: str = "faiss") -> list[tuple[int, int, Path]]:
+        """The parts that are done: first position, last position + 1, file; in order.
+
+        Args:
+            suffix: ``f4`` gives the files of factors that processes of their own have written.
+        """
         found = ((_PART.fullmatch(path.name), path) for path in self.folder.iterdir())
-        return sorted((int(name[1]), int(name[2]), path) for name, path in found if name)
+        return sorted(
+            (int(name[1]), int(name[2]), path) for name, path in found if name and name[3] == suffix
+        )
 
     @staticmethod
-    def part_name(start: int, stop: int) -> str:
+    def part_name(start: int, stop: int, suffix: str = "faiss") -> str:
         """The name of the part that holds some positions."""
-        return f"part-{start:012d}-{stop:012d}.faiss"
+        return f"part-{start:012d}-{stop:012d}.{suffix}"
+
+    def join_factors(self, name: str, width: int) -> None:
+        """Moves the factors that processes of their own have written to one file.
+
+        Args:
+            name: The file.
+            width: Values of a row.
+        """
+        with self.path(name).open("r+b") as file:
+            written = self.parts("f4")
+            for start, _, path in written:
+                file.seek(4 * width * start)
+                with path.open("rb") as part:
+                    shutil.copyfileobj(part, file)
+            file.flush()
+            os.fsync(file.fileno())
+        for _, _, path in written:
+            path.unlink()
 
     def move(self, name: str, target: Path) -> None:
         """Hands a file over, durably written."""

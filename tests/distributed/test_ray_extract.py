@@ -9,18 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from images import write_photos
 from object_stores import files, s3_server
+from ray_nodes import two_nodes, worker_processes
 
 from embedkit.backbones import load_backbone
 from embedkit.distributed.cluster import connected
+from embedkit.distributed.worker_size import cores_per_worker
 from embedkit.errors import WorkerError
 from embedkit.extraction.extract import extract
 from embedkit.extraction.multi_gpu.task import WorkerTask
-from embedkit.extraction.ray_runner import _cores_per_worker
 from embedkit.store import EmbeddingStore
 
 ray = pytest.importorskip("ray")
@@ -81,50 +81,14 @@ def crashing(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster(crashing):
     """The address of a cluster of two nodes, whose workers crash at the poison image."""
-    from ray.cluster_utils import Cluster
-
     hook = crashing.parent
     (hook / "sitecustomize.py").write_text(CRASH.format(path=str(crashing), seconds=20 / COUNT))
-    root = str(Path(__file__).parents[2])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{hook}{os.pathsep}{root}")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_agent_register_timeout_ms", "30000")
-        both = started(Cluster)
-        yield both.address
-        both.shutdown()
-
-
-def started(cluster_of):
-    """Two nodes; Ray gives up after half a minute on a busy machine."""
-    for attempt in range(3):
-        both = cluster_of()
-        try:
-            both.add_node(num_cpus=1)
-            both.add_node(num_cpus=1)
-        except Exception:  # Ray has no class of its own for it
-            both.shutdown()
-            if attempt == 2:
-                raise
-        else:
-            break
-    return both
+    with two_nodes(hook) as address:
+        yield address
 
 
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def workers():
-    """The processes of Ray that embed."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(
-                (b"ray::Worker", b"ray::embed shard")
-            ):
-                found.append(int(folder.name))
-    return found
 
 
 RUN = """
@@ -181,7 +145,7 @@ def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path, 
         process = driver(photos, output, cluster)
         while process.poll() is None and kills < KILLS:
             time.sleep(chance.uniform(0.2, 3))
-            victims = [process.pid, *workers()]
+            victims = [process.pid, *worker_processes(b"embed shard")]
             if len(victims) > 1 and process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chance.choice(victims), signal.SIGKILL)
@@ -273,4 +237,4 @@ def test_a_loaded_backbone_stays_at_home(photos, tmp_path):
     [([8], 2, 4), ([1, 1], 1, 1), ([8, 8], 3, 4), ([2], 4, 0.5), ([2], 3, 0.5), ([16, 4], 5, 4)],
 )
 def test_all_workers_fit_on_the_machines(cores, workers, expected):
-    assert _cores_per_worker(cores, workers) == expected
+    assert cores_per_worker(cores, workers) == expected
