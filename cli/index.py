@@ -14,6 +14,7 @@ from ._command import Command, Group, JsonOption, examples
 from ._completion import completing
 from ._output import count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
+from ._ray import RayOption, RayWorkersOption
 
 if TYPE_CHECKING:
     from embedkit.index import Index, IndexSpec
@@ -52,6 +53,7 @@ _Index = Annotated[Path, typer.Argument(help="Index: a folder.")]
         "embedkit index build photos.h5 -o photos.index",
         "embedkit index build photos.h5 -o photos.index --memory 2GB --recall 0.98",
         "embedkit index build photos.h5 -o photos.index --dry-run",
+        "embedkit index build a.h5 b.h5 -o all.index --ray auto",
     ),
 )
 def build(
@@ -126,6 +128,8 @@ def build(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=PERFORMANCE)] = 0,
+    ray: RayOption = None,
+    workers: RayWorkersOption = None,
     json: JsonOption = False,
 ) -> None:
     """Build an index of stores, tuned and measured; resumes an interrupted build."""
@@ -144,9 +148,9 @@ def build(
         seed=seed,
     )
     if dry_run:
-        _show_choice(stores, spec, json=json)
+        _show_choice(stores, spec, with_ray=ray is not None, json=json)
         return
-    Index.build(stores, output, spec, overwrite=overwrite)
+    Index.build(stores, output, spec, overwrite=overwrite, ray=ray, workers=workers)
     with Index.open(output, check="fast") as index:
         _show_index(index, json=json)
 
@@ -332,12 +336,14 @@ def _read_ids(path: Path) -> list[str]:
     return [name.decode("utf-8", "surrogateescape") for name in names if name]
 
 
-def _show_choice(stores: list[Path], spec: IndexSpec, *, json: bool) -> None:
+def _show_choice(stores: list[Path], spec: IndexSpec, *, with_ray: bool, json: bool) -> None:
     from embedkit.index import Index
 
     choice = Index.choose(stores, spec)
+    steps = Index.ray_cost(stores, spec) if with_ray else ()
     if json:
-        print_json(asdict(choice))
+        ray = {"steps": [asdict(step) for step in steps]} if with_ray else {}
+        print_json({**asdict(choice), **ray})
         return
     for name, value in (
         ("factory", choice.factory),
@@ -348,6 +354,22 @@ def _show_choice(stores: list[Path], spec: IndexSpec, *, json: bool) -> None:
         ("to build", f"{choice.build_bytes / 1e6:,.0f} MB"),
     ):
         typer.echo(f"{name + ':':12}{plain(value)}")
+    if steps:
+        print_table(
+            ("step", "tasks", "rows each", "MB each", "core-seconds each"),
+            [
+                (
+                    step.step,
+                    f"{step.tasks:,}" if step.tasks else "here",
+                    f"{step.rows:,}",
+                    f"{step.nbytes / 1e6:,.0f}",
+                    f"{step.seconds:,.1f}",
+                )
+                for step in steps
+            ],
+        )
+    elif with_ray:
+        print_message(f"{choice.factory} can't be built in parts: this process does it")
 
 
 def _show_index(index: Index, *, json: bool) -> None:

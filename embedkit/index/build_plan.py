@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import faiss
     from numpy.typing import NDArray
 
     from embedkit.index.store_rows import StoreRows
 
-__all__ = ["Plan", "held_out_last", "make_plan", "store_entries"]
+__all__ = ["Plan", "held_out", "held_out_last", "make_plan", "store_entries"]
 
 _HELD = 512
 _LEAST_HELD = 128
@@ -78,14 +79,19 @@ def make_plan(spec: IndexSpec, rows: StoreRows, output: Path) -> Plan:
         raise _too_few(spec.factory, count, lists)
     choice = choose(spec, count, rows.dim)
     index = make_index(choice.factory, spec.whiten or rows.dim, spec.metric)
-    held = 0
-    if needs_tuning(index, rerank=choice.rerank):
-        affordable = int(_TRUTH_WORK / (max(count, 1) * rows.dim))
-        held = min(_HELD, count // 8, max(_LEAST_HELD, affordable))
+    held = held_out(index, count, rows.dim, rerank=choice.rerank)
     if count - held < (needed := least_rows(index)):
         raise _too_few(choice.factory, count, needed + held)
     entries = store_entries(rows, output)
     return Plan(spec, choice.factory, choice.rerank, choice.on_disk, entries, count, held)
+
+
+def held_out(index: faiss.Index, count: int, rows_dim: int, *, rerank: bool) -> int:
+    """How many of ``count`` rows of ``rows_dim`` values an index is tuned with; 0 if it isn't."""
+    if not needs_tuning(index, rerank=rerank):
+        return 0
+    affordable = int(_TRUTH_WORK / (max(count, 1) * rows_dim))
+    return min(_HELD, count // 8, max(_LEAST_HELD, affordable))
 
 
 def _too_few(factory: str, count: int, needed: int) -> ValueError:

@@ -13,6 +13,7 @@ from embedkit.distributed.cluster import RayCluster
 from embedkit.errors import IndexCorruptError, IndexFileError
 from embedkit.index.auto_select import choose
 from embedkit.index.build import build_index
+from embedkit.index.build_cost import StepCost, build_cost
 from embedkit.index.evaluate import measure
 from embedkit.index.exact import ExactSearcher, exact_index
 from embedkit.index.faiss_types import faiss_errors
@@ -231,6 +232,27 @@ class Index:
         """
         with StoreRows.open(_as_list(stores)) as rows:
             return choose(spec or IndexSpec(), len(rows), rows.dim)
+
+    @staticmethod
+    def ray_cost(
+        stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        spec: IndexSpec | None = None,
+    ) -> tuple[StepCost, ...]:
+        """Estimates what each step of ``build(ray=...)`` takes: tasks, memory, time on one core.
+
+        Args:
+            stores: Store files or folders.
+            spec: The index settings; None chooses them automatically.
+
+        Returns:
+            The steps in order; none if such an index isn't built in parts.
+
+        Raises:
+            StoreError: A store can't be read, or two have different settings.
+            ValueError: The settings can't be met.
+        """
+        with StoreRows.open(_as_list(stores)) as rows:
+            return build_cost(spec or IndexSpec(), len(rows), rows.dim)
 
     @property
     def chosen(self) -> OperatingPoint | None:

@@ -13,10 +13,11 @@ import numpy as np
 from embedkit.index.add_vectors import load_index
 from embedkit.index.build_plan import held_out_last
 from embedkit.index.faiss_io import write_faiss
-from embedkit.index.faiss_types import faiss_reason, make_index
+from embedkit.index.faiss_types import faiss_reason, ivf_of, make_index
 from embedkit.index.store_rows import RowOrder
 from embedkit.index.streaming_kmeans import can_move, move_centroids
 from embedkit.index.train import (
+    K_MEANS_ROUNDS,
     default_train_rows,
     sample_positions,
     sample_rows,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from embedkit.index.store_rows import StoreRows
     from embedkit.index.working_dir import PartialIndex
 
-__all__ = ["ORDER", "TRAINED", "WHITENING", "Prepared", "prepare"]
+__all__ = ["ORDER", "TRAINED", "WHITENING", "Prepared", "prepare", "training_work"]
 
 ORDER, TRAINED, WHITENING = "order.i8", "trained.faiss", "whitening.f4"
 _WHITENING_ROWS = 32768
@@ -115,8 +116,7 @@ def _space(partial: PartialIndex, plan: Plan, sample: _Sample) -> Space:
 
 
 def _train(index: faiss.Index, plan: Plan, sample: _Sample, space: Space) -> None:
-    requested = plan.spec.train_rows
-    count = min(requested or default_train_rows(index, sample.rows.dim), len(sample))
+    count, moved = _training_rows(index, len(sample), sample.rows.dim, plan.spec.train_rows)
     with Stage("training"):
         vectors = space.project(sample.take(count))
         try:
@@ -125,19 +125,38 @@ def _train(index: faiss.Index, plan: Plan, sample: _Sample, space: Space) -> Non
             raise ValueError(
                 f"{plan.factory} can't be trained on {len(vectors)} rows: {faiss_reason(exc)}"
             ) from exc
-    warn_of_few(index, count if requested else _move_centroids(index, count, sample, space))
+    if moved:
+        chosen = sample_positions(len(sample), moved, plan.spec.seed + 1)
+        numbers = np.sort(sample.order.at(chosen))
+        move_centroids(index, sample.rows, numbers, space, _ROUNDS)
+    warn_of_few(index, moved or count)
 
 
-def _move_centroids(index: faiss.Index, sampled: int, sample: _Sample, space: Space) -> int:
-    """Continues training on more rows than fit into memory, if the sample was small.
+def _training_rows(
+    index: faiss.Index, available: int, rows_dim: int, requested: int | None
+) -> tuple[int, int]:
+    """How many rows are held in memory for training, and how many are streamed afterwards.
 
-    Returns:
-        How many rows the inverted lists were trained on.
+    The centroids are moved by the latter if memory holds many fewer than a good training needs.
     """
-    target = min(wanted_train_rows(index), len(sample))
-    if not can_move(index) or target < _WORTH_MOVING * sampled:
-        return sampled
-    chosen = sample_positions(len(sample), target, sample.plan.spec.seed + 1)
-    numbers = np.sort(sample.order.at(chosen))
-    move_centroids(index, sample.rows, numbers, space, _ROUNDS)
-    return target
+    count = min(requested or default_train_rows(index, rows_dim), available)
+    target = min(wanted_train_rows(index), available)
+    moves = requested is None and can_move(index) and target >= _WORTH_MOVING * count
+    return count, target if moves else 0
+
+
+def training_work(
+    index: faiss.Index, available: int, rows_dim: int, requested: int | None
+) -> float:
+    """How many multiplications it takes to train the inverted lists of an index.
+
+    Args:
+        index: Not yet trained; with inverted lists.
+        available: How many rows there are.
+        rows_dim: D of the stored rows.
+        requested: ``IndexSpec.train_rows``.
+    """
+    ivf = ivf_of(index)
+    assert ivf is not None
+    count, moved = _training_rows(index, available, rows_dim, requested)
+    return float((K_MEANS_ROUNDS * count + _ROUNDS * moved) * ivf.nlist * ivf.d)

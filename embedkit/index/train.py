@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from embedkit.index.store_rows import RowOrder, StoreRows
 
 __all__ = [
+    "K_MEANS_ROUNDS",
     "MIN_PER_CENTROID",
     "default_train_rows",
     "sample_positions",
@@ -35,7 +36,7 @@ MIN_PER_CENTROID = 39  # with fewer rows faiss warns that the centroids are poor
 _PER_CENTROID = 64
 _LEAST = 32768
 _SAMPLE_BYTES = 160 * 2**20  # as float32; training copies parts of it
-_K_MEANS_ROUNDS = 10
+K_MEANS_ROUNDS = 10
 _CODEBOOK = 256  # centroids of a product quantizer's part
 _ROTATION_ROWS = 20480
 _ROTATION_ROUNDS = 10
@@ -92,7 +93,7 @@ def train_index(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> 
     ivf = ivf_of(index)
     helper = None
     if ivf is not None:
-        ivf.cp.niter, ivf.cp.seed = _K_MEANS_ROUNDS, seed
+        ivf.cp.niter, ivf.cp.seed = K_MEANS_ROUNDS, seed
         ivf.cp.max_points_per_centroid = max(MIN_PER_CENTROID, len(vectors) // ivf.nlist + 1)
         ivf.cp.min_points_per_centroid = 1  # warn_of_few says it, where it can be heard
         if num_gpus():
@@ -117,7 +118,7 @@ def _work(index: faiss.Index, vectors: NDArray[np.float32]) -> float:
     """Multiplications that the k-means of an index take, roughly."""
     ivf = ivf_of(index)
     centroids = max(_CODEBOOK, ivf.nlist if ivf is not None else 0)
-    return float(vectors.size) * centroids * _K_MEANS_ROUNDS
+    return float(vectors.size) * centroids * K_MEANS_ROUNDS
 
 
 def _prepare_quantizers(

@@ -75,6 +75,18 @@ def test_what_cannot_be_built(embedkit, vectors, tmp_path, arguments, code, told
     assert not (tmp_path / "v.index").exists()
 
 
+def test_dry_run_on_ray_says_what_each_step_takes(embedkit, vectors, tmp_path):
+    build = "index", "build", vectors, "-o", tmp_path / "v.index", "--dry-run", "--ray", "auto"
+    ended = embedkit(*build, "--factory", "IVF4,SQ8")
+    assert "core-seconds each" in ended.out
+    assert "write ids" in ended.out
+    steps = embedkit(*build, "--factory", "IVF4,SQ8", "--json").json["steps"]
+    assert [step["step"] for step in steps] == ["train", "add", "compare", "join", "write ids"]
+    flat = embedkit(*build, "--factory", "Flat")
+    assert "Flat can't be built in parts: this process does it" in flat.err
+    assert not (tmp_path / "v.index").exists()
+
+
 def test_add_remove_compact(embedkit, vectors, tmp_path):
     index = tmp_path / "v.index"
     embedkit("index", "build", vectors, "-o", index, "--factory", "IVF16,SQ8")
