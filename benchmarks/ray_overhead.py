@@ -1,6 +1,6 @@
 """What Ray costs on one machine: the plain run, the same on Ray, and a script of Ray Data.
 
-    python benchmarks/ray_overhead.py [--count 20000] [--backbone timm:NAME] [--cores N]
+    python benchmarks/ray_overhead.py [--count 20000] [--backbone timm:NAME] [--no-peer]
 
 Draws small images, and embeds them three times, each time in a process of its own that may use so
 many cores: ``embedkit extract``, the same with ``--ray local``, and ``peers/ray_data_features.py``,
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--backbone", default="timm:mobilenetv3_small_050")
     parser.add_argument("--cores", type=int, default=usable_cores())
+    parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
     print_facts()
@@ -52,10 +53,10 @@ def main() -> None:
             "embedkit --ray local": _embedkit(
                 images, folder / "ray", args.backbone, "--ray", "local"
             ),
-            "Ray Data": _timed(
-                [_PEER, images, folder / "peer", args.backbone.removeprefix("timm:"), args.cores]
-            ),
         }
+        if args.peer:
+            network = args.backbone.removeprefix("timm:")
+            runs["Ray Data"] = _timed([_PEER, images, folder / "peer", network, args.cores])
         same = _content(folder / "plain") == _content(folder / "ray")
     plain = runs["embedkit"]
     rows = [

@@ -13,6 +13,7 @@ from ._command import Command, Group, JsonOption, examples
 from ._images import ImagesOption
 from ._output import count_of, plain, print_json, print_table
 from ._panels import INPUT, OUTPUT, PERFORMANCE, SEARCH
+from ._ray import RayOption, RayWorkersOption
 
 if TYPE_CHECKING:
     from embedkit.dedup import Calibration, Duplicates
@@ -210,6 +211,8 @@ def _find(
     ] = "auto",
     report: _ReportOption = True,
     classes: _ClassesOption = 20,
+    ray: RayOption = None,
+    workers: RayWorkersOption = None,
     overwrite: _OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -258,6 +261,8 @@ def _find(
         candidates_per_image=candidates_per_image,
         max_hamming=None if max_hamming < 0 else max_hamming,
         output=output,
+        ray=ray,
+        workers=workers,
     )
     write_duplicates(
         found, output, overwrite=overwrite, report=report, root=root, images=images or ()
@@ -267,7 +272,7 @@ def _find(
 
 _OF_THE_SEARCH = frozenset(
     {"output", "what", "precision", "threshold", "verify", "mode", "flip", "rotate", "linkage"}
-    | {"candidates_per_image", "min_cosine", "max_hamming"}
+    | {"candidates_per_image", "min_cosine", "max_hamming", "ray", "workers"}
 )
 """Options that --update takes from the search before."""
 

@@ -14,6 +14,7 @@ from embedkit.dedup.config import CANDIDATES_PER_IMAGE, DedupConfig
 from embedkit.dedup.find_pairs import find_pairs
 from embedkit.dedup.results import collect
 from embedkit.dedup.scoring.calibration import PRECISION
+from embedkit.distributed.cluster import RayCluster
 from embedkit.errors import MissingExtraError, SourceError
 from embedkit.extraction.augmented_views import embed_views
 from embedkit.extraction.source_images import OriginalImages, hashes_of, policy_of
@@ -65,6 +66,8 @@ def find_duplicates(
     weights: str | os.PathLike[str] = "auto",
     device: str = "auto",
     output: str | os.PathLike[str] | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
     progress: bool | ProgressCallback = False,
 ) -> Duplicates:
     """Finds near-duplicates (copies) within a store, or between two, and groups them.
@@ -107,9 +110,14 @@ def find_duplicates(
         device: Where embeddings are compared, and mirrored and rotated images embedded.
         output: Where `write_duplicates` will write the result. Beside it, ``OUTPUT.partial/`` keeps
             the pairs that are verified, so that a search that was interrupted goes on there.
+        ray: Let workers on a Ray cluster compare: ``local`` starts Ray on this machine, ``auto``
+            finds the cluster that it belongs to; else the cluster's address. Embeddings are
+            compared within cells, as ``approximate`` does. All machines must see the stores.
+        workers: Number of Ray workers, at most; None starts one per machine.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
+        WorkerError: There is no Ray cluster at the address, or a worker failed.
         StoreLockedError: Another process searches for the same ``output``.
         StoreError: A store can't be read, or an embedding isn't finite.
         StoreMismatchError: The stores were embedded with different settings or weights.
@@ -123,6 +131,9 @@ def find_duplicates(
         if verify is False:
             raise ValueError('what="scenes" compares pixels: verify=False isn\'t for it')
         verify = True
+    cluster = RayCluster.of(ray, workers)
+    if cluster is not None and (mode == "exact" or flip or rotate):
+        raise ValueError('ray compares within cells: it goes without mode="exact", flip and rotate')
     if verify:
         require_extra("cv2", "verify", "verification on pixels")
     config = DedupConfig(
@@ -132,7 +143,9 @@ def find_duplicates(
     with reporting(progress):
         if verify is None:
             config = replace(config, verify=_can_verify(store, against, config, images, root))
-        pairs = search_pairs(store, against, config, images, root, weights, device, output)
+        pairs = search_pairs(
+            store, against, config, images, root, weights, device, output, cluster=cluster
+        )
         return collect(pairs, store, against, linkage=linkage, settings=config.to_config())
 
 
@@ -170,6 +183,7 @@ def search_pairs(
     device: str,
     output: str | os.PathLike[str] | None,
     new: Sequence[NDArray[np.bool_]] | None = None,
+    cluster: RayCluster | None = None,
 ) -> Pairs:
     """The pairs, with the pixels and the views that the settings need."""
     with ExitStack() as stack:
@@ -192,7 +206,10 @@ def search_pairs(
                 weights=weights, device=device,
             )  # fmt: skip
         if not config.verify:
-            return find_pairs(store, config, against=against, views=views, new=new, device=device)
+            return find_pairs(
+                store, config, against=against, views=views, new=new, device=device,
+                cluster=cluster,
+            )  # fmt: skip
         from embedkit.dedup.verification.compared_pairs import ComparedPairs
 
         compared = (
@@ -200,7 +217,7 @@ def search_pairs(
         )
         return find_pairs(
             store, config, against=against, verify=sources[0], verify_against=sources[-1],
-            compared=compared, views=views, new=new, device=device,
+            compared=compared, views=views, new=new, device=device, cluster=cluster,
         )  # fmt: skip
 
 

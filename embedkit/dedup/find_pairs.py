@@ -15,6 +15,7 @@ from embedkit.dedup.candidates.collect import find_candidates
 from embedkit.dedup.candidates.gpu_join import resolve_join_device
 from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin
 from embedkit.dedup.candidates.ranked_pairs import rank_candidates
+from embedkit.dedup.candidates.ray_cells import RayJoin
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.pairs import PairsInfo
@@ -32,7 +33,7 @@ from embedkit.utils.vectors import first_not_finite
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.verification.batch import Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
+    from embedkit.distributed.cluster import RayCluster
 
 __all__ = ["find_pairs"]
 
@@ -61,6 +63,7 @@ def find_pairs(
     views: Mapping[str, NDArray[np.floating]] | None = None,
     new: Sequence[NDArray[np.bool_]] | None = None,
     device: str = "cpu",
+    cluster: RayCluster | None = None,
 ) -> Pairs:
     """Finds the pairs of images that are near-duplicates (copies) of each other.
 
@@ -87,6 +90,8 @@ def find_pairs(
             of equal content. None finds all.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: where the exact join runs. The pairs are
             the same on each.
+        cluster: The Ray cluster whose workers compare embeddings, within cells of them; None for
+            this process.
 
     Returns:
         The pairs. A score is the probability that a pair is a copy: verified, with the share of
@@ -117,10 +122,14 @@ def find_pairs(
         _check_views(opened, views)
         left, right = DedupInput(opened), None if other is None else DedupInput(other)
         size = len(left) * len(right or left)
-        exact = config.mode == "exact" or (config.mode == "auto" and size <= _EXACT_PAIRS)
-        join = partial(
+        exact = cluster is None and (
+            config.mode == "exact" or (config.mode == "auto" and size <= _EXACT_PAIRS)
+        )
+        join: Callable[[float], ExactJoin] = partial(
             ExactJoin if exact else IvfJoin, max_pairs=max_pairs,
             device=resolve_join_device(device, size) if exact else "cpu",
+        ) if cluster is None else partial(
+            RayJoin, max_pairs=max_pairs, cluster=cluster, stores=[opened, *filter(None, [other])]
         )  # fmt: skip
         info = PairsInfo(
             threshold=COSINE_THRESHOLD if threshold is None else threshold,

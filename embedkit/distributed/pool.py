@@ -33,6 +33,7 @@ class Task:
         name: What Ray's dashboard shows, ``embed shard 12``.
         values: What the worker gets; plain values.
         careful: What it gets besides, once three workers have died of it; None if nothing helps.
+        more: Gives more values when it begins, such as arrays that would take much memory by then.
         deaths: Workers that died while they did it.
         attempts: How many times it was begun.
     """
@@ -40,6 +41,7 @@ class Task:
     name: str
     values: dict[str, Any]
     careful: dict[str, Any] | None = None
+    more: Callable[[], dict[str, Any]] | None = None
     deaths: int = 0
     attempts: int = 0
 
@@ -124,7 +126,9 @@ class Pool:
 
     def _begin(self, actor: Any, task: Task) -> None:
         task.attempts += 1
-        values = {**task.values, **(task.careful or {})} if task.deaths >= _DEATHS else task.values
+        values = {**task.values, **(task.more() if task.more else {})}
+        if task.deaths >= _DEATHS:
+            values = {**values, **(task.careful or {})}
         self._running[actor.do.options(name=task.name).remote(values)] = actor, task
 
     def _stop(self) -> None:

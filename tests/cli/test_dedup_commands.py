@@ -162,3 +162,13 @@ def test_an_update_searches_only_what_is_new(embedkit, copies, dups, tmp_path):
     assert refused.code == 2
     assert "--threshold isn't for --update" in refused.err
     assert "--output, or --update" in embedkit("dedup", "find", copies).err
+
+
+def test_find_says_that_there_is_no_cluster(embedkit, store, tmp_path):
+    find = "dedup", "find", store, "-o", tmp_path / "found", "--no-report", "--no-verify"
+    ended = embedkit(*find, "--ray", "127.0.0.1:1")
+    assert ended.code == 1
+    assert "no Ray cluster at '127.0.0.1:1'" in ended.err
+    ended = embedkit(*find, "--workers", 2)
+    assert ended.code == 1
+    assert "workers goes with ray only, such as --ray auto" in ended.err

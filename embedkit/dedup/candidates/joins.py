@@ -13,6 +13,8 @@ from embedkit.dedup.unit_rows import UnitRows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from embedkit.dedup.candidates.ivf_join import CellWork
+
     Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 __all__ = ["ExactJoin", "IvfJoin", "WhitenedJoin"]
@@ -59,11 +61,14 @@ class IvfJoin(ExactJoin):
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
         """Joins; see ``ivf_join``."""
+        return self._joined(rows, against, None)
+
+    def _joined(self, rows: UnitRows, against: UnitRows | None, work: CellWork | None) -> Found:
         from embedkit.dedup.candidates.ivf_join import ivf_join, measure_recall
 
         least, limit = self._threshold, self._max_pairs
-        found = ivf_join(rows, least, against=against, max_pairs=limit)
-        share = measure_recall(found, rows, least, against=against, max_pairs=limit)
+        found = ivf_join(rows, least, against=against, max_pairs=limit, work=work)
+        share = measure_recall(found, rows, least, against=against, max_pairs=limit, work=work)
         if share is not None:
             self.recall = share if self.recall is None else min(self.recall, share)
         return found

@@ -1,0 +1,133 @@
+"""Near-duplicates on Ray: the pairs of one process, and of the exact join at the stated recall."""
+
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+from ray_nodes import two_nodes, worker_processes
+from stores import write_store
+from vectors import photo_like
+
+from embedkit import find_duplicates
+from embedkit.dedup.candidates import ivf_join, ray_cells
+from embedkit.dedup.config import DedupConfig
+from embedkit.dedup.find_pairs import find_pairs
+from embedkit.errors import EmbedkitError, WorkerError
+
+pytest.importorskip("ray")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+DIM = 64
+SETTINGS = {"min_cosine": 0.9, "threshold": 0.0, "max_hamming": None}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with two_nodes() as address:
+        yield address
+
+
+@pytest.fixture
+def small_cells(monkeypatch):
+    """So that a few thousand rows are in many cells, and their recall is measured in many tasks."""
+    monkeypatch.setattr(ivf_join, "_LEAST_ROWS", 250)
+    monkeypatch.setattr(ivf_join, "_MOST_ROWS", 250)
+    monkeypatch.setattr(ray_cells, "_ROWS_AT_ONCE", 1000)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("a") / "a.h5", photo_like(5000, DIM, 0))
+
+
+def keys(pairs):
+    return set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+
+
+def compared(found, exact):
+    """Checks what was found against the exact pairs; returns the share that was found."""
+    assert keys(found) <= keys(exact)
+    cosines = dict(zip(zip(exact.first, exact.second, strict=True), exact.cosine, strict=True))
+    expected = [cosines[key] for key in zip(found.first, found.second, strict=True)]
+    np.testing.assert_array_equal(found.cosine, expected)
+    return len(found) / len(exact)
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_the_pairs_of_one_process_with_a_killed_worker(store, cluster, tmp_path):
+    exact = find_pairs(store, DedupConfig(mode="exact", **SETTINGS))
+    here = find_pairs(store, DedupConfig(mode="approximate", **SETTINGS))
+    killed, settings = [], {"verify": False, "ray": cluster, "workers": 2, **SETTINGS}
+
+    def kill(progress):
+        if progress.stage == "comparing cells" and progress.done > 3 and not killed:
+            killed.extend(worker_processes(b"compare cell")[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    found = find_duplicates(store, progress=kill, **settings).pairs
+    assert killed
+    share = compared(found, exact)
+    assert 0.8 < share < 1  # some pairs are in no common cell
+    assert found.info.mode == "approximate"
+    assert found.info.recall == pytest.approx(share, abs=0.02)
+    assert keys(found) == keys(here)
+    np.testing.assert_array_equal(found.score, here.score)
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_two_stores(store, cluster, tmp_path):
+    rows = photo_like(5000, DIM, 0)[1000:2000]
+    hashes = [b"%032d" % row for row in range(len(rows))]
+    other = write_store(tmp_path / "b.h5", rows * np.float16(0.5), content_hash=hashes)
+    exact = find_pairs(store, DedupConfig(mode="exact", **SETTINGS), against=other)
+    settings = {"verify": False, "ray": cluster, "workers": 2, **SETTINGS}
+    found = find_duplicates(store, against=other, **settings).pairs
+    share = compared(found, exact)
+    assert 0.8 < share <= 1
+    assert found.info.recall == pytest.approx(share, abs=0.02)
+
+
+def test_one_cell_is_exact(store, cluster):
+    found = find_duplicates(store, verify=False, ray=cluster, workers=1, **SETTINGS).pairs
+    assert compared(found, find_pairs(store, DedupConfig(mode="exact", **SETTINGS))) == 1
+    assert found.info.recall == 1
+
+
+def test_too_many_pairs_are_refused(store, cluster):
+    with pytest.raises(EmbedkitError, match="more than 100 pairs have a cosine of"):
+        find_duplicates(store, verify=False, ray=cluster, max_pairs=100, **SETTINGS)
+
+
+def test_a_store_that_a_worker_does_not_see(store, cluster, monkeypatch):
+    class Elsewhere:
+        cwd = staticmethod(lambda: "/nowhere/at/all")
+
+    monkeypatch.setattr(ray_cells, "Path", Elsewhere)
+    with pytest.raises(WorkerError, match=r"doesn't see /nowhere/at/all; all machines"):
+        find_duplicates(store, verify=False, ray=cluster, **SETTINGS)
+
+
+@pytest.mark.parametrize("settings", [{"mode": "exact"}, {"flip": True}, {"rotate": True}])
+def test_what_does_not_go_with_ray(store, settings):
+    with pytest.raises(ValueError, match="ray compares within cells"):
+        find_duplicates(store, ray="local", **settings)
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_vectors(cluster, tmp_path):
+    store = write_store(tmp_path / "a.h5", photo_like(100_000, DIM, 0))
+    exact = find_pairs(store, DedupConfig(mode="exact", **SETTINGS))
+    found = find_duplicates(store, verify=False, ray=cluster, workers=2, **SETTINGS).pairs
+    share = compared(found, exact)
+    logging.getLogger("embedkit").warning(
+        "%d pairs, %.2f%% found, %.2f%% stated", len(exact), 100 * share, 100 * found.info.recall
+    )
+    assert share > 0.95
+    assert found.info.recall == pytest.approx(share, abs=0.02)
