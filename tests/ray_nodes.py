@@ -48,12 +48,24 @@ def _started(cluster_of):
 
 
 def worker_processes(task: bytes) -> list[int]:
-    """The processes of Ray that have a worker, or do a task whose name begins so."""
+    """The processes of this process's cluster that have a worker, or do a task of such a name."""
     found = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(
-                (b"ray::Worker", b"ray::" + task)
+            if (
+                folder.name.isdigit()
+                and (folder / "cmdline").read_bytes().startswith((b"ray::Worker", b"ray::" + task))
+                and os.getpid() in _ancestors(folder.name)
             ):
                 found.append(int(folder.name))
+    return found
+
+
+def _ancestors(process: str) -> list[int]:
+    """The parent of a process, its parent, and so on."""
+    found = []
+    while process != "0":
+        status = (Path("/proc") / process / "stat").read_text()
+        process = status.rpartition(")")[2].split()[1]  # the name before may hold anything
+        found.append(int(process))
     return found

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.scoring.calibration import Calibration
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["find_duplicates", "search_pairs"]
+__all__ = ["find_duplicates", "images_of", "search_pairs"]
 
 _log = logging.getLogger("embedkit")
 
@@ -112,7 +112,8 @@ def find_duplicates(
             the pairs that are verified, so that a search that was interrupted goes on there.
         ray: Let workers on a Ray cluster compare: ``local`` starts Ray on this machine, ``auto``
             finds the cluster that it belongs to; else the cluster's address. Embeddings are
-            compared within cells, as ``approximate`` does. All machines must see the stores.
+            compared within cells, as ``approximate`` does; of pairs that are verified only the
+            pixels are. All machines must see the stores and the images.
         workers: Number of Ray workers, at most; None starts one per machine.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
@@ -162,7 +163,7 @@ def _can_verify(
     try:
         require_extra("cv2", "verify", "verification on pixels")
         for path in (store, *(() if against is None else (against,))):
-            with EmbeddingStore.open(path) as opened, _images_of(opened, images, root):
+            with EmbeddingStore.open(path) as opened, images_of(opened, images, root):
                 pass
     except (SourceError, MissingExtraError) as exc:
         _log.warning(
@@ -194,7 +195,7 @@ def search_pairs(
         ]
         with_pixels = opened if config.verify else opened[:1]
         sources = (
-            [stack.enter_context(_images_of(one, images, root)) for one in with_pixels]
+            [stack.enter_context(images_of(one, images, root)) for one in with_pixels]
             if config.verify or config.flip or config.rotate
             else []
         )
@@ -211,21 +212,25 @@ def search_pairs(
                 cluster=cluster,
             )  # fmt: skip
         from embedkit.dedup.verification.compared_pairs import ComparedPairs
+        from embedkit.dedup.verification.ray_comparer import RayComparer
 
         compared = (
             None if output is None else stack.enter_context(ComparedPairs.locked(Path(output)))
         )
+        comparer = None if cluster is None else RayComparer(cluster, opened, images, root)
         return find_pairs(
             store, config, against=against, verify=sources[0], verify_against=sources[-1],
-            compared=compared, views=views, new=new, device=device, cluster=cluster,
+            compared=compared, views=views, new=new, device=device,
+            cluster=cluster, comparer=comparer,
         )  # fmt: skip
 
 
-def _images_of(
+def images_of(
     store: EmbeddingStore,
     images: Sequence[str | os.PathLike[str]],
     root: str | os.PathLike[str] | None,
 ) -> OriginalImages:
+    """The images of a store: in these sources or, without any, where the ids say."""
     policy, hashes = policy_of(store.meta), hashes_of(store)
     if not images:
         return OriginalImages.by_ids(store.ids, store.meta.folders(root), policy, hashes)

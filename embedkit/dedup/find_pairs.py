@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.candidates.collect import Candidates
     from embedkit.dedup.candidates.ranked_pairs import RankedPairs
     from embedkit.dedup.pairs import Pairs
-    from embedkit.dedup.verification.batch import Pixels
+    from embedkit.dedup.verification.batch import Comparer, Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
     from embedkit.distributed.cluster import RayCluster
 
@@ -64,6 +64,7 @@ def find_pairs(
     new: Sequence[NDArray[np.bool_]] | None = None,
     device: str = "cpu",
     cluster: RayCluster | None = None,
+    comparer: Comparer | None = None,
 ) -> Pairs:
     """Finds the pairs of images that are near-duplicates (copies) of each other.
 
@@ -92,6 +93,7 @@ def find_pairs(
             the same on each.
         cluster: The Ray cluster whose workers compare embeddings, within cells of them; None for
             this process.
+        comparer: Compares pairs on the pixels; None does so in this process.
 
     Returns:
         The pairs. A score is the probability that a pair is a copy: verified, with the share of
@@ -160,8 +162,9 @@ def find_pairs(
             if compared is not None:
                 _begin(compared, opened, other)
             found = verify_candidates(
-                left, right, ranked, info, readers, what=config.what, compared=compared
-            )
+                left, right, ranked, info, readers, what=config.what, compared=compared,
+                comparer=comparer,
+            )  # fmt: skip
             return found.where(found.score >= np.float32(threshold))
         if config.what == "scenes":
             raise ValueError('what="scenes" compares pixels: give verify')

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.config import What
     from embedkit.dedup.pairs import PairsInfo
-    from embedkit.dedup.verification.batch import Pixels
+    from embedkit.dedup.verification.batch import Comparer, Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
     from embedkit.dedup.verification.forest import Verified
     from embedkit.dedup.verification.geometric import Evidence
@@ -50,6 +50,7 @@ def verify_candidates(
     what: What = "copies",
     backwards: bool = False,
     compared: ComparedPairs | None = None,
+    comparer: Comparer | None = None,
 ) -> Pairs:
     """Compares candidates on their pixels, and scores them.
 
@@ -62,6 +63,8 @@ def verify_candidates(
         what: Whether other photographs of one scene are pairs, too.
         backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
         compared: Keeps what is compared, for a run that goes on with an interrupted one.
+        comparer: Compares pairs of images, those of the other store counted after the store's; None
+            compares in this process. It isn't for ``backwards``.
 
     Returns:
         The pairs that were compared, and those that follow from them, whatever their scores.
@@ -75,7 +78,8 @@ def verify_candidates(
     def pixels(image: int) -> NDArray[np.uint8]:
         return readers[image >= offset if right is not None else 0](names[image])
 
-    with PairComparer(pixels, usable_cores(), backwards=backwards) as compare:
+    here = PairComparer(pixels, usable_cores(), backwards=backwards)
+    with here if comparer is None else comparer as compare:
         found = verify_forest(
             _pairs(ranked.first[~exact], second[~exact]), same,
             compare if compared is None else compared.kept(compare), partial(_judge, what),

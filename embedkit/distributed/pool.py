@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from embedkit.distributed.cluster import connected
@@ -48,7 +49,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Pool:
-    """Workers of one kind.
+    """Workers of one kind; they live as long as the pool, and its runs use them again.
 
     Attributes:
         ray: The module, connected.
@@ -68,6 +69,7 @@ class Pool:
     _running: dict[Any, tuple[Any, Task | None]] = field(
         default_factory=dict, init=False, repr=False
     )
+    _idle: list[Any] = field(default_factory=list, init=False, repr=False)
     _starting: Task = field(default_factory=lambda: Task("start a worker", {}), init=False)
 
     def run(
@@ -89,9 +91,10 @@ class Pool:
         waiting = deque(tasks)
         error: WorkerError | None = None
         stopping = False
-        settings = self.ray.put(self.settings)
-        for _ in range(min(self.workers, len(waiting))):
-            self._start(settings)
+        while waiting and self._idle:
+            self._begin(self._idle.pop(), waiting.popleft())
+        for _ in range(min(self.workers - len(self._running), len(waiting))):
+            self._start()
         while (waiting and not stopping) or any(task for _, task in self._running.values()):
             if not stopping and (error or (stop is not None and stop.is_set())):
                 stopping = True
@@ -106,22 +109,31 @@ class Pool:
                     continue
                 if not lives and task is not None:
                     waiting.appendleft(task)
-                if stopping or error is not None or not waiting:
-                    continue
-                if lives:
-                    self._begin(actor, waiting.popleft())
-                else:
-                    self._start(settings)
-        self._running.clear()  # those that the cluster never had room for
+                is_over = stopping or error is not None
+                self._go_on(actor if lives else None, deque() if is_over else waiting)
         if error is not None:
             raise error
 
-    def _start(self, settings: Any) -> None:
+    def _go_on(self, actor: Any, waiting: deque[Task]) -> None:
+        """Gives a worker the next task, if there is one; starts another for None, which died."""
+        if actor is None and waiting:
+            self._start()
+        elif waiting:
+            self._begin(actor, waiting.popleft())
+        elif actor is not None:
+            self._idle.append(actor)
+
+    @cached_property
+    def _shared(self) -> Any:
+        """The settings, sent once."""
+        return self.ray.put(self.settings)
+
+    def _start(self) -> None:
         """Starts a worker; it gets its first task when it runs."""
         worker = self.ray.remote(Worker).options(
             num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_concurrency=2, max_restarts=0
         )
-        actor = worker.remote(self.work, settings)
+        actor = worker.remote(self.work, self._shared)
         self._running[actor.ready.remote()] = actor, None
 
     def _begin(self, actor: Any, task: Task) -> None:

@@ -6,14 +6,17 @@ import signal
 
 import numpy as np
 import pytest
+from images import write_photos
+from PIL import Image
 from ray_nodes import two_nodes, worker_processes
 from stores import write_store
 from vectors import photo_like
 
-from embedkit import find_duplicates
+from embedkit import extract, find_duplicates
 from embedkit.dedup.candidates import ivf_join, ray_cells
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.find_pairs import find_pairs
+from embedkit.dedup.verification import ray_comparer
 from embedkit.errors import EmbedkitError, WorkerError
 
 pytest.importorskip("ray")
@@ -98,6 +101,54 @@ def test_one_cell_is_exact(store, cluster):
     found = find_duplicates(store, verify=False, ray=cluster, workers=1, **SETTINGS).pairs
     assert compared(found, find_pairs(store, DedupConfig(mode="exact", **SETTINGS))) == 1
     assert found.info.recall == 1
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Forty photos, and copies of the first twenty, some of them mirrored."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, 40)
+    for number in range(20):
+        photo = Image.open(folder / f"photo_{number:04d}.jpg")
+        copy = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if number % 5 == 0 else photo
+        copy.resize((240, 180)).save(folder / f"copy_{number:04d}.jpg", quality=70)
+    path = folder.with_suffix(".h5")
+    extract(folder, path, backbone="tiny", engine="openvino", device="cpu", decoder="exact")
+    return path
+
+
+def test_pixels_are_compared_on_ray(photos, cluster):
+    here = find_duplicates(photos, verify=True)
+    there = find_duplicates(photos, verify=True, ray=cluster, workers=2)
+    assert 10 < len(here.pairs) < 100
+    for column in ("first", "second", "score", "verified"):
+        np.testing.assert_array_equal(
+            getattr(there.pairs, column), getattr(here.pairs, column), column
+        )
+    np.testing.assert_array_equal(there.groups.node, here.groups.node)
+
+
+def test_a_worker_that_compares_pixels_is_killed(photos, cluster, tmp_path):
+    killed = []
+
+    def kill(progress):
+        if progress.stage == "verifying pairs" and progress.done and not killed:
+            killed.extend(worker_processes(b"compare pixels"))
+            os.kill(killed[0], signal.SIGKILL)
+
+    settings = {"verify": True, "ray": cluster, "workers": 2, "output": tmp_path / "found"}
+    found = find_duplicates(photos, progress=kill, **settings)
+    assert killed
+    assert keys(found.pairs) == keys(find_duplicates(photos, verify=True).pairs)
+
+
+def test_images_that_a_worker_does_not_see(photos, cluster, monkeypatch):
+    class Elsewhere:
+        cwd = staticmethod(lambda: "/nowhere/at/all")
+
+    monkeypatch.setattr(ray_comparer, "Path", Elsewhere)
+    with pytest.raises(WorkerError, match=r"doesn't see /nowhere/at/all; all machines"):
+        find_duplicates(photos, verify=True, ray=cluster, workers=1)
 
 
 def test_too_many_pairs_are_refused(store, cluster):

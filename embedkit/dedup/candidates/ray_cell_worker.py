@@ -10,10 +10,9 @@ import numpy as np
 
 from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.ivf_join import nearest_cells
+from embedkit.dedup.shared_stores import reopened
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.distributed.worker import enter_shared
-from embedkit.errors import StoreError
-from embedkit.store import EmbeddingStore
 
 if TYPE_CHECKING:
     import threading
@@ -39,7 +38,7 @@ class CellWorker:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         enter_shared(Path(settings["folder"]))
-        self._stores = [_opened(path, mark) for path, mark in settings["stores"]]
+        self._stores = reopened(settings["stores"])
         self._centroids = settings.get("centroids")
         self._threads = faiss.omp_get_max_threads()  # as many as Ray has reserved cores
 
@@ -61,10 +60,3 @@ class CellWorker:
     def _loaded(self, side: int, numbers: NDArray[np.int64]) -> UnitRows:
         every = UnitRows(self._stores[side].embeddings)
         return every.loaded(np.array(numbers))
-
-
-def _opened(path: str, fingerprint: str) -> EmbeddingStore:
-    store = EmbeddingStore.open(path)
-    if store.fingerprint != fingerprint:
-        raise StoreError(f"{path}: another store than the one that is searched")
-    return store

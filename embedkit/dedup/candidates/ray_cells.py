@@ -11,6 +11,7 @@ import numpy as np
 
 from embedkit.dedup.candidates.exact_join import refuse_too_many
 from embedkit.dedup.candidates.joins import IvfJoin
+from embedkit.dedup.shared_stores import named
 from embedkit.distributed.cluster import connected
 from embedkit.distributed.pool import Task, run_tasks
 from embedkit.utils.progress import Stage
@@ -168,9 +169,9 @@ class RayCells:
             Task(f"{name} {number}", {"number": number}, more=partial(more, number))
             for number in numbers
         ]
-        stores = [(str(one.path.absolute()), one.fingerprint) for one in self.stores]
+        settings |= {"folder": str(Path.cwd()), "stores": named(self.stores)}
         run_tasks(
-            self.cluster, _WORKER, {"folder": str(Path.cwd()), "stores": stores, **settings}, tasks,
+            self.cluster, _WORKER, settings, tasks,
             lambda task, result: keep(task.values["number"], result),
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from embedkit.utils.threads import library_threads, use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
     Pixels = Callable[[str], NDArray[np.uint8]]
+    Comparer = AbstractContextManager[Callable[[Sequence[tuple[int, int]]], list[Evidence | None]]]
 
 __all__ = ["PairComparer", "verify_pairs"]
 
