@@ -47,14 +47,14 @@ def _started(cluster_of):
     return both
 
 
-def worker_processes(task: bytes) -> list[int]:
-    """The processes of this process's cluster that have a worker, or do a task of such a name."""
-    found = []
+def worker_processes(*names: bytes) -> list[int]:
+    """The processes of this process's cluster whose task's name begins so; ``Worker`` has none."""
+    found, titles = [], tuple(b"ray::" + name for name in names)
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if (
                 folder.name.isdigit()
-                and (folder / "cmdline").read_bytes().startswith((b"ray::Worker", b"ray::" + task))
+                and (folder / "cmdline").read_bytes().startswith(titles)
                 and os.getpid() in _ancestors(folder.name)
             ):
                 found.append(int(folder.name))

@@ -16,6 +16,7 @@ from embedkit.dedup.candidates.gpu_join import resolve_join_device
 from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin
 from embedkit.dedup.candidates.ranked_pairs import rank_candidates
 from embedkit.dedup.candidates.ray_cells import RayJoin
+from embedkit.dedup.candidates.ray_nearest import RayNearest
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.pairs import PairsInfo
@@ -127,12 +128,11 @@ def find_pairs(
         exact = cluster is None and (
             config.mode == "exact" or (config.mode == "auto" and size <= _EXACT_PAIRS)
         )
-        join: Callable[[float], ExactJoin] = partial(
+        here: Callable[[float], ExactJoin] = partial(
             ExactJoin if exact else IvfJoin, max_pairs=max_pairs,
             device=resolve_join_device(device, size) if exact else "cpu",
-        ) if cluster is None else partial(
-            RayJoin, max_pairs=max_pairs, cluster=cluster, stores=[opened, *filter(None, [other])]
         )  # fmt: skip
+        join, finder = (here, None) if cluster is None else _on_ray(cluster, left, right, max_pairs)
         info = PairsInfo(
             threshold=COSINE_THRESHOLD if threshold is None else threshold,
             mode="exact" if exact else "approximate",
@@ -151,8 +151,9 @@ def find_pairs(
         if verify is not None:
             near = find_candidates(left, right, (), config.max_hamming, (), max_pairs)
             ranked = rank_candidates(
-                left, right, background.whitening, near, config, views=list(views.values())
-            )
+                left, right, background.whitening, near, config, views=list(views.values()),
+                finder=finder,
+            )  # fmt: skip
             ranked = _with_new(ranked, new, left, right)
             if threshold is None:
                 scenes = config.what == "scenes"
@@ -181,6 +182,16 @@ def find_pairs(
         info = replace(info, threshold=least, recall=by_cosine.recall, calibration=used.name)
         found = Scorer(left, right, used, background, views).score(candidates, info)
         return found.where(found.score >= np.float32(least))
+
+
+def _on_ray(
+    cluster: RayCluster, left: DedupInput, right: DedupInput | None, max_pairs: int
+) -> tuple[Callable[[float], ExactJoin], RayNearest]:
+    """What joins by a threshold, and what finds nearest rows, on a cluster."""
+    stores = [left.store, *([] if right is None else [right.store])]
+    second = None if right is None else right.distinct
+    join = partial(RayJoin, max_pairs=max_pairs, cluster=cluster, stores=stores)
+    return join, RayNearest(cluster, stores, second)
 
 
 def _with_new(

@@ -13,11 +13,17 @@ from stores import write_store
 from vectors import photo_like
 
 from embedkit import extract, find_duplicates
-from embedkit.dedup.candidates import ivf_join, ray_cells
+from embedkit.dedup.candidates import ivf_join, ranked_pairs, ray_cells
+from embedkit.dedup.candidates.neighbours import nearest, vectors_of
+from embedkit.dedup.candidates.ray_nearest import RayNearest
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.find_pairs import find_pairs
+from embedkit.dedup.scoring.background import Whitening
+from embedkit.dedup.unit_rows import UnitRows
 from embedkit.dedup.verification import ray_comparer
+from embedkit.distributed.cluster import RayCluster
 from embedkit.errors import EmbedkitError, WorkerError
+from embedkit.store import EmbeddingStore
 
 pytest.importorskip("ray")
 
@@ -71,7 +77,7 @@ def test_the_pairs_of_one_process_with_a_killed_worker(store, cluster, tmp_path)
 
     def kill(progress):
         if progress.stage == "comparing cells" and progress.done > 3 and not killed:
-            killed.extend(worker_processes(b"compare cell")[:1])
+            killed.extend(worker_processes(b"Worker", b"compare cell")[:1])
             os.kill(killed[0], signal.SIGKILL)
 
     found = find_duplicates(store, progress=kill, **settings).pairs
@@ -117,7 +123,8 @@ def photos(tmp_path_factory):
     return path
 
 
-def test_pixels_are_compared_on_ray(photos, cluster):
+def test_pixels_are_compared_on_ray(photos, cluster, monkeypatch):
+    monkeypatch.setattr(ranked_pairs, "EXACT_ROWS", 10)  # so that workers find the candidates
     here = find_duplicates(photos, verify=True)
     there = find_duplicates(photos, verify=True, ray=cluster, workers=2)
     assert 10 < len(here.pairs) < 100
@@ -128,12 +135,36 @@ def test_pixels_are_compared_on_ray(photos, cluster):
     np.testing.assert_array_equal(there.groups.node, here.groups.node)
 
 
+@pytest.mark.usefixtures("small_cells")
+@pytest.mark.parametrize("whitened", [False, True])
+@pytest.mark.parametrize("two", [False, True])
+def test_the_nearest_rows_within_cells(store, cluster, tmp_path, whitened, two):
+    part = photo_like(5000, DIM, 0)[1000:2500] * np.float16(0.5)
+    other = write_store(tmp_path / "b.h5", part) if two else store
+    with EmbeddingStore.open(store) as one, EmbeddingStore.open(other) as second:
+        rows = UnitRows(one.embeddings)
+        others = UnitRows(second.embeddings) if two else rows
+        whitening = Whitening.learn(rows.sample(1000)) if whitened else None
+        finder = RayNearest(RayCluster(cluster, 2), [one, second], others if two else None)
+        found, cosines = finder(rows, others, 5, whitening)
+        exact, true = nearest(
+            vectors_of(rows, whitening), vectors_of(others, whitening), 5, exact=True
+        )
+    first = found[:, 0] == exact[:, 0]
+    assert first[1000:2500].mean() > 0.95  # which is the row itself
+    np.testing.assert_allclose(cosines[first, 0], true[first, 0], atol=1e-5)
+    is_copy = first & (true[:, 1] > 0.9)
+    assert (found[is_copy, 1] == exact[is_copy, 1]).mean() > 0.8
+    assert (found.max(axis=1) < len(others)).all()
+    assert (np.diff(cosines, axis=1) <= 1e-6).all()
+
+
 def test_a_worker_that_compares_pixels_is_killed(photos, cluster, tmp_path):
     killed = []
 
     def kill(progress):
         if progress.stage == "verifying pairs" and progress.done and not killed:
-            killed.extend(worker_processes(b"compare pixels"))
+            killed.extend(worker_processes(b"Worker", b"compare pixels"))
             os.kill(killed[0], signal.SIGKILL)
 
     settings = {"verify": True, "ray": cluster, "workers": 2, "output": tmp_path / "found"}

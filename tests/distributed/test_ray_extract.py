@@ -145,7 +145,7 @@ def test_workers_and_drivers_killed_at_random(photos, whole, cluster, tmp_path, 
         process = driver(photos, output, cluster)
         while process.poll() is None and kills < KILLS:
             time.sleep(chance.uniform(0.2, 3))
-            victims = [process.pid, *worker_processes(b"embed shard")]
+            victims = [process.pid, *worker_processes(b"Worker", b"embed shard")]
             if len(victims) > 1 and process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chance.choice(victims), signal.SIGKILL)

@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_and_a_driver_that_ends(stores, cluster, tmp_pat
         if progress.stage != "adding":
             return
         if progress.done > 500 and not killed:
-            killed.extend(worker_processes(b"add rows")[:1])
+            killed.extend(worker_processes(b"Worker", b"add rows")[:1])
             os.kill(killed[0], signal.SIGKILL)
         if progress.done > 3000:
             raise EndError

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.exact_join import Found
+    from embedkit.dedup.scoring.background import Whitening
 
     Places = NDArray[np.int64]
 
@@ -67,10 +68,46 @@ class _Lists:
 
 @dataclass(frozen=True)
 class Cells:
-    """The rows of each cell, and those that they are compared with, by their places."""
+    """The rows of each cell, and those that they are compared with, by their places.
 
+    Attributes:
+        own: ``(n, 1)`` the nearest cell of each row.
+        probed: ``(m, 3)`` the nearest cells of each of those that they are compared with.
+        members: The rows of each cell.
+        near: Those that have it among their nearest.
+    """
+
+    own: NDArray[np.int32]
+    probed: NDArray[np.int32]
     members: _Lists
     near: _Lists
+
+    @classmethod
+    def of(
+        cls,
+        rows: UnitRows,
+        other: UnitRows,
+        work: CellWork,
+        *,
+        rows_a_cell: int | None = None,
+        whitening: Whitening | None = None,
+    ) -> Self:
+        """Learns cells from a sample of ``other``, and finds those of all rows.
+
+        Args:
+            rows: Each belongs to its nearest cell.
+            other: Those that have this cell among their three nearest are compared with it.
+            work: Finds the cells of rows, whitened as the sample.
+            rows_a_cell: Mean rows per cell; None takes the number that should be fastest.
+            whitening: Whitens the sample; None leaves it.
+        """
+        count = max(len(other) // (rows_a_cell or _quickest(len(other), other.dim)), 1)
+        most = max(_TRAINED_VALUES // other.dim, count)
+        sample = other.sample(min(count * _TRAINED_ROWS_A_CELL, most))
+        centroids = _centroids(sample if whitening is None else whitening.apply(sample), count)
+        probed = work.cells(other, centroids, min(_PROBES, count))
+        own = probed[:, :1] if rows is other else work.cells(rows, centroids, 1)
+        return cls(own, probed, _Lists.of(own, count), _Lists.of(probed, count))
 
     def __len__(self) -> int:
         return len(self.members.starts) - 1
@@ -176,11 +213,8 @@ def ivf_join(
     other = rows if against is None else against
     if not len(rows) or not len(other):
         return exact_join(rows, threshold, against=against)
-    count = max(len(other) // (rows_a_cell or _quickest(len(other), other.dim)), 1)
-    centroids = _centroids(other, count)
-    probed = work.cells(other, centroids, min(_PROBES, count))
-    own = probed[:, :1] if against is None else work.cells(rows, centroids, 1)
-    cells = Cells(_Lists.of(own, count), _Lists.of(probed, count))
+    cells = Cells.of(rows, other, work, rows_a_cell=rows_a_cell)
+    own, probed = cells.own, cells.probed
     found, so_far = [], 0
     for first, second, cosines in work.join(rows, other, cells, threshold, max_pairs):
         if against is None:  # a pair that the other one's cell finds too, is one of the lower row
@@ -239,13 +273,12 @@ def _quickest(count: int, dim: int) -> int:
     return int(np.clip(balanced, _LEAST_ROWS, _MOST_ROWS))
 
 
-def _centroids(rows: UnitRows, count: int) -> NDArray[np.float32]:
+def _centroids(sample: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     import faiss
 
-    most = max(_TRAINED_VALUES // rows.dim, count)
     means = faiss.Kmeans(
-        rows.dim, count, niter=8, spherical=True, seed=1, min_points_per_centroid=1
+        sample.shape[1], count, niter=8, spherical=True, seed=1, min_points_per_centroid=1
     )
     with Stage("training the cells"):
-        means.train(rows.sample(min(count * _TRAINED_ROWS_A_CELL, most)))
+        means.train(sample)
     return np.asarray(means.centroids)

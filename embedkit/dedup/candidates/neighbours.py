@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     import faiss
     from numpy.typing import NDArray
 
-__all__ = ["nearest"]
+    from embedkit.dedup.scoring.background import Whitening
+    from embedkit.dedup.unit_rows import UnitRows
 
-_EXACT_ROWS = 100_000  # more are searched in IVF cells
+__all__ = ["EXACT_ROWS", "nearest", "vectors_of"]
+
+EXACT_ROWS = 100_000
+"""More are searched in cells."""
+
 _FEWEST_ROWS = 5000  # fewer aren't worth cells
 _CELLS, _PROBED, _TRAINED = 4, 12, 50  # cells: times the square root of the rows
 _ROWS_AT_ONCE = 8192
@@ -43,7 +48,7 @@ def nearest(
     cosines = np.full((len(rows), count), -1, np.float32)
     if not len(rows) or not len(others):
         return found, cosines
-    index = _index_of(others, exact=len(others) <= _EXACT_ROWS if exact is None else exact)
+    index = _index_of(others, exact=len(others) <= EXACT_ROWS if exact is None else exact)
     with Stage("finding the nearest images", len(rows), unit="images") as stage:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, min(start + _ROWS_AT_ONCE, len(rows)))
@@ -51,6 +56,13 @@ def nearest(
             stage.update(part.stop)
     cosines[found < 0] = -1
     return found, cosines
+
+
+def vectors_of(rows: UnitRows, whitening: Whitening | None) -> NDArray[np.float32]:
+    """All of some rows, ``(n, D)`` of unit length, or whitened."""
+    parts = (part if whitening is None else whitening.apply(part) for _, part in rows.parts())
+    taken = [np.asarray(part, np.float32) for part in parts]
+    return np.concatenate(taken) if taken else np.empty((0, max(rows.dim, 1)), np.float32)
 
 
 def _index_of(rows: NDArray[np.float32], *, exact: bool) -> faiss.Index:

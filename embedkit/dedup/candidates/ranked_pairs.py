@@ -8,15 +8,16 @@ earlier the nearer it is whitened, and the fewer images are nearer to one of its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from embedkit.dedup.candidates.neighbours import nearest
+from embedkit.dedup.candidates.neighbours import EXACT_ROWS, nearest, vectors_of
 from embedkit.dedup.unit_rows import UnitRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Rows = NDArray[np.float32]
+    Finder = Callable[[UnitRows, UnitRows, int, Whitening | None], tuple[Ints, Rows]]
 
 __all__ = ["RankedPairs", "rank_candidates"]
 
@@ -77,6 +79,7 @@ def rank_candidates(
     config: DedupConfig,
     *,
     views: Sequence[NDArray[np.floating]] = (),
+    finder: Finder | None = None,
 ) -> RankedPairs:
     """The nearest images of each image, as stored and whitened, and all pairs known otherwise.
 
@@ -87,6 +90,8 @@ def rank_candidates(
         known: Pairs of equal bytes or embeddings, or of near perceptual hashes.
         config: How many of the nearest are taken, their least cosine, and whether exactly.
         views: ``(N, D)`` embeddings each, of the store's images mirrored or turned.
+        finder: Finds the nearest rows where these are more than are searched exactly; None does
+            so in this process.
     """
     mine = left.distinct
     theirs = mine if right is None else right.distinct
@@ -99,11 +104,12 @@ def rank_candidates(
     listed = [_known(known, mine, theirs, whitening)]
     for query in queries:
         is_same = query.rows is query.others
-        found, cosines = _nearest(query, whitening, is_same=is_same, exact=exact)
+        find = partial(_nearest, query, is_same=is_same, exact=exact, finder=finder)
+        found, cosines = find(whitening)
         listed.append(_listed(query, found, cosines))
         # A pair that isn't among them has at most the least cosine of them.
         least = np.broadcast_to(cosines[:, -1:], cosines.shape)
-        found, cosines = _nearest(query, None, is_same=is_same, exact=exact)
+        found, cosines = find(None)
         if config.min_cosine is not None:
             found[cosines < config.min_cosine] = -1
         listed.append(_listed(query, found, least))
@@ -128,24 +134,26 @@ def _known(known: Candidates, mine: UnitRows, theirs: UnitRows, whitening: White
 
 
 def _nearest(
-    query: _Query, whitening: Whitening | None, *, is_same: bool, exact: bool | None
+    query: _Query,
+    whitening: Whitening | None,
+    *,
+    is_same: bool,
+    exact: bool | None,
+    finder: Finder | None,
 ) -> tuple[Ints, Rows]:
     """``(n, count)`` places among the others, -1 where there are no more; and the cosines."""
-    others = _vectors(query.others, whitening)
-    rows = others if is_same else _vectors(query.rows, whitening)
-    found, cosines = nearest(rows, others, query.nearest + is_same, exact=exact)
+    if finder is not None and len(query.others) > EXACT_ROWS:
+        found, cosines = finder(query.rows, query.others, query.nearest + is_same, whitening)
+    else:
+        others = vectors_of(query.others, whitening)
+        rows = others if is_same else vectors_of(query.rows, whitening)
+        found, cosines = nearest(rows, others, query.nearest + is_same, exact=exact)
     if not is_same:
         return found, cosines
     own = found == np.arange(len(found))[:, None]  # each row is its own nearest one
     own[~own.any(axis=1), -1] = True
     shape = len(found), query.nearest
     return found[~own].reshape(shape), cosines[~own].reshape(shape)
-
-
-def _vectors(rows: UnitRows, whitening: Whitening | None) -> Rows:
-    parts = (part if whitening is None else whitening.apply(part) for _, part in rows.parts())
-    taken = [np.asarray(part, np.float32) for part in parts]
-    return np.concatenate(taken) if taken else np.empty((0, max(rows.dim, 1)), np.float32)
 
 
 def _listed(query: _Query, found: Ints, cosines: Rows) -> _Listed:

@@ -1,4 +1,4 @@
-"""What a Ray worker does for a join: finds the cells of rows, and joins rows exactly."""
+"""What a Ray worker does for candidates: finds cells and nearest rows, and joins rows exactly."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.ivf_join import nearest_cells
+from embedkit.dedup.candidates.neighbours import nearest, vectors_of
+from embedkit.dedup.scoring.background import Whitening
 from embedkit.dedup.shared_stores import reopened
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.distributed.worker import enter_shared
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.candidates.exact_join import Found
 
+    Nearest = tuple[NDArray[np.int64], NDArray[np.float32]]
+
 __all__ = ["CellWorker"]
 
 
@@ -29,7 +33,8 @@ class CellWorker:
 
     Args:
         settings: ``folder``, the driver's current folder; ``stores``, the path and the fingerprint
-            of each; ``centroids``, ``(cells, D)``, where cells are found.
+            of each; ``centroids``, ``(cells, D)``, where cells are found; ``whitening``, its mean
+            and its matrix, where rows are whitened.
 
     Raises:
         WorkerError: This machine doesn't see the driver's folder.
@@ -40,23 +45,40 @@ class CellWorker:
         enter_shared(Path(settings["folder"]))
         self._stores = reopened(settings["stores"])
         self._centroids = settings.get("centroids")
+        whitening = settings.get("whitening")
+        self._whitening = None if whitening is None else Whitening(*whitening)
         self._threads = faiss.omp_get_max_threads()  # as many as Ray has reserved cores
 
-    def do(self, task: dict[str, Any], _: threading.Event) -> Found | NDArray[np.int32]:
-        """Joins ``rows`` with ``others``, in places among the two; or finds the cells of rows."""
+    def do(self, task: dict[str, Any], _: threading.Event) -> Found | Nearest | NDArray[np.int32]:
+        """Finds the cells of ``rows``, or their nearest among ``others``, or joins the two.
+
+        Returns:
+            Places among the two, and cosines; or ``(n, count)`` cells.
+        """
         rows = self._loaded(task["side"], task["rows"])
         if "others" not in task:
-            assert self._centroids is not None
-            found = [
-                nearest_cells(rows.coarse(where)[0], self._centroids, task["count"])
-                for where in rows.pieces()
-            ]
-            return np.concatenate(found)
+            return self._cells(rows, task["count"])
+        others = self._loaded(task["other_side"], task["others"])
+        if "count" in task:
+            count = min(task["count"], len(others))
+            return nearest(self._vectors(rows), self._vectors(others), count, exact=True)
         return exact_join(
-            rows, task["threshold"], against=self._loaded(task["other_side"], task["others"]),
+            rows, task["threshold"], against=others,
             max_pairs=task["max_pairs"], threads=self._threads,
         )  # fmt: skip
+
+    def _cells(self, rows: UnitRows, count: int) -> NDArray[np.int32]:
+        assert self._centroids is not None
+        found = [np.empty((0, count), np.int32)]
+        for where in rows.pieces():
+            raw = rows.coarse(where)[0]  # their lengths change nothing
+            part = raw if self._whitening is None else self._whitening.apply(rows.take(where))
+            found.append(nearest_cells(part, self._centroids, count))
+        return np.concatenate(found)
 
     def _loaded(self, side: int, numbers: NDArray[np.int64]) -> UnitRows:
         every = UnitRows(self._stores[side].embeddings)
         return every.loaded(np.array(numbers))
+
+    def _vectors(self, rows: UnitRows) -> NDArray[np.float32]:
+        return vectors_of(rows, self._whitening)

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.candidates.exact_join import Found
     from embedkit.dedup.candidates.ivf_join import Cells
+    from embedkit.dedup.scoring.background import Whitening
     from embedkit.dedup.unit_rows import UnitRows
     from embedkit.distributed.cluster import RayCluster
     from embedkit.store import EmbeddingStore
 
     Places = NDArray[np.int64]
 
-__all__ = ["RayJoin"]
+__all__ = ["RayCells", "RayJoin"]
 
 _WORKER = "embedkit.dedup.candidates.ray_cell_worker:CellWorker"
 _ROWS_AT_ONCE = 65536
@@ -73,12 +74,14 @@ class RayCells:
     Attributes:
         cluster: The cluster.
         stores: One store, or two.
-        against: Rows of the second one, if there are two.
+        second: Any rows of the second one, if there are two.
+        whitening: Whitens the rows; not for joins. None leaves them.
     """
 
     cluster: RayCluster
     stores: Sequence[EmbeddingStore]
-    against: UnitRows | None
+    second: UnitRows | None
+    whitening: Whitening | None = None
 
     def cells(
         self, rows: UnitRows, centroids: NDArray[np.float32], count: int
@@ -125,6 +128,33 @@ class RayCells:
         self._run("compare cell", range(len(cells)), more, keep)
         return found
 
+    def nearest(
+        self, rows: UnitRows, other: UnitRows, cells: Cells, count: int
+    ) -> tuple[Places, NDArray[np.float32]]:
+        """The nearest ones of each row among those that its cell is compared with.
+
+        Returns:
+            ``(n, count)`` places in ``other``, the nearest first, and the cosines; both are -1
+            where there are no more.
+        """
+        found = np.full((len(rows), count), -1, np.int64)
+        cosines = np.full((len(rows), count), -1, np.float32)
+        stage = Stage("finding the nearest images", len(cells), unit="cells")
+
+        def keep(number: int, part: tuple[Places, NDArray[np.float32]]) -> None:
+            mine, theirs = cells[number]
+            width = part[0].shape[1]
+            found[mine, :width] = np.where(part[0] < 0, -1, theirs[part[0]]) if len(theirs) else -1
+            cosines[mine, :width] = part[1]
+            stage.add()
+
+        def more(number: int) -> dict[str, Any]:
+            mine, theirs = cells[number]
+            return {**self._rows(rows, mine), **self._others(other, theirs), "count": count}
+
+        self._run("find the nearest in cell", range(len(cells)), more, keep)
+        return found, cosines
+
     def join_sample(
         self, sample: UnitRows, other: UnitRows, threshold: float, max_pairs: int
     ) -> Found:
@@ -154,7 +184,7 @@ class RayCells:
         return {"others": rows.numbers[places], "other_side": self._side(rows)}
 
     def _side(self, rows: UnitRows) -> int:
-        return int(self.against is not None and rows.embeddings is self.against.embeddings)
+        return int(self.second is not None and rows.embeddings is self.second.embeddings)
 
     def _run(
         self,
@@ -170,6 +200,8 @@ class RayCells:
             for number in numbers
         ]
         settings |= {"folder": str(Path.cwd()), "stores": named(self.stores)}
+        if self.whitening is not None:
+            settings["whitening"] = self.whitening.mean, self.whitening.matrix
         run_tasks(
             self.cluster, _WORKER, settings, tasks,
             lambda task, result: keep(task.values["number"], result),
