@@ -112,8 +112,8 @@ def find_duplicates(
             the pairs that are verified, so that a search that was interrupted goes on there.
         ray: Let workers on a Ray cluster compare: ``local`` starts Ray on this machine, ``auto``
             finds the cluster that it belongs to; else the cluster's address. Embeddings are
-            compared within cells, as ``approximate`` does; of pairs that are verified only the
-            pixels are. All machines must see the stores and the images.
+            compared within cells, as ``approximate`` does. All machines must see the stores, and
+            the images if pairs are verified.
         workers: Number of Ray workers, at most; None starts one per machine.
         progress: True shows a progress bar; a function is called with each `Progress`.
 

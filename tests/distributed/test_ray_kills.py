@@ -17,7 +17,12 @@ from embedkit.extraction.extract import extract
 
 pytest.importorskip("ray")
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(7200),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 COUNT, KILLS, SHARD_ROWS = 20_000, 20, 500
 SETTINGS = {
     "backbone": "tiny", "engine": "openvino", "device": "cpu", "batch_size": 16, "sharded": True,
