@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["two_nodes", "worker_processes"]
+__all__ = ["ROOT", "started", "two_nodes", "worker_processes"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,12 +26,12 @@ def two_nodes(*python_path: Path) -> Iterator[str]:
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (*python_path, ROOT))))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_agent_register_timeout_ms", "30000")
-        both = _started(Cluster)
+        both = started(Cluster)
         yield both.address
         both.shutdown()
 
 
-def _started(cluster_of):
+def started(cluster_of):
     """Two nodes; Ray gives up after half a minute on a busy machine."""
     for attempt in range(3):
         both = cluster_of()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore
+from embedkit.store.object_cache import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,8 +15,8 @@ __all__ = ["named", "reopened"]
 
 
 def named(stores: Iterable[EmbeddingStore]) -> list[tuple[str, str]]:
-    """The path and the fingerprint of each store."""
-    return [(str(one.path.absolute()), one.fingerprint) for one in stores]
+    """The path, or the URL, and the fingerprint of each store."""
+    return [(address_of(one.path) or str(one.path.absolute()), one.fingerprint) for one in stores]
 
 
 def reopened(names: Iterable[tuple[str, str]]) -> list[EmbeddingStore]:

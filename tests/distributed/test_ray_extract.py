@@ -13,7 +13,7 @@ import time
 import pytest
 from images import write_photos
 from object_stores import files, s3_server
-from ray_nodes import two_nodes, worker_processes
+from ray_nodes import ROOT, started, two_nodes, worker_processes
 
 from embedkit.backbones import load_backbone
 from embedkit.distributed.cluster import connected
@@ -120,7 +120,7 @@ def test_an_object_store_in_the_place_of_a_common_disk(photos, whole, crashing, 
     """The cluster starts when the S3 server does: its workers find it by their environment."""
     from ray.cluster_utils import Cluster
 
-    root = f"{crashing.parent}{os.pathsep}{Path(__file__).parents[2]}"
+    root = f"{crashing.parent}{os.pathsep}{ROOT}"
     with s3_server() as bucket, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", root)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
