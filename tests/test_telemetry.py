@@ -45,7 +45,9 @@ CLEAR = "import openvino, nncf, time; time.sleep(1); open(os.environ['ATTEMPTS']
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("before", ["", CLEAR], ids=["first", "after openvino"])
+@pytest.mark.parametrize(
+    "before", ["", pytest.param(CLEAR, marks=pytest.mark.long)], ids=["first", "after openvino"]
+)
 def test_nothing_is_sent(tmp_path, before):
     home, attempts = tmp_path / "home", tmp_path / "attempts"
     home.mkdir()

@@ -115,6 +115,7 @@ class Index:
             self._searcher.rows.close()
 
     @classmethod
+    @plain_numbers
     def build(
         cls,
         stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],

@@ -191,6 +191,7 @@ class EmbeddingStore:
         """The path as text, or the URL."""
         return address_of(self.path) or str(self.path)
 
+    @plain_numbers
     def shard_file(self, number: int) -> Path:
         """The file of one shard."""
         entry, path = self.shards[number], self._folder / self.shards[number].name

@@ -42,8 +42,15 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        pytest.param("light", WIDE, id="light-wide"),
+        pytest.param("dark", PHONE, id="dark-phone"),
+        pytest.param("dark", WIDE, id="dark-wide", marks=pytest.mark.long),
+        pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.long),
+    ],
+)
 def test_axe_finds_nothing_serious(
     site: Site, open_page: Callable[..., Page], size: tuple[int, int], scheme: str
 ) -> None:

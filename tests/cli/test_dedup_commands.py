@@ -165,6 +165,7 @@ def test_an_update_searches_only_what_is_new(embedkit, copies, dups, tmp_path):
 
 
 def test_find_says_that_there_is_no_cluster(embedkit, store, tmp_path):
+    pytest.importorskip("ray")
     find = "dedup", "find", store, "-o", tmp_path / "found", "--no-report", "--no-verify"
     ended = embedkit(*find, "--ray", "127.0.0.1:1")
     assert ended.code == 1

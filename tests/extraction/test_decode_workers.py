@@ -139,7 +139,7 @@ IN_PYTHON = "import time; time.sleep(600)"
 IN_A_CODEC = "ctypes.PyDLL(None).sleep(600)"  # with the interpreter lock, deaf to all signals
 
 
-@pytest.mark.parametrize("hang", [IN_PYTHON, IN_A_CODEC])
+@pytest.mark.parametrize("hang", [pytest.param(IN_PYTHON, marks=pytest.mark.long), IN_A_CODEC])
 def test_an_image_that_hangs_costs_that_image(photos, tmp_path, monkeypatch, hang):
     poison = photos / f"photo_{POISON:04d}.jpg"
     (tmp_path / "sitecustomize.py").write_text(HANG.format(path=str(poison), hang=hang))
@@ -184,6 +184,7 @@ def wait_for(path):
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_an_image_that_has_stopped_the_process_is_isolated_by_the_next_run(
     photos, tmp_path, monkeypatch
 ):
@@ -214,7 +215,12 @@ def test_processes_that_are_not_needed_say_nothing(capfd):
 
 
 @pytest.mark.parametrize(
-    ("way", "hang"), [("--threads", IN_PYTHON), ("--isolate", IN_PYTHON), ("--isolate", IN_A_CODEC)]
+    ("way", "hang"),
+    [
+        pytest.param("--threads", IN_PYTHON, marks=pytest.mark.long),
+        pytest.param("--isolate", IN_PYTHON, marks=pytest.mark.long),
+        ("--isolate", IN_A_CODEC),
+    ],
 )
 def test_an_interrupt_does_not_wait_for_an_image_that_hangs(photos, tmp_path, way, hang):
     poison = photos / f"photo_{COUNT - 1:04d}.jpg"

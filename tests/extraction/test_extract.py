@@ -538,7 +538,7 @@ for moment in range(0, 400, 3):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sigkill_at_every_kind_of_step(photos, whole, tmp_path):
     """Children are killed at an fsync, rename or removal until one of them comes to the end."""
     done = subprocess.run(

@@ -83,6 +83,7 @@ def test_stopped_and_gone_on_with_by_one_process(photos, whole, tmp_path):
     assert output.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.long
 def test_a_failing_process_costs_nothing(photos, whole, tmp_path, monkeypatch):
     output = tmp_path / "a.h5"
     # The second process looks for weights where there are none.

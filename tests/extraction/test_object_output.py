@@ -152,8 +152,15 @@ class Crashing:
         return change
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("same_machine", [True, False])
+@pytest.mark.parametrize(
+    ("after", "same_machine"),
+    [
+        (False, True),
+        (True, False),
+        pytest.param(False, False, marks=pytest.mark.long),
+        pytest.param(True, True, marks=pytest.mark.long),
+    ],
+)
 def test_crash_at_every_change(photos, whole, memory, tmp_path, after, same_machine):
     for at in range(1, 100):
         url = f"{memory}/{at}"

@@ -461,8 +461,14 @@ def test_only_shards_that_change_are_written(here):
     assert not (here / "s.h5" / "shard-000001.h5").exists()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(25, marks=(pytest.mark.slow, pytest.mark.long))])
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    ("sharded", "kills"),
+    [
+        (True, 5),
+        pytest.param(False, 25, marks=pytest.mark.long),
+        pytest.param(True, 25, marks=pytest.mark.long),
+    ],
+)
 def test_a_kill_leaves_the_old_store_or_the_new_one(here, sharded, kills):
     (here / "before").mkdir()
     extract("photos", "before/s.h5", sharded=sharded, shard_rows=3, **SMALL)

@@ -11,7 +11,7 @@ from stores import write_store
 from vectors import clustered
 
 from embedkit.index import Index, IndexSpec, train
-from embedkit.index import build_steps as making
+from embedkit.index import prepare as making
 from embedkit.index.faiss_types import ivf_of, make_index
 from embedkit.index.store_rows import StoreRows
 from embedkit.index.streaming_kmeans import can_move, move_centroids

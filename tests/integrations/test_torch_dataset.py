@@ -75,7 +75,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 def test_loader_processes_give_the_same(store, tmp_path, context):
     script = tmp_path / "load.py"  # a process of its own: here other libraries run threads
     script.write_text(LOADING, "utf-8")

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from services import Process
@@ -211,11 +211,11 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(folder):
 def test_a_low_limit_on_open_files_is_raised(folder):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    try:
-        with Process("photos.h5", "--max-connections", "400") as served:
-            idle = [connected(served) for _ in range(200)]
-            assert search(served, folder)[0] == 200
-            for one in idle:
-                one.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with ExitStack() as stack:
+        try:
+            served = stack.enter_context(Process("photos.h5", "--max-connections", "400"))
+        finally:  # the limit is the service's, not that of its clients here
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(200):
+            stack.enter_context(closing(connected(served)))
+        assert search(served, folder)[0] == 200
