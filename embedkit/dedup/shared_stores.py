@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedkit.distributed.worker import enter_shared
 from embedkit.errors import StoreError
 from embedkit.store import EmbeddingStore
 from embedkit.store.object_cache import address_of
+from embedkit.utils.urls import object_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-__all__ = ["named", "reopened"]
+__all__ = ["named", "reopened_by_worker"]
 
 
 def named(stores: Iterable[EmbeddingStore]) -> list[tuple[str, str]]:
@@ -19,12 +22,23 @@ def named(stores: Iterable[EmbeddingStore]) -> list[tuple[str, str]]:
     return [(address_of(one.path) or str(one.path.absolute()), one.fingerprint) for one in stores]
 
 
-def reopened(names: Iterable[tuple[str, str]]) -> list[EmbeddingStore]:
-    """Opens the stores that ``named`` has named.
+def reopened_by_worker(
+    names: Iterable[tuple[str, str]], folder: Path, images: Iterable[str] = ()
+) -> list[EmbeddingStore]:
+    """Prepares a worker's process, and opens the stores that ``named`` has named.
+
+    Args:
+        names: The stores.
+        folder: The driver's current folder; not needed if all stores and images are URLs.
+        images: Where the images are.
 
     Raises:
+        WorkerError: This machine doesn't see the folder.
         StoreError: A store can't be read, or another one lies in its place.
     """
+    names = list(names)
+    places = [*(path for path, _ in names), *images]
+    enter_shared(folder, *([folder] if any(object_url(one) is None for one in places) else []))
     stores = []
     for path, fingerprint in names:
         store = EmbeddingStore.open(path)

@@ -12,9 +12,8 @@ from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.ivf_join import nearest_cells
 from embedkit.dedup.candidates.neighbours import nearest, vectors_of
 from embedkit.dedup.scoring.background import Whitening
-from embedkit.dedup.shared_stores import reopened
+from embedkit.dedup.shared_stores import reopened_by_worker
 from embedkit.dedup.unit_rows import UnitRows
-from embedkit.distributed.worker import enter_shared
 
 if TYPE_CHECKING:
     import threading
@@ -42,8 +41,7 @@ class CellWorker:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        enter_shared(Path(settings["folder"]))
-        self._stores = reopened(settings["stores"])
+        self._stores = reopened_by_worker(settings["stores"], Path(settings["folder"]))
         self._centroids = settings.get("centroids")
         whitening = settings.get("whitening")
         self._whitening = None if whitening is None else Whitening(*whitening)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import faiss
 
 from embedkit.dedup.api import images_of
-from embedkit.dedup.shared_stores import reopened
+from embedkit.dedup.shared_stores import reopened_by_worker
 from embedkit.dedup.verification.batch import PairComparer
-from embedkit.distributed.worker import enter_shared
 
 if TYPE_CHECKING:
     import threading
@@ -39,8 +38,9 @@ class ComparerWorker:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        enter_shared(Path(settings["folder"]))
-        stores = reopened(settings["stores"])
+        stores = reopened_by_worker(
+            settings["stores"], Path(settings["folder"]), settings["images"]
+        )
         self._sources = [images_of(one, settings["images"], settings["root"]) for one in stores]
         threads = faiss.omp_get_max_threads()  # as many as Ray has reserved cores
         self._compare: PairComparer[Image] = PairComparer(self._pixels, threads)
