@@ -296,12 +296,12 @@ def gemm_rate(backbone: str, images: Path, args: argparse.Namespace) -> tuple[fl
     side = loaded.preprocessing.crop
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         loaded.module(torch.zeros(1, 3, side, side))
-    torch.set_num_threads(usable_cores())
     kind = getattr(torch, GEMM_TYPES[args.precisions])
     device = torch.device(args.device)
     one, other = (torch.rand(_MATRIX, _MATRIX, device=device).to(kind) for _ in range(2))
 
     def multiply(_: object) -> None:
+        torch.set_num_threads(usable_cores())  # each thread of Python has its own number
         (one @ other)[0, 0].item()  # waits for a GPU
 
     products = rate(multiply, [None] * 4, 1, seconds=_COMPUTE_SECONDS)
