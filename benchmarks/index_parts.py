@@ -74,8 +74,8 @@ def _measure() -> None:
                     factory = f"IVF{lists},{codes}"
                     cost = {s.step: s for s in build_cost(IndexSpec(factory=factory), _ROWS, dim)}
                     seconds = _added(store, dim, factory)
-                    told = cost["add"].tasks * cost["add"].seconds
-                    rows.append((f"{dim}", factory, f"{seconds:.2f}", f"{told:.2f}"))
+                    predicted = cost["add"].tasks * cost["add"].seconds
+                    rows.append((f"{dim}", factory, f"{seconds:.2f}", f"{predicted:.2f}"))
     print_table(("dim", "index", "measured, core-seconds", "by the model"), rows)
 
 

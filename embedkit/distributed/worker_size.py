@@ -18,7 +18,7 @@ def worker_size(ray: Any, workers: int | None, num_gpus: float = 0) -> tuple[int
 
     Args:
         ray: The module, connected.
-        workers: How many are wanted; None takes one per machine, or as many as there are GPUs for.
+        workers: How many to start; None takes one per machine, or as many as there are GPUs for.
         num_gpus: GPUs of each worker.
 
     Returns:
