@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.results import Duplicates
     from embedkit.dedup.scoring.calibration import Calibration
+    from embedkit.dedup.verification.batch import Comparer
     from embedkit.utils.progress import ProgressCallback
 
 __all__ = ["find_duplicates", "images_of", "search_pairs"]
@@ -212,12 +213,18 @@ def search_pairs(
                 cluster=cluster,
             )  # fmt: skip
         from embedkit.dedup.verification.compared_pairs import ComparedPairs
+        from embedkit.dedup.verification.process_comparer import ProcessComparer
         from embedkit.dedup.verification.ray_comparer import RayComparer
 
         compared = (
             None if output is None else stack.enter_context(ComparedPairs.locked(Path(output)))
         )
-        comparer = None if cluster is None else RayComparer(cluster, opened, images, root)
+        names = [(side, name) for side, one in enumerate(opened) for name in one.ids]
+        comparer: Comparer | None = (
+            ProcessComparer.if_worthwhile(sources, names)
+            if cluster is None
+            else RayComparer(cluster, opened, images, root, names)
+        )
         return find_pairs(
             store, config, against=against, verify=sources[0], verify_against=sources[-1],
             compared=compared, views=views, new=new, device=device,

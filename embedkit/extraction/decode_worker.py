@@ -1,13 +1,12 @@
-"""Decoding worker process; run as a module, reads its settings and images from stdin."""
+"""Decoding worker process; run as a module."""
 
 from __future__ import annotations
 
-import json
 import mmap
-import os
 import signal
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +17,12 @@ from embedkit.decode.resize import Scaler
 from embedkit.extraction.load_images import load_images, outcome_to_json
 from embedkit.sources import ImageReader
 from embedkit.sources.shard_plan import record_from_json
+from embedkit.utils.line_process import answer_lines
 
 if TYPE_CHECKING:
-    from embedkit.decode.image_loader import LoadedImage
+    from collections.abc import Callable, Iterator
 
-__all__ = ["main"]
+    from embedkit.decode.image_loader import LoadedImage
 
 _MANY_IMAGES = 1_000_000  # enough for importing PyTorch at once
 
@@ -40,31 +40,26 @@ class _AlarmedLoader(ImageLoader):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def main() -> None:
-    """Answers each line of work with a line of outcomes; ends when its parent does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent ends it, by closing stdin
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # keeps other output out of the answer stream
-    config = json.loads(commands.readline())
-    shared = np.frombuffer(mmap.mmap(config["memory"], 0), np.uint8).reshape(config["shape"])
-    policy = DecodePolicy.from_config(config["policy"])
-    preprocessing = Preprocessing.from_config(config["preprocessing"])
+@contextmanager
+def _decoder(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
+    """Decodes into the memory that the settings name."""
+    shared = np.frombuffer(mmap.mmap(settings["memory"], 0), np.uint8).reshape(settings["shape"])
+    policy = DecodePolicy.from_config(settings["policy"])
+    preprocessing = Preprocessing.from_config(settings["preprocessing"])
     with Scaler(_MANY_IMAGES) as scale, ImageReader(max_bytes=policy.max_bytes) as reader:
-        load = _AlarmedLoader(policy, preprocessing, config["decoder"], scale, config["timeout"])
-        answers.write("ready\n")
-        answers.flush()
-        for line in commands:
-            slot, start, encoded = json.loads(line)
+        load = _AlarmedLoader(
+            policy, preprocessing, settings["decoder"], scale, settings["timeout"]
+        )
+
+        def answer(message: Any) -> list[Any]:
+            slot, start, encoded = message
             records = [record_from_json(one) for one in encoded]
             outcomes = load_images(reader, load, records, shared[slot, start:])
-            answers.write(json.dumps([outcome_to_json(one) for one in outcomes]) + "\n")
-            answers.flush()
+            return [outcome_to_json(one) for one in outcomes]
+
+        yield answer
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BrokenPipeError:  # the parent has ended, or needs this process no more
-        os._exit(1)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    answer_lines(_decoder)

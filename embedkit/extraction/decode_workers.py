@@ -7,17 +7,12 @@ process. If an image crashes a worker, or takes it too long, only that image fai
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import queue
 import signal
-import subprocess
-import sys
-import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -26,6 +21,7 @@ from embedkit.errors import WorkerError
 from embedkit.extraction.load_images import outcome_from_json
 from embedkit.sources.shard_plan import record_to_json
 from embedkit.types import ImageFailure
+from embedkit.utils.line_process import CrashedError, LineProcess, NotStartedError
 from embedkit.utils.parallel import check_cancelled
 from embedkit.utils.threads import usable_cores
 
@@ -41,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DecodeWorkers", "open_decode_workers"]
 
+_MODULE = "embedkit.extraction.decode_worker"
 _CHUNK = 16  # images per message
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
 _ATTEMPTS = 3  # attempts before an image that crashes its worker fails
@@ -110,7 +107,7 @@ class DecodeWorkers:
         os.ftruncate(self._memory, int(np.prod(shape)))
         self._shared = np.frombuffer(mmap.mmap(self._memory, 0), np.uint8).reshape(shape)
         self._timeout = load.timeout
-        self._config = {
+        config = {
             "memory": self._memory,
             "shape": shape,
             "policy": load.policy.to_config(),
@@ -121,11 +118,10 @@ class DecodeWorkers:
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(callers):
             self._free_slots.put(slot)
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
-        self._workers: set[_Worker] = set()
-        for _ in range(count):
-            self._idle.put(self._new_worker())
+        self._idle: queue.SimpleQueue[LineProcess] = queue.SimpleQueue()
+        self._workers = [LineProcess(_MODULE, config, [self._memory]) for _ in range(count)]
+        for worker in self._workers:
+            self._idle.put(worker)
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="embedkit-decode")
 
     def __enter__(self) -> Self:
@@ -166,8 +162,7 @@ class DecodeWorkers:
             try:
                 check_cancelled()
             except CancelledError:
-                self._cancelled.set()
-                for worker in tuple(self._workers):
+                for worker in self._workers:
                     worker.kill()
                 raise
             wait([part], _POLL_SECONDS)
@@ -176,7 +171,7 @@ class DecodeWorkers:
     def _load_chunk(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
         try:
             return self._ask(slot, start, records)
-        except _CrashedError:
+        except CrashedError:
             # One of these images crashed the worker; each is retried alone to find it.
             return [
                 self._load_alone(slot, start + place, record)
@@ -188,7 +183,7 @@ class DecodeWorkers:
         for _ in range(_ATTEMPTS):
             try:
                 return self._ask(slot, place, [record])[0]
-            except _CrashedError as exc:
+            except CrashedError as exc:
                 reason = f"crashes its decoder ({exc})"
                 if str(exc) == _ALARM:
                     reason = too_slow(self._timeout)
@@ -199,103 +194,16 @@ class DecodeWorkers:
     def _ask(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
         worker = self._idle.get()
         try:
-            worker = self._started(worker)
-            return worker.ask(slot, start, records)
-        except _CrashedError:
-            if self._cancelled.is_set():
-                raise CancelledError from None
-            worker = self._replaced(worker)
-            raise
+            # Fields, not lines: a name is any text.
+            answer = worker.ask([slot, start, [record_to_json(record) for record in records]])
+        except NotStartedError as exc:
+            raise WorkerError(
+                f"a decoding process could not start ({exc}); decode in threads instead "
+                "(processes=False)"
+            ) from exc
         finally:
             self._idle.put(worker)
-
-    def _started(self, worker: _Worker) -> _Worker:
-        """The process once it has started; one that was killed meanwhile is replaced."""
-        reason = worker.start()
-        for _ in range(1, _ATTEMPTS):
-            if not reason.startswith("signal"):
-                break
-            worker = self._replaced(worker)
-            reason = worker.start()
-        if reason and self._cancelled.is_set():
-            raise CancelledError
-        if reason:
-            raise WorkerError(
-                f"a decoding process could not start ({reason}); decode in threads instead "
-                "(processes=False)"
-            )
-        return worker
-
-    def _replaced(self, worker: _Worker) -> _Worker:
-        worker.end()
-        self._workers.discard(worker)
-        return self._new_worker()
-
-    def _new_worker(self) -> _Worker:
-        worker = _Worker(self._config)
-        self._workers.add(worker)
-        return worker
-
-
-class _CrashedError(Exception):
-    """A process ended before it answered; says how."""
-
-
-class _Worker:
-    """One process: a line of JSON in, a line of JSON out."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "embedkit.extraction.decode_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=(config["memory"],),
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
-        self._has_started = False
-        self._send(config)
-
-    def start(self) -> str:
-        """Waits until the process has started; says how it ended where it did not."""
-        self._has_started = self._has_started or bool(self._receive())
-        return "" if self._has_started else self._ending()
-
-    def ask(self, slot: int, start: int, records: Sequence[ImageRecord]) -> list[Outcome]:
-        """Loads records into a slot, from a place on."""
-        # Fields, not lines: a name is any text.
-        self._send([slot, start, [record_to_json(record) for record in records]])
-        answer = self._receive()
-        if not answer:
-            raise _CrashedError(self._ending())
         return [
             outcome_from_json(record.id, encoded)
-            for record, encoded in zip(records, json.loads(answer), strict=True)
+            for record, encoded in zip(records, answer, strict=True)
         ]
-
-    def kill(self) -> None:
-        """Ends the process at once, whatever it does."""
-        self._process.kill()
-
-    def end(self) -> None:
-        """Ends the process and waits for it."""
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            with suppress(BrokenPipeError):
-                stream.close()
-        self._process.wait()
-
-    def _send(self, message: object) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # the process has ended; the missing answer shows it
-            self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
-            self._process.stdin.flush()
-
-    def _receive(self) -> bytes:
-        """The next whole line; nothing where the process ended before, even within a line."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        return line if line.endswith(b"\n") else b""
-
-    def _ending(self) -> str:
-        code = self._process.wait()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -64,6 +64,9 @@ class OriginalImages:
         policy: Decoding limits and background; None is the default policy.
         hashes: SHA-256 of each id's encoded image, see ``hashes_of``; an image with
             another hash is rejected. None skips the check.
+
+    Attributes:
+        policy: As given.
     """
 
     def __init__(
@@ -72,11 +75,11 @@ class OriginalImages:
         policy: DecodePolicy | None = None,
         hashes: Mapping[str, bytes] | None = None,
     ) -> None:
-        self._policy = policy or DecodePolicy()
+        self.policy = policy or DecodePolicy()
         self._records = records
         self._hashes = hashes
         self._stack = ExitStack()
-        self._reader = self._stack.enter_context(ImageReader(max_bytes=self._policy.max_bytes))
+        self._reader = self._stack.enter_context(ImageReader(max_bytes=self.policy.max_bytes))
 
     @classmethod
     def by_ids(
@@ -163,6 +166,10 @@ class OriginalImages:
         """
         return self._records[image_id]
 
+    def expected_hash(self, image_id: str) -> bytes | None:
+        """SHA-256 that an image must have; None if it isn't checked."""
+        return None if self._hashes is None else self._hashes.get(image_id)
+
     def read(self, image_id: str) -> bytes:
         """The encoded image.
 
@@ -173,7 +180,8 @@ class OriginalImages:
         if record is None:
             raise DecodeError(image_id, "isn't in the source")
         data = self._reader.read(record)
-        if self._hashes is not None and sha256(data).digest() != self._hashes[image_id]:
+        expected = self.expected_hash(image_id)
+        if expected is not None and sha256(data).digest() != expected:
             raise DecodeError(image_id, "isn't the image that was embedded: its bytes are others")
         return data
 
@@ -191,7 +199,7 @@ class OriginalImages:
         Raises:
             DecodeError: As ``read``'s, or it can't be decoded.
         """
-        return decode_image(self.read(image_id), image_id, self._policy).image
+        return decode_image(self.read(image_id), image_id, self.policy).image
 
 
 def refuse_missing_images(ids: Sequence[str], roots: Sequence[Path]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -15,6 +14,7 @@ from urllib.error import URLError
 from embedkit.errors import EmbedkitError
 from embedkit.exporters.atlas import ATLAS_COLUMNS
 from embedkit.utils.extras import require_extra
+from embedkit.utils.module_command import module_command, module_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,11 +60,11 @@ class AtlasServer:
         settings = ATLAS_COLUMNS | {"host": _HOST, "port": str(self._port)}
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "embedding_atlas.cli", os.fspath(file)),
+                *(*module_command("embedding_atlas.cli"), os.fspath(file)),
                 *(f"--{name}={value}" for name, value in settings.items()),
                 *(f"--{name}" for name in ("no-auto-port", "no-mcp")),
             ],
-            env=os.environ | _OFFLINE,
+            env=module_environment() | _OFFLINE,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,

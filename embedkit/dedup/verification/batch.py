@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     Pixels = Callable[[str], NDArray[np.uint8]]
     Comparer = AbstractContextManager[Callable[[Sequence[tuple[int, int]]], list[Evidence | None]]]
 
-__all__ = ["PairComparer", "verify_pairs"]
+__all__ = ["IMAGES_KEPT", "PairComparer", "verify_pairs"]
+
+IMAGES_KEPT = 2048
+"""Images whose features are kept, about 300 KiB each: finding them costs as some comparisons."""
 
 _Image = TypeVar("_Image")
 
-_IMAGES_KEPT = 2048  # about 300 KiB each; finding the keypoints again costs ten comparisons
 _PAIRS_AT_ONCE = 256
 
 
@@ -40,6 +42,7 @@ class PairComparer(Generic[_Image]):
         pixels: Gives an image's pixels, ``(H, W, 3)`` uint8 RGB, by its key.
         threads: Number of threads.
         backwards: Whether the evidence says how the first was made from the second.
+        images_kept: How many images' features are kept.
 
     Raises:
         MissingExtraError: OpenCV isn't installed.
@@ -51,11 +54,12 @@ class PairComparer(Generic[_Image]):
         threads: int,
         *,
         backwards: bool = False,
+        images_kept: int = IMAGES_KEPT,
     ) -> None:
         from embedkit.dedup.verification.geometric import compare
 
         self._pixels, self._threads, self._compare = pixels, threads, compare
-        self._backwards = backwards
+        self._backwards, self._images_kept = backwards, images_kept
         self._kept: OrderedDict[_Image, ImageToCompare | None] = OrderedDict()
         self._stack = ExitStack()
 
@@ -80,7 +84,7 @@ class PairComparer(Generic[_Image]):
         """The evidence of each pair; None where one of its images can't be read."""
         self._load(list(dict.fromkeys(image for pair in pairs for image in pair)))
         found = list(self._pool.map(self._evidence, pairs))
-        while len(self._kept) > _IMAGES_KEPT:
+        while len(self._kept) > self._images_kept:
             self._kept.popitem(last=False)
         return found
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from embedkit.dedup.verification.agreement import Agreement
 from embedkit.dedup.verification.geometric import Evidence
 from embedkit.errors import StoreCorruptError, StoreError
 from embedkit.utils.working_dir import WorkingDir
@@ -85,7 +83,7 @@ class ComparedPairs(WorkingDir):
 
     def _append(self, found: Mapping[Pair, Evidence | None]) -> None:
         lines = "".join(
-            json.dumps([*pair, asdict(one)]) + "\n"
+            json.dumps([*pair, one.to_json()]) + "\n"
             for pair, one in found.items()
             if one is not None
         )
@@ -102,5 +100,4 @@ def _decoded(line: bytes) -> tuple[Pair, Evidence]:
     first, second, found = json.loads(line)
     if not line.endswith(b"\n"):
         raise ValueError("cut off")
-    agreement = Agreement(**found.pop("agreement"))
-    return (int(first), int(second)), Evidence(agreement=agreement, **found)
+    return (int(first), int(second)), Evidence.from_json(found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
@@ -66,6 +66,20 @@ class Evidence:
     shared: float = 0.0
     matched: int = 0
     spread: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """What ``to_json`` gave.
+
+        Raises:
+            KeyError: A field is missing.
+            TypeError: It is something else.
+        """
+        return cls(**{**fields, "agreement": Agreement(**fields["agreement"])})
 
 
 def registrations(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registration]:

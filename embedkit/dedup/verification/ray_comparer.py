@@ -34,6 +34,7 @@ class RayComparer:
         stores: The store, or two.
         images: Where the images are, as ``find_duplicates`` takes it.
         root: As ``find_duplicates`` takes it.
+        names: Of each image, by its number: which store has it, and its id.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class RayComparer:
         stores: Sequence[EmbeddingStore],
         images: Sequence[str | os.PathLike[str]],
         root: str | os.PathLike[str] | None,
+        names: Sequence[tuple[int, str]],
     ) -> None:
         self._cluster = cluster
         self._settings: dict[str, Any] = {
@@ -50,7 +52,7 @@ class RayComparer:
             "images": [str(one) for one in images],
             "root": None if root is None else str(root),
         }
-        self._names = [(side, name) for side, one in enumerate(stores) for name in one.ids]
+        self._names = names
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:

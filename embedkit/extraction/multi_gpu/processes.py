@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import queue
 import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import WorkerError
+from embedkit.utils.module_command import module_command, module_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,9 +64,10 @@ def _start(
     place: int, task: WorkerTask, messages: queue.SimpleQueue[tuple[int, dict[str, Any] | None]]
 ) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "embedkit.extraction.multi_gpu.worker"],
+        module_command("embedkit.extraction.multi_gpu.worker"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=module_environment(),
     )
     _send(process, json.dumps(task.to_config()).encode() + b"\n")
 

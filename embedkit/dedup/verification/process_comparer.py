@@ -1,0 +1,157 @@
+"""Compares pairs of images in processes.
+
+A comparison is hundreds of short calls, between which it holds the interpreter lock (GIL): beyond
+a few threads of one process, more of them only wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from embedkit.dedup.verification.batch import PairComparer
+from embedkit.dedup.verification.geometric import Evidence
+from embedkit.sources.shard_plan import record_to_json
+from embedkit.utils.line_process import CrashedError, LineProcess, NotStartedError
+from embedkit.utils.threads import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from embedkit.extraction.source_images import OriginalImages
+
+    Pair = tuple[int, int]
+    Compare = Callable[[Sequence[Pair]], list[Evidence | None]]
+
+__all__ = ["ProcessComparer"]
+
+_MODULE = "embedkit.dedup.verification.comparing_process"
+_FEW_CORES = 2  # up to this many, threads suffice: they read no image twice
+_FEWEST_IMAGES = 300  # of fewer, threads have compared most before processes have started
+_OVERLOAD = 1.25  # of the mean load, for a process that has read an image already
+_log = logging.getLogger("embedkit")
+
+
+class ProcessComparer:
+    """Compares pairs as ``PairComparer`` does; use it as a context manager.
+
+    If an image crashes a process, only its pairs get no evidence.
+
+    Args:
+        sources: The images of the store, and of the other one.
+        names: Of each image, by its number: which source has it, and its id.
+        count: Processes.
+    """
+
+    def __init__(
+        self, sources: Sequence[OriginalImages], names: Sequence[tuple[int, str]], count: int
+    ) -> None:
+        self._sources, self._names, self._count = sources, names, count
+        self._reader: dict[int, int] = {}  # which process has read an image
+        self._stack = ExitStack()
+
+    @classmethod
+    def if_worthwhile(
+        cls, sources: Sequence[OriginalImages], names: Sequence[tuple[int, str]]
+    ) -> Self | None:
+        """None where threads are as fast, or where only this process can read the images."""
+        count = usable_cores()
+        if count <= _FEW_CORES or len(names) < _FEWEST_IMAGES:
+            return None
+        if any(source.record(name).kind == "memory" for source in sources for name in source):
+            return None
+        return cls(sources, names, count)
+
+    def __enter__(self) -> Compare:
+        settings = {
+            "policies": [source.policy.to_config() for source in self._sources],
+            "processes": self._count,
+        }
+        self._processes = [LineProcess(_MODULE, settings) for _ in range(self._count)]
+        for process in self._processes:
+            self._stack.callback(process.end)
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(self._count, "verify"))
+        try:
+            for process in self._processes:
+                process.start()
+        except NotStartedError as exc:
+            _log.warning(
+                "pixels are compared in threads, which takes longer: a process could not start "
+                "(%s)", exc,
+            )  # fmt: skip
+            return self._stack.enter_context(PairComparer(self._pixels, self._count))
+        except BaseException:
+            self._end(at_once=True)
+            raise
+        return self._compare
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end(at_once=error is not None)
+
+    def _end(self, *, at_once: bool) -> None:
+        if at_once:
+            for process in self._processes:
+                process.kill()
+        self._stack.close()
+
+    def _pixels(self, image: int) -> Any:
+        side, name = self._names[image]
+        return self._sources[side](name)
+
+    def _compare(self, pairs: Sequence[Pair]) -> list[Evidence | None]:
+        """The evidence of each pair; None where one of its images can't be read."""
+        places = self._shares(pairs)
+        shares = [[pairs[place] for place in share] for share in places]
+        found: list[Evidence | None] = [None] * len(pairs)
+        answers = self._pool.map(self._compare_in, self._processes, shares)
+        for share, answer in zip(places, answers, strict=True):
+            for place, one in zip(share, answer, strict=True):
+                found[place] = one
+        return found
+
+    def _shares(self, pairs: Sequence[Pair]) -> list[list[int]]:
+        """The places of the pairs that each process compares: mostly it has read an image of them.
+
+        Which process compares a pair changes nothing but the time.
+        """
+        shares: list[list[int]] = [[] for _ in range(self._count)]
+        most = max(_OVERLOAD * len(pairs) / self._count, 1)
+        for place, pair in enumerate(pairs):
+            readers = Counter(self._reader[one] for one in pair if one in self._reader)
+            free = [one for one, _ in readers.most_common() if len(shares[one]) < most]
+            taken = free[0] if free else min(range(self._count), key=lambda one: len(shares[one]))
+            shares[taken].append(place)
+            for one in pair:
+                self._reader.setdefault(one, taken)
+        return shares
+
+    def _compare_in(self, process: LineProcess, pairs: Sequence[Pair]) -> list[Evidence | None]:
+        if not pairs:
+            return []
+        images = {one: self._described(one) for pair in pairs for one in pair}
+        try:
+            answer = process.ask([list(images.items()), pairs])
+        except CrashedError:  # at one of the images: each pair is compared alone to find it
+            if len(pairs) == 1:
+                return [None]
+            return [one for pair in pairs for one in self._compare_in(process, [pair])]
+        return [None if one is None else Evidence.from_json(one) for one in answer]
+
+    def _described(self, image: int) -> list[Any]:
+        """What a process needs to read an image: its source, id, record and hash."""
+        side, name = self._names[image]
+        source = self._sources[side]
+        if name not in source:
+            return [side, name, None, None]
+        expected = source.expected_hash(name)
+        record = record_to_json(source.record(name))
+        return [side, name, record, None if expected is None else expected.hex()]
