@@ -20,11 +20,14 @@ def world(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", GUIDES)
-def test_a_guide_runs_as_written(name, world):
+def test_a_guide_runs_as_written(name, slow, world):
     path = ROOT / name
-    folder, compared = world.restored(path.read_text("utf-8")), 0
-    for step in run_document(path, folder):
+    text, compared = path.read_text("utf-8"), 0
+    if slow and not any(block.mark == "slow" for block in blocks(text)):
+        pytest.skip("none of it takes minutes")
+    for step in run_document(path, world.restored(text), slow=slow):
         if step.shown is not None and step.shown.mark != "not compared":
             compared += 1
             shown, output = step.shown.code, step.output

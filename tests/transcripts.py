@@ -36,7 +36,7 @@ SET_UP = (
 """Lines that prepare what the scratch folder has already."""
 
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>not run|not compared): (?P<why>[^\n]*) -->\n\n?)?"
+    r"(?:^<!-- (?P<mark>not run|not compared|slow): (?P<why>[^\n]*) -->\n\n?)?"
     r"^```(?P<language>\w+)$\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -52,7 +52,7 @@ class Block:
     Attributes:
         language: ``sh``, ``python``, ``text``, ….
         code: What is in it.
-        mark: ``not run``, ``not compared`` or nothing.
+        mark: ``not run``, ``not compared``, ``slow`` or nothing.
         span: Where its code stands in the document.
         follows: Whether nothing but blank lines is between it and the block before.
     """
@@ -84,15 +84,16 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def run_document(path: Path, folder: Path) -> Iterator[Step]:
-    """Runs a document's blocks in a folder.
+def run_document(path: Path, folder: Path, *, slow: bool = True) -> Iterator[Step]:
+    """Runs a document's blocks in a folder; those that take minutes only if asked.
 
     Raises:
         AssertionError: A command failed; the message names it.
     """
     every = blocks(path.read_text("utf-8"))
+    left_out = {"not run"} if slow else {"not run", "slow"}
     for number, block in enumerate(every):
-        if block.mark == "not run" or block.language not in {"sh", "python"}:
+        if block.mark in left_out or block.language not in {"sh", "python"}:
             continue
         after = every[number + 1] if number + 1 < len(every) else None
         shown = after if after and after.follows and after.language == "text" else None

@@ -53,6 +53,7 @@ class Scaler:
     def __init__(self, images: int = 0) -> None:
         self._left = _NUMPY_PIXELS if images <= _NUMPY_IMAGES else 0
         self._lock = threading.Lock()
+        self._import: threading.Thread | None = None
         self._is_open = False
         self._threads_before: int | None = None
 
@@ -71,15 +72,23 @@ class Scaler:
         """
         if (pixels.shape[1], pixels.shape[0]) == size:
             return pixels
-        if "torch" not in sys.modules and self._allows_numpy(pixels):
+        if self._is_for_numpy(pixels):
             return scale_in_numpy(pixels, size, mode)
         self._take_threads()
         return scale_in_torch(pixels, size, mode)
 
-    def _allows_numpy(self, pixels: NDArray[np.uint8]) -> bool:
+    def _is_for_numpy(self, pixels: NDArray[np.uint8]) -> bool:
+        """PyTorch is imported meanwhile: no image waits for it, which its time limit would end."""
         with self._lock:
-            self._left -= pixels.shape[0] * pixels.shape[1]
-            return self._left >= 0
+            if self._import is None:
+                if "torch" in sys.modules:
+                    return False
+                self._left -= pixels.shape[0] * pixels.shape[1]
+                if self._left < 0:
+                    self._import = threading.Thread(target=self._take_threads)
+                    self._import.start()
+                return True
+            return self._import.is_alive()
 
     def _take_threads(self) -> None:
         import torch
@@ -96,6 +105,8 @@ class Scaler:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._import is not None:
+            self._import.join()
         with self._lock:
             self._is_open = False
             if self._threads_before is not None:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from embedkit.decode.image_loader import LoadedImage
 
-_MANY_IMAGES = 1_000_000  # enough for importing PyTorch at once
-
 
 @dataclass(frozen=True, slots=True)
 class _AlarmedLoader(ImageLoader):
@@ -46,7 +44,7 @@ def _decoder(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
     shared = np.frombuffer(mmap.mmap(settings["memory"], 0), np.uint8).reshape(settings["shape"])
     policy = DecodePolicy.from_config(settings["policy"])
     preprocessing = Preprocessing.from_config(settings["preprocessing"])
-    with Scaler(_MANY_IMAGES) as scale, ImageReader(max_bytes=policy.max_bytes) as reader:
+    with Scaler(settings["images"]) as scale, ImageReader(max_bytes=policy.max_bytes) as reader:
         load = _AlarmedLoader(
             policy, preprocessing, settings["decoder"], scale, settings["timeout"]
         )

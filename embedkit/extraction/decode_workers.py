@@ -80,7 +80,8 @@ def open_decode_workers(
     if not processes:
         return None
     ahead = -(-2 * count * _CHUNK // choice.batch_size)  # batches that keep every process busy
-    return DecodeWorkers(load, count, choice.batch_size, max(ahead, 2) + _AT_ENGINE)
+    callers = max(ahead, 2) + _AT_ENGINE
+    return DecodeWorkers(load, count, choice.batch_size, callers, images=images)
 
 
 class DecodeWorkers:
@@ -91,6 +92,7 @@ class DecodeWorkers:
         count: Processes.
         batch_size: Images per batch, at most.
         callers: Threads that call ``load`` at the same time, at most.
+        images: Images that will be decoded.
 
     Attributes:
         callers: As given.
@@ -99,7 +101,9 @@ class DecodeWorkers:
         OSError: There is no memory to share, or no process can be started.
     """
 
-    def __init__(self, load: ImageLoader, count: int, batch_size: int, callers: int) -> None:
+    def __init__(
+        self, load: ImageLoader, count: int, batch_size: int, callers: int, *, images: int
+    ) -> None:
         self.callers = callers
         side = load.preprocessing.crop
         shape = (callers, batch_size, side, side, 3)
@@ -114,6 +118,7 @@ class DecodeWorkers:
             "preprocessing": load.preprocessing.to_config(),
             "decoder": load.decoder,
             "timeout": load.timeout,
+            "images": images // count,
         }
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(callers):

@@ -210,7 +210,7 @@ def test_an_image_that_has_stopped_the_process_is_isolated_by_the_next_run(
 def test_processes_that_are_not_needed_say_nothing(capfd):
     """They are ended before they have started."""
     load = ImageLoader(DecodePolicy(), Preprocessing(), "fast")
-    DecodeWorkers(load, count=2, batch_size=4, callers=2).close()
+    DecodeWorkers(load, count=2, batch_size=4, callers=2, images=9).close()
     assert capfd.readouterr().err == ""
 
 

@@ -54,7 +54,7 @@ def decode_rates(
         for number in range(batch)
     ]
     shape = (batch, backbone.preprocessing.crop, backbone.preprocessing.crop, 3)
-    with DecodeWorkers(load, usable_cores(), batch, callers) as workers:
+    with DecodeWorkers(load, usable_cores(), batch, callers, images=1_000_000) as workers:
         buffers = [np.empty(shape, np.uint8) for _ in range(callers)] * 2
         calls = rate(
             lambda buffer: workers.load(records, buffer), buffers, callers, seconds=seconds
