@@ -155,8 +155,8 @@ class Crashing:
 @pytest.mark.parametrize(
     ("after", "same_machine"),
     [
-        (False, True),
         (True, False),
+        pytest.param(False, True, marks=pytest.mark.long),
         pytest.param(False, False, marks=pytest.mark.long),
         pytest.param(True, True, marks=pytest.mark.long),
     ],

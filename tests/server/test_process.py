@@ -187,22 +187,6 @@ def test_the_token_may_stand_in_a_file(folder):
         assert served.get("/v1/items")[0] == 401
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["none.index"], "none.index"), (["photos"], "photos"),
-        (["photos.h5", "--dups", "photos"], "photos"),
-        (["photos.h5", "--token-file", "none.txt"], "none.txt"),
-        (["photos.h5", "--token", "short"], "16 characters"),
-    ],
-)  # fmt: skip
-def test_what_cant_be_served_is_an_error_of_one_line(folder, arguments, reason):
-    with pytest.raises(RuntimeError, match=reason) as caught:
-        Process(*arguments)
-    assert str(caught.value).startswith("embedkit: error: ")
-    assert str(caught.value).count("\n") == 1
-
-
 def test_a_port_that_is_taken_is_an_error_of_one_line(folder):
     with Process("photos.h5") as served, pytest.raises(RuntimeError, match="embedkit: error"):
         Process("photos.h5", port=served.port)
