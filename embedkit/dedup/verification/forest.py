@@ -161,10 +161,10 @@ class _Search:
 
     def _verify(self, block: Sequence[tuple[int, int]]) -> None:
         odds = self._compared(block)
+        self._ask_others([pair for pair in block if self._needs_others(pair)])
         for pair in sorted(block, key=lambda pair: -odds.get(pair, -np.inf)):
-            found = odds.get(pair)
-            linked = found is not None and found > _LINKED
-            if linked and found is not None and (found < _CLEAR or self._joins_groups(pair)):
+            linked = self.out.odds.get(pair, -np.inf) > _LINKED
+            if self._needs_others(pair):
                 linked = self._seconded(pair)
             if linked:
                 self.groups.join(*pair)
@@ -180,22 +180,46 @@ class _Search:
         self.out.odds.update(found)
         return found
 
-    def _joins_groups(self, pair: tuple[int, int]) -> bool:
-        return min(len(self.groups.members(image)) for image in pair) > 1
+    def _needs_others(self, pair: tuple[int, int]) -> bool:
+        """Whether a link isn't clear, or would join two groups."""
+        odds = self.out.odds.get(pair, -np.inf)
+        joins_groups = min(len(self.groups.members(image)) for image in pair) > 1
+        return odds > _LINKED and (odds < _CLEAR or joins_groups)
+
+    def _ask_others(self, links: Sequence[tuple[int, int]]) -> None:
+        """Compares what the links need before they are looked at one by one, many pairs at once."""
+        for many in range(1, _OPINIONS + 1):
+            wanted = {
+                across[-1]
+                for pair in links
+                for end, other in (pair, pair[::-1])
+                if len(across := self._across(end, other)[:many]) == many
+                and not any(self._is_link(one) for one in across[:-1])
+            }
+            if missing := sorted(wanted - self.out.evidence.keys()):
+                self._compared(missing)
 
     def _seconded(self, pair: tuple[int, int]) -> bool:
         """Whether other pairs agree: one of each end with another image of the other's group."""
         for end, other in (pair, pair[::-1]):
-            members = [one for one in self.groups.members(other) if one != other][:_OPINIONS]
-            if members and not any(self._is_link(end, one) for one in members):
-                self.out.odds[pair] = _DOUBTED
-                return False
+            across = self._across(end, other)
+            for one in across:
+                if one not in self.out.evidence:
+                    self._compared([one])
+                if self._is_link(one):
+                    break
+            else:
+                if across:
+                    self.out.odds[pair] = _DOUBTED
+                    return False
         return True
 
-    def _is_link(self, first: int, second: int) -> bool:
-        pair = min(first, second), max(first, second)
-        if pair not in self.out.evidence:
-            self._compared([pair])
+    def _across(self, end: int, other: int) -> list[tuple[int, int]]:
+        """Pairs of an image and some others of another one's group."""
+        others = [one for one in self.groups.members(other) if one != other][:_OPINIONS]
+        return [(min(end, one), max(end, one)) for one in others]
+
+    def _is_link(self, pair: tuple[int, int]) -> bool:
         return self.out.odds.get(pair, -np.inf) > _LINKED
 
     def _yield(self) -> float:
