@@ -13,6 +13,7 @@ from ._images import ImagesOption
 from ._numbers import number_or_auto
 from ._output import check_outputs, count_of, plain, print_json, print_table
 from ._panels import OUTPUT
+from ._ray import RayOption, RayWorkersOption
 
 if TYPE_CHECKING:
     from embedkit.analysis.clustering.cluster import Clusters
@@ -23,6 +24,7 @@ EXAMPLES = examples(
     "embedkit cluster photos.h5 -k auto",
     "embedkit cluster photos.h5 -k 100 --write",
     "embedkit cluster photos.h5 -k 100 -o clusters.parquet --html clusters.html",
+    "embedkit cluster photos/ -k 1000 --write --ray auto",
 )
 
 _SHOWN = 20  # clusters
@@ -69,6 +71,8 @@ def command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    ray: RayOption = None,
+    workers: RayWorkersOption = None,
     json: JsonOption = False,
 ) -> None:
     """Group similar images into clusters, without labels.
@@ -89,6 +93,8 @@ def command(
         rounds=rounds,
         write=write,
         overwrite=overwrite,
+        ray=ray,
+        workers=workers,
     )
     if output is not None:
         write_clusters(found, output, overwrite=overwrite)

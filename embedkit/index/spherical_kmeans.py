@@ -19,11 +19,12 @@ from embedkit.utils.progress import Stage
 from embedkit.utils.vectors import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from embedkit.index.store_rows import StoreRows
+    from embedkit.index.streaming_kmeans import Sums
 
 __all__ = [
     "Assigned",
@@ -81,7 +82,13 @@ def train_centers(units: NDArray[np.float32], k: int, seed: int) -> NDArray[np.f
 
 
 def stream_centers(
-    rows: StoreRows, numbers: NDArray[np.int64], k: int, *, seed: int = 0, rounds: int = 5
+    rows: StoreRows,
+    numbers: NDArray[np.int64],
+    k: int,
+    *,
+    seed: int = 0,
+    rounds: int = 5,
+    add_up: Callable[[NDArray[np.float32], Stage], Sums] | None = None,
 ) -> NDArray[np.float32]:
     """Clusters stored rows: trains on a sample, then moves the centers by passes over all rows.
 
@@ -91,6 +98,7 @@ def stream_centers(
         k: Number of centers; at most n are made.
         seed: Seed of the sample and of the first centers.
         rounds: Passes over all rows; none if the sample is all of them.
+        add_up: Does such a pass, as ``move_centroids`` takes it; None does it here.
 
     Returns:
         ``(min(k, n), D)`` float32 of unit length.
@@ -107,7 +115,7 @@ def stream_centers(
         quantizer = faiss.IndexFlatIP(rows.dim)
         quantizer.add(centers)
         index = faiss.IndexIVFFlat(quantizer, rows.dim, k, faiss.METRIC_INNER_PRODUCT)
-        move_centroids(index, rows, numbers, Space("cosine", rows.dim), rounds)
+        move_centroids(index, rows, numbers, Space("cosine", rows.dim), rounds, add_up=add_up)
         centers = quantizer.reconstruct_n(0, k)
     return centers
 

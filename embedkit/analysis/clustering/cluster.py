@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embedkit.analysis.classification.head import likeliest
+from embedkit.analysis.clustering.assignment import applicable_head, clustered
 from embedkit.analysis.clustering.auto_k import SAMPLED, choose_k
+from embedkit.analysis.clustering.ray_passes import RayPasses
+from embedkit.distributed.cluster import RayCluster
 from embedkit.errors import StoreError
-from embedkit.index.spherical_kmeans import assign, sample_units, stream_centers
+from embedkit.index.spherical_kmeans import sample_units, stream_centers
 from embedkit.index.store_rows import StoreRows
 from embedkit.retrieval.metadata import matching_rows
 from embedkit.store.annotate import check_annotations, set_annotations
@@ -26,11 +28,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.analysis.clustering.assignment import ClusteredRows
     from embedkit.store import StoreMeta
     from embedkit.types import Head
     from embedkit.utils.progress import ProgressCallback
 
-__all__ = ["Clusters", "applicable_head", "cluster", "cluster_rows"]
+__all__ = ["Clusters", "cluster", "cluster_rows"]
 
 _WRITTEN = ("cluster", "cluster_distance")
 _NAMED_SHARE, _MOST_NAMES = 0.1, 3  # classes that make a cluster's name
@@ -90,6 +93,8 @@ def cluster(
     rounds: int = 5,
     write: bool = False,
     overwrite: bool = False,
+    ray: str | None = None,
+    workers: int | None = None,
     progress: bool | ProgressCallback = False,
 ) -> Clusters:
     """Clusters the images of a store by the cosine of their embeddings.
@@ -109,6 +114,10 @@ def cluster(
             ``cluster_distance``, for filters such as ``cluster=3``; images that don't pass
             ``filters`` have missing values there. See ``annotate``.
         overwrite: Whether such columns that the store has already are replaced.
+        ray: Let workers on a Ray cluster pass over the rows: ``local`` starts Ray on this machine,
+            ``auto`` finds the cluster that it belongs to; else the cluster's address. All machines
+            must see the store. Clusters may then differ in a few images from run to run.
+        workers: Number of Ray workers, at most; None starts one per machine.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Returns:
@@ -118,12 +127,15 @@ def cluster(
         StoreError: The store can't be read, an embedding isn't finite, or no image passes the
             filters; or with ``write`` it can't be written, or has such columns already.
         StoreLockedError: With ``write``, another process is writing the store.
+        MissingExtraError: Ray isn't installed.
+        WorkerError: There is no Ray cluster at the address, or a worker failed.
         ValueError: ``k`` is less than 1 or neither a number nor ``auto``, or a filter is none.
     """
     if k != "auto" and (not isinstance(k, int) or k < 1):
         raise ValueError(f"k must be auto or a number of at least 1, not {k!r}")
     if rounds < 0:
         raise ValueError(f"rounds must be at least 0, not {rounds}")
+    on_ray = RayCluster.of(ray, workers)
     with reporting(progress), StoreRows.open([store]) as rows:
         numbers = np.flatnonzero(matching_rows(rows.stores, filters))
         if not len(numbers):
@@ -131,7 +143,7 @@ def cluster(
             raise StoreError(f"{rows.stores[0].path}: {why}")
         if write:
             check_annotations(rows.stores[0], _WRITTEN, overwrite=overwrite)
-        found = cluster_rows(rows, numbers, k, seed=seed, rounds=rounds)
+        found = cluster_rows(rows, numbers, k, seed=seed, rounds=rounds, on_ray=on_ray)
         if write:
             _write(found, len(rows), overwrite)
         return found
@@ -144,19 +156,30 @@ def cluster_rows(
     *,
     seed: int,
     rounds: int = 5,
+    on_ray: RayCluster | None = None,
 ) -> Clusters:
     """As ``cluster``, for some rows, ascending, of open stores; at least one."""
     number = k if isinstance(k, int) else _auto(rows, numbers, seed)
-    centers = stream_centers(rows, numbers, number, seed=seed, rounds=rounds)
     found = np.empty(len(numbers), np.int32)
     distances = np.empty(len(numbers), np.float32)
     head = applicable_head(rows)
     classes = None if head is None else np.empty(len(numbers), np.int32)
-    for part in assign(rows, numbers, centers, "assigning clusters"):
-        found[part.where] = part.clusters
-        distances[part.where] = np.maximum(1 - part.cosines, 0)
-        if head is not None and classes is not None:
-            classes[part.where] = likeliest(part.rows, head, 1)[0][:, 0]
+
+    def put(part: ClusteredRows) -> None:
+        found[part.where], distances[part.where] = part.clusters, part.distances
+        if classes is not None and part.classes is not None:
+            classes[part.where] = part.classes
+
+    if on_ray is None:
+        centers = stream_centers(rows, numbers, number, seed=seed, rounds=rounds)
+        for part in clustered(rows, numbers, centers, head):
+            put(part)
+    else:
+        with RayPasses.open(on_ray, rows, numbers) as passes:
+            centers = stream_centers(
+                rows, numbers, number, seed=seed, rounds=rounds, add_up=passes.add_up
+            )
+            passes.assign(centers, put)
     sizes = np.bincount(found, minlength=len(centers))
     order = np.lexsort((np.arange(len(sizes)), -sizes))[: np.count_nonzero(sizes)]
     new = np.full(len(sizes), -1, np.int32)
@@ -175,11 +198,6 @@ def _write(found: Clusters, images: int, overwrite: bool) -> None:
     numbers[found.rows], distances[found.rows] = found.clusters, found.distances
     columns = dict(zip(_WRITTEN, (numbers, distances), strict=True))
     set_annotations(found.path, columns, overwrite=overwrite)
-
-
-def applicable_head(rows: StoreRows) -> Head | None:
-    """The stored classifier of some stores; None if there is none that applies to their rows."""
-    return rows.stores[0].head if rows.stores[0].meta.head_applies else None
 
 
 def _auto(rows: StoreRows, numbers: NDArray[np.int64], seed: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.analysis.classification.head import likeliest
-from embedkit.analysis.clustering.cluster import applicable_head
+from embedkit.analysis.clustering.assignment import applicable_head
 from embedkit.errors import StoreError
 from embedkit.retrieval.metadata import column_pieces
 from embedkit.utils.progress import Stage

@@ -12,8 +12,8 @@ from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.ivf_join import nearest_cells
 from embedkit.dedup.candidates.neighbours import nearest, vectors_of
 from embedkit.dedup.scoring.background import Whitening
-from embedkit.dedup.shared_stores import reopened_by_worker
 from embedkit.dedup.unit_rows import UnitRows
+from embedkit.distributed.shared_stores import reopened_by_worker
 
 if TYPE_CHECKING:
     import threading

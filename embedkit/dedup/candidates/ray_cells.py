@@ -11,9 +11,9 @@ import numpy as np
 
 from embedkit.dedup.candidates.exact_join import refuse_too_many
 from embedkit.dedup.candidates.joins import IvfJoin
-from embedkit.dedup.shared_stores import named
 from embedkit.distributed.cluster import connected
 from embedkit.distributed.pool import Task, run_tasks
+from embedkit.distributed.shared_stores import named
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from embedkit.dedup.shared_stores import named
 from embedkit.distributed.cluster import connected
 from embedkit.distributed.pool import Pool, Task
+from embedkit.distributed.shared_stores import named
 from embedkit.distributed.worker_size import worker_size
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import faiss
 
 from embedkit.dedup.api import images_of
-from embedkit.dedup.shared_stores import reopened_by_worker
 from embedkit.dedup.verification.batch import PairComparer
+from embedkit.distributed.shared_stores import reopened_by_worker
 
 if TYPE_CHECKING:
     import threading

@@ -1,4 +1,4 @@
-"""The stores of a search, as the workers of a Ray cluster open them."""
+"""The stores of a run, as the workers of a Ray cluster open them."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def reopened_by_worker(
     for path, fingerprint in names:
         store = EmbeddingStore.open(path)
         if store.fingerprint != fingerprint:
-            raise StoreError(f"{path}: another store than the one that is searched lies there")
+            raise StoreError(f"{path}: another store than the driver's lies there")
         stores.append(store)
     return stores
