@@ -31,6 +31,7 @@ __all__ = ["ProcessComparer"]
 
 _MODULE = "embedkit.dedup.verification.comparing_process"
 _FEW_CORES = 2  # up to this many, threads suffice: they read no image twice
+_MOST = 32  # processes: more would wait for each other, as pairs come 128 at a time
 _FEWEST_IMAGES = 300  # of fewer, threads have compared most before processes have started
 _OVERLOAD = 1.25  # of the mean load, for a process that has read an image already
 _log = logging.getLogger("embedkit")
@@ -52,6 +53,7 @@ class ProcessComparer:
     ) -> None:
         self._sources, self._names, self._count = sources, names, count
         self._reader: dict[int, int] = {}  # which process has read an image
+        self._processes: list[LineProcess] = []
         self._stack = ExitStack()
 
     @classmethod
@@ -59,7 +61,7 @@ class ProcessComparer:
         cls, sources: Sequence[OriginalImages], names: Sequence[tuple[int, str]]
     ) -> Self | None:
         """None where threads are as fast, or where only this process can read the images."""
-        count = usable_cores()
+        count = min(usable_cores(), _MOST)
         if count <= _FEW_CORES or len(names) < _FEWEST_IMAGES:
             return None
         if any(source.record(name).kind == "memory" for source in sources for name in source):
@@ -71,14 +73,13 @@ class ProcessComparer:
             "policies": [source.policy.to_config() for source in self._sources],
             "processes": self._count,
         }
-        self._processes = [LineProcess(_MODULE, settings) for _ in range(self._count)]
-        for process in self._processes:
-            self._stack.callback(process.end)
-        self._pool = self._stack.enter_context(ThreadPoolExecutor(self._count, "verify"))
         try:
+            for _ in range(self._count):
+                self._processes.append(LineProcess(_MODULE, settings))
+                self._stack.callback(self._processes[-1].end)
             for process in self._processes:
                 process.start()
-        except NotStartedError as exc:
+        except (NotStartedError, OSError) as exc:
             _log.warning(
                 "pixels are compared in threads, which takes longer: a process could not start "
                 "(%s)", exc,
@@ -87,6 +88,7 @@ class ProcessComparer:
         except BaseException:
             self._end(at_once=True)
             raise
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(self._count, "verify"))
         return self._compare
 
     def __exit__(
