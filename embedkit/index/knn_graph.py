@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from embedkit.index.spherical_kmeans import nearest_centers, stream_centers
+from embedkit.utils.mapped_array import MappedArray
 from embedkit.utils.progress import Stage
 from embedkit.utils.vectors import unit_rows
 
@@ -26,8 +27,7 @@ __all__ = ["NeighborGraph", "knn_graph", "nearest_others"]
 
 _EXACT_BYTES = 128 * 2**20  # of float32 rows; more are compared in cells
 _LEAST_ROWS, _MOST_ROWS = 500, 4000  # of a cell
-_PROBED = 3
-_ROUNDS = 1
+_PROBED = 4
 _BLOCK_BYTES = 32 * 2**20
 
 
@@ -37,10 +37,17 @@ class NeighborGraph(NamedTuple):
     Attributes:
         neighbors: ``(n, k)`` int32, places among the n rows; -1 where fewer were found.
         cosines: ``(n, k)`` float32; -1 where fewer were found.
+        files: What holds them, if they lie in files.
     """
 
     neighbors: NDArray[np.int32]
     cosines: NDArray[np.float32]
+    files: tuple[MappedArray, ...] = ()
+
+    def release(self) -> None:
+        """Gives back the memory that the graph takes; it stays in its files."""
+        for file in self.files:
+            file.release()
 
 
 def knn_graph(
@@ -49,8 +56,9 @@ def knn_graph(
     """The k nearest other rows of each row, by cosine.
 
     Up to 128 MiB of float32 rows are compared each with each. More are put into cells of 500 to
-    4,000 rows, and most of the neighbors are found. Memory is that of some cells; the graph takes
-    ``8 n k`` bytes in ``folder``.
+    4,000 rows, and each is compared with those in its cell and in those near: how many of the
+    neighbors are found depends on how clustered the rows are. Memory is that of some cells and some
+    30 bytes per row; the graph takes ``8 n k`` bytes in ``folder``.
 
     Args:
         rows: The stores' rows.
@@ -66,10 +74,11 @@ def knn_graph(
     shape = (count, max(min(k, count - 1), 0))
     if not shape[1]:
         return NeighborGraph(np.empty(shape, np.int32), np.empty(shape, np.float32))
-    graph = NeighborGraph(
-        np.memmap(folder / "neighbors", np.int32, "w+", shape=shape),
-        np.memmap(folder / "cosines", np.float32, "w+", shape=shape),
+    files = (
+        MappedArray(folder / "neighbors", np.int32, shape),
+        MappedArray(folder / "cosines", np.float32, shape),
     )
+    graph = NeighborGraph(files[0].values, files[1].values, files)
     if 4 * count * rows.dim <= _EXACT_BYTES:
         with Stage("finding neighbors"):
             everything = np.arange(count)
@@ -77,7 +86,7 @@ def knn_graph(
         return graph
     size = int(np.clip(np.sqrt(count), _LEAST_ROWS, _MOST_ROWS))
     cells = max(count // size, 2)
-    centers = stream_centers(rows, numbers, cells, seed=seed, rounds=_ROUNDS)
+    centers = stream_centers(rows, numbers, cells, seed=seed, rounds=0, quick=True)
     probed = _probe(rows, numbers, centers)
     members = _Cells(probed[:, :1], len(centers))
     near = _Cells(probed, len(centers))
@@ -86,6 +95,7 @@ def knn_graph(
         mine = members.places(cell)
         if len(mine):
             _join(graph, rows, numbers, mine, near.places(cell))
+            graph.release()
             stage.add(len(mine))
     return graph
 
@@ -124,7 +134,7 @@ def _read(rows: StoreRows, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
 def _probe(
     rows: StoreRows, numbers: NDArray[np.int64], centers: NDArray[np.float32]
 ) -> NDArray[np.int32]:
-    """The nearest cells of each row, ``(n, 3)``, the nearest first."""
+    """The nearest cells of each row, ``(n, 4)``, the nearest first."""
     count = min(_PROBED, len(centers))
     out = np.empty((len(numbers), count), np.int32)
     step = max(1, _BLOCK_BYTES // (4 * rows.dim))

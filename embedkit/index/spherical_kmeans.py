@@ -35,8 +35,8 @@ __all__ = [
     "train_centers",
 ]
 
-_ITERATIONS = 20
-_PER_CENTER = 256  # rows of the sample
+_ITERATIONS, _QUICK_ITERATIONS = 20, 8
+_PER_CENTER, _QUICK_PER_CENTER = 256, 64  # rows of the sample
 _SAMPLE_BYTES = 160 * 2**20
 _SPREAD_ROWS, _SPREAD_CENTERS = 32, 1024  # k-means++: rows per center; more centers are random
 _BLOCK_BYTES = 32 * 2**20
@@ -60,24 +60,29 @@ class Assigned(NamedTuple):
     cosines: NDArray[np.float32]
 
 
-def train_centers(units: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+def train_centers(
+    units: NDArray[np.float32], k: int, seed: int, *, quick: bool = False
+) -> NDArray[np.float32]:
     """Clusters rows that are in memory.
 
     Args:
         units: ``(n, D)`` of unit length, n of at least 1.
         k: Number of centers, at most n.
         seed: Seed of the first centers.
+        quick: Whether to begin with random centers and to stop early.
 
     Returns:
         ``(k, D)`` float32 of unit length.
     """
+    iterations = _QUICK_ITERATIONS if quick else _ITERATIONS
     means = faiss.Kmeans(
-        units.shape[1], k, niter=_ITERATIONS, spherical=True, seed=seed,
+        units.shape[1], k, niter=iterations, spherical=True, seed=seed,
         min_points_per_centroid=1, max_points_per_centroid=max(len(units) // k + 1, 1),
     )  # fmt: skip
     rows = np.ascontiguousarray(units)
-    with few_threads(float(units.size) * k * _ITERATIONS):
-        means.train(rows, init_centroids=_first_centers(rows, k, seed))
+    first = _random_centers(rows, k, seed) if quick else _first_centers(rows, k, seed)
+    with few_threads(float(units.size) * k * iterations):
+        means.train(rows, init_centroids=first)
     return unit_rows(np.asarray(means.centroids))
 
 
@@ -89,6 +94,7 @@ def stream_centers(
     seed: int = 0,
     rounds: int = 5,
     add_up: Callable[[NDArray[np.float32], Stage], Sums] | None = None,
+    quick: bool = False,
 ) -> NDArray[np.float32]:
     """Clusters stored rows: trains on a sample, then moves the centers by passes over all rows.
 
@@ -99,6 +105,7 @@ def stream_centers(
         seed: Seed of the sample and of the first centers.
         rounds: Passes over all rows; none if the sample is all of them.
         add_up: Does such a pass, as ``move_centroids`` takes it; None does it here.
+        quick: Whether a quarter of the sample and fewer iterations do, as for cells of a search.
 
     Returns:
         ``(min(k, n), D)`` float32 of unit length.
@@ -107,11 +114,12 @@ def stream_centers(
         StoreError: A row can't be read, or isn't finite.
     """
     k = min(k, len(numbers))
-    wanted = max(min(_PER_CENTER * k, _SAMPLE_BYTES // (4 * rows.dim)), k)
+    per_center = _QUICK_PER_CENTER if quick else _PER_CENTER
+    wanted = max(min(per_center * k, _SAMPLE_BYTES // (4 * rows.dim)), k)
     with Stage("clustering a sample"):
         units = sample_units(rows, numbers, wanted, seed)
-        centers = train_centers(units, k, seed)
-    if len(units) < len(numbers):
+        centers = train_centers(units, k, seed, quick=quick)
+    if rounds and len(units) < len(numbers):
         quantizer = faiss.IndexFlatIP(rows.dim)
         quantizer.add(centers)
         index = faiss.IndexIVFFlat(quantizer, rows.dim, k, faiss.METRIC_INNER_PRODUCT)
@@ -165,9 +173,9 @@ def _first_centers(units: NDArray[np.float32], k: int, seed: int) -> NDArray[np.
 
     The greedy k-means++, as scikit-learn does it.
     """
-    rng = np.random.default_rng(seed)
     if k > _SPREAD_CENTERS:
-        return units[np.sort(rng.choice(len(units), k, replace=False))]
+        return _random_centers(units, k, seed)
+    rng = np.random.default_rng(seed)
     drawn = rng.choice(len(units), min(len(units), max(_SPREAD_ROWS * k, 1024)), replace=False)
     some = units[np.sort(drawn)]
     trials = 2 + int(np.log(k))
@@ -187,3 +195,7 @@ def _first_centers(units: NDArray[np.float32], k: int, seed: int) -> NDArray[np.
         chosen.append(int(tried[best]))
         apart = np.ascontiguousarray(left[:, best])
     return some[chosen]
+
+
+def _random_centers(units: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+    return units[np.sort(np.random.default_rng(seed).choice(len(units), k, replace=False))]

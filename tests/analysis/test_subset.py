@@ -108,6 +108,8 @@ def pieces(request, monkeypatch):
         monkeypatch.setattr(diverse_module, "_CENTERS", 5)
         monkeypatch.setattr(representative_module, "_BLOCK", 13)
         monkeypatch.setattr(representative_module, "_PIECE", 50)
+        monkeypatch.setattr(representative_module, "_SPAN", 100)
+        monkeypatch.setattr(representative_module, "_GAINS", 3)
         monkeypatch.setattr(unique_module, "_COMPARED", 10)
         monkeypatch.setattr(graph_module, "_BLOCK_BYTES", 4 * 12 * 9)
 

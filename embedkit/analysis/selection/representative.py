@@ -9,10 +9,12 @@ Source: Minoux, "Accelerated greedy algorithms for maximizing submodular set fun
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.utils.mapped_array import MappedArray
 from embedkit.utils.progress import Stage, track
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ __all__ = ["select_representative"]
 
 _BLOCK = 4096  # gains whose highest is kept
 _PIECE = 2**20  # edges
+_SPAN = 2**24  # edges that are reversed in one pass over the graph
+_GAINS = 1024  # that are computed before memory is given back
 _SLACK = 1e-9  # sums of the same numbers in another order differ by less
 
 
@@ -78,26 +82,55 @@ class _Reverse:
             part = graph.neighbors[start : start + step]
             degree[1:] += np.bincount(part[part >= 0], minlength=count)
         self._starts = np.cumsum(degree)
-        total = max(int(self._starts[-1]), 1)
-        self._owners = np.memmap(folder / "owners", np.int32, "w+", shape=(total,))
-        self._cosines = np.memmap(folder / "reversed", np.float32, "w+", shape=(total,))
+        shape = (int(self._starts[-1]),)
+        self._files = (
+            MappedArray(folder / "owners", np.int32, shape),
+            MappedArray(folder / "reversed", np.float32, shape),
+        )
+        self._owners, self._cosines = (file.values for file in self._files)
+        self._gains = 0
+        graph.release()
+        # A span of rows at a time: what is written then lies close together in the files.
+        spans = np.searchsorted(self._starts, np.arange(0, shape[0], _SPAN), side="right") - 1
+        spans = np.unique([*spans.tolist(), 0, count])
         next_place = self._starts[:-1].copy()
-        stage = Stage("reversing the graph", count, unit="images")
-        for start in range(0, count, step):
-            part = graph.neighbors[start : start + step].reshape(-1)
-            known = np.flatnonzero(part >= 0)
-            known = known[np.argsort(part[known], kind="stable")]
-            ends, firsts, many = np.unique(part[known], return_index=True, return_counts=True)
-            inside = np.arange(len(known)) - np.repeat(firsts, many)
-            target = np.repeat(next_place[ends], many) + inside
-            self._owners[target] = start + known // k
-            values = graph.cosines[start : start + step].reshape(-1)[known]
-            self._cosines[target] = np.maximum(values, 0)
-            next_place[ends] += many
-            stage.add(len(part) // max(k, 1))
+        stage = Stage("reversing the graph", len(spans) - 1)
+        for low, high in pairwise(spans.tolist()):
+            for start in range(0, count, step):
+                self._reverse(graph, slice(start, start + step), low, high, next_place)
+                graph.release()
+            self._release()
+            stage.add()
+
+    def _reverse(
+        self,
+        graph: NeighborGraph,
+        some: slice,
+        low: int,
+        high: int,
+        next_place: NDArray[np.int64],
+    ) -> None:
+        """Reverses the edges from some rows to those from ``low`` to ``high``."""
+        part = graph.neighbors[some].reshape(-1)
+        known = np.flatnonzero((part >= low) & (part < high))
+        known = known[np.argsort(part[known], kind="stable")]
+        ends, firsts, many = np.unique(part[known], return_index=True, return_counts=True)
+        inside = np.arange(len(known)) - np.repeat(firsts, many)
+        target = np.repeat(next_place[ends], many) + inside
+        self._owners[target] = some.start + known // graph.neighbors.shape[1]
+        self._cosines[target] = np.maximum(graph.cosines[some].reshape(-1)[known], 0)
+        next_place[ends] += many
+
+    def _release(self) -> None:
+        """Gives back the memory that the files take."""
+        for file in self._files:
+            file.release()
 
     def gain(self, place: int, cover: NDArray[np.float32]) -> float:
         """What a row would add to the value."""
+        self._gains += 1
+        if self._gains % _GAINS == 0:
+            self._release()
         some = slice(int(self._starts[place]), int(self._starts[place + 1]))
         more = self._cosines[some] - cover[self._owners[some]]
         own = max(1.0 - float(cover[place]), 0.0)
@@ -115,6 +148,7 @@ class _Reverse:
             degrees = np.diff(self._starts[start : stop + 1])
             places = np.repeat(np.arange(stop - start), degrees)
             sums[start:stop] += np.bincount(places, np.maximum(more, 0), stop - start)
+            self._release()
         sums *= 1 + _SLACK
         sums += _SLACK
         return sums
