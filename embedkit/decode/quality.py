@@ -143,16 +143,18 @@ def _sharpness(pixels: NDArray[np.uint8], reach: int) -> NDArray[np.float64]:
     side = pixels.shape[1]
     if side <= 2 * reach:
         return np.zeros(len(pixels))
+    span = side - 2 * reach
+    above, middle, below = (  # widened once: NumPy is slow where it has to while it subtracts
+        pixels[:, at : at + span : _ROWS, :, 1].astype(np.int16) for at in (0, reach, 2 * reach)
+    )
     inside = slice(reach, side - reach)
-    middle = pixels[:, reach : side - reach : _ROWS, :, 1].astype(np.int16)
     laplacian = middle[:, :, inside] * np.int16(4)
-    laplacian -= middle[:, :, : -2 * reach]
-    laplacian -= middle[:, :, 2 * reach :]
-    for at in (0, 2 * reach):
-        laplacian -= pixels[:, at : at + side - 2 * reach : _ROWS, inside, 1]
-    rows = laplacian.astype(np.float64)
-    count = rows[0].size
-    squares = np.vecdot(rows, rows).sum(axis=1)
-    sums = laplacian.sum(axis=(1, 2), dtype=np.int64)
-    variance: NDArray[np.float64] = squares / count - (sums / count) ** 2
+    for neighbors in (middle[:, :, :span], middle[:, :, 2 * reach :]):
+        laplacian -= neighbors
+    for neighbors in (above, below):
+        laplacian -= neighbors[:, :, inside]
+    values = laplacian.reshape(len(pixels), -1).astype(np.float64)
+    count = values.shape[1]
+    sums = values.sum(axis=1)
+    variance: NDArray[np.float64] = np.vecdot(values, values) / count - (sums / count) ** 2
     return variance
