@@ -28,12 +28,7 @@ __all__ = ["Plan", "record_from_json", "record_to_json", "storable"]
 
 _HEADER, _LINES = "plan.json", "plan.jsonl"
 _SAMPLED_SHARDS = 16  # a shard is read whole for the sake of some of its lines
-_DEFAULTS = {
-    field.name: field.default
-    for field in dataclasses.fields(ImageRecord)
-    if field.default is not dataclasses.MISSING
-}
-_FIELDS = tuple(field.name for field in dataclasses.fields(ImageRecord))
+_DEFAULTS = tuple((field.name, field.default) for field in dataclasses.fields(ImageRecord))
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -226,8 +221,11 @@ def _escaped(text: str) -> str:
 
 def record_to_json(record: ImageRecord) -> dict[str, Any]:
     """The fields that aren't at their defaults, as JSON can hold them."""
-    fields = {name: getattr(record, name) for name in _FIELDS}  # asdict takes ten times longer
-    return {k: v for k, v in fields.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
+    return {  # asdict takes ten times longer
+        name: value
+        for name, default in _DEFAULTS  # a field without one has a value that equals nothing
+        if (value := getattr(record, name)) != default
+    }
 
 
 def record_from_json(fields: Mapping[str, Any]) -> ImageRecord:

@@ -97,7 +97,7 @@ class NextGeneration:
             StoreCorruptError: The store before is damaged.
             StoreError: The disk is full.
         """
-        refuse_damaged(self.store.shard_paths)
+        refuse_damaged(self.store.shard_paths, by_seal=True)
         with atomic_file(temporary) as file:
             write_shard(file, self._content(self.pieces[0]))
         temporary.replace(self.store.path)
@@ -116,7 +116,7 @@ class NextGeneration:
         folder = self.store.path
         known, paths = list(self.store.structures), self.store.shard_paths
         numbers = self._copied_from()
-        refuse_damaged([paths[i] for i in numbers], [known[i] for i in numbers])
+        refuse_damaged([paths[i] for i in numbers], [known[i] for i in numbers], by_seal=True)
         changed, entries = set(self.changed), []
         for number, piece in enumerate(track(self.pieces, "writing", len(self.pieces))):
             if piece not in changed and piece.shard is not None:

@@ -66,7 +66,9 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise StoreCorruptError(f"{path}: can't be read as HDF5: {_line(exc)}") from exc
 
 
-def shard_problems(path: Path, known: ShardStructure | None = None) -> Iterator[str]:
+def shard_problems(
+    path: Path, known: ShardStructure | None = None, *, by_seal: bool = False
+) -> Iterator[str]:
     """Verifies a shard; yields one line per problem, without the path.
 
     HDF5 opens the file only if everything except the embeddings matches its hash.
@@ -74,6 +76,7 @@ def shard_problems(path: Path, known: ShardStructure | None = None) -> Iterator[
     Args:
         path: The file.
         known: Its structure, as for `ShardFile`.
+        by_seal: Whether it is enough that the file is, byte for byte, the one that was written.
     """
     try:
         with hdf5_errors(path), path.open("rb") as file:
@@ -83,19 +86,22 @@ def shard_problems(path: Path, known: ShardStructure | None = None) -> Iterator[
         elif not checked.is_whole:
             part = "rows" if checked.is_readable else _NOT_ROWS
             yield f"{_CHANGED} ({part}: seal)"
-        if checked.is_readable:
+        if checked.is_readable and not (by_seal and checked.is_whole):
             with closing(ShardFile(path, known)) as shard:
                 yield from shard.problems()
     except StoreError as exc:
         yield str(exc).removeprefix(f"{path}: ")
 
 
-def refuse_damaged(paths: Sequence[Path], known: Sequence[ShardStructure] = ()) -> None:
+def refuse_damaged(
+    paths: Sequence[Path], known: Sequence[ShardStructure] = (), *, by_seal: bool = False
+) -> None:
     """Verifies shards before they are copied.
 
     Args:
         paths: The files.
         known: Their structures, as for `ShardFile`; none if they aren't known.
+        by_seal: Whether it is enough that each file is, byte for byte, the one that was written.
 
     Raises:
         StoreCorruptError: Something is wrong.
@@ -103,7 +109,7 @@ def refuse_damaged(paths: Sequence[Path], known: Sequence[ShardStructure] = ()) 
     pairs = zip_longest(paths, known)
     for path, structure in track(pairs, "verifying", len(paths), unit="shards"):
         with silent() if len(paths) > 1 else nullcontext():
-            for problem in shard_problems(path, structure):
+            for problem in shard_problems(path, structure, by_seal=by_seal):
                 raise StoreCorruptError(f"{path}: {problem}; make this file again")
 
 

@@ -461,6 +461,24 @@ def test_only_shards_that_change_are_written(here):
     assert not (here / "s.h5" / "shard-000001.h5").exists()
 
 
+@pytest.mark.parametrize("where", ["rows", "ids", "end"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_damaged_store_is_not_copied_from(here, sharded, where):
+    extract("photos", "s.h5", sharded=sharded, **SMALL)
+    change_folder(here / "photos")
+    path = next((here / "s.h5").glob("*.h5")) if sharded else here / "s.h5"
+    data = bytearray(path.read_bytes())
+    with EmbeddingStore.open("s.h5") as store:
+        row = store.embeddings[0].tobytes()
+        name = store.ids[0].encode()
+    at = {"rows": data.index(row), "ids": data.rindex(name), "end": len(data) - 1}[where]
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="damaged|can't be read|changed"):
+        extract("photos", "s.h5", update=True)
+    assert path.read_bytes() == data
+
+
 @pytest.mark.parametrize(
     ("sharded", "kills"),
     [
