@@ -7,9 +7,10 @@ Makes a store of clustered rows and selects from it by each method, each in a pr
 that its peak memory is its own. Prints, beside a random selection: the coverage radius (the
 greatest cosine distance of an image to the nearest selected one), the mean distance, the
 facility-location value (the mean, over all images, of the highest cosine to a selected one, zero at
-least: every image counts, not only neighbors), and time. With `--apricot`, the interpreter of an
-environment with apricot-select, its facility location selects from the same rows: it holds all
-cosines, so that few thousand rows are its limit.
+least: every image counts, not only neighbors), time, and time of all cores together, which other
+work on the machine moves less. With `--apricot`, the interpreter of an environment with
+apricot-select, its facility location selects from the same rows: it holds all cosines, so that few
+thousand rows are its limit.
 """
 
 import argparse
@@ -53,7 +54,8 @@ def main() -> None:
 def compare(store: Path, args: argparse.Namespace) -> None:
     """Prints a line per way of selecting."""
     print(f"\n{args.count:,} of {args.rows:,} x {args.dim}")
-    print(f"{'':24}{'radius':>8}{'mean distance':>15}{'value':>8}{'seconds':>9}{'peak MiB':>10}")
+    print(f"{'':24}{'radius':>8}{'mean distance':>15}{'value':>8}", end="")
+    print(f"{'seconds':>9}{'CPU s':>9}{'peak MiB':>10}")
     drawn = [
         np.random.default_rng(seed).choice(args.rows, args.count, replace=False)
         for seed in range(3)
@@ -63,29 +65,28 @@ def compare(store: Path, args: argparse.Namespace) -> None:
     for method in args.methods.split(","):
         command = [sys.executable, __file__, "--store", str(store), "--methods", method]
         found = output_of([*command, "--count", str(args.count)])
-        line(method, coverage(store, found["rows"]), found["seconds"], found["peak_mib"])
+        line(method, coverage(store, found["rows"]), found)
     if args.apricot:
         with EmbeddingStore.open(store) as opened:
             np.save(store.with_suffix(".npy"), unit_rows(opened.to_numpy()))
         command = [args.apricot, str(_PEER), str(store.with_suffix(".npy")), str(args.count)]
         found = output_of(command)
-        line(found["name"], coverage(store, found["rows"]), found["seconds"], found["peak_mib"])
+        line(found["name"], coverage(store, found["rows"]), found)
 
 
-def line(
-    name: str, figures: np.ndarray, seconds: float | None = None, peak: float | None = None
-) -> None:
+def line(name: str, figures: np.ndarray, cost: dict | None = None) -> None:
     radius, mean, value = figures
     print(f"{name:24}{radius:>8.3f}{mean:>15.4f}{value:>8.4f}", end="")
-    print("" if seconds is None else f"{seconds:>9.1f}{peak:>10,.0f}")
+    print("" if cost is None else f"{cost['seconds']:>9.1f}{cost['cpu']:>9.1f}", end="")
+    print("" if cost is None else f"{cost['peak_mib']:>10,.0f}", flush=True)
 
 
 def selected(store: Path, method: str, count: int) -> dict:
     """Selects, and measures this process."""
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     found = select_subset(store, method, count)
-    seconds = time.perf_counter() - began
-    return {"rows": found.rows.tolist(), "seconds": seconds, "peak_mib": peak()}
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return {"rows": found.rows.tolist(), "seconds": seconds, "cpu": cpu, "peak_mib": peak()}
 
 
 def coverage(store: Path, rows: list[int] | np.ndarray) -> np.ndarray:

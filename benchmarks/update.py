@@ -1,4 +1,4 @@
-"""An update of a store beside an extraction from scratch: seconds, bytes written, equal rows.
+"""An update of a store beside an extraction from scratch: time, bytes written, equal rows.
 
     python benchmarks/update.py --images 20000
     python benchmarks/update.py --images 2000 --backbone tiny --kills 50
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,7 @@ class Run(NamedTuple):
     """What one command took."""
 
     seconds: float
+    cpu: float  # seconds of all cores together, which other work on the machine moves less
     written: int  # bytes that went to the disk
 
 
@@ -69,20 +71,22 @@ def main() -> None:
             rows.append(line(f"update, {path}", found, scratch, same(Path(path))))
             idle = run(["extract", "photos", "-o", path, "--update"])
             rows.append(line("the same again, unchanged", idle, scratch, same(Path(path))))
-        print_table(["", "seconds", "of scratch", "MB written", "rows and failures"], rows)
+        heads = ["", "seconds", "of scratch", "CPU s", "of scratch", "MB written"]
+        print_table([*heads, "rows and failures"], rows)
         if args.kills:
             kept = [Path(f"kept-{kind}.h5") for kind in kinds]
             print(kill_updates(kept, args.kills, random.Random(args.seed)))
 
 
 def line(what: str, found: Run, scratch: Run, is_same: str) -> list[str]:
-    share = f"{found.seconds / scratch.seconds:.1%}"
-    return [what, f"{found.seconds:.1f}", share, f"{found.written / 1e6:.1f}", is_same]
+    shares = (f"{found.seconds / scratch.seconds:.1%}", f"{found.cpu / scratch.cpu:.1%}")
+    times = [f"{found.seconds:.1f}", shares[0], f"{found.cpu:.1f}", shares[1]]
+    return [what, *times, f"{found.written / 1e6:.1f}", is_same]
 
 
 def run(arguments: list[str], kill_after: float | None = None) -> Run:
     """Runs the command line in a process of its own; may kill it."""
-    before, began = children_wrote(), time.monotonic()
+    before, began, cpu = children_wrote(), time.monotonic(), children_computed()
     command = [sys.executable, "-m", "embedkit", "-q", *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
@@ -93,7 +97,13 @@ def run(arguments: list[str], kill_after: float | None = None) -> Run:
     seconds = time.monotonic() - began
     if process.returncode not in {0, 3, -9}:  # 3: some images failed
         raise SystemExit(error)
-    return Run(seconds, children_wrote() - before)
+    return Run(seconds, children_computed() - cpu, children_wrote() - before)
+
+
+def children_computed() -> float:
+    """Seconds of CPU time of the ended children."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
 
 
 def children_wrote() -> int:

@@ -107,7 +107,7 @@ def select_subset(
     - ``balanced``: as many images of each cluster, at random within a cluster.
 
     The same stores, options and seed give the same selection. Memory is bounded: some blocks of
-    rows and some 50 bytes per image; the nearest neighbors lie in temporary files, 16 bytes per
+    rows and some 100 bytes per image; the nearest neighbors lie in temporary files, 16 bytes per
     image and neighbor.
 
     Args:
