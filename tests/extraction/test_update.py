@@ -483,8 +483,8 @@ def test_a_damaged_store_is_not_copied_from(here, sharded, where):
     ("sharded", "kills"),
     [
         (True, 5),
-        pytest.param(False, 25, marks=pytest.mark.long),
-        pytest.param(True, 25, marks=pytest.mark.long),
+        pytest.param(False, 25, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+        pytest.param(True, 25, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )
 def test_a_kill_leaves_the_old_store_or_the_new_one(here, sharded, kills):
