@@ -1,14 +1,16 @@
-"""Decodes in a helper thread, and gives an image up that takes too long.
+"""Gives an image up that takes too long to decode.
 
 A thread can't be ended from outside. One that is given up goes on in the background until its
-codec returns; its result is dropped.
+codec returns; its result is dropped. A process that does nothing but decode ends instead.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import deque
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,12 +18,14 @@ from embedkit.errors import DecodeError, WorkerError
 from embedkit.utils.parallel import check_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["IMAGE_SECONDS", "decode_within", "too_slow"]
+__all__ = ["IMAGE_SECONDS", "TIME_IS_UP", "decode_within", "ended_after", "too_slow"]
 
 IMAGE_SECONDS = 60.0
 """How long the decoding of an image may take, unless it is stated otherwise."""
+TIME_IS_UP = f"signal {int(getattr(signal, 'SIGALRM', 0))}"
+"""How a process ends whose `ended_after` took too long, as `CrashedError` says it."""
 _POLL_SECONDS = 0.25
 _MAX_GIVEN_UP = 8  # each may hold the memory of a large image
 
@@ -62,6 +66,22 @@ def decode_within(seconds: float, image_id: str, decode: Callable[[], _Result]) 
     if error is not None:
         raise error
     return result  # type: ignore[return-value]
+
+
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """Ends this process by a signal if the block takes longer: no codec can keep it from that.
+
+    The signal's handler must be the default one. Not for Windows.
+
+    Args:
+        seconds: Time limit; 0 is none.
+    """
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def too_slow(seconds: float) -> str:

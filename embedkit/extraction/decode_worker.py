@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
 from embedkit.decode.preprocessing import Preprocessing
 from embedkit.decode.resize import Scaler
+from embedkit.decode.time_limit import ended_after
 from embedkit.extraction.load_images import load_images, outcome_to_json
 from embedkit.sources import ImageReader
 from embedkit.sources.shard_plan import record_from_json
@@ -27,15 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _AlarmedLoader(ImageLoader):
-    """Ends this process if an image takes too long: no codec can keep it from that."""
+    """Ends this process if an image takes too long."""
 
     def __call__(self, data: bytes, image_id: str) -> LoadedImage:
         load = ImageLoader(self.policy, self.preprocessing, self.decoder, self.scale, timeout=0)
-        signal.setitimer(signal.ITIMER_REAL, self.timeout)
-        try:
+        with ended_after(self.timeout):
             return load(data, image_id)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
@@ -59,5 +56,4 @@ def _decoder(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     answer_lines(_decoder)

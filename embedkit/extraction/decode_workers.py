@@ -10,13 +10,12 @@ from __future__ import annotations
 import mmap
 import os
 import queue
-import signal
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from embedkit.decode.time_limit import too_slow
+from embedkit.decode.time_limit import TIME_IS_UP, too_slow
 from embedkit.errors import WorkerError
 from embedkit.extraction.load_images import outcome_from_json
 from embedkit.sources.shard_plan import record_to_json
@@ -42,7 +41,6 @@ _CHUNK = 16  # images per message
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
 _ATTEMPTS = 3  # attempts before an image that crashes its worker fails
 _POLL_SECONDS = 0.25
-_ALARM = f"signal {int(getattr(signal, 'SIGALRM', 0))}"  # a process ends so at its time limit
 _FEW_CORES = 4  # up to this many, threads of one process suffice
 _FEW_IMAGES = 10_000  # up to this many, threads finish before processes have started
 
@@ -98,7 +96,8 @@ class DecodeWorkers:
         callers: As given.
 
     Raises:
-        OSError: There is no memory to share, or no process can be started.
+        OSError: There is no memory to share.
+        WorkerError: The system starts no process.
     """
 
     def __init__(
@@ -124,7 +123,13 @@ class DecodeWorkers:
         for slot in range(callers):
             self._free_slots.put(slot)
         self._idle: queue.SimpleQueue[LineProcess] = queue.SimpleQueue()
-        self._workers = [LineProcess(_MODULE, config, [self._memory]) for _ in range(count)]
+        self._workers: list[LineProcess] = []
+        for _ in range(count):
+            try:
+                self._workers.append(LineProcess(_MODULE, config, [self._memory]))
+            except NotStartedError as exc:
+                self._end()
+                raise _cannot_start(exc) from exc
         for worker in self._workers:
             self._idle.put(worker)
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="embedkit-decode")
@@ -138,6 +143,9 @@ class DecodeWorkers:
     def close(self) -> None:
         """Ends the processes."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._end()
+
+    def _end(self) -> None:
         for worker in self._workers:
             worker.end()
         os.close(self._memory)
@@ -190,7 +198,7 @@ class DecodeWorkers:
                 return self._ask(slot, place, [record])[0]
             except CrashedError as exc:
                 reason = f"crashes its decoder ({exc})"
-                if str(exc) == _ALARM:
+                if str(exc) == TIME_IS_UP:
                     reason = too_slow(self._timeout)
                     break
         nbytes = -1 if record.nbytes is None else record.nbytes
@@ -202,13 +210,17 @@ class DecodeWorkers:
             # Fields, not lines: a name is any text.
             answer = worker.ask([slot, start, [record_to_json(record) for record in records]])
         except NotStartedError as exc:
-            raise WorkerError(
-                f"a decoding process could not start ({exc}); decode in threads instead "
-                "(processes=False)"
-            ) from exc
+            raise _cannot_start(exc) from exc
         finally:
             self._idle.put(worker)
         return [
             outcome_from_json(record.id, encoded)
             for record, encoded in zip(records, answer, strict=True)
         ]
+
+
+def _cannot_start(reason: NotStartedError) -> WorkerError:
+    return WorkerError(
+        f"a decoding process could not start ({reason}); decode in threads instead "
+        "(processes=False)"
+    )

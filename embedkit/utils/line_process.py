@@ -8,24 +8,25 @@ import signal
 import subprocess
 import threading
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import WorkerError
 from embedkit.utils.module_command import module_command, module_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 __all__ = ["CrashedError", "LineProcess", "NotStartedError", "answer_lines"]
 
 _STARTS = 3  # of a process that is killed before it has started
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 class NotStartedError(WorkerError):
-    """A process ended before it could answer anything; says how."""
+    """A process can't be started, or ended before it could answer anything; says how."""
 
 
 class CrashedError(WorkerError):
@@ -41,7 +42,7 @@ class LineProcess:
         files: Numbers of open files that it shares.
 
     Raises:
-        OSError: No process can be started.
+        NotStartedError: The system starts no process.
     """
 
     def __init__(self, module: str, settings: dict[str, Any], files: Sequence[int] = ()) -> None:
@@ -98,18 +99,25 @@ class LineProcess:
         self._process.wait()
 
     def _launch(self) -> None:
+        self._has_started = False
         with self._lock:
             if self._killed:
                 raise CancelledError
-            self._process = subprocess.Popen(
+            try:
+                self._process = self._started()
+            except OSError as exc:  # too many open files or processes, or no memory
+                raise NotStartedError(exc.strerror or str(exc)) from exc
+        self._send(self._settings)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with _interrupts_blocked():
+            return subprocess.Popen(
                 module_command(self._module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=self._files,
                 env={**module_environment(), **_ONE_THREAD},
             )
-        self._has_started = False
-        self._send(self._settings)
 
     def _send(self, message: object) -> None:
         assert self._process.stdin is not None
@@ -120,6 +128,8 @@ class LineProcess:
     def _receive(self) -> bytes:
         """The next whole line; nothing where the process ended before, even within a line."""
         assert self._process.stdout is not None
+        if self._process.stdout.closed:  # it ended, and no other could be started
+            return b""
         line = self._process.stdout.readline()
         return line if line.endswith(b"\n") else b""
 
@@ -129,14 +139,29 @@ class LineProcess:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process that starts meanwhile gets none of them: Ctrl-C in a terminal goes to all."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def answer_lines(begin: Callable[[Any], AbstractContextManager[Callable[[Any], Any]]]) -> None:
     """What such a process does: it answers until its stdin ends, and only its parent ends it.
 
     Args:
         begin: Takes the settings, and gives what answers a message while its block runs.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # see ``ended_after``
     messages, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # keeps other output out of the answers
     try:

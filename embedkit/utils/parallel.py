@@ -14,7 +14,7 @@ from embedkit.utils.threads import library_threads, usable_cores, use_one_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-__all__ = ["check_cancelled", "in_order", "in_single_threads"]
+__all__ = ["begin_thread", "check_cancelled", "in_order", "in_single_threads"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -49,7 +49,7 @@ def in_order(
     window = 2 * workers
     pending: deque[tuple[_Item, Future[_Result]]] = deque()
     cancelled = threading.Event()
-    pool = ThreadPoolExecutor(workers, "embedkit", _begin, (cancelled,))
+    pool = ThreadPoolExecutor(workers, "embedkit", begin_thread, (cancelled,))
     with library_threads(max(1, usable_cores() // workers)):
         try:
             for item in items:
@@ -69,15 +69,19 @@ def check_cancelled() -> None:
     """Ends the work of the calling thread if nobody waits for its result any more.
 
     Raises:
-        concurrent.futures.CancelledError: `in_order` has called this function, and was closed.
+        concurrent.futures.CancelledError: The pool of the thread has set its ``cancelled``: see
+            `begin_thread`.
     """
     cancelled: threading.Event | None = getattr(_work, "cancelled", None)
     if cancelled is not None and cancelled.is_set():
         raise CancelledError
 
 
-def _begin(cancelled: threading.Event) -> None:
-    """Prepares a thread of a pool."""
+def begin_thread(cancelled: threading.Event) -> None:
+    """Prepares a thread of a pool, whose work ends at `check_cancelled` once ``cancelled`` is set.
+
+    It computes alone; see ``use_one_thread``.
+    """
     _work.cancelled = cancelled
     use_one_thread()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +16,26 @@ from images import draw_photo, encode
 from embedkit.decode.policy import DecodePolicy
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.process_comparer import ProcessComparer
+from embedkit.errors import WorkerError
 from embedkit.extraction.source_images import OriginalImages
 from embedkit.types import ImageRecord
+from embedkit.utils import line_process
+from embedkit.utils.line_process import LineProcess
 
-CRASH = """
-import os, sys
+HOSTILE = """
+import os, sys, time
 if "comparing_process" in " ".join(sys.orig_argv):
-    import embedkit.extraction.source_images as images
-    really = images.decode_image
-    def decode(data, name, policy):
+    import embedkit.decode.exact as exact
+    really = exact.decode_image
+    def decode(data, name, *settings):
         if name == "poison":
-            os.abort()
-        return really(data, name, policy)
-    images.decode_image = decode
+            open({log!r}, "a").write("x")
+            {what}
+        return really(data, name, *settings)
+    exact.decode_image = decode
 """
+CRASH, HANG = "os.abort()", "time.sleep(600)"
+HANG_IN_A_CODEC = "import ctypes; ctypes.PyDLL(None).sleep(600)"  # with the interpreter's lock
 
 
 @pytest.fixture
@@ -74,20 +82,100 @@ def test_the_same_evidence_as_in_threads(source):
     assert missing == {"broken", "replaced", "isn't there"}
 
 
-def test_an_image_that_crashes_a_process_costs_its_pairs(source, tmp_path, monkeypatch):
-    (tmp_path / "sitecustomize.py").write_text(CRASH)
+@pytest.mark.parametrize(
+    ("what", "times", "problem"),
+    [
+        (CRASH, 4, "it crashes its process (signal 6)"),  # once with others, three times alone
+        (HANG, 2, "took longer than 4 s to decode"),
+        (HANG_IN_A_CODEC, 2, "took longer than 4 s to decode"),
+    ],
+)
+def test_an_image_that_ends_a_process_costs_its_pairs(
+    source, tmp_path, monkeypatch, caplog, what, times, problem
+):
+    log = tmp_path / "log"
+    (tmp_path / "sitecustomize.py").write_text(HOSTILE.format(what=what, log=str(log)))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     names, pairs = numbered(source)
-    with ProcessComparer([source], names, 2) as compare:
+    poison = names.index((0, "poison"))
+    again = [(1, poison), (2, poison)]
+    with ProcessComparer([source], names, 2, image_timeout=4) as compare:
         found = compare(pairs)
+        assert compare(again) == [None, None]
     expected = in_threads(source, names, pairs)
-    poisoned = [names.index((0, "poison")) in pair for pair in pairs]
+    poisoned = [poison in pair for pair in pairs]
     assert np.sum(poisoned) == 1
     assert all(
         one is None if bad else one == other
         for bad, one, other in zip(poisoned, found, expected, strict=True)
     )
     assert None not in [expected[n] for n in np.flatnonzero(poisoned)]
+    assert log.stat().st_size == times
+    assert [record.getMessage() for record in caplog.records] == [
+        f"poison: can't be compared: {problem}"
+    ]
+
+
+def test_processes_that_are_killed_cost_nothing(source):
+    names, pairs = numbered(source)
+    expected = in_threads(source, names, pairs)
+    ended, killed = threading.Event(), []
+
+    def kill():
+        while not ended.wait(0.3):
+            for process in comparer._processes:
+                if (
+                    process._has_started and killed.count(process) < 2
+                ):  # the third would cost a pair
+                    process._process.kill()
+                    killed.append(process)
+
+    comparer = ProcessComparer([source], names, 2)
+    killer = threading.Thread(target=kill)
+    with comparer as compare:
+        for process in comparer._processes:  # while they wait
+            process._process.kill()
+        assert compare(pairs[:1]) == expected[:1]
+        killer.start()
+        try:
+            found = [compare(pairs) for _ in range(3)]
+        finally:
+            ended.set()
+            killer.join()
+    assert found == [expected] * 3
+    assert killed
+
+
+def test_processes_that_end_at_each_start_are_an_error(source, monkeypatch):
+    names, pairs = numbered(source)
+    with ProcessComparer([source], names, 2) as compare:
+        monkeypatch.setattr(line_process, "module_command", lambda _: ["sh", "-c", "kill -9 $$"])
+        for process in compare.__self__._processes:
+            process._process.kill()
+        with pytest.raises(
+            WorkerError, match=r"could not start \(signal 9\); what is compared is k"
+        ):
+            compare(pairs)
+        with pytest.raises(WorkerError):
+            compare(pairs)
+
+
+def test_where_the_system_starts_too_few_processes_it_is_threads(source, monkeypatch, caplog):
+    names, pairs = numbered(source)
+    really, started = LineProcess._started, []
+
+    def start(process):
+        if len(started) == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        started.append(really(process))
+        return started[-1]
+
+    monkeypatch.setattr(LineProcess, "_started", start)
+    with ProcessComparer([source], names, 30) as compare:
+        assert [process.poll() for process in started] == [-9, -9]
+        found = compare(pairs[:3])
+    assert found == in_threads(source, names, pairs[:3])
+    assert "could not start (Too many open files)" in caplog.text
 
 
 def test_without_processes_it_is_threads(source, tmp_path, monkeypatch, caplog):

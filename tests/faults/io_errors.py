@@ -1,12 +1,12 @@
 """Lets each change of the disk fail in turn, runs the command again, checks the state.
 
-    python tests/faults/io_errors.py FOLDER JOB full|broken|unreadable [STEP]
+    python tests/faults/io_errors.py FOLDER JOB full|broken|unreadable|unreadable-each [STEP]
 
 full: from the k-th change on the disk is full. broken: the k-th change alone gives an input/output
-error. unreadable: every k-th read of an image gives one. For every k, or every STEP-th: the command
-ends with an error of embedkit's or does its work all the same, what was there is whole, and the
-command run again ends as ever; an image that couldn't be read is there after ``--retry-failed``.
-Prints how many cases there were.
+error. unreadable: the k-th read of an image alone gives one. unreadable-each: each k-th read does.
+For every k, or every STEP-th: the command ends with an error of embedkit's or does its work all the
+same, what was there is whole, and the command run again ends as ever; an image that couldn't be
+read is there after ``--retry-failed``. Prints how many cases there were.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(folder: Path, name: str, kind: str, step: int = 1) -> int:
         reached.unlink(missing_ok=True)
         ended = in_child(lambda k=k: _run(scene, kind, k, reached))
         assert ended in {0, FAILED}, (k, ended)
-        if kind == "unreadable" and ended == 0:  # the image is listed as failed
+        if kind.startswith("unreadable") and ended == 0:  # the image is listed as failed
             scene.retry_failed()
         else:
             scene.check_between()
@@ -38,9 +38,12 @@ def main(folder: Path, name: str, kind: str, step: int = 1) -> int:
 
 
 def _run(scene, kind: str, k: int, reached: Path) -> None:
-    from layer import fail_at, watch_changes, watch_reads, watch_writes
+    from layer import fail_at, fail_each, watch_changes, watch_reads, watch_writes
 
-    fail = fail_at(k, errno.ENOSPC if kind == "full" else errno.EIO, lasting=kind == "full")
+    if kind == "unreadable-each":
+        fail = fail_each(k)
+    else:
+        fail = fail_at(k, errno.ENOSPC if kind == "full" else errno.EIO, lasting=kind == "full")
 
     def before(what: str, path: object) -> None:
         try:
@@ -50,7 +53,7 @@ def _run(scene, kind: str, k: int, reached: Path) -> None:
                 raise
 
     really_open = open
-    if kind == "unreadable":
+    if kind.startswith("unreadable"):
         watch_reads(scene.work / "photos", before)
     else:
         watch_changes(scene.work, before)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAILED = 3
+_KILLED_AT = 31  # of 50 changes of the disk: a shard is whole
 READY = (TorchEngine, read_duplicates)  # imported once for all children
 _SPEC = IndexSpec(factory="IVF4,Flat", rerank=False)
 _EXTRACT = {
@@ -156,6 +157,15 @@ def removed(folder: Path) -> None:
     Index.remove(folder / "a.index", ["3.jpg", "4.jpg"])
 
 
+def many_shards(folder: Path) -> None:
+    from store_contents import make_content, make_rows, write_folder
+
+    for first, name in enumerate(("s", "t")):
+        seeds = range(10 * first, 10 * first + 3)
+        shards = [make_content(make_rows(4, seed=seed)) for seed in seeds]
+        write_folder(folder / name, shards)
+
+
 def exported(folder: Path) -> None:
     stores(folder)
     export(folder / "a.h5", folder / "a.npy", to="npy")
@@ -173,6 +183,12 @@ def embedded(folder: Path) -> None:
     embed(folder)
 
 
+def replaceable(folder: Path) -> None:
+    """A store of other photos than those of the folder."""
+    embedded(folder)
+    (folder / "photos" / "photo_0003.jpg").unlink()
+
+
 def sharded(folder: Path) -> None:
     photos(folder)
     extract(folder / "photos", folder / "s.h5", sharded=True, **_EXTRACT)
@@ -183,6 +199,15 @@ def outdated(folder: Path) -> None:
     (folder / "photos" / "photo_0003.jpg").unlink()
     data = (folder / "photos" / "photo_0004.jpg").read_bytes()
     (folder / "photos" / "new.jpg").write_bytes(data)
+
+
+def broken_update(folder: Path) -> None:
+    """An update was killed when it had embedded the new image."""
+    from kill_states import CRASHED, crash_at
+
+    outdated(folder)
+    code = in_child(lambda: (crash_at(_KILLED_AT, folder), update(folder)))
+    assert code == CRASHED, code
 
 
 def outdated_shards(folder: Path) -> None:
@@ -224,6 +249,10 @@ def embed_over(folder: Path) -> None:
     if (folder / "s.h5").is_file():
         return embed(folder)
     return extract(folder / "photos", folder / "s.h5", overwrite=True, **_EXTRACT)
+
+
+def embed_anew(folder: Path) -> None:
+    extract(folder / "photos", folder / "s.h5", overwrite=True, **_EXTRACT)
 
 
 def update(folder: Path) -> None:
@@ -303,13 +332,19 @@ JOBS = {
             [folder / "a.h5", folder / "b.h5"], folder / "m.h5", overwrite=True
         ),
     ),
+    "merge-shards": Job(
+        many_shards,
+        lambda folder: merge([folder / "s", folder / "t"], folder / "m.h5", overwrite=True),
+    ),
     "export": Job(
         exported,
         lambda folder: export(folder / "a.h5", folder / "a.npy", to="npy", overwrite=True),
     ),
     "extract": Job(photos, embed),
     "extract-over": Job(sharded, embed_over),
+    "extract-again": Job(replaceable, embed_anew),
     "update": Job(outdated, update),
+    "update-again": Job(broken_update, update),
     "update-shards": Job(outdated_shards, update),
     "annotate": Job(stores, annotate, ),
     "cluster": Job(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import errno
 import io
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -120,5 +121,16 @@ def fail_at(k: int, number: int = errno.EIO, *, lasting: bool = False) -> Callab
             is_now = left[0] == 0
         if is_now:
             raise OSError(number, os.strerror(number), str(path))
+
+    return before
+
+
+def fail_each(k: int) -> Callable[..., None]:
+    """Raises an input/output error at each k-th change."""
+    counted = itertools.count(1)
+
+    def before(what: str, path: object) -> None:
+        if next(counted) % k == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     return before

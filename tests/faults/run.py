@@ -27,8 +27,14 @@ def all_cases() -> list[str]:
         *(f"kill_states {job}" for job in JOBS),
         *(f"random_kills {job} 45 1" for job in JOBS),
         *(f"io_errors {job} {kind}" for job in JOBS for kind in ("full", "broken")),
-        *(f"io_errors {job} unreadable" for job in ("extract", "update")),
+        *(
+            f"io_errors {job} {kind}"
+            for job in JOBS
+            if job.startswith(("extract", "update"))
+            for kind in ("unreadable", "unreadable-each")
+        ),
         *(f"power_loss {job} 100 1" for job in JOBS),
+        *(f"processes {kind} 40 1" for kind in ("kills", "interrupts")),
         *(f"surroundings {job} {kind} {step}" for job in JOBS for kind, step in _STEPS.items()),
     ]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import subprocess
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -74,10 +77,45 @@ def test_nothing_is_imported_from_the_current_folder(echo, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for module, settings in (
         (echo, {}),
-        ("embedkit.dedup.verification.comparing_process", {"policies": [], "processes": 1}),
+        (
+            "embedkit.dedup.verification.comparing_process",
+            {"policies": [], "processes": 1, "timeout": 60},
+        ),
     ):
         process = LineProcess(module, settings)
         process.start()
         process.end()
     assert not Path(tmp_path, "run").exists()
     assert os.getcwd() == str(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="not on Windows")
+def test_an_interrupt_is_the_parents_own(echo, capfd):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process = LineProcess(echo, {})
+    pid = process._process.pid
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, number)  # while it starts
+    process.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, number)
+    assert process.ask(1) == [{}, 1]
+    assert process._process.pid == pid
+    process.end()
+    assert "Traceback" not in capfd.readouterr().err
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_a_system_that_starts_no_process(echo, monkeypatch):
+    def refused(*args, **settings):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    process = LineProcess(echo, {})
+    assert process.ask(1) == [{}, 1]
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with pytest.raises(NotStartedError, match="temporarily unavailable"):
+        LineProcess(echo, {})
+    for message in ("crash", 1):
+        with pytest.raises(NotStartedError, match="temporarily unavailable"):
+            process.ask(message)
+    process.end()

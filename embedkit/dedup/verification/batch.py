@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, WorkerError
+from embedkit.utils.parallel import begin_thread
 from embedkit.utils.progress import track
-from embedkit.utils.threads import library_threads, use_one_thread
+from embedkit.utils.threads import library_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +68,8 @@ class PairComparer(Generic[_Image]):
     def __enter__(self) -> Self:
         # One BLAS thread per product: the products are small, and pairs run in parallel.
         self._stack.enter_context(library_threads(1))
-        pool = ThreadPoolExecutor(self._threads, "verify", use_one_thread)
+        self._cancelled = threading.Event()
+        pool = ThreadPoolExecutor(self._threads, "verify", begin_thread, (self._cancelled,))
         self._pool = self._stack.enter_context(pool)
         return self
 
@@ -77,6 +80,7 @@ class PairComparer(Generic[_Image]):
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
+            self._cancelled.set()  # an image that hangs isn't waited for
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._stack.close()
 
@@ -100,6 +104,8 @@ class PairComparer(Generic[_Image]):
         def load(image: _Image) -> ImageToCompare | None:
             try:
                 return ImageToCompare.of(self._pixels(image))
+            except WorkerError:  # too many images hang: all others would seem unreadable
+                raise
             except EmbedkitError:  # its pairs get no evidence
                 return None
 

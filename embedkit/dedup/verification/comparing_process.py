@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import signal
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from embedkit.decode.exact import decode_image
 from embedkit.decode.policy import DecodePolicy
+from embedkit.decode.time_limit import ended_after
 from embedkit.dedup.verification.batch import IMAGES_KEPT, PairComparer
 from embedkit.extraction.source_images import OriginalImages
 from embedkit.sources.shard_plan import record_from_json
@@ -17,11 +22,16 @@ if TYPE_CHECKING:
     from embedkit.types import ImageRecord
 
 _FEWEST_KEPT = 256  # images, by each process
+_HAS_ALARM = hasattr(signal, "setitimer")  # not on Windows
 
 
 @contextmanager
 def _comparer(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
-    """Compares images as each message describes them; those of before stay known."""
+    """Compares images as each message describes them; those of before stay known.
+
+    An image that takes too long to decode ends the process.
+    """
+    seconds: float = settings["timeout"]
     known: list[tuple[dict[str, ImageRecord], dict[str, bytes]]] = [
         ({}, {}) for _ in settings["policies"]
     ]
@@ -33,7 +43,11 @@ def _comparer(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
 
     def pixels(image: int) -> Any:
         side, name = names[image]
-        return sources[side](name)
+        source = sources[side]
+        data = source.read(name)
+        with ended_after(seconds) if _HAS_ALARM else nullcontext():
+            decoded = decode_image(data, name, source.policy, 0 if _HAS_ALARM else seconds)
+            return np.asarray(decoded.image)
 
     kept = max(IMAGES_KEPT // settings["processes"], _FEWEST_KEPT)
     with PairComparer(pixels, 1, images_kept=kept) as compare:

@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from embedkit.decode.time_limit import IMAGE_SECONDS, TIME_IS_UP, too_slow
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.geometric import Evidence
+from embedkit.errors import WorkerError
 from embedkit.sources.shard_plan import record_to_json
 from embedkit.utils.line_process import CrashedError, LineProcess, NotStartedError
 from embedkit.utils.threads import usable_cores
@@ -33,6 +35,7 @@ _MODULE = "embedkit.dedup.verification.comparing_process"
 _FEW_CORES = 2  # up to this many, threads suffice: they read no image twice
 _MOST = 32  # processes: more would wait for each other, as pairs come 128 at a time
 _FEWEST_IMAGES = 300  # of fewer, threads have compared most before processes have started
+_ATTEMPTS = 3  # before an image or a pair that ends its process gets no evidence
 _OVERLOAD = 1.25  # of the mean load, for a process that has read an image already
 _log = logging.getLogger("embedkit")
 
@@ -40,20 +43,27 @@ _log = logging.getLogger("embedkit")
 class ProcessComparer:
     """Compares pairs as ``PairComparer`` does; use it as a context manager.
 
-    If an image crashes a process, only its pairs get no evidence.
+    If an image crashes a process, or hangs it, only its pairs get no evidence.
 
     Args:
         sources: The images of the store, and of the other one.
         names: Of each image, by its number: which source has it, and its id.
         count: Processes.
+        image_timeout: Seconds that decoding an image may take; 0 is no limit.
     """
 
     def __init__(
-        self, sources: Sequence[OriginalImages], names: Sequence[tuple[int, str]], count: int
+        self,
+        sources: Sequence[OriginalImages],
+        names: Sequence[tuple[int, str]],
+        count: int,
+        image_timeout: float = IMAGE_SECONDS,
     ) -> None:
         self._sources, self._names, self._count = sources, names, count
-        self._reader: dict[int, int] = {}  # which process has read an image
+        self._timeout = image_timeout
         self._processes: list[LineProcess] = []
+        self._reader: dict[int, int] = {}  # which process has read an image
+        self._unusable: set[int] = set()  # images that end a process
         self._stack = ExitStack()
 
     @classmethod
@@ -72,6 +82,7 @@ class ProcessComparer:
         settings = {
             "policies": [source.policy.to_config() for source in self._sources],
             "processes": self._count,
+            "timeout": self._timeout,
         }
         try:
             for _ in range(self._count):
@@ -79,7 +90,8 @@ class ProcessComparer:
                 self._stack.callback(self._processes[-1].end)
             for process in self._processes:
                 process.start()
-        except (NotStartedError, OSError) as exc:
+        except NotStartedError as exc:
+            self._end(at_once=True)
             _log.warning(
                 "pixels are compared in threads, which takes longer: a process could not start "
                 "(%s)", exc,
@@ -137,15 +149,52 @@ class ProcessComparer:
         return shares
 
     def _compare_in(self, process: LineProcess, pairs: Sequence[Pair]) -> list[Evidence | None]:
-        if not pairs:
-            return []
+        usable = [pair for pair in pairs if self._unusable.isdisjoint(pair)]
+        try:
+            found = self._ask(process, usable) if usable else []
+        except CrashedError:  # at one of the images, or by somebody else
+            return self._compare_one_by_one(process, pairs)
+        evidence = dict(zip(usable, found, strict=True))
+        return [evidence.get(pair) for pair in pairs]
+
+    def _compare_one_by_one(
+        self, process: LineProcess, pairs: Sequence[Pair]
+    ) -> list[Evidence | None]:
+        """Finds the images that end a process, each compared with itself; then compares the pairs.
+
+        What ends it by taking too long is tried once, and everything else a few times: the system
+        may have killed the process for memory.
+        """
+        for image in dict.fromkeys(image for pair in pairs for image in pair):
+            if image not in self._unusable and (problem := self._tried(process, (image, image))[1]):
+                self._unusable.add(image)
+                _log.warning("%s: can't be compared: %s", self._names[image][1], problem)
+        return [
+            self._tried(process, pair)[0] if self._unusable.isdisjoint(pair) else None
+            for pair in pairs
+        ]
+
+    def _tried(self, process: LineProcess, pair: Pair) -> tuple[Evidence | None, str]:
+        """The evidence of a pair, and how it ends the process each time, if it does."""
+        problem = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._ask(process, [pair])[0], ""
+            except CrashedError as exc:
+                problem = f"it crashes its process ({exc})"
+                if str(exc) == TIME_IS_UP:
+                    return None, too_slow(self._timeout)
+        return None, problem
+
+    def _ask(self, process: LineProcess, pairs: Sequence[Pair]) -> list[Evidence | None]:
         images = {one: self._described(one) for pair in pairs for one in pair}
         try:
             answer = process.ask([list(images.items()), pairs])
-        except CrashedError:  # at one of the images: each pair is compared alone to find it
-            if len(pairs) == 1:
-                return [None]
-            return [one for pair in pairs for one in self._compare_in(process, [pair])]
+        except NotStartedError as exc:
+            raise WorkerError(
+                f"a process that compares images could not start ({exc}); what is compared is "
+                "kept: run the same command again to go on"
+            ) from exc
         return [None if one is None else Evidence.from_json(one) for one in answer]
 
     def _described(self, image: int) -> list[Any]:
