@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from embedkit.errors import MissingExtraError, WorkerError
+from embedkit.utils.working_directory import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +83,7 @@ def connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():  # the caller's own connection
         yield ray
         return
-    with _own_signals():
+    with _own_signals(), _nothing_to_import():
         _connect(ray, address)
     try:
         yield ray
@@ -121,6 +124,26 @@ def _knock(address: str) -> None:
         raise WorkerError(
             f'no Ray cluster at {address!r} ({exc}); ray="local" starts Ray on this machine'
         ) from exc
+
+
+@contextmanager
+def _nothing_to_import() -> Iterator[None]:
+    """Leaves the current folder, unless this process imports from it too.
+
+    Ray lets workers import from the folder where it connects, before all others: who starts
+    embedkit in a folder of downloaded files would run a ``numpy.py`` among them. The folder is that
+    of all threads, so that only the main one leaves it.
+    """
+    here = working_directory()
+    is_main = threading.current_thread() is threading.main_thread()
+    if here is None or not is_main or here in {Path(one or ".").absolute() for one in sys.path}:
+        yield
+        return
+    os.chdir(sys.prefix)
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 @contextmanager
