@@ -390,10 +390,11 @@ class Scene:
         shutil.rmtree(self.work)
         shutil.copytree(self._base, self.work, symlinks=True)
 
-    def check_between(self) -> None:
+    def check_between(self) -> State:
         """Each output is the old or the new one, whole; everything else is as it was.
 
-        What is replaced steps aside for a moment, and the next run puts it back.
+        What is replaced steps aside for a moment, and the next run puts it back. Gives what there
+        is now.
         """
         aside = {path.parent.name for path in self.work.glob("*/replaced")}
         now = self.job.state(self.work)
@@ -402,6 +403,7 @@ class Scene:
             if any(name in one for one in aside):
                 states.append(None)
             assert now.get(name) in states, (name, now.get(name), states)
+        return now
 
     def retry_failed(self) -> None:
         """Embeds the images that couldn't be read; the result is that of an undisturbed run."""

@@ -26,7 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 
 BLOCK = 4096
-_DRAWS = 8  # of which one has to be new
+_DRAWS = 40  # of which one has to be new
 FOLDER = "folder"
 
 Names = dict[str, int]
@@ -230,9 +230,9 @@ def main(folder: Path, name: str, states: int, seed: int) -> str:
     moments, rng = record(scene, folder), random.Random(seed)
     found: Counter[str] = Counter()
     seen: set[object] = set()
-    for number in range(_DRAWS * states):
-        if len(seen) == states:
-            break
+    new = number = 0
+    while len(seen) < states and number - new < _DRAWS:
+        number += 1
         is_end = number % 10 == 0
         last = len(moments) - 1 if is_end else rng.randrange(len(moments))
         lose_power(scene, moments, last, folder / "blobs", rng)
@@ -240,12 +240,12 @@ def main(folder: Path, name: str, states: int, seed: int) -> str:
         if state in seen:
             continue
         seen.add(state)
+        new = number
         try:
-            scene.check_between()
+            now = scene.check_between()
             if is_end:
-                now = scene.job.state(scene.work)
                 assert now == scene.after, ("the end was lost", now)
-            found["new" if scene.job.state(scene.work) == scene.after else "old"] += 1
+            found["new" if now == scene.after else "old"] += 1
             scene.finish()
         except BaseException:
             sys.stderr.write(f"state {number}: power lost before change {last} of {len(moments)}\n")

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGES, PROCESSES, MOST_SECONDS = 40, 3, 5.0
+IMAGES, PROCESSES, MOST_SECONDS = 16, 3, 5.0
 MODULE = b"embedkit.dedup.verification.comparing_process"
 
 

@@ -29,8 +29,7 @@ def main(folder: Path, name: str, kills: int, seed: int) -> str:
         _, was_killed = run(scene, chance.uniform(0, seconds))
         if not was_killed:  # it was faster this time
             continue
-        scene.check_between()
-        found["new" if scene.job.state(scene.work) == scene.after else "old"] += 1
+        found["new" if scene.check_between() == scene.after else "old"] += 1
         scene.finish()
     return f"{kills} kills: {dict(found)}"
 
