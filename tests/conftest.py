@@ -5,10 +5,13 @@ import logging
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 _BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 _LOGGER = logging.getLogger("embedkit")
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow
+hypothesis.settings.load_profile("any machine")
 _AS_IMPORTED = [*_LOGGER.handlers], _LOGGER.propagate
 
 

@@ -24,7 +24,7 @@ from embedkit.metrics import (
 RANKED = st.lists(st.tuples(st.integers(-3, 8), st.booleans()), min_size=1, max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(RANKED.filter(lambda pairs: any(wanted for _, wanted in pairs)))
 def test_as_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
     scores, wanted = (list(column) for column in zip(*pairs, strict=True))
@@ -38,7 +38,7 @@ def test_as_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
     np.testing.assert_allclose(recall[::-1], other_recall[:-1])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(RANKED, st.sampled_from([0.3, 0.5, 0.8, 1.0]))
 def test_recall_at_precision_is_the_best_of_all_thresholds(
     pairs: list[tuple[int, bool]], least: float

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from images import draw_photo, encode, write_photos
 from torch.nn.functional import interpolate
@@ -47,7 +47,6 @@ def noise(seed, width, height, kind="noise"):
 side = st.one_of(st.integers(1, 8), st.integers(1, 400))
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1), side, side, side, side, st.sampled_from(MODES),
     st.sampled_from(["noise", "edges", "ramp"]),

@@ -72,7 +72,7 @@ def test_all_pairs_of_distinct_images(
     assert groups_of(found) == connected(list(expected), 40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(-2, 2), min_size=3, max_size=3), st.integers(0, 3)),

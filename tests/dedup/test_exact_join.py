@@ -144,7 +144,7 @@ def test_chosen_rows_keep_their_numbers() -> None:
     check(exact_join(UnitRows(rows, numbers), 0.7), expected)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4).filter(any), max_size=20),
     st.sampled_from([-0.913, 0.013, 0.513, 0.887, 0.9913]),

@@ -69,7 +69,7 @@ def components(edges: set[tuple[int, int]], count: int) -> list[int]:
     return [first[g] for g in group]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(CLUSTERED)
 def test_every_pair_is_looked_at_or_joined_by_equals(images: list) -> None:
     """No pair but those to be looked at, and what equals left out is connected all the same."""
@@ -91,7 +91,7 @@ def test_every_pair_is_looked_at_or_joined_by_equals(images: list) -> None:
         assert found == every
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(CLUSTERED, CLUSTERED)
 def test_every_leak_is_named(left: list, right: list) -> None:
     """Each row that has a copy in the other store is in a pair, and all pairs are true ones."""

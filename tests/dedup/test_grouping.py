@@ -72,7 +72,7 @@ def test_linkages_are_those_of_scipy(method):
     assert as_sets(groups) == {group for group in expected if len(group) > 1}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sets(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=25))
 def test_stars_have_a_centre_and_leave_nobody_who_could_join(ends):
     pairs = {(min(e), max(e)): 0.6 for e in ends if e[0] != e[1]}

@@ -38,7 +38,7 @@ def records(count):
     return [ImageRecord(f"{n}.jpg", f"/x/{n}.jpg") for n in range(count)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(RECORDS, min_size=1, max_size=9, unique_by=lambda image: image.id), st.integers(1, 10)
 )

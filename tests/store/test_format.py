@@ -38,7 +38,7 @@ from embedkit.utils.atomic_write import RememberingFile, atomic_file
 NAMES = st.binary(min_size=1, max_size=30).map(lambda b: os.fsdecode(b.replace(b"\0", b"?")))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     names=st.lists(NAMES, max_size=9),
     dtype=st.sampled_from(["float16", "float32"]),
