@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAILED = 3
-_KILLED_AT = 31  # of 50 changes of the disk: a shard is whole
+_KILLED_AT = 24  # of 50 changes of the disk: the run is planned, no shard is there
 READY = (TorchEngine, read_duplicates)  # imported once for all children
 _SPEC = IndexSpec(factory="IVF4,Flat", rerank=False)
 _EXTRACT = {
@@ -202,7 +202,7 @@ def outdated(folder: Path) -> None:
 
 
 def broken_update(folder: Path) -> None:
-    """An update was killed when it had embedded the new image."""
+    """An update was killed before it had saved the new image."""
     from kill_states import CRASHED, crash_at
 
     outdated(folder)
