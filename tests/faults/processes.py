@@ -60,6 +60,7 @@ class Find:
         if pid:
             return pid
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's ``&`` ignores it
         handle = os.open(self.folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
