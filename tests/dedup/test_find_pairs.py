@@ -324,7 +324,7 @@ def load_from(photos: dict[str, np.ndarray]) -> object:
 def test_pixels_decide(
     tmp_path: Path, photos: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "_IMAGES_KEPT", 2)
+    monkeypatch.setitem(looking.PairComparer.__init__.__kwdefaults__, "images_kept", 2)
     monkeypatch.setattr(forest, "_PAIRS_AT_ONCE", 3)
     rng = np.random.default_rng(0)
     rows = (1 + 0.3 * rng.standard_normal((10, 32))).astype(np.float32)  # all alike, a little
