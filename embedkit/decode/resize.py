@@ -27,8 +27,8 @@ __all__ = ["Filter", "Scale", "Scaler", "scale_in_numpy", "scale_in_torch"]
 Filter = Literal["bilinear", "bicubic"]
 Scale = Callable[["NDArray[np.uint8]", tuple[int, int], Filter], "NDArray[np.uint8]"]
 
-# NumPy takes some 25 ms a million pixels longer than PyTorch, which two or three seconds of import
-# buy; measured by benchmarks/startup.py.
+# NumPy takes some 70 ms of a core a million pixels longer than PyTorch, whose import takes four
+# seconds of one core while the others wait: runs of 200 to 480 photos were shorter with NumPy.
 _NUMPY_PIXELS = 100_000_000
 _NUMPY_IMAGES = 500  # of 200,000 pixels, as photos for a network of 224 pixels often are
 
