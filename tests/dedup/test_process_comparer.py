@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from images import draw_photo, encode
 
 from embedkit.decode.policy import DecodePolicy
+from embedkit.dedup.verification import process_comparer
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.process_comparer import ProcessComparer
 from embedkit.errors import WorkerError
@@ -203,9 +205,14 @@ def test_an_error_ends_the_processes(source):
     assert not any("comparing_process" in command for command in children)
 
 
-def test_when_processes_are_not_worthwhile(source):
+def test_when_processes_are_not_worthwhile(source, monkeypatch):
     names, _ = numbered(source)
     assert ProcessComparer.if_worthwhile([source], names) is None  # few images
+    monkeypatch.setattr(process_comparer, "usable_cores", lambda: 8)
+    assert ProcessComparer.if_worthwhile([source], names * 100) is not None
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert ProcessComparer.if_worthwhile([source], names * 100) is None
+    monkeypatch.delattr(sys, "frozen")
     data = ImageRecord(id="here", path="", kind="memory", data=b"")
     with OriginalImages({"here": data}) as here:
         assert ProcessComparer.if_worthwhile([here], [(0, "here")] * 10_000) is None

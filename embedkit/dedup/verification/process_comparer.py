@@ -7,6 +7,7 @@ a few threads of one process, more of them only wait.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -73,6 +74,8 @@ class ProcessComparer:
         """None where threads are as fast, or where only this process can read the images."""
         count = min(usable_cores(), _MOST)
         if count <= _FEW_CORES or len(names) < _FEWEST_IMAGES:
+            return None
+        if getattr(sys, "frozen", False):  # a program in one file would start itself
             return None
         if any(source.record(name).kind == "memory" for source in sources for name in source):
             return None
