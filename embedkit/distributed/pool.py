@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,11 @@ from embedkit.errors import WorkerError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from embedkit.distributed.cluster import RayCluster
 
-__all__ = ["Pool", "Task", "run_tasks"]
+__all__ = ["Pool", "Task", "opened_pool", "run_tasks"]
 
 _POLL_SECONDS = 0.2
 _log = logging.getLogger("embedkit")
@@ -196,9 +197,16 @@ def run_tasks(
     """
     if not tasks:
         return
+    with opened_pool(cluster, work, settings) as pool:
+        pool.run(tasks, None, on_result)
+
+
+@contextmanager
+def opened_pool(cluster: RayCluster, work: str, settings: dict[str, Any]) -> Iterator[Pool]:
+    """Workers on the cores of a cluster, for several runs; see ``run_tasks``."""
     with connected(cluster.address) as ray:
         workers, num_cpus = worker_size(ray, cluster.workers)
-        Pool(ray, work, settings, workers, num_cpus, 0).run(tasks, None, on_result)
+        yield Pool(ray, work, settings, workers, num_cpus, 0)
 
 
 def _line(exc: BaseException) -> str:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.analysis.clustering.assignment import ClusteredRows
-from embedkit.distributed.cluster import connected
-from embedkit.distributed.pool import Pool, Task
+from embedkit.distributed.pool import Task, opened_pool
 from embedkit.distributed.shared_stores import named
-from embedkit.distributed.worker_size import worker_size
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.distributed.cluster import RayCluster
+    from embedkit.distributed.pool import Pool
     from embedkit.index.store_rows import StoreRows
     from embedkit.index.streaming_kmeans import Sums
 
@@ -60,9 +59,8 @@ class RayPasses:
             WorkerError: There is no cluster.
         """
         settings = {"folder": str(Path.cwd()), "stores": named(rows.stores)}
-        with connected(cluster.address) as ray:
-            workers, num_cpus = worker_size(ray, cluster.workers)
-            yield cls(Pool(ray, _WORKER, settings, workers, num_cpus, 0), numbers, rows.dim)
+        with opened_pool(cluster, _WORKER, settings) as pool:
+            yield cls(pool, numbers, rows.dim)
 
     def add_up(self, centers: NDArray[np.float32], stage: Stage) -> Sums:
         """The sums of the rows that are nearest to each center, and how many they are.

@@ -6,10 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from embedkit.distributed.cluster import connected
-from embedkit.distributed.pool import Pool, Task
+from embedkit.distributed.pool import Task, opened_pool
 from embedkit.distributed.shared_stores import named
-from embedkit.distributed.worker_size import worker_size
 
 if TYPE_CHECKING:
     import os
@@ -56,9 +54,8 @@ class RayComparer:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        ray = self._stack.enter_context(connected(self._cluster.address))
-        workers, num_cpus = worker_size(ray, self._cluster.workers)
-        self._pool = Pool(ray, _WORKER, self._settings, workers, num_cpus, 0)
+        pool = opened_pool(self._cluster, _WORKER, self._settings)
+        self._pool = self._stack.enter_context(pool)
         return self
 
     def __exit__(
