@@ -45,6 +45,7 @@ HOMES = {
     "cv2": {"dedup"},
     "faiss": {"dedup", "index"},
     "timm": {"backbones", "engines"},
+    "triton": {"decode"},
     "torch": {"backbones", "decode", "dedup", "engines", "integrations", "probe", "utils"},
     "simplejpeg": {"decode"},
     "nncf": {"engines"},

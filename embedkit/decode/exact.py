@@ -130,10 +130,12 @@ class JpegHeader:
     Attributes:
         orientation: As EXIF or XMP states it, 1 to 8.
         to_srgb: What turns its colours into sRGB; None if they are sRGB.
+        is_simple: Whether it is of the baseline kind, with all components in one scan.
     """
 
     orientation: int
     to_srgb: ImageCms.ImageCmsTransform | None
+    is_simple: bool
 
 
 def read_jpeg_header(data: bytes, image_id: str, policy: DecodePolicy) -> JpegHeader | None:
@@ -161,7 +163,8 @@ def read_jpeg_header(data: bytes, image_id: str, policy: DecodePolicy) -> JpegHe
             return None
         check_sizes((parts.size,), policy)
         turn = header_orientation(parts.exif, parts.xmp)
-        return JpegHeader(turn, srgb_transform(parts.profile, "RGB"))
+        is_simple = parts.is_baseline and not parts.has_many_scans
+        return JpegHeader(turn, srgb_transform(parts.profile, "RGB"), is_simple)
 
 
 def _pillow_parts(data: bytes) -> JpegParts | None:

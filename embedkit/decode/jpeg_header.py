@@ -43,6 +43,7 @@ class JpegParts:
         exif: The EXIF block with its ``Exif`` prefix, empty where there is none.
         xmp: The XMP packet, empty where there is none.
         profile: The ICC profile; None where there is none.
+        is_baseline: Whether they are coded in the simplest way, which all decoders know.
         has_many_scans: Whether the pixels may be spread over several scans.
     """
 
@@ -50,6 +51,7 @@ class JpegParts:
     exif: bytes = b""
     xmp: bytes = b""
     profile: bytes | None = None
+    is_baseline: bool = False
     has_many_scans: bool = False
 
 
@@ -97,6 +99,7 @@ def _take(parts: JpegParts, profiles: list[bytes], marker: int, segment: bytes) 
     if parts.size != (0, 0):
         return False
     if marker in _FRAMES:
+        parts.is_baseline = marker == _BASELINE
         parts.has_many_scans = marker == _PROGRESSIVE
         return _take_frame(parts, profiles, segment)
     if _APP0 <= marker <= _APP15:

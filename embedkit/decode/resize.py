@@ -32,10 +32,10 @@ Scale = Callable[["NDArray[np.uint8]", tuple[int, int], Filter], "NDArray[np.uin
 _NUMPY_PIXELS = 100_000_000
 _NUMPY_IMAGES = 500  # of 200,000 pixels, as photos for a network of 224 pixels often are
 
-_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # reach of the filters, in pixels of the smaller image
-_CUBIC = -0.5  # the bicubic filter's free parameter, a
-_MAX_WEIGHT = 1 << 15  # the weights are int16
-_MAX_BITS = 22
+SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # reach of the filters, in pixels of the smaller image
+CUBIC = -0.5  # the bicubic filter's free parameter, a
+MAX_WEIGHT = 1 << 15  # the weights are int16
+MAX_BITS = 22
 _ROWS = 32  # of the result that are computed together
 _BLOCK = 1 << 18  # values of the image that are computed with together: 2 MiB of float64
 
@@ -183,7 +183,7 @@ def _filter_taps(length: int, count: int, mode: Filter) -> _Taps:
     """The weights for scaling a line of ``length`` pixels to ``count``."""
     ratio = length / count
     stretch = max(ratio, 1.0)
-    support = _SUPPORT[mode] * stretch
+    support = SUPPORT[mode] * stretch
     center = ratio * (np.arange(count) + 0.5)
     start = np.maximum((center - support + 0.5).astype(np.int64), 0)
     stop = np.minimum((center + support + 0.5).astype(np.int64), length)
@@ -206,15 +206,15 @@ def _filter_values(x: NDArray[np.float64], mode: Filter) -> NDArray[np.float64]:
     """
     if mode == "bilinear":
         return np.where(x < 1, 1 - x, 0.0)
-    near = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1
-    far = (((x - 5) * x + 8) * x - 4) * _CUBIC
+    near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * CUBIC
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 def _fixed_point_bits(largest: float) -> int:
     """As many bits as leave the largest weight an int16."""
     bits = 0
-    while bits < _MAX_BITS and int(0.5 + largest * (1 << (bits + 1))) < _MAX_WEIGHT:
+    while bits < MAX_BITS and int(0.5 + largest * (1 << (bits + 1))) < MAX_WEIGHT:
         bits += 1
     return bits
 

@@ -82,7 +82,8 @@ class BatchProcessor:
 
     def _load(self, records: Sequence[ImageRecord], pixels: NDArray[np.uint8]) -> list[Outcome]:
         if self.decoders is None:
-            return load_images(self.reader, self.load, records, pixels)
+            resize = self.load.preprocessing.resize
+            return load_images(self.reader, self.load, records, pixels, resize)
         return self.decoders.load(records, pixels)
 
     def _rows(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedkit.decode.exact import read_jpeg_header
+from embedkit.decode.gpu_jpeg.encoded import EncodedJpeg, is_whole, read_encoded
 from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
 from embedkit.decode.preprocessing import Preprocessing
@@ -22,6 +24,8 @@ from embedkit.utils.line_process import answer_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from numpy.typing import NDArray
+
     from embedkit.decode.image_loader import LoadedImage
 
 
@@ -34,11 +38,51 @@ class _AlarmedLoader(ImageLoader):
         with ended_after(self.timeout):
             return load(data, image_id)
 
+    def checked_jpeg(self, data: bytes, image_id: str) -> EncodedJpeg | None:
+        """A JPEG without faults that a GPU decodes to the same pixels; None for all others."""
+        header = read_jpeg_header(data, image_id, self.policy)
+        jpeg = None if header is None else read_encoded(data, header)
+        if jpeg is None:
+            return None
+        with ended_after(self.timeout):
+            return jpeg if is_whole(data) else None
+
+
+@dataclass(slots=True)
+class _Room:
+    """Takes JPEGs for the GPU, one after the other, and decodes what isn't one or has no room.
+
+    Attributes:
+        load: Decodes.
+        memory: ``(any,) uint8``, shared.
+        at: The first free byte.
+        end: The end of the room.
+    """
+
+    load: _AlarmedLoader
+    memory: NDArray[np.uint8]
+    at: int
+    end: int
+
+    def __call__(self, data: bytes, image_id: str) -> LoadedImage | EncodedJpeg:
+        """As ``ImageLoader``, or where the JPEG lies now."""
+        at, end = self.at, self.at + len(data)
+        jpeg = self.load.checked_jpeg(data, image_id) if end <= self.end else None
+        if jpeg is None:
+            return self.load(data, image_id)
+        self.memory[at:end] = np.frombuffer(data, np.uint8)
+        self.at = end
+        return jpeg._replace(offset=at)
+
 
 @contextmanager
 def _decoder(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
     """Decodes into the memory that the settings name."""
-    shared = np.frombuffer(mmap.mmap(settings["memory"], 0), np.uint8).reshape(settings["shape"])
+    shared, encoded = (
+        np.frombuffer(mmap.mmap(settings[name], 0), np.uint8) for name in ("memory", "encoded")
+    )
+    shared = shared.reshape(settings["shape"])
+    room = len(encoded) // (settings["shape"][0] * settings["shape"][1])  # bytes an image
     policy = DecodePolicy.from_config(settings["policy"])
     preprocessing = Preprocessing.from_config(settings["preprocessing"])
     with Scaler(settings["images"]) as scale, ImageReader(max_bytes=policy.max_bytes) as reader:
@@ -47,9 +91,13 @@ def _decoder(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
         )
 
         def answer(message: Any) -> list[Any]:
-            slot, start, encoded = message
-            records = [record_from_json(one) for one in encoded]
-            outcomes = load_images(reader, load, records, shared[slot, start:])
+            slot, start, fields, for_gpu = message
+            records = [record_from_json(one) for one in fields]
+            begin = (slot * shared.shape[1] + start) * room
+            chosen = _Room(load, encoded, begin, begin + len(records) * room) if for_gpu else load
+            outcomes = load_images(
+                reader, chosen, records, shared[slot, start:], preprocessing.resize
+            )
             return [outcome_to_json(one) for one in outcomes]
 
         yield answer

@@ -1,12 +1,16 @@
-"""Reads and decodes images in worker processes, to keep a GPU busy.
+"""Reads and decodes images in worker processes, and by a GPU's JPEG engines, to keep it busy.
 
 Threads of one process share the interpreter lock (GIL): on 16 cores they decode about as fast
 as on six. Each worker is a single-threaded process that decodes into memory shared with this
 process. If an image crashes a worker, or takes it too long, only that image fails.
+
+Where the GPU has JPEG engines that give the CPU's bits, workers only read and check ordinary JPEGs,
+and leave them encoded in more shared memory; the engines decode a batch of them at once.
 """
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import queue
@@ -15,9 +19,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from embedkit.decode.gpu_jpeg.encoded import GpuJpegError
 from embedkit.decode.time_limit import TIME_IS_UP, too_slow
 from embedkit.errors import WorkerError
-from embedkit.extraction.load_images import outcome_from_json
+from embedkit.extraction.load_images import SetAside, facts_of, outcome_from_json
 from embedkit.sources.shard_plan import record_to_json
 from embedkit.types import ImageFailure
 from embedkit.utils.line_process import CrashedError, LineProcess, NotStartedError
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.decode.gpu_jpeg.decoder import GpuJpegDecoder
+    from embedkit.decode.gpu_jpeg.encoded import EncodedJpeg
     from embedkit.decode.image_loader import ImageLoader
     from embedkit.engines import EngineChoice
     from embedkit.extraction.load_images import Outcome
@@ -39,10 +46,13 @@ __all__ = ["DecodeWorkers", "open_decode_workers"]
 _MODULE = "embedkit.extraction.decode_worker"
 _CHUNK = 16  # images per message
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
+_AT_JPEGS = 2  # batches whose JPEGs a GPU decodes
 _ATTEMPTS = 3  # attempts before an image that crashes its worker fails
 _POLL_SECONDS = 0.25
+_ENCODED_BYTES = 2**20  # memory for an image that the GPU decodes; some take less, others more
 _FEW_CORES = 4  # up to this many, threads of one process suffice
 _FEW_IMAGES = 10_000  # up to this many, threads finish before processes have started
+_log = logging.getLogger("embedkit")
 
 
 def open_decode_workers(
@@ -78,8 +88,14 @@ def open_decode_workers(
     if not processes:
         return None
     ahead = -(-2 * count * _CHUNK // choice.batch_size)  # batches that keep every process busy
-    callers = max(ahead, 2) + _AT_ENGINE
-    return DecodeWorkers(load, count, choice.batch_size, callers, images=images)
+    on_gpu = choice.device != "cpu"
+    callers = max(ahead, 2) + _AT_ENGINE + on_gpu * _AT_JPEGS
+    decoders = DecodeWorkers(load, count, choice.batch_size, callers, images=images)
+    if on_gpu:  # while they start
+        from embedkit.decode.gpu_jpeg.decoder import open_gpu_jpeg_decoder
+
+        decoders.decode_jpegs_by(open_gpu_jpeg_decoder(choice.device, load))
+    return decoders
 
 
 class DecodeWorkers:
@@ -104,14 +120,17 @@ class DecodeWorkers:
         self, load: ImageLoader, count: int, batch_size: int, callers: int, *, images: int
     ) -> None:
         self.callers = callers
+        self._load_image = load
+        self._gpu: GpuJpegDecoder | None = None
         side = load.preprocessing.crop
         shape = (callers, batch_size, side, side, 3)
-        self._memory = os.memfd_create("embedkit")
-        os.ftruncate(self._memory, int(np.prod(shape)))
-        self._shared = np.frombuffer(mmap.mmap(self._memory, 0), np.uint8).reshape(shape)
-        self._timeout = load.timeout
+        self._files: list[int] = []
+        self._shared = self._new_memory(int(np.prod(shape))).reshape(shape)
+        self._encoded = self._new_memory(callers * batch_size * _ENCODED_BYTES)
+        memory, encoded = self._files
         config = {
-            "memory": self._memory,
+            "memory": memory,
+            "encoded": encoded,
             "shape": shape,
             "policy": load.policy.to_config(),
             "preprocessing": load.preprocessing.to_config(),
@@ -126,7 +145,7 @@ class DecodeWorkers:
         self._workers: list[LineProcess] = []
         for _ in range(count):
             try:
-                self._workers.append(LineProcess(_MODULE, config, [self._memory]))
+                self._workers.append(LineProcess(_MODULE, config, self._files))
             except NotStartedError as exc:
                 self._end()
                 raise _cannot_start(exc) from exc
@@ -145,10 +164,23 @@ class DecodeWorkers:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._end()
 
+    def decode_jpegs_by(self, gpu: GpuJpegDecoder | None) -> None:
+        """Leave ordinary JPEGs to a GPU from now on, and close it in the end; None does nothing."""
+        self._gpu = gpu
+
+    def _new_memory(self, size: int) -> NDArray[np.uint8]:
+        """``(size,)`` bytes that are shared with the processes; only what is used is taken."""
+        self._files.append(os.memfd_create("embedkit"))
+        os.ftruncate(self._files[-1], size)
+        return np.frombuffer(mmap.mmap(self._files[-1], 0), np.uint8)
+
     def _end(self) -> None:
         for worker in self._workers:
             worker.end()
-        os.close(self._memory)
+        for file in self._files:
+            os.close(file)
+        if self._gpu is not None:
+            self._gpu.close()
 
     def load(self, records: Sequence[ImageRecord], pixels: NDArray[np.uint8]) -> list[Outcome]:
         """As `load_images`; called from several threads.
@@ -165,10 +197,50 @@ class DecodeWorkers:
                 for start in range(0, len(records), _CHUNK)
             ]
             outcomes = [one for part in parts for one in self._result(part)]
-            pixels[: len(records)] = self._shared[slot, : len(records)]
+            waiting = {n: one for n, one in enumerate(outcomes) if isinstance(one, SetAside)}
+            if len(waiting) < len(records):
+                pixels[: len(records)] = self._shared[slot, : len(records)]
+            if waiting:
+                self._decode_set_aside(waiting, records, pixels, outcomes)
         finally:
             self._free_slots.put(slot)
         return outcomes
+
+    def _decode_set_aside(
+        self,
+        waiting: dict[int, SetAside],
+        records: Sequence[ImageRecord],
+        pixels: NDArray[np.uint8],
+        outcomes: list[Outcome],
+    ) -> None:
+        """Decodes what the processes left encoded, each into its place."""
+        assert self._gpu is not None
+        places, jpegs = list(waiting), [one.jpeg for one in waiting.values()]
+        is_all = len(places) == len(records)
+        found = pixels[: len(places)] if is_all else np.empty_like(pixels[: len(places)])
+        try:
+            small = self._gpu(jpegs, self._encoded, found)
+        except GpuJpegError as exc:
+            _log.debug("%d JPEGs are decoded by the processor instead: %s", len(places), exc)
+            small = self._decode_here(jpegs, [records[place].id for place in places], found)
+        if not is_all:
+            pixels[places] = found
+        files = [one.file for one in waiting.values()]
+        facts = facts_of(files, found, small, self._load_image.preprocessing.resize)
+        for place, one in zip(places, facts, strict=True):
+            outcomes[place] = one
+
+    def _decode_here(
+        self, jpegs: Sequence[EncodedJpeg], ids: Sequence[str], pixels: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """As the GPU's decoder."""
+        small = []
+        for place, (jpeg, name) in enumerate(zip(jpegs, ids, strict=True)):
+            data = self._encoded[jpeg.offset : jpeg.offset + jpeg.length].tobytes()
+            loaded = self._load_image(data, name)
+            pixels[place] = loaded.pixels
+            small.append(loaded.thumbnail)
+        return np.stack(small)
 
     def _result(self, part: Future[list[Outcome]]) -> list[Outcome]:
         while not part.done():
@@ -199,7 +271,7 @@ class DecodeWorkers:
             except CrashedError as exc:
                 reason = f"crashes its decoder ({exc})"
                 if str(exc) == TIME_IS_UP:
-                    reason = too_slow(self._timeout)
+                    reason = too_slow(self._load_image.timeout)
                     break
         nbytes = -1 if record.nbytes is None else record.nbytes
         return ImageFailure(record.id, reason, nbytes)
@@ -208,7 +280,8 @@ class DecodeWorkers:
         worker = self._idle.get()
         try:
             # Fields, not lines: a name is any text.
-            answer = worker.ask([slot, start, [record_to_json(record) for record in records]])
+            fields = [record_to_json(record) for record in records]
+            answer = worker.ask([slot, start, fields, self._gpu is not None])
         except NotStartedError as exc:
             raise _cannot_start(exc) from exc
         finally:

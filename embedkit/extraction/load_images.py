@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from embedkit.decode.gpu_jpeg.encoded import EncodedJpeg
 from embedkit.decode.phash import THUMBNAIL_SIDE, perceptual_hashes
 from embedkit.decode.quality import measure
 from embedkit.decode.sniff import sniff_format
@@ -18,18 +19,24 @@ from embedkit.sources.io.storage import is_source_error
 from embedkit.types import ImageFacts, ImageFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from embedkit.decode.image_loader import ImageLoader, LoadedImage
+    from embedkit.decode.image_loader import LoadedImage
     from embedkit.sources import ImageReader
     from embedkit.types import ImageRecord
 
-__all__ = ["Outcome", "UnreadImage", "load_images", "outcome_from_json", "outcome_to_json"]
-
-Outcome = ImageFacts | ImageFailure | None
-"""The outcome of a record: its facts, its failure, or None for a file that isn't an image."""
+__all__ = [
+    "Outcome",
+    "ReadFile",
+    "SetAside",
+    "UnreadImage",
+    "facts_of",
+    "load_images",
+    "outcome_from_json",
+    "outcome_to_json",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,64 +44,115 @@ class UnreadImage(ImageFailure):
     """An image that failed because its source, rather than the image, couldn't be read."""
 
 
-class _Read(NamedTuple):
-    """An image that was decoded, and what is known of its encoded bytes."""
+class ReadFile(NamedTuple):
+    """What is known of a file that was read, besides its pixels.
 
-    loaded: LoadedImage
+    Attributes:
+        width: Of the upright image, pixels.
+        height: Likewise.
+        nbytes: Encoded bytes.
+        format: As ``DecodedImage.format``.
+        content_hash: SHA-256 of the bytes.
+        mtime: When it was changed, as ``ImageReader.modified`` says.
+        frames: As ``DecodedImage.frames``.
+        etag: The object store's mark of this version, or nothing.
+        stated: What the file says of its image.
+    """
+
+    width: int
+    height: int
     nbytes: int
+    format: str
     content_hash: bytes
     mtime: int
+    frames: int
     etag: str
     stated: Stated
 
 
+class SetAside(NamedTuple):
+    """An image that was read but not decoded: a GPU is to do that."""
+
+    jpeg: EncodedJpeg
+    file: ReadFile
+
+
+Outcome = ImageFacts | ImageFailure | SetAside | None
+"""Of a record: its facts, its failure, what a GPU is to decode, or None where it is no image."""
+
+
 def load_images(
     reader: ImageReader,
-    load: ImageLoader,
+    load: Callable[[bytes, str], LoadedImage | EncodedJpeg],
     records: Sequence[ImageRecord],
     pixels: NDArray[np.uint8],
+    resize: int,
 ) -> list[Outcome]:
     """Loads images, each into its own place.
 
     Args:
         reader: Gives the encoded bytes.
-        load: Decodes, scales and crops.
+        load: Decodes, scales and crops, or sets aside; an ``ImageLoader`` or the like.
         records: ``n`` records.
         pixels: ``(n or more, S, S, 3) uint8``; the place of what isn't loaded stays as it is.
+        resize: The shorter side that images are scaled to before they are cropped, pixels.
 
     Returns:
         One outcome per record.
     """
     outcomes: list[Outcome] = []
     thumbnails = np.empty((len(records), THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), np.uint8)
-    loaded: list[tuple[int, _Read]] = []
+    places: list[int] = []
+    files: list[ReadFile] = []
     for place, record in enumerate(records):
         found = _read(reader, load, record)
-        outcomes.append(found if isinstance(found, ImageFailure) else None)
-        if isinstance(found, _Read):
-            pixels[place] = found.loaded.pixels
-            thumbnails[len(loaded)] = found.loaded.thumbnail
-            loaded.append((place, found))
-    if not loaded:
-        return outcomes
-    small, places = thumbnails[: len(loaded)], [place for place, _ in loaded]
-    # A part of the array is no copy; the places of a list are.
-    mine = pixels[: len(loaded)] if places[-1] + 1 == len(loaded) else pixels[places]
-    measures = measure(mine, small, load.preprocessing.resize).by_image()
-    for (place, one), phash, measured in zip(
-        loaded, perceptual_hashes(small), measures, strict=True
-    ):
-        image = one.loaded
-        outcomes[place] = ImageFacts(
-            image.width, image.height, one.nbytes, image.format, one.content_hash, phash,
-            one.mtime, image.frames, one.etag, **measured, **one.stated._asdict(),
-        )  # fmt: skip
+        if not isinstance(found, tuple):
+            outcomes.append(found)
+            continue
+        image, file = found
+        if isinstance(image, EncodedJpeg):
+            outcomes.append(SetAside(image, file))
+            continue
+        outcomes.append(None)
+        pixels[place] = image.pixels
+        thumbnails[len(places)] = image.thumbnail
+        places.append(place)
+        files.append(file)
+    if places:
+        # A part of the array is no copy; the places of a list are.
+        mine = pixels[: len(places)] if places[-1] + 1 == len(places) else pixels[places]
+        facts = facts_of(files, mine, thumbnails[: len(places)], resize)
+        for place, one in zip(places, facts, strict=True):
+            outcomes[place] = one
     return outcomes
 
 
+def facts_of(
+    files: Sequence[ReadFile], pixels: NDArray[np.uint8], small: NDArray[np.uint8], resize: int
+) -> list[ImageFacts]:
+    """The facts of images that were read and decoded.
+
+    Args:
+        files: ``n`` files.
+        pixels: ``(n, S, S, 3) uint8``, the network's inputs.
+        small: ``(n, 32, 32, 3) uint8``, thumbnails.
+        resize: As ``load_images``'s.
+    """
+    measures = measure(pixels, small, resize).by_image()
+    return [
+        ImageFacts(
+            file.width, file.height, file.nbytes, file.format, file.content_hash, phash,
+            file.mtime, file.frames, file.etag, **measured, **file.stated._asdict(),
+        )
+        for file, phash, measured in zip(files, perceptual_hashes(small), measures, strict=True)
+    ]  # fmt: skip
+
+
 def _read(
-    reader: ImageReader, load: ImageLoader, record: ImageRecord
-) -> _Read | ImageFailure | None:
+    reader: ImageReader,
+    load: Callable[[bytes, str], LoadedImage | EncodedJpeg],
+    record: ImageRecord,
+) -> tuple[LoadedImage | EncodedJpeg, ReadFile] | ImageFailure | None:
     nbytes = -1 if record.nbytes is None else record.nbytes
     try:
         if record.problem is not None:
@@ -105,14 +163,19 @@ def _read(
         mtime = reader.modified(record)  # before it is read: a later change is one
         data = reader.read(record)
         nbytes = len(data)
-        loaded = load(data, record.id)
+        image = load(data, record.id)
     except DecodeError as exc:
         is_lost = isinstance(exc.__cause__, OSError) and is_source_error(exc.__cause__, record)
         failure = UnreadImage if is_lost else ImageFailure
         return failure(record.id, exc.reason, nbytes if exc.nbytes is None else exc.nbytes)
-    says = stated(data, loaded.format)
+    if isinstance(image, EncodedJpeg):
+        size, kind, frames = image.upright_size, "JPEG", 1
+    else:
+        size, kind, frames = (image.width, image.height), image.format, image.frames
     digest = hashlib.sha256(data).digest()
-    return _Read(loaded, nbytes, digest, mtime, record.etag or "", says)
+    says = stated(data, kind)
+    file = ReadFile(*size, nbytes, kind, digest, mtime, frames, record.etag or "", says)
+    return image, file
 
 
 def outcome_to_json(outcome: Outcome) -> list[Any] | None:
@@ -121,6 +184,9 @@ def outcome_to_json(outcome: Outcome) -> list[Any] | None:
         return None
     if isinstance(outcome, ImageFailure):
         return [outcome.reason, outcome.nbytes, isinstance(outcome, UnreadImage)]
+    if isinstance(outcome, SetAside):
+        *before, digest, mtime, frames, etag, says = outcome.file
+        return [outcome.jpeg, digest.hex(), [*before, mtime, frames, etag, says]]
     values = [getattr(outcome, field.name) for field in fields(outcome)]
     return [one.hex() if isinstance(one, bytes) else one for one in values]
 
@@ -129,6 +195,10 @@ def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:
     """What `outcome_to_json` gave."""
     if values is None:
         return None
+    if len(values) == 3 and isinstance(values[0], list):
+        jpeg, digest, (*before, mtime, frames, etag, says) = values
+        known = [*before, bytes.fromhex(digest), mtime, frames, etag, Stated(*says)]
+        return SetAside(EncodedJpeg(*jpeg), ReadFile._make(known))
     if len(values) == 3:
         reason, nbytes, is_lost = values
         return (UnreadImage if is_lost else ImageFailure)(image_id, reason, nbytes)

@@ -45,7 +45,7 @@ def decode_rates(
     from embedkit.types import ImageRecord
 
     torch.set_num_threads(1)
-    load = _loader(backbone)
+    load = loader_of(backbone)
     files = [photos[number % len(photos)] for number in range(count)]
     threads = rate(lambda path: load(path.read_bytes(), str(path)), files, usable_cores())
     batch, callers = 256, 4
@@ -62,7 +62,8 @@ def decode_rates(
     return {"threads": threads, "processes": batch * calls}
 
 
-def _loader(backbone: Backbone) -> ImageLoader:
+def loader_of(backbone: Backbone) -> ImageLoader:
+    """Decodes as extraction does."""
     from embedkit.decode.image_loader import ImageLoader
     from embedkit.decode.policy import DecodePolicy
     from embedkit.decode.resize import scale_in_torch
@@ -72,5 +73,5 @@ def _loader(backbone: Backbone) -> ImageLoader:
 
 def pixels_of(backbone: Backbone, photos: Sequence[Path]) -> np.ndarray:
     """``(n, S, S, 3) uint8`` of photos, as extraction decodes them."""
-    load_image = _loader(backbone)
+    load_image = loader_of(backbone)
     return np.stack([load_image(path.read_bytes(), str(path)).pixels for path in photos])

@@ -79,7 +79,8 @@ def measure_images(
 
         def measured(batch: list[str]) -> list[Outcome]:
             pixels = np.empty((len(batch), *(load.preprocessing.crop,) * 2, 3), np.uint8)
-            return load_images(reader, load, [originals.record(name) for name in batch], pixels)
+            records = [originals.record(name) for name in batch]
+            return load_images(reader, load, records, pixels, load.preprocessing.resize)
 
         stage = Stage("measuring", len(store), unit="images")
         with closing(in_order(measured, batches, usable_cores())) as done:

@@ -1,0 +1,1 @@
+"""Decodes ordinary JPEGs by the JPEG engines of an NVIDIA GPU, to the bits of the CPU's decoder."""
