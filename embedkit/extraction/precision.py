@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 PROBE_IMAGES = 128
 _NEVER_WORTH = 2 * PROBE_IMAGES  # images: a trial computes as many
-_ONE_OF, _FEWEST = 20, 16  # images that a bf16 which was named is measured on: a share, at least
+_ONE_OF = 20  # of the images a bf16 that was named is measured on, and on as many as judge it
 _FIRST_BATCHES = 2  # of each core, that tell the speed
 _log = logging.getLogger("embedkit")
 
@@ -88,7 +88,7 @@ def _opened(
     if choice.precision == "auto":
         return _faster(backbone, choice, plan, load)
     few = choice.precision == "bf16"  # int8 is calibrated by them
-    images = min(max(plan.count // _ONE_OF, _FEWEST), PROBE_IMAGES) if few else PROBE_IMAGES
+    images = min(max(plan.count // _ONE_OF, GATE.images), PROBE_IMAGES) if few else PROBE_IMAGES
     return _measured(backbone, choice, choice.precision, _probe(plan, load, images))
 
 
@@ -126,7 +126,7 @@ def _measured(
     engine = _open(backbone, choice, precision, probe)
     fidelity = measure_fidelity(reference, _embed(engine, probe))
     passes = fidelity.reaches(GATE)
-    if passes:
+    if passes or fidelity.images < GATE.images:  # too few tell nothing
         _log.info("%s: %s", precision, fidelity)
     else:
         _log.warning("%s, as requested, fails the fidelity check of auto: %s", precision, fidelity)
