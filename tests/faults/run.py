@@ -8,6 +8,7 @@ are run, which takes hours. The exit code is 1 if one of them failed.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import shutil
@@ -62,6 +63,9 @@ def main(folder: Path, cases: list[str]) -> int:
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    where = Path(sys.argv[1])
-    where.mkdir(exist_ok=True)
-    sys.exit(main(where, sys.argv[2:] or all_cases()) > 0)
+    parser = argparse.ArgumentParser(description="Disturbs jobs in each way; prints what came.")
+    parser.add_argument("folder", type=Path, help="for the jobs' files")
+    parser.add_argument("cases", nargs="*", help="a driver and its arguments each (default: all)")
+    given = parser.parse_args()
+    given.folder.mkdir(exist_ok=True)
+    sys.exit(main(given.folder, given.cases or all_cases()) > 0)
