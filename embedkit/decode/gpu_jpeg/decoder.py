@@ -51,16 +51,15 @@ def open_gpu_jpeg_decoder(device: str, load: ImageLoader) -> GpuJpegDecoder | No
         _log.debug("no JPEG engines on %s: %s", device, exc)
         return None
     try:
-        agrees = decoder.agrees_with(load)
+        reason = "" if decoder.agrees_with(load) else "it gives other pixels"
     except Exception as exc:  # Triton's and the compiler's have no one base
-        _log.warning("%s doesn't decode JPEGs: %s", device, " ".join(str(exc).split())[:200])
-        agrees = False
-    if not agrees:
-        _log.warning("all JPEGs are decoded by the processor: %s gives other pixels", device)
-        decoder.close()
-        return None
-    _log.info("ordinary JPEGs are decoded by the JPEG engines of %s", device)
-    return decoder
+        reason = " ".join(str(exc).split())[:200]
+    if not reason:
+        _log.info("ordinary JPEGs are decoded by the JPEG engines of %s", device)
+        return decoder
+    _log.warning("the JPEG engines of %s are not used: %s", device, reason)
+    decoder.close()
+    return None
 
 
 class GpuJpegDecoder:
