@@ -96,6 +96,7 @@ def atomic_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             yield new
             sync_folder(new)
             if overwrite and path.is_dir():
+                sync_folder(where)  # the folder where the old one steps aside must outlast it
                 path.replace(old)
             new.replace(path)
             sync_folder(where)
