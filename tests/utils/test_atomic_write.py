@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from embedkit.errors import StoreError
+from embedkit.utils import atomic_write
 from embedkit.utils.atomic_write import atomic_file, atomic_folder, remove_left_behind
 
 # Stops at a named point, as a kill would, or waits there.
@@ -110,3 +111,21 @@ def test_an_error_restores_the_old_folder(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["out"]
     with pytest.raises(StoreError, match="can't be written"), atomic_file(tmp_path / "no" / "a"):
         pass
+
+
+def test_the_place_where_an_old_folder_steps_aside_is_durable_before(tmp_path, monkeypatch):
+    path, states = tmp_path / "a", []
+    path.mkdir()
+    (path / "old").touch()
+    synced = atomic_write.sync_folder
+
+    def sync(folder):
+        synced(folder)
+        if folder == tmp_path:
+            states.append(((path / "old").exists(), len(list(tmp_path.glob(".a.*.new")))))
+
+    monkeypatch.setattr(atomic_write, "sync_folder", sync)
+    with atomic_write.atomic_folder(path) as new:
+        (new / "new").touch()
+    assert states == [(True, 1), (False, 1)]
+    assert [one.name for one in path.iterdir()] == ["new"]
