@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from embedkit.decode.gpu_jpeg.encoded import GpuJpegError
+from embedkit.decode.gpu_jpeg.nvjpeg import open_library
 from embedkit.decode.time_limit import TIME_IS_UP, too_slow
 from embedkit.errors import WorkerError
 from embedkit.extraction.load_images import SetAside, facts_of, outcome_from_json
@@ -91,7 +92,7 @@ def open_decode_workers(
     on_gpu = choice.device != "cpu"
     callers = max(ahead, 2) + _AT_ENGINE + on_gpu * _AT_JPEGS
     decoders = DecodeWorkers(load, count, choice.batch_size, callers, images=images)
-    if on_gpu:  # while they start
+    if on_gpu and open_library() is not None:  # while they start
         from embedkit.decode.gpu_jpeg.decoder import open_gpu_jpeg_decoder
 
         decoders.decode_jpegs_by(open_gpu_jpeg_decoder(choice.device, load))

@@ -33,7 +33,12 @@ _DESTINATION = np.dtype([("channel", np.uint64, _CHANNELS), ("pitch", np.uint64,
 
 @cache
 def open_library() -> ctypes.CDLL | None:
-    """nvJPEG, of the package ``nvidia-nvjpeg`` or of a CUDA toolkit; None where there is none."""
+    """nvJPEG, of the package ``nvidia-nvjpeg`` or of a CUDA toolkit; None where there is none.
+
+    None without Triton, too: nothing could be done with what it decodes.
+    """
+    if find_spec("triton") is None:
+        return None
     spec = find_spec("nvidia")
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     found = [str(path) for one in folders for path in Path(one).glob("**/lib/libnvjpeg.so.*")]
