@@ -15,6 +15,7 @@ from ._completion import complete_backbone, completing
 from ._extraction import Stopping, changes
 from ._output import ExitCode, count_of, plain, print_json, print_message
 from ._panels import BACKBONE, INPUT, OUTPUT, PERFORMANCE, PREPROCESSING
+from ._work_dir import WorkDirOption
 
 if TYPE_CHECKING:
     from embedkit.decode.policy import DecodePolicy
@@ -387,13 +388,7 @@ def command(
             help="GPUs of each Ray worker; may be a fraction.", rich_help_panel=PERFORMANCE
         ),
     ] = 0.0,
-    work_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for unfinished work, if the output is a URL [default: the cache folder].",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    work_dir: WorkDirOption = None,
     json: JsonOption = False,
 ) -> None:
     """Embed images into a store; resumes an interrupted run.
@@ -401,8 +396,10 @@ def command(
     Exit codes: 0 done, 1 error, 2 usage, 3 done but some images failed, 130 interrupted.
     """
     from embedkit.backbones.weight_files import check_weights
+    from embedkit.utils.urls import object_url
 
-    updates = retry_failed or (update and output.exists())  # with the store's own backbone
+    there = object_url(output) is not None or output.exists()
+    updates = retry_failed or (update and there)  # with the store's own backbone
     if all(map(_may_exist, source)) and not updates:  # else what is wrong with them is said first
         check_weights(backbone, weights)
     from embedkit.extraction.dry_run import preview

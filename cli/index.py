@@ -15,9 +15,11 @@ from ._completion import completing
 from ._output import count_of, plain, print_json, print_message, print_table
 from ._panels import OUTPUT, PERFORMANCE, SEARCH
 from ._ray import RayOption, RayWorkersOption
+from ._work_dir import WorkDirOption
 
 if TYPE_CHECKING:
     from embedkit.index import Index, IndexSpec
+    from embedkit.index.manifest import IndexManifest
 
 __all__ = ["Metric", "add", "build", "compact", "evaluate", "group", "remove", "update"]
 
@@ -60,7 +62,9 @@ def build(
     stores: Annotated[
         list[Path], typer.Argument(help="Stores of one backbone: files or folders of shards.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Index to write: a folder.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Index to write: a folder; may be a URL.")
+    ],
     memory: Annotated[
         str,
         typer.Option(
@@ -130,10 +134,12 @@ def build(
     seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=PERFORMANCE)] = 0,
     ray: RayOption = None,
     workers: RayWorkersOption = None,
+    work_dir: WorkDirOption = None,
     json: JsonOption = False,
 ) -> None:
     """Build an index of stores, tuned and measured; resumes an interrupted build."""
     from embedkit.index import Index, IndexSpec
+    from embedkit.index.manifest import IndexManifest
 
     spec = IndexSpec(
         factory=factory,
@@ -150,9 +156,10 @@ def build(
     if dry_run:
         _show_choice(stores, spec, with_ray=ray is not None, json=json)
         return
-    Index.build(stores, output, spec, overwrite=overwrite, ray=ray, workers=workers)
-    with Index.open(output, check="fast") as index:
-        _show_index(index, json=json)
+    built = Index.build(
+        stores, output, spec, overwrite=overwrite, ray=ray, workers=workers, work_dir=work_dir
+    )
+    _show_index(built, IndexManifest.of(built), json=json)
 
 
 @group.command(
@@ -303,7 +310,7 @@ def evaluate(
         if plot is not None:
             _plot(opened, plot)
         if json:
-            info = _as_dict(opened)
+            info = _as_dict(opened.path, opened.manifest)
             print_json(info if fresh is None else {**info, "fresh": fresh})
             return
         _print_frontier(opened)
@@ -372,21 +379,21 @@ def _show_choice(stores: list[Path], spec: IndexSpec, *, with_ray: bool, json: b
         print_message(f"{choice.factory} can't be built in parts: this process does it")
 
 
-def _show_index(index: Index, *, json: bool) -> None:
+def _show_index(path: Path | str, manifest: IndexManifest, *, json: bool) -> None:
     if json:
-        print_json(_as_dict(index))
+        print_json(_as_dict(path, manifest))
         return
-    point = index.chosen
+    point = manifest.chosen
     measured = ""
     if point is not None:
         setting = f" ({point.params})" if str(point.params) != "k_factor=1" else ""
         measured = f", recall@10 {point.recall_at_10:.3f} in {point.ms:.2f} ms per query{setting}"
     typer.echo(
-        f"{plain(index.path)}: {count_of(len(index), 'embedding')}, {index.factory}, "
-        f"{index.manifest.bytes_per_vector:,.0f} bytes per vector{measured}"
+        f"{plain(path)}: {count_of(manifest.count, 'embedding')}, {manifest.factory}, "
+        f"{manifest.bytes_per_vector:,.0f} bytes per vector{measured}"
     )
-    if point is not None and point.recall_at_10 < index.manifest.spec.recall:
-        print_message(f"the target recall of {index.manifest.spec.recall} is not reached")
+    if point is not None and point.recall_at_10 < manifest.spec.recall:
+        print_message(f"the target recall of {manifest.spec.recall} is not reached")
 
 
 def _show_change(index: Path, done: str, count: int, *, json: bool) -> None:
@@ -400,14 +407,13 @@ def _show_change(index: Path, done: str, count: int, *, json: bool) -> None:
         typer.echo(f"{plain(index)}: {count:,} {done}, {count_of(left, 'embedding')} now")
 
 
-def _as_dict(index: Index) -> dict[str, Any]:
-    manifest = index.manifest
+def _as_dict(path: Path | str, manifest: IndexManifest) -> dict[str, Any]:
     return {
-        "index": str(index.path),
-        "factory": index.factory,
-        "metric": index.metric,
-        "dim": index.dim,
-        "embeddings": len(index),
+        "index": str(path),
+        "factory": manifest.factory,
+        "metric": manifest.metric,
+        "dim": manifest.dim,
+        "embeddings": manifest.count - manifest.removed,
         "removed": manifest.removed,
         "rerank": manifest.rerank,
         "on_disk": manifest.on_disk,

@@ -10,6 +10,7 @@ import typer
 
 from ._command import JsonOption, examples
 from ._output import count_of, plain, print_json
+from ._work_dir import WorkDirOption
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -41,7 +42,8 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            help="Store to write; of .partial folders: a file if it ends in .h5, else a folder.",
+            help="Store to write; of .partial folders: a file if it ends in .h5, else a folder. "
+            "May be a URL.",
         ),
     ],
     duplicates: Annotated[
@@ -53,16 +55,17 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing store.")
     ] = False,
+    work_dir: WorkDirOption = None,
     json: JsonOption = False,
 ) -> None:
     """Merge stores into one; all must have the same embedding settings."""
-    from embedkit.store import EmbeddingStore, merge
+    from embedkit.store.merge import merge_counted
 
-    merge(stores, output, duplicates=duplicates.value, overwrite=overwrite)
-    with EmbeddingStore.open(output) as store:
-        counts = store.counts
+    merged, counts = merge_counted(
+        stores, output, duplicates=duplicates.value, overwrite=overwrite, work_dir=work_dir
+    )
     if json:
-        print_json({"store": str(output), "embedded": counts.embedded, "failed": counts.failed})
+        print_json({"store": str(merged), "embedded": counts.embedded, "failed": counts.failed})
     else:
         text = f"{count_of(counts.embedded, 'embedding')} of {count_of(len(stores), 'store')}"
-        typer.echo(f"{plain(output)}: {text}")
+        typer.echo(f"{plain(merged)}: {text}")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 SERVER = "EMBEDKIT_TEST_S3_SERVER"  # the path of moto_server, in an environment of its own
 
@@ -32,6 +33,12 @@ def copy_in(folder, url):
     for path in folder.rglob("*"):
         if path.is_file():
             write(f"{url}/{path.relative_to(folder)}", path.read_bytes())
+
+
+def clear_memory():
+    """Empties fsspec's object store in memory, of folders too."""
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 @contextmanager
@@ -71,3 +78,32 @@ def _wait_for(port):
         except OSError:
             time.sleep(0.1)
     raise TimeoutError("the S3 server doesn't start")
+
+
+class Crashed(BaseException):
+    """As if the process had been killed."""
+
+
+class Crashing:
+    """Ends a run before or after its n-th change of the object store."""
+
+    CHANGES = ("put_file", "pipe_file", "rm_file", "rm")
+
+    def __init__(self, monkeypatch, at, *, after):
+        self.left, self.after = at, after
+        for name in self.CHANGES:
+            monkeypatch.setattr(MemoryFileSystem, name, self.counting(name))
+
+    def counting(self, name):
+        really = getattr(MemoryFileSystem, name)
+
+        def change(filesystem, *args, **kwargs):
+            self.left -= 1
+            if not self.left and not self.after:
+                raise Crashed
+            result = really(filesystem, *args, **kwargs)
+            if not self.left:
+                raise Crashed
+            return result
+
+        return change

@@ -41,7 +41,7 @@ def export(
     to: Literal["npy", "parquet", "h5", "lancedb", "atlas"],
     overwrite: bool = False,
     progress: bool | ProgressCallback = False,
-) -> Path:
+) -> Path | str:
     """Writes a store in another format, streaming.
 
     ``parquet`` is one file: ``id``, ``label`` (where there are labels), the columns of
@@ -49,8 +49,9 @@ def export(
     fixed-size list of D float32. ``npy`` is a folder as clip-retrieval lays it out:
     ``img_emb/img_emb_0.npy`` (``(N, D)``, the store's dtype) and ``metadata/metadata_0.parquet``
     (the same rows, ``image_path`` in the place of ``id``).
-    ``h5`` is the store itself as one file. ``lancedb`` is a LanceDB database, a folder, with a
-    table ``images`` of the columns of ``parquet``; the embedding's column is named ``vector``.
+    ``h5`` is the store itself as one file; its ``output`` may be a URL, as that of `merge`.
+    ``lancedb`` is a LanceDB database, a folder, with a table ``images`` of the columns of
+    ``parquet``; the embedding's column is named ``vector``.
     ``atlas`` is a Parquet file for the viewer embedding-atlas: ``x``, ``y``, ``neighbors``, the
     facts of the images and some thumbnails, without the embeddings.
     PyTorch needs no export: ``embedkit.torch.StoreDataset`` reads the store.

@@ -10,7 +10,7 @@ import numpy as np
 from embedkit.engines import choose_engine, open_engine
 from embedkit.extraction.config import ExtractConfig, RunConfig
 from embedkit.extraction.job import prepare
-from embedkit.extraction.output import check_url, unlocked
+from embedkit.extraction.output import check_url, unlocked, updates
 from embedkit.extraction.source_changes import State
 from embedkit.extraction.update import opened_update
 from embedkit.sources.part import Part
@@ -101,9 +101,9 @@ def preview(
     others = {k: v for k, v in keywords.items() if k not in names | {"stop"}}
     config = ExtractConfig.of(**others)
     output = local_path(output)
-    check_url(output, run)
     with reporting(progress):
-        if run.retry_failed or (run.update and output.exists()):
+        check_url(output, run)
+        if updates(output, run):
             return _preview_update(source, output, config, run)
         return _preview(source, output, config, run)
 
@@ -128,7 +128,7 @@ def _preview_update(
             f"{engine['batch_size']}",
             store_bytes=plan.count * meta.feature_dim * np.dtype(meta.dtype).itemsize,
             resumes=update.partial.is_begun,
-            output=str(output),
+            output=display_name(output),
             exists=True,
             retried=int((found.states == State.FAILED).sum()),
             **counts,

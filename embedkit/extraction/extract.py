@@ -15,7 +15,7 @@ from embedkit.extraction.config import ExtractConfig, RunConfig
 from embedkit.extraction.finish import finish, nothing_to_do
 from embedkit.extraction.job import prepare
 from embedkit.extraction.outcome import unlabelled
-from embedkit.extraction.output import check_url, working_folder
+from embedkit.extraction.output import check_url, updates, working_folder
 from embedkit.extraction.run_plan import Extraction, one_device
 from embedkit.extraction.runner import ExtractResult
 from embedkit.extraction.source_changes import compare_with_source
@@ -221,11 +221,12 @@ def extract(
         input_size=input_size, preprocessing=preprocessing,
     )  # fmt: skip
     output = local_path(output)
-    check_url(output, run)
     with reporting(progress):
-        if run.retry_failed or (run.update and output.exists()):
-            return update_store(source, output, config, run, stop)
-        result = _extract(source, output, config, run, stop)
+        check_url(output, run)
+        if updates(output, run):
+            result: ExtractResult = update_store(source, output, config, run, stop)
+        else:
+            result = _extract(source, output, config, run, stop)
     return replace(result, path=object_url(output) or output)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedkit.backbones.registry import cache_folder
-from embedkit.errors import StoreError
 from embedkit.extraction.config import RunConfig
 from embedkit.sources.io.transfer import refuse_unwritable
 from embedkit.sources.part import Part
+from embedkit.store.object_cache import exists
 from embedkit.store.object_store import ObjectFile, ObjectFolder, place_of
 from embedkit.store.shared_dir import SharedStore
 from embedkit.store.working_dir import PartialStore
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["check_url", "isolate_mark", "unlocked", "working_folder"]
+__all__ = ["check_url", "isolate_mark", "unlocked", "updates", "working_folder"]
 
 
 def check_url(output: Path, run: RunConfig) -> None:
     """Refuses what can't be done with an output that is a URL.
 
     Raises:
-        StoreError: The run is an update, or the URL isn't that of an object store.
+        StoreError: The URL isn't that of an object store, or a store there would not be found.
         MissingExtraError: The URL's backend isn't installed.
         ValueError: Ray can't write a single file there.
     """
@@ -33,13 +32,16 @@ def check_url(output: Path, run: RunConfig) -> None:
     if url is None:
         return
     refuse_unwritable(url)
-    if run.update or run.retry_failed:
-        raise StoreError(
-            f"{url}: a store at a URL can't be updated; copy it to a local path and update it "
-            "there, or overwrite=True embeds everything anew"
-        )
-    if run.ray is not None and not run.sharded:
+    if run.sharded or updates(output, run):
+        return
+    if run.ray is not None:
         raise ValueError("ray writes to a URL with sharded=True only")
+    ObjectFile(_place(url, run), url).check_name()
+
+
+def updates(output: Path, run: RunConfig) -> bool:
+    """Whether a run changes a store that is there."""
+    return run.retry_failed or (run.update and exists(output))
 
 
 def working_folder(output: Path, run: RunConfig) -> AbstractContextManager[PartialStore]:
@@ -75,5 +77,4 @@ def isolate_mark(output: Path, *, part: str | None, sharded: bool, work_dir: Pat
 
 def _place(url: str, run: RunConfig) -> Path:
     """Where the local files of an unfinished store at a URL are; each part has its own."""
-    work_dir = run.work_dir or cache_folder() / "unfinished"
-    return place_of(url, work_dir, run.part if run.sharded else None)
+    return place_of(url, run.work_dir, run.part if run.sharded else None)

@@ -31,9 +31,13 @@ from embedkit.sources.shard_plan import Plan
 from embedkit.store.format import SHARD_ROWS
 from embedkit.store.merge_shards import merged_engine
 from embedkit.store.next_generation import NextGeneration
+from embedkit.store.object_cache import exists
+from embedkit.store.object_store import place_of
 from embedkit.store.store import EmbeddingStore
+from embedkit.store.update_target import target_of
 from embedkit.store.working_dir import PartialStore
 from embedkit.utils.timing import timed
+from embedkit.utils.urls import display_name, object_url
 
 if TYPE_CHECKING:
     import threading
@@ -91,20 +95,23 @@ def opened_update(
     source: Spec | Sequence[Spec], output: Path, given: ExtractConfig, run: RunConfig
 ) -> Iterator[Update]:
     """An update that is ready to begin, under the store's lock; arguments and errors as above."""
-    if not output.exists():
-        raise StoreError(f"{output}: no such file or folder; extract it first")
-    with PartialStore.locked(output) as partial, EmbeddingStore.open(output) as store:
+    if not exists(output):
+        raise StoreError(f"{display_name(output)}: no such file or folder; extract it first")
+    url = object_url(output)
+    place = output if url is None else place_of(url, run.work_dir)
+    with PartialStore.locked(place) as partial, EmbeddingStore.open(output) as store:
         if store.meta.part:
             raise StoreError(
-                f"{output}: holds part {store.meta.part['number']} of {store.meta.part['of']} of "
-                "its source; merge the parts first, then update the whole store"
+                f"{store.address}: holds part {store.meta.part['number']} of "
+                f"{store.meta.part['of']} of its source; merge the parts first, then update the "
+                "whole store"
             )
         _refuse_other_run(partial, store)
-        config = config_of(str(output), store.meta, given.changed)
+        config = config_of(store.address, store.meta, given.changed)
         sources, listing = open_listing(source, output, config)
         if run.update and not run.keep_removed:
             _refuse_fewer_sources(store, provenance_of(sources, config)["source"])
-        yield Update(partial, store, config, run, sources, listing)
+        yield Update(output, partial, store, config, run, sources, listing)
 
 
 def _refuse_other_run(partial: PartialStore, store: EmbeddingStore) -> None:
@@ -123,7 +130,7 @@ def _refuse_fewer_sources(store: EmbeddingStore, source: Sequence[str]) -> None:
     missing = [name for name in store.meta.source if name not in source]
     if missing:
         raise StoreError(
-            f"{store.path}: was made of {', '.join(store.meta.source)}, and an update without "
+            f"{store.address}: was made of {', '.join(store.meta.source)}, and an update without "
             f"{missing[0]} would drop its images: give all sources, or keep_removed=True"
         )
 
@@ -133,6 +140,7 @@ class Update:
     """An update of one store.
 
     Attributes:
+        output: The path of the store, or its URL.
         partial: The working folder.
         store: The store as it is.
         config: All settings, mostly the store's.
@@ -141,6 +149,7 @@ class Update:
         listing: Lists them.
     """
 
+    output: Path
     partial: PartialStore
     store: EmbeddingStore
     config: ExtractConfig
@@ -186,16 +195,16 @@ class Update:
         folder = self.partial.path(_LISTING)
         folder.mkdir(exist_ok=True)
         with timed("listed"):
-            return Plan.freeze(scan_for(self.store.path, self.listing), folder, SHARD_ROWS)
+            return Plan.freeze(scan_for(self.output, self.listing), folder, SHARD_ROWS)
 
     def _refuse_nothing_left(self, found: Comparison) -> None:
         """Refuses a source that shares no image with the store: most likely it is another one."""
         keeps_all = self.only_failed or self.run.keep_removed
         if len(self.store) and not (found.rows >= 0).any() and not keeps_all:
             raise StoreError(
-                f"{self.store.path}: none of its {len(self.store):,} images is in the source, such "
-                f"as {self.store.ids[0]}; give the source by the same name from the same folder, "
-                "or embed another one with overwrite=True"
+                f"{self.store.address}: none of its {len(self.store):,} images is in the source, "
+                f"such as {self.store.ids[0]}; give the source by the same name from the same "
+                "folder, or embed another one with overwrite=True"
             )
 
     def _plan(self, listed: Plan, wanted: NDArray[np.bool_]) -> Plan:
@@ -220,9 +229,9 @@ class Update:
         if differences := store.meta.differences(meta, ignore=_IGNORED):
             is_file = store.meta.weights.startswith("file:")
             way_out = "pass the store's weights by weights=FILE" if is_file else WAY_OUT
-            raise StoreMismatchError(str(store.path), differences, way_out=way_out)
+            raise StoreMismatchError(store.address, differences, way_out=way_out)
         in_process = any(map(is_dataset, self.sources))
-        job = Job(store.path, self.listing, backbone, meta, config, in_process)
+        job = Job(self.output, self.listing, backbone, meta, config, in_process)
         run = replace(self.run, processes=False) if in_process else self.run
         engine = {name: one for name, one in store.meta.engine.items() if name != "others"}
         frozen = self.partial.frozen_meta()
@@ -232,7 +241,7 @@ class Update:
         return extraction.embed(None if frozen is None else frozen[0], stop)
 
     def _choice(self) -> EngineChoice:
-        config, path = self.config, self.store.path
+        config, path = self.config, self.store.address
         if config.precision == "int8":
             raise StoreError(
                 f"{path}: was embedded in int8, calibrated with images of that run, so new images "
@@ -278,14 +287,11 @@ class Update:
         if written:
             self._refuse_empty(following)
             with timed("wrote the store"):
-                if store.path.is_dir():
-                    following.write_folder()
-                else:
-                    following.write_file(self.partial.path("whole.h5"))
+                following.write(target_of(store, self.partial))
         self.partial.discard()
         counts = following.counts
         result = ExtractResult.of(
-            store.path, counts, complete=True,
+            self.output, counts, complete=True,
             resumed=counts.found - (embedded.found if embedded else 0),
             seconds=embedded.seconds if embedded else 0.0,
             images_per_second=embedded.images_per_second if embedded else 0.0,
@@ -300,8 +306,8 @@ class Update:
     def _refuse_empty(self, following: NextGeneration) -> None:
         if not following.counts.embedded:
             raise StoreError(
-                f"{self.store.path}: not one image of the source can be embedded now, so the store "
-                "is left as it is"
+                f"{self.store.address}: not one image of the source can be embedded now, so the "
+                "store is left as it is"
             )
 
     def _meta(self, listed: Plan, images: Arrangement, new: EmbeddingStore | None) -> StoreMeta:

@@ -15,6 +15,7 @@ from embedkit.index.faiss_types import least_rows, make_index
 from embedkit.index.manifest import StoreEntry
 from embedkit.index.spec import IndexSpec
 from embedkit.store.object_cache import address_of
+from embedkit.utils.urls import object_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,13 +104,19 @@ def _too_few(factory: str, count: int, needed: int) -> ValueError:
 
 def store_entries(rows: StoreRows, output: Path) -> tuple[StoreEntry, ...]:
     """The manifest entries of the stores of an index at ``output``."""
-    beside = output.absolute().parent
     entries = []
     for store in rows.stores:
         url, path = address_of(store.path), store.path.absolute()
-        places = (url, url) if url else (str(path), os.path.relpath(path, beside))
+        places = (url, url) if url else (str(path), _from_folder_of(output, path))
         entries.append(StoreEntry(*places, store.fingerprint, len(store)))
     return tuple(entries)
+
+
+def _from_folder_of(output: Path, path: Path) -> str:
+    """Where a local store is from the folder of its index; beside it, if that is at a URL."""
+    if object_url(output) is not None:
+        return path.name
+    return os.path.relpath(path, output.absolute().parent)
 
 
 def held_out_last(count: int, held: int, seed: int) -> NDArray[np.int64]:

@@ -107,7 +107,7 @@ def _other_file(path: Path) -> IndexCorruptError:
 
 
 @contextmanager
-def writing_errors(path: Path) -> Iterator[None]:
+def writing_errors(path: Path | str) -> Iterator[None]:
     """Maps the system's errors while something is written."""
     try:
         yield

@@ -63,10 +63,22 @@ class ContentWriter:
     """
 
     def __init__(
-        self, folder: Path, generation: int = 0, files: Mapping[str, FileEntry] | None = None
+        self,
+        folder: Path,
+        generation: int = 0,
+        files: Mapping[str, FileEntry] | None = None,
+        mark: str = "",
     ) -> None:
+        """Prepares to write.
+
+        Args:
+            folder: The index's folder.
+            generation: Its number.
+            files: Files of the generation before that stay.
+            mark: What the names hold in the place of the number, such as ``-1a2b3c4d``.
+        """
         self.folder, self.files = folder, dict(files or {})
-        self._mark = f"-{generation}" if generation else ""
+        self._mark = mark or (f"-{generation}" if generation else "")
 
     def path(self, role: str) -> Path:
         """Where this generation's file lies."""

@@ -126,8 +126,9 @@ class Index:
         overwrite: bool = False,
         ray: str | None = None,
         workers: int | None = None,
+        work_dir: str | os.PathLike[str] | None = None,
         progress: bool | ProgressCallback = False,
-    ) -> Path:
+    ) -> Path | str:
         """Builds an index from one or more stores with the same embedding settings.
 
         The rows are streamed: peak memory is the index and at most 512 MiB. An
@@ -135,7 +136,8 @@ class Index:
 
         Args:
             stores: Store files or folders.
-            output: The folder to write; it appears when the index is complete.
+            output: The folder to write, or its URL, such as ``s3://bucket/photos.index``; it
+                appears when the index is complete.
             spec: The index settings; None chooses them automatically.
             metric: The metric, if there is no ``spec``; None is ``cosine``.
             overwrite: Whether to replace an existing index (never any other folder) and to discard
@@ -145,17 +147,20 @@ class Index:
                 cluster's address. All machines must see the stores and ``output``. An index without
                 inverted lists, such as ``Flat`` or ``HNSW32``, is built by this process.
             workers: Number of Ray workers, at most; None starts one per machine.
+            work_dir: Folder for the unfinished work, if ``output`` is a URL; None is
+                ``unfinished`` in embedkit's cache. All machines of a cluster must see it.
             progress: True shows a progress bar; a function is called with each `Progress`.
 
         Returns:
-            ``output``.
+            ``output``; of a URL its text.
 
         Raises:
             MissingExtraError: ``ray`` isn't installed.
             WorkerError: There is no cluster at the address, or a worker failed; finished parts are
                 kept.
             StoreMismatchError: Two stores have different embedding settings.
-            StoreError: A store can't be read, or holds values that aren't finite.
+            StoreError: A store can't be read, or holds values that aren't finite; or the storage of
+                a URL can't be written to.
             IndexFileError: ``output`` exists, or can't be written.
             ValueError: The settings can't be met.
         """
@@ -166,6 +171,7 @@ class Index:
             return build_index(
                 _as_list(stores), output, spec,
                 overwrite=overwrite, cluster=RayCluster.of(ray, workers),
+                work_dir=None if work_dir is None else Path(work_dir),
             )  # fmt: skip
 
     @classmethod
@@ -258,8 +264,7 @@ class Index:
     @property
     def chosen(self) -> OperatingPoint | None:
         """Measurements of the current search setting; None if there are none."""
-        taken = self.manifest.params
-        return next((p for p in self.manifest.frontier if p.params == taken), None)
+        return self.manifest.chosen
 
     def evaluate(
         self, queries: NDArray[np.floating], *, progress: bool | ProgressCallback = False

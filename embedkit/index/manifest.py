@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import IndexCorruptError, IndexFileError, StoreFormatError
@@ -11,12 +12,13 @@ from embedkit.index.faiss_types import SearchParams
 from embedkit.index.spec import IndexSpec, Metric
 from embedkit.store.detect import wrong_kind
 from embedkit.store.format import StoreMeta
+from embedkit.store.object_cache import find
 from embedkit.utils.manifest import ManifestFormat
 from embedkit.utils.typed import check_fields
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = [
     "FORMAT_NAME",
@@ -151,9 +153,19 @@ class IndexManifest:
     removed: int = 0
     generation: int = 0
 
+    @property
+    def chosen(self) -> OperatingPoint | None:
+        """Measurements of the current search setting; None if there are none."""
+        return next((point for point in self.frontier if point.params == self.params), None)
+
     def to_json(self) -> bytes:
         """The manifest as a file; ``read`` gives it back."""
         return _FORMAT.encode(asdict(self))
+
+    @classmethod
+    def of(cls, index: str | os.PathLike[str]) -> IndexManifest:
+        """The manifest of an index, which may be at a URL; errors as those of ``read``."""
+        return cls.read((find(index) or Path(index)) / MANIFEST)
 
     @classmethod
     def read(cls, path: Path) -> IndexManifest:

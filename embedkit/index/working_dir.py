@@ -6,21 +6,22 @@ import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from embedkit.errors import IndexCorruptError, IndexFileError, StoreCorruptError, StoreError
-from embedkit.index.file_io import writing_errors
-from embedkit.utils.atomic_write import atomic_file
+from embedkit.index.file_io import refuse_existing, writing_errors
+from embedkit.index.generation import ContentWriter
+from embedkit.index.manifest import MANIFEST, IndexManifest
+from embedkit.utils.atomic_write import atomic_file, atomic_folder
 from embedkit.utils.working_dir import WorkingDir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from filelock import FileLock
-
-    from embedkit.index.manifest import IndexManifest
 
 __all__ = ["PartialIndex"]
 
@@ -35,8 +36,41 @@ class PartialIndex(WorkingDir):
     error = IndexFileError
     own_names = re.compile(
         r"part-\d+-\d+\.(faiss|f4)|tuned\.json|trained\.faiss|whitening\.f4|order\.i8"
-        r"|factors\.f4|factors-straight\.f4|lists-\w+\.bin|held\.faiss"
+        r"|factors\.f4|factors-straight\.f4|lists-\w+\.bin|held\.faiss|new|mark"
     )
+
+    @property
+    def address(self) -> str:
+        """How messages name the index."""
+        return str(self.output)
+
+    def refuse_existing(self, *, overwrite: bool) -> None:
+        """Rejects an existing output; see ``file_io.refuse_existing``."""
+        refuse_existing(self.output, overwrite=overwrite)
+
+    def manifest(self) -> IndexManifest | None:
+        """That of the index that is there; None if there is none.
+
+        Raises:
+            IndexFileError: It is of another format.
+            IndexCorruptError: It is damaged.
+        """
+        path = self.output / MANIFEST
+        return IndexManifest.read(path) if path.is_file() else None
+
+    @contextmanager
+    def new_index(self, *, overwrite: bool) -> Iterator[ContentWriter]:
+        """A folder to write the index to, which gets its name when the block ends.
+
+        Args:
+            overwrite: Whether it replaces an index that is there.
+
+        Raises:
+            IndexFileError: It can't be written.
+        """
+        del overwrite  # nothing has come there, for the folder is locked
+        with writing_errors(self.output), atomic_folder(self.output) as folder:
+            yield ContentWriter(folder)
 
     @property
     def is_begun(self) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import ExitStack, closing
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedkit.errors import StoreError, StoreMismatchError
 from embedkit.sources.shard_plan import Plan
+from embedkit.store.format import StoreCounts
 from embedkit.store.manifest import MANIFEST, encode_manifest, read_manifest
 from embedkit.store.parts import refuse_missing
 from embedkit.store.reader import ShardFile, entry_of, refuse_damaged
@@ -18,11 +20,20 @@ from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import ExitStack
     from pathlib import Path
 
     from embedkit.store.format import StoreMeta
 
-__all__ = ["assembled_shards", "is_unfinished", "link_folder", "unfinished_folder"]
+__all__ = [
+    "AssembledShards",
+    "assembled_shards",
+    "is_unfinished",
+    "link_file",
+    "link_folder",
+    "refuse_other_plan",
+    "unfinished_folder",
+]
 
 _PARTIAL = ".partial"
 
@@ -40,8 +51,23 @@ def is_unfinished(path: Path) -> bool:
     return unfinished_folder(path) is not None
 
 
-def assembled_shards(folders: Sequence[Path], stack: ExitStack) -> list[Path]:
-    """The files of all shards of one plan, in order, verified.
+@dataclass(frozen=True, slots=True)
+class AssembledShards:
+    """All shards of one plan, in order, verified.
+
+    Attributes:
+        paths: Their files.
+        first: A working folder of the plan.
+        parts: How many processes were to share the work.
+    """
+
+    paths: list[Path]
+    first: PartialStore
+    parts: int
+
+
+def assembled_shards(folders: Sequence[Path], stack: ExitStack) -> AssembledShards:
+    """Finds all shards of one plan.
 
     Args:
         folders: Working folders; several may have the same shard.
@@ -53,27 +79,28 @@ def assembled_shards(folders: Sequence[Path], stack: ExitStack) -> list[Path]:
         StoreMismatchError: A folder has other settings.
         StoreCorruptError: A shard is damaged.
     """
-    first: tuple[Path, Plan, StoreMeta] | None = None
+    partials = [
+        stack.enter_context(PartialStore.locked(folder.with_name(folder.stem)))
+        for folder in folders
+    ]
     found: dict[int, Path] = {}
-    parts = 1
-    for folder in folders:
-        partial = stack.enter_context(PartialStore.locked(folder.with_name(folder.stem)))
-        plan, meta = _frozen(partial)
-        parts = max(parts, partial.frozen_parts)
-        first = first or (folder, plan, meta)
-        _refuse_other(first, folder, plan, meta)
-        for number in {*range(plan.num_shards)} - partial.missing(plan.num_shards):
+    for partial in partials:
+        refuse_other_plan(partials[0], partial)
+        num_shards = _frozen(partial)[0].num_shards
+        for number in {*range(num_shards)} - partial.missing(num_shards):
             found.setdefault(number, partial.shard_path(number))
-    assert first is not None
-    num_shards = first[1].num_shards
+    parts = max(partial.frozen_parts for partial in partials)
     refuse_missing({*range(num_shards)} - {*found}, num_shards, parts)
     paths = [found[number] for number in range(num_shards)]
     refuse_damaged(paths)
-    return paths
+    return AssembledShards(paths, partials[0], parts)
 
 
-def link_folder(paths: Sequence[Path], output: Path, *, overwrite: bool) -> None:
+def link_folder(paths: Sequence[Path], output: Path, *, overwrite: bool) -> StoreCounts:
     """Makes a sharded store of these shards: hard links, or copies on another disk.
+
+    Returns:
+        What it holds.
 
     Raises:
         StoreError: ``output`` exists, or can't be written.
@@ -86,20 +113,40 @@ def link_folder(paths: Sequence[Path], output: Path, *, overwrite: bool) -> None
         with atomic_folder(output, overwrite=overwrite) as new:
             links = [new / path.name for path in paths]
             for path, link in zip(paths, links, strict=True):
-                _link(path, link)
+                link_file(path, link)
             numbered = track(links, "hashing", len(links), unit="shards")
             entries = [entry_of(link) for link in numbered]
             with closing(ShardFile(links[0])) as shard:
                 commit_bytes(new / MANIFEST, encode_manifest(shard.meta, entries))
+        return sum((entry.counts for entry in entries), StoreCounts(0, 0, 0))
     except OSError as exc:
         raise StoreError(f"{output}: can't be written: {exc.strerror or exc}") from exc
 
 
-def _link(path: Path, link: Path) -> None:
+def link_file(path: Path, link: Path) -> None:
+    """Gives a file a second name, or copies it."""
     try:
         os.link(path, link)
     except OSError:  # another disk, or one without hard links
         shutil.copyfile(path, link)
+
+
+def refuse_other_plan(first: PartialStore, other: PartialStore) -> None:
+    """Refuses two working folders that don't hold the same plan, with the same settings.
+
+    Raises:
+        StoreError: One belongs to another plan, or holds no run.
+        StoreMismatchError: The settings differ.
+    """
+    plan, meta = _frozen(first)
+    its_plan, its_meta = _frozen(other)
+    if (its_plan.digest, its_plan.shard_rows) != (plan.digest, plan.shard_rows):
+        raise StoreError(
+            f"{other.folder}: is of another plan than {first.folder}; extract all parts from the "
+            "same images, with the same shard_rows"
+        )
+    if differences := meta.differences(its_meta, purpose="merge"):
+        raise StoreMismatchError(str(other.folder), differences)
 
 
 def _frozen(partial: PartialStore) -> tuple[Plan, StoreMeta]:
@@ -107,15 +154,3 @@ def _frozen(partial: PartialStore) -> tuple[Plan, StoreMeta]:
     if plan is None or frozen is None:
         raise StoreError(f"{partial.folder}: holds no extraction that was begun")
     return plan, frozen[0]
-
-
-def _refuse_other(
-    first: tuple[Path, Plan, StoreMeta], folder: Path, plan: Plan, meta: StoreMeta
-) -> None:
-    if (plan.digest, plan.shard_rows) != (first[1].digest, first[1].shard_rows):
-        raise StoreError(
-            f"{folder}: is of another plan than {first[0]}; extract all parts from the same "
-            "images, with the same shard_rows"
-        )
-    if differences := first[2].differences(meta, purpose="merge"):
-        raise StoreMismatchError(str(folder), differences)

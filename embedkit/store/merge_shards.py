@@ -39,7 +39,7 @@ def merge_shards(
     *,
     dropped: NDArray[np.int64] | None = None,
     whole: bool = False,
-) -> None:
+) -> StoreCounts:
     """Merges shard files into one, streaming; peak memory is a few blocks of rows.
 
     Args:
@@ -48,6 +48,9 @@ def merge_shards(
         workspace: Where it lies until it is whole; None is beside it.
         dropped: Rows to leave out, numbered through the shards, ascending; None drops none.
         whole: Whether they hold all parts of their plan.
+
+    Returns:
+        What the merged file holds.
 
     Raises:
         StoreMismatchError: Two shards have different settings.
@@ -89,6 +92,7 @@ def merge_shards(
     )
     with atomic_file(output, workspace) as file:
         write_shard(file, content)
+    return counts
 
 
 def _merged_meta(metas: Sequence[StoreMeta], *, whole: bool) -> StoreMeta:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,15 +18,14 @@ from embedkit.store.format import (
     StoreCounts,
 )
 from embedkit.store.gather import gather
-from embedkit.store.manifest import MANIFEST, encode_manifest
+from embedkit.store.manifest import encode_manifest
 from embedkit.store.reader import entry_of, refuse_damaged
 from embedkit.store.writer import ShardContent, write_shard
-from embedkit.utils.atomic_write import atomic_file, commit_bytes, sync_folder
+from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -35,13 +33,13 @@ if TYPE_CHECKING:
     from embedkit.store.format import RowBlock, StoreMeta
     from embedkit.store.reader import ShardFile
     from embedkit.store.store import EmbeddingStore
+    from embedkit.store.update_target import UpdateTarget
     from embedkit.types import ImageFailure
 
 __all__ = ["NextGeneration"]
 
 _ROWS_AT_ONCE = 8192
 _Value = TypeVar("_Value", bound=np.generic)
-_OWN = re.compile(r"shard-\d+(\.g\d+)?\.h5|\.shard-.*\.tmp")
 
 
 @dataclass(frozen=True)
@@ -87,33 +85,26 @@ class NextGeneration:
         """Whether there is nothing to write."""
         return not self.changed and len(self.pieces) == len(self.store.shards)
 
-    def write_file(self, temporary: Path) -> None:
-        """Writes a store of one file and replaces the one before.
+    def write(self, target: UpdateTarget) -> None:
+        """Writes the store in the place of the one before, which is whole until then.
 
-        Args:
-            temporary: Where the file lies until it is whole, on the same disk.
+        Of a folder, the shards that differ are written beside the others, then the manifest. The
+        files that the store before names stay until the next update, so whoever has it open goes
+        on reading it.
 
         Raises:
             StoreCorruptError: The store before is damaged.
-            StoreError: The disk is full.
+            StoreError: It can't be written, such as on a full disk.
         """
-        refuse_damaged(self.store.shard_paths, by_seal=True)
-        with atomic_file(temporary) as file:
-            write_shard(file, self._content(self.pieces[0]))
-        temporary.replace(self.store.path)
-        sync_folder(self.store.path.parent)
+        if self.store.path.is_dir():
+            self._write_folder(target)
+        else:
+            refuse_damaged(self.store.shard_paths, by_seal=True)
+            with atomic_file(target.file) as file:
+                write_shard(file, self._content(self.pieces[0]))
+            target.take_file()
 
-    def write_folder(self) -> None:
-        """Writes the shards that differ beside the others, then the manifest.
-
-        The files that the store before names stay until the next update, so whoever has it open
-        goes on reading it.
-
-        Raises:
-            StoreCorruptError: A shard that is copied from is damaged.
-            StoreError: The disk is full.
-        """
-        folder = self.store.path
+    def _write_folder(self, target: UpdateTarget) -> None:
         known, paths = list(self.store.structures), self.store.shard_paths
         numbers = self._copied_from()
         refuse_damaged([paths[i] for i in numbers], [known[i] for i in numbers], by_seal=True)
@@ -122,15 +113,11 @@ class NextGeneration:
             if piece not in changed and piece.shard is not None:
                 entries.append(self.store.shards[piece.shard])
                 continue
-            path = folder / f"shard-{number:06d}.g{self.meta.generation}.h5"
+            path = target.folder / f"shard-{number:06d}.g{self.meta.generation}.h5"
             with atomic_file(path) as file:
                 write_shard(file, self._content(piece))
-            entries.append(entry_of(path, self._counts(piece)))
-        commit_bytes(folder / MANIFEST, encode_manifest(self.meta, entries))
-        named = {entry.name for entry in (*entries, *self.store.shards)}
-        for path in folder.iterdir():
-            if path.name not in named and _OWN.fullmatch(path.name):
-                path.unlink()
+            entries.append(target.take_shard(entry_of(path, self._counts(piece))))
+        target.switch(encode_manifest(self.meta, entries), entries)
 
     def _usual_rows(self) -> int:
         """The usual size of the store's shards: the largest, which an update may have doubled."""

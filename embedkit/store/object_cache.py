@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
-    "address_of", "cached", "fetched_again", "find", "local_files", "refuse_copy",
+    "address_of", "cached", "exists", "fetched_again", "find", "local_files", "refuse_copy",
     "with_addresses",
 ]  # fmt: skip
 
@@ -61,6 +61,12 @@ def find(path: str | os.PathLike[str]) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         commit_bytes(folder / MANIFEST, manifest)
     return folder
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether something lies at a path, or a store or an index at a URL; errors as ``find``."""
+    found = find(path)
+    return found is not None and found.exists()
 
 
 def cached(path: Path, sha256: str, *, keep: bool = False) -> Path:

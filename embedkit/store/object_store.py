@@ -14,6 +14,7 @@ import re
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from embedkit.backbones.registry import cache_folder
 from embedkit.errors import StoreError
 from embedkit.sources.io import transfer
 from embedkit.store.format import StoreMeta
@@ -39,15 +40,24 @@ _RUN, _PLAN, _LINES = "run.json", "plan.json", "plan.jsonl"
 _PLAN_ID = "plan"
 _RECEIPT = re.compile(r"shard-(\d+)\.(\d+)-(\d+)-(\d+)\.([0-9a-f]{64})")
 _SEAL = b"embedkit store"
-_SHARD = re.compile(r"shard-(\d+)\.h5")
+_SHARD = re.compile(r"shard-\d+(\.g\d+-[0-9a-f]{8})?\.h5")
 
 
-def place_of(url: str, work_dir: Path, part: Part | None = None) -> Path:
-    """Where the local files of a store at a URL are written; each part of it has its own."""
+def place_of(url: str, work_dir: Path | None = None, part: Part | None = None) -> Path:
+    """Where the local files of what is written to a URL are, until they are uploaded.
+
+    Args:
+        url: A store or an index.
+        work_dir: The folder for unfinished work; None is that in embedkit's cache.
+        part: The part of a store; each has its own place.
+
+    Raises:
+        StoreError: The URL can't be that of a store or an index.
+    """
     scheme, _, rest = url.partition("://")
     if "/" not in rest or {"", ".", ".."} & {*rest.split("/")}:
-        raise StoreError(f"{url}: not the address of a store; name it as in s3://bucket/folder")
-    place = work_dir / scheme / rest
+        raise StoreError(f"{url}: names nothing in a bucket; name it as in s3://bucket/folder")
+    place = (work_dir or cache_folder() / "unfinished") / scheme / rest
     if part is None:
         return place
     return place.with_name(f"{place.name}.part-{part.number}-of-{part.of}")
@@ -84,12 +94,28 @@ class ObjectFile(PartialStore):
         if self.exists() and transfer.read(self.url, len(_SEAL)) != _SEAL:
             raise StoreError(f"{self.url}: exists and is no embedkit store, so it isn't replaced")
 
+    def check_name(self) -> None:
+        """Rejects a name by which the store would not be found: a folder is looked for there."""
+        if not self.url.lower().endswith((".h5", ".hdf5")) and not self._is_sharded():
+            raise StoreError(f"{self.url}: a store of one file at a URL must be named *.h5")
+
     def _is_sharded(self) -> bool:
         return transfer.state_of(f"{self.url}/{MANIFEST}") is not None
 
+    def put(self, new: Path, *, replace: bool) -> None:
+        """Uploads the store, whole.
+
+        Raises:
+            StoreError: Something lies there that isn't replaced, or it can't be written.
+        """
+        if not transfer.upload(new, self.url, replace=replace):
+            raise StoreError(
+                f"{self.url}: another process has just written it; overwrite=True replaces it"
+            )
+
     def _take_place(self, new: Path, *, aside: bool) -> None:
         del aside  # an object is replaced at once
-        transfer.upload(new, self.url)
+        self.put(new, replace=True)
 
 
 class ObjectFolder(PartialStore):

@@ -40,8 +40,8 @@ class PartialStore(WorkingDir):
     """The working folder of one store; get it from ``PartialStore.locked``."""
 
     own_names = re.compile(
-        r"listing|plan\.jsonl?|manifest\.json|replaced|whole\.h5|shard-\d+(\.unfinished)?\.h5|plan.*\.tmp"
-        r"|part-\d+-of-\d+\.lock"
+        r"listing|plan\.jsonl?|manifest\.json|replaced|whole\.h5|shard-\d+(\.unfinished|\.g\d+)?\.h5"
+        r"|plan.*\.tmp|part-\d+-of-\d+\.lock"
     )
 
     def freeze_meta(

@@ -53,5 +53,6 @@ def refuse_url(path: str | os.PathLike[str], error: type[EmbedkitError] = StoreE
     """
     if (url := object_url(path)) is not None:
         raise error(
-            f"{url}: only an extraction writes to a URL; write to a local path, then copy it there"
+            f"{url}: only stores and indexes are written to a URL; write to a local path, then "
+            "copy it there"
         )

@@ -1,8 +1,7 @@
 """Commands on stores and indexes at URLs, which are named as they were given."""
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-from object_stores import copy_in, files, write
+from object_stores import clear_memory, copy_in, files, write
 
 from embedkit_cli._messages import with_urls
 
@@ -14,7 +13,7 @@ def _own_place(tmp_path, monkeypatch):
     monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield
-    MemoryFileSystem.store.clear()
+    clear_memory()
 
 
 def test_from_images_to_neighbours(embedkit, photos, tmp_path):
@@ -44,6 +43,41 @@ def test_from_images_to_neighbours(embedkit, photos, tmp_path):
         assert ended.code == 0, ended.err
 
 
+def test_written_to_urls(embedkit, photos, tmp_path):
+    options = ("--sharded", "--shard-rows", "3", "-b", "tiny")
+    embedkit("extract", photos, "-o", f"{URL}/emb", *options)
+    work = ("--work-dir", tmp_path / "work")
+    ended = embedkit("index", "build", f"{URL}/emb", "-o", f"{URL}/a.index/", *work)
+    assert (ended.code, ended.out[: len(URL) + 10]) == (0, f"{URL}/a.index: ")
+    assert embedkit("index", "build", f"{URL}/emb", "-o", f"{URL}/b.index", "--json").json[
+        "index"
+    ] == (f"{URL}/b.index")
+    found = embedkit("search", f"{URL}/a.index", photos, "-k", "1")
+    assert found.code == 0, found.err
+    ended = embedkit("merge", f"{URL}/emb", "-o", f"{URL}/all.h5", *work)
+    assert (ended.code, ended.out) == (0, f"{URL}/all.h5: 8 embeddings of 1 store\n")
+    assert embedkit("merge", f"{URL}/emb", "-o", "all.h5").code == 0
+    assert files(f"{URL}/all.h5") == {"": (tmp_path / "all.h5").read_bytes()}
+    assert (tmp_path / "work/memory/bucket").is_dir()
+    for command in (
+        ("index", "build", f"{URL}/emb", "-o", f"{URL}/a.index"),
+        ("merge", f"{URL}/emb", "-o", f"{URL}/all.h5"),
+    ):
+        ended = embedkit(*command)
+        assert (ended.code, ended.err) == (
+            1,
+            f"embedkit: error: {command[-1]}: exists already; --overwrite replaces it\n",
+        )
+        assert embedkit(*command, "--overwrite").code == 0
+    before = files(f"{URL}/emb")
+    ended = embedkit("extract", photos, "-o", f"{URL}/emb", "--update")
+    assert ended.out.startswith(f"{URL}/emb: up to date"), ended.err
+    shown = embedkit("extract", photos, "-o", f"{URL}/emb", "--update", "--dry-run", "--json").json
+    assert (shown["output"], shown["added"]) == (f"{URL}/emb", 0)
+    assert files(f"{URL}/emb") == before
+    assert not (tmp_path / "memory:").exists()
+
+
 def test_errors_name_the_url(embedkit, photos, tmp_path):
     options = ("--sharded", "--shard-rows", "3", "-b", "tiny")
     embedkit("extract", photos, "-o", f"{URL}/emb", *options)
@@ -55,15 +89,13 @@ def test_errors_name_the_url(embedkit, photos, tmp_path):
     )
     before = files(URL)
     for command in (
-        ("merge", f"{URL}/emb", "-o", f"{URL}/a.h5"),
-        ("index", "build", f"{URL}/emb", "-o", f"{URL}/a.index"),
         ("export", f"{URL}/emb", "-o", f"{URL}/a.parquet", "--to", "parquet"),
         ("dedup", "find", f"{URL}/emb", "-o", f"{URL}/a.duplicates", "--calibration", "cosine"),
     ):
         ended = embedkit(*command)
         assert ended.code == 1, command
         output = command[command.index("-o") + 1]
-        assert f"{output}: only an extraction writes to a URL" in ended.err
+        assert f"{output}: only stores and indexes are written to a URL" in ended.err
     assert files(URL) == before
     assert not (tmp_path / "memory:").exists()
     name = f"{URL}/emb/shard-000001.h5"

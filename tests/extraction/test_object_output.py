@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from images import write_photos
-from object_stores import files, s3_server, write
+from object_stores import Crashed, Crashing, clear_memory, files, s3_server, write
 
 from embedkit import EmbeddingStore, extract, verify
 from embedkit.backbones.config import LoadConfig
@@ -64,13 +64,13 @@ def bucket(request):
         url = "memory://bucket"
     yield url
     if request.param == "memory":
-        MemoryFileSystem.store.clear()
+        clear_memory()
 
 
 @pytest.fixture
 def memory():
     yield "memory://bucket"
-    MemoryFileSystem.store.clear()
+    clear_memory()
 
 
 def local(folder):
@@ -121,35 +121,6 @@ def test_file_urls_are_local_paths(photos, whole, tmp_path):
     assert local(tmp_path / "a b") == local(whole / "all")
     extract(photos, Path(f"file://{tmp_path}/all.h5"), **SETTINGS)
     assert (tmp_path / "all.h5").read_bytes() == (whole / "all.h5").read_bytes()
-
-
-class Crashed(BaseException):
-    pass
-
-
-class Crashing:
-    """Ends a run before or after its n-th change of the object store."""
-
-    CHANGES = ("put_file", "pipe_file", "rm_file", "rm")
-
-    def __init__(self, monkeypatch, at, *, after):
-        self.left, self.after = at, after
-        for name in self.CHANGES:
-            monkeypatch.setattr(MemoryFileSystem, name, self.counting(name))
-
-    def counting(self, name):
-        really = getattr(MemoryFileSystem, name)
-
-        def change(filesystem, *args, **kwargs):
-            self.left -= 1
-            if not self.left and not self.after:
-                raise Crashed
-            result = really(filesystem, *args, **kwargs)
-            if not self.left:
-                raise Crashed
-            return result
-
-        return change
 
 
 @pytest.mark.parametrize(
@@ -315,15 +286,16 @@ def test_a_worker_on_another_machine(photos, whole, memory, tmp_path):
 
 
 def test_what_is_refused(photos, memory, tmp_path, monkeypatch):
-    with pytest.raises(StoreError, match=r"sftp://a/b: stores are written to s3://"):
+    with pytest.raises(StoreError, match=r"sftp://a/b: stores and indexes are written to s3://"):
         extract(photos, "sftp://a/b", sharded=True, **SETTINGS)
-    for change in ({"update": True}, {"retry_failed": True}):
-        with pytest.raises(StoreError, match=r"memory://bucket/a\.h5: a store at a URL can't be"):
-            extract(photos, f"{memory}/a.h5", **change, **SETTINGS)
+    with pytest.raises(StoreError, match=r"memory://bucket/a\.h5: no such file or folder"):
+        extract(photos, f"{memory}/a.h5", retry_failed=True, **SETTINGS)
+    with pytest.raises(StoreError, match=r"memory://bucket/a: a store of one file .* named \*\.h5"):
+        extract(photos, f"{memory}/a", **SETTINGS)
     with pytest.raises(ValueError, match="ray writes to a URL with sharded=True only"):
         extract(photos, f"{memory}/a.h5", ray="local", **SETTINGS)
     for url in ("memory://bucket", f"{memory}/../a"):
-        with pytest.raises(StoreError, match=f"{url}: not the address of a store"):
+        with pytest.raises(StoreError, match=f"{url}: names nothing in a bucket"):
             extract(photos, url, sharded=True, **SETTINGS)
 
     def without_s3fs(*args, **kwargs):

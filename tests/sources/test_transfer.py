@@ -4,7 +4,7 @@ import io
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from object_stores import files, write
+from object_stores import clear_memory, files, write
 
 from embedkit.errors import StoreError
 from embedkit.sources.io import transfer
@@ -15,7 +15,7 @@ URL = "memory://bucket/a"
 @pytest.fixture(autouse=True)
 def _own_store():
     yield
-    MemoryFileSystem.store.clear()
+    clear_memory()
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,16 @@ def test_only_one_creates():
     assert not transfer.create(URL, b"second")
     assert transfer.read(URL) == b"first"
     assert transfer.read(URL, 2) == b"fi"
+
+
+def test_a_file_is_uploaded_over_what_is_there_or_not(tmp_path):
+    (tmp_path / "a").write_bytes(b"first")
+    (tmp_path / "b").write_bytes(b"second")
+    assert transfer.upload(tmp_path / "a", URL, replace=False)
+    assert not transfer.upload(tmp_path / "b", URL, replace=False)
+    assert transfer.read(URL) == b"first"
+    assert transfer.upload(tmp_path / "b", URL)
+    assert transfer.read(URL) == b"second"
 
 
 def test_an_object_is_downloaded_in_ranges(monkeypatch):

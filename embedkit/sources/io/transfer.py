@@ -79,8 +79,8 @@ def refuse_unwritable(url: str) -> None:
     scheme = url.partition("://")[0].lower()
     if scheme not in _ATOMIC:
         raise StoreError(
-            f"{url}: stores are written to s3://, gs:// and az:// only; write to a local path, "
-            "then copy it there"
+            f"{url}: stores and indexes are written to s3://, gs:// and az:// only; write to a "
+            "local path, then copy it there"
         )
     with _storage_errors(url):
         filesystem, path = remote.filesystem_of(url)
@@ -156,15 +156,26 @@ def _length(part: tuple[int, bytes]) -> int:
     return len(part[1])
 
 
-def upload(path: Path, url: str) -> None:
+def upload(path: Path, url: str, *, replace: bool = True) -> bool:
     """Copies a file to a URL, where it appears when it is whole.
+
+    Args:
+        path: The file.
+        url: Where to.
+        replace: Whether it replaces what is there.
+
+    Returns:
+        False if something is there that isn't replaced.
 
     Raises:
         StoreError: It can't be written.
     """
-    with _storage_errors(url):
+    mode = {} if replace else {"mode": "create"}
+    with _storage_errors(url), suppress(FileExistsError):
         filesystem, target = remote.filesystem_of(url)
-        remote.retry(lambda: filesystem.put_file(str(path), target))
+        remote.retry(lambda: filesystem.put_file(str(path), target, **mode))
+        return True
+    return False
 
 
 def put(url: str, content: bytes) -> None:
