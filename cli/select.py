@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._command import JsonOption, examples
-from ._embedding import WorkersOption
 from ._filters import FilterOption
 from ._numbers import number_or_auto
 from ._output import check_outputs, count_of, plain, print_json
-from ._panels import OUTPUT
+from ._panels import OUTPUT, PERFORMANCE
+from ._ray import RayOption
 
 if TYPE_CHECKING:
     from embedkit.analysis.selection.select import Selection
@@ -25,11 +25,12 @@ EXAMPLES = examples(
     "embedkit select part1.h5 part2.h5 --per-class 10 --classes @classes.txt -o selection.csv",
     "embedkit select photos.h5 --diverse 1000 -o selection.csv",
     "embedkit select photos.h5 --representative 500 --seed-from labeled.txt -o selection.csv",
+    "embedkit select photos/ --representative 500 --ray auto -o selection.csv",
 )
 
 _PANEL = "Without classes"
 _ONLY_PER_CLASS = {"classes", "min_score", "max_classes", "workers", "webdataset"}
-_ONLY_SUBSET = {"filter", "seed_from", "neighbors", "clusters", "seed"}
+_ONLY_SUBSET = {"filter", "seed_from", "neighbors", "clusters", "seed", "ray"}
 
 
 def _subset(text: str) -> Any:
@@ -99,7 +100,15 @@ def command(
         typer.Option(help="For --balanced: number of clusters, or auto.", rich_help_panel=_PANEL),
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=_PANEL)] = 0,
-    workers: WorkersOption = None,
+    ray: RayOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of threads [default: 1 per core]; with --ray, of Ray workers, at most "
+            "[default: 1 per machine].",
+            rich_help_panel=PERFORMANCE,
+        ),
+    ] = None,
     webdataset: Annotated[
         Path | None,
         typer.Option(
@@ -148,6 +157,8 @@ def command(
             filters=filter or (),
             per_class=per_class,
             seed=seed,
+            ray=ray,
+            workers=workers,
             **settings,
         )
         return
@@ -186,11 +197,14 @@ def _check_usage(ctx: typer.Context, methods: list[str], per_class: int | None) 
             "give --per-class N, or one of --diverse, --representative, --unique and --balanced"
         )
     others = _ONLY_PER_CLASS if methods else _ONLY_SUBSET
+    if ctx.params["ray"] is not None:
+        others = others - {"workers"}
     for name in sorted(others):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}:
             flag = f"--{name.replace('_', '-')}"
-            why = f"doesn't go with --{methods[0]}" if methods else "needs --diverse or its like"
+            needed = "--representative or --unique" if name == "ray" else "--diverse or its like"
+            why = f"doesn't go with --{methods[0]}" if methods else f"needs {needed}"
             raise typer.BadParameter(f"{flag} {why}")
 
 

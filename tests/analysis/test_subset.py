@@ -14,6 +14,7 @@ from embedkit.analysis.selection import representative as representative_module
 from embedkit.analysis.selection import unique as unique_module
 from embedkit.analysis.selection.results_file import write_subset
 from embedkit.errors import StoreError, StoreMismatchError
+from embedkit.index import graph_passes
 from embedkit.index import knn_graph as graph_module
 from embedkit.types import Head
 from embedkit.utils.vectors import unit_rows
@@ -111,7 +112,7 @@ def pieces(request, monkeypatch):
         monkeypatch.setattr(representative_module, "_SPAN", 100)
         monkeypatch.setattr(representative_module, "_GAINS", 3)
         monkeypatch.setattr(unique_module, "_COMPARED", 10)
-        monkeypatch.setattr(graph_module, "_BLOCK_BYTES", 4 * 12 * 9)
+        monkeypatch.setattr(graph_passes, "_BLOCK_BYTES", 4 * 12 * 9)
 
 
 @pytest.mark.usefixtures("pieces")

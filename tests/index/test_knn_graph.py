@@ -5,8 +5,10 @@ import pytest
 from stores import write_store
 from vectors import clustered
 
+from embedkit.index import graph_passes
 from embedkit.index import knn_graph as module
-from embedkit.index.knn_graph import knn_graph, nearest_others
+from embedkit.index.graph_passes import nearest_others
+from embedkit.index.knn_graph import knn_graph
 from embedkit.index.store_rows import StoreRows
 from embedkit.utils.vectors import unit_rows
 
@@ -20,7 +22,7 @@ def exact(rows, k):
 @pytest.mark.parametrize("block", [4 * 16 * 7, 2**25])
 @pytest.mark.parametrize("k", [1, 5, 300])
 def test_exact(tmp_path, monkeypatch, block, k):
-    monkeypatch.setattr(module, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(graph_passes, "_BLOCK_BYTES", block)
     rows = clustered(120, 16)
     rows[40:60] = rows[40]  # copies, among which an image must not find itself
     numbers = np.arange(10, 110)

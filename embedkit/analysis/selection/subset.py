@@ -18,8 +18,10 @@ from embedkit.analysis.selection.diverse import select_diverse
 from embedkit.analysis.selection.quota import Quota
 from embedkit.analysis.selection.representative import select_representative
 from embedkit.analysis.selection.unique import select_unique
+from embedkit.distributed.cluster import RayCluster
 from embedkit.errors import StoreError
 from embedkit.index.knn_graph import knn_graph
+from embedkit.index.ray_graph import graph_passes
 from embedkit.index.store_rows import StoreRows
 from embedkit.retrieval.metadata import matching_rows
 from embedkit.tabular import Tabular
@@ -38,6 +40,7 @@ __all__ = ["Subset", "SubsetMethod", "select_subset"]
 
 SubsetMethod = Literal["diverse", "representative", "unique", "balanced"]
 
+_BY_NEIGHBORS = ("representative", "unique")
 _LEAST_NEIGHBORS, _MOST_NEIGHBORS = 16, 64
 
 
@@ -95,6 +98,8 @@ def select_subset(
     neighbors: int | None = None,
     clusters: int | Literal["auto"] = "auto",
     seed: int = 0,
+    ray: str | None = None,
+    workers: int | None = None,
     progress: bool | ProgressCallback = False,
 ) -> Subset:
     """Selects some images of stores by their embeddings, without labels.
@@ -123,16 +128,27 @@ def select_subset(
             twice the images per selected one, from 16 to 64.
         clusters: For ``balanced``: number of clusters, or ``auto``; see ``cluster``.
         seed: Random seed.
+        ray: For ``representative`` and ``unique``: let workers on a Ray cluster find the neighbors:
+            ``local`` starts Ray on this machine, ``auto`` finds the cluster that it belongs to;
+            else the cluster's address. All machines must see the stores. The selection is that of
+            one process; scores are rounded differently on another number of threads.
+        workers: Number of Ray workers, at most; None starts one per machine.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         StoreMismatchError: Two stores have different embedding settings.
         StoreError: A store can't be read, an embedding isn't finite, no image passes the filters,
             an id of ``seed_from`` isn't there, or there are no classes for ``per_class``.
-        ValueError: A number is less than 1, or ``method`` or a filter is none.
+        MissingExtraError: Ray isn't installed.
+        WorkerError: There is no Ray cluster at the address, or a worker failed.
+        ValueError: A number is less than 1, ``method`` or a filter is none, or ``ray`` is given for
+            another method.
     """
     paths = [stores] if isinstance(stores, str | os.PathLike) else list(stores)
     _check(paths, method, count, per_class, neighbors, clusters)
+    cluster = RayCluster.of(ray, workers)
+    if cluster is not None and method not in _BY_NEIGHBORS:
+        raise ValueError(f"ray goes with {' and '.join(_BY_NEIGHBORS)} only, not with {method}")
     with reporting(progress), StoreRows.open(paths) as rows:
         matching = matching_rows(rows.stores, filters)
         if not matching.any():
@@ -156,7 +172,7 @@ def select_subset(
                 group_names = found.clusters.astype(str).astype(object)
         else:
             places, scores = _by_neighbors(
-                rows, numbers, method, count, quota, chosen, neighbors, seed
+                rows, numbers, method, count, quota, chosen, neighbors, seed, cluster
             )
         everything = np.concatenate([chosen, places])
         return Subset(
@@ -203,15 +219,19 @@ def _by_neighbors(
     chosen: NDArray[np.int64],
     neighbors: int | None,
     seed: int,
+    cluster: RayCluster | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    with tempfile.TemporaryDirectory(prefix="embedkit-select-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="embedkit-select-") as name,
+        graph_passes(rows, numbers, cluster) as passes,
+    ):
         folder = Path(name)
         if method == "unique":
-            graph = knn_graph(rows, numbers, 1, folder, seed=seed)
-            return select_unique(rows, numbers, graph, count, quota)
+            graph = knn_graph(rows, numbers, 1, folder, seed=seed, passes=passes)
+            return select_unique(passes, graph, count, quota)
         wanted = 2 * len(numbers) // (count + len(chosen))
         k = neighbors or int(np.clip(wanted, _LEAST_NEIGHBORS, _MOST_NEIGHBORS))
-        graph = knn_graph(rows, numbers, k, folder, seed=seed)
+        graph = knn_graph(rows, numbers, k, folder, seed=seed, passes=passes)
         return select_representative(graph, count, quota, folder, chosen=chosen)
 
 

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.index.knn_graph import nearest_others
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.analysis.selection.quota import Quota
+    from embedkit.index.graph_passes import GraphPasses
     from embedkit.index.knn_graph import NeighborGraph
-    from embedkit.index.store_rows import StoreRows
 
 __all__ = ["select_unique"]
 
@@ -26,26 +24,25 @@ _ROUNDING = 1e-5  # of a cosine, by the order of its sum
 
 
 def select_unique(
-    rows: StoreRows,
-    numbers: NDArray[np.int64],
-    graph: NeighborGraph,
-    count: int,
-    quota: Quota,
+    passes: GraphPasses, graph: NeighborGraph, count: int, quota: Quota
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Selects the rows with the greatest distance to their nearest other row.
 
     Args:
-        rows: The stores' rows.
-        numbers: ``(n,)`` which of them, ascending.
+        passes: Reads the n rows.
         graph: Neighbors of each row, one or more.
         count: How many to select.
         quota: Which rows may be selected.
 
     Returns:
-        Places among ``numbers``, the most unlike first, and their distances (1 - cosine), ``(m,)``
+        Places among the rows, the most unlike first, and their distances (1 - cosine), ``(m,)``
         float32. Of equal ones the lower place comes first.
     """
-    near = graph.cosines[:, 0] if graph.cosines.shape[1] else np.full(len(numbers), -1, np.float32)
+    near = (
+        graph.cosines[:, 0]
+        if graph.cosines.shape[1]
+        else np.full(len(graph.cosines), -1, np.float32)
+    )
     order = np.argsort(near, kind="stable")
     order = order[quota.allowed[order]]
     exact: dict[int, float] = {}
@@ -55,7 +52,7 @@ def select_unique(
     while len(places) < count and (compared < len(order) or exact):
         some = order[compared : compared + min(max(2 * count, 256), _COMPARED)]
         if len(some):
-            cosines = nearest_others(rows, numbers, some)
+            cosines = passes.nearest_others(some)
             exact.update(zip(some.tolist(), cosines.tolist(), strict=True))
             compared += len(some)
         rest = float(near[order[compared]]) - _ROUNDING if compared < len(order) else np.inf
