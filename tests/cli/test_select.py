@@ -61,6 +61,8 @@ def test_usage_of_subsets(embedkit, store, tmp_path):
     for wrong in (
         ("--diverse", 2, "--unique", 2),
         ("--diverse", 2, "--min-score", 0.5),
+        ("--unique", 2, "--workers", 2),
+        ("--per-class", 2, "--ray", "local"),
         ("--per-class", 2, "--filter", "width>3"),
         ("--per-class", 2, "--seed", 3),
         ("--balanced", 2, "--clusters", "few"),
