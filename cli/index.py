@@ -300,6 +300,7 @@ def evaluate(
 ) -> None:
     """Show recall and time of each setting of an index, as measured when it was built."""
     from embedkit.index import Index
+    from embedkit.utils.urls import display_name
 
     if plot is not None:
         from embedkit.utils.extras import require_extra
@@ -310,10 +311,10 @@ def evaluate(
         if plot is not None:
             _plot(opened, plot)
         if json:
-            info = _as_dict(opened.path, opened.manifest)
+            info = _as_dict(display_name(index), opened.manifest)
             print_json(info if fresh is None else {**info, "fresh": fresh})
             return
-        _print_frontier(opened)
+        _print_frontier(display_name(index), opened)
         if fresh is not None:
             typer.echo(
                 f"{fresh['queries']:,} rows of {plain(queries)}: recall@1 "
@@ -424,10 +425,10 @@ def _as_dict(path: Path | str, manifest: IndexManifest) -> dict[str, Any]:
     }
 
 
-def _print_frontier(index: Index) -> None:
+def _print_frontier(name: str, index: Index) -> None:
     manifest = index.manifest
     typer.echo(
-        f"{plain(index.path)}: {count_of(len(index), 'embedding')}, {index.factory}, "
+        f"{plain(name)}: {count_of(len(index), 'embedding')}, {index.factory}, "
         f"{index.metric}, {manifest.bytes_per_vector:,.0f} bytes per vector"
     )
     if not manifest.frontier:

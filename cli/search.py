@@ -126,13 +126,14 @@ def command(
     }
     from embedkit.index import Index
     from embedkit.retrieval.vector_file import load_vectors
+    from embedkit.utils.urls import display_name
 
     queries: list[Any] = [*(query or []), *map(load_vectors, vectors or [])]
     if not queries:
         raise typer.BadParameter("nothing to search with: give a query, or --vectors FILE")
     opened = Index.open(index)
     page = None if html is None else _begin_page(opened, html, images or (), overwrite=overwrite)
-    shown = _Shown(str(index), k, json=json, table=output is None and page is None)
+    shown = _Shown(display_name(index), k, json=json, table=output is None and page is None)
     sinks = [shown.add] if page is None else [shown.add, page.add]
     if output is None:
         _search(opened, queries, k, options, sinks)

@@ -52,8 +52,11 @@ def test_written_to_urls(embedkit, photos, tmp_path):
     assert embedkit("index", "build", f"{URL}/emb", "-o", f"{URL}/b.index", "--json").json[
         "index"
     ] == (f"{URL}/b.index")
-    found = embedkit("search", f"{URL}/a.index", photos, "-k", "1")
-    assert found.code == 0, found.err
+    found = embedkit("search", f"{URL}/a.index", photos, "-k", "1", "--json")
+    assert found.json["index"] == f"{URL}/a.index"
+    assert embedkit("index", "eval", f"{URL}/a.index").out.startswith(f"{URL}/a.index: ")
+    shown = embedkit("index", "eval", f"{URL}/a.index", "--json")
+    assert shown.json["index"] == f"{URL}/a.index"
     ended = embedkit("merge", f"{URL}/emb", "-o", f"{URL}/all.h5", *work)
     assert (ended.code, ended.out) == (0, f"{URL}/all.h5: 8 embeddings of 1 store\n")
     assert embedkit("merge", f"{URL}/emb", "-o", "all.h5").code == 0
