@@ -33,7 +33,9 @@ def command(
     sources: Annotated[
         list[str], typer.Argument(help="All sources of the store.", metavar="SOURCE...")
     ],
-    store: Annotated[Path, typer.Argument(help="Store to keep up to date, made by extract.")],
+    store: Annotated[
+        Path, typer.Argument(help="Store to keep up to date, made by extract; may be a URL.")
+    ],
     index: Annotated[
         list[Path] | None,
         typer.Option(help="Index of the store to keep up to date too; repeatable."),
@@ -54,14 +56,17 @@ def command(
     """
     from embedkit.decode.time_limit import IMAGE_SECONDS
     from embedkit.errors import EmbedkitError
-    from embedkit.store.working_dir import PartialStore
+    from embedkit.extraction.output import isolate_mark
+    from embedkit.store.object_cache import exists
+    from embedkit.utils.urls import display_name
     from embedkit.utils.watchdog import ended_when_stuck
 
-    if not store.exists():
+    if not exists(store):
+        name = display_name(store)
         raise typer.BadParameter(
-            f"{store}: there is no store; make it with 'embedkit extract {sources[0]} -o {store}'"
+            f"{name}: there is no store; make it with 'embedkit extract {sources[0]} -o {name}'"
         )
-    mark = PartialStore(store).isolate_mark
+    mark = isolate_mark(store, part=None, sharded=False, work_dir=None)
     with ended_when_stuck(IMAGE_SECONDS, mark), suppress(KeyboardInterrupt):
         for number in count():
             with Stopping() as stopping:
@@ -87,7 +92,7 @@ def _update(
     indexes: list[Path],
     weights: str,
     stopping: Stopping,
-) -> Iterator[tuple[Path, UpdateResult | IndexUpdate, str]]:
+) -> Iterator[tuple[Path | str, UpdateResult | IndexUpdate, str]]:
     """Updates the store and then its indexes; gives the path, result and text of each update."""
     from embedkit.extraction.extract import extract
     from embedkit.extraction.update_outcome import UpdateResult
@@ -101,7 +106,7 @@ def _update(
     if not result.complete:
         return
     text = f"{changes(result)}{result.embedded:,} embedded"
-    yield store, result, text
+    yield result.path, result, text
     for index in indexes:
         done = Index.update(index, measure_recall=False)
         text = f"+{done.added:,} ~{done.changed:,} -{done.removed:,}"
@@ -114,7 +119,7 @@ def _changed(result: UpdateResult | IndexUpdate) -> bool:
     )
 
 
-def _show(path: Path, result: UpdateResult | IndexUpdate, text: str, *, json: bool) -> None:
+def _show(path: Path | str, result: UpdateResult | IndexUpdate, text: str, *, json: bool) -> None:
     if json:
         print_json({**asdict(result), "path": str(path)}, indent=None)
     else:
