@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexCorruptError, IndexFileError
-from embedkit.index.manifest import MANIFEST
+from embedkit.store.detect import kind_of_path
 from embedkit.utils.atomic_write import remove_left_behind
 from embedkit.utils.progress import Stage
 
@@ -128,6 +128,6 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     remove_left_behind(output)
     if not overwrite:
         raise IndexFileError(f"{output}: exists already; overwrite=True replaces it")
-    replaceable = output.is_dir() and ((output / MANIFEST).exists() or not any(output.iterdir()))
+    replaceable = output.is_dir() and (kind_of_path(output) == "index" or not any(output.iterdir()))
     if not replaceable:
         raise IndexFileError(f"{output}: is no index, so it is not replaced; choose another name")

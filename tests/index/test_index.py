@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 import pytest
+from images import write_photos
 from stores import make_meta, write_store
 
 from embedkit.errors import (
@@ -18,6 +19,7 @@ from embedkit.errors import (
     StoreError,
     StoreMismatchError,
 )
+from embedkit.extraction.extract import extract
 from embedkit.index import Index
 from embedkit.store import EmbeddingStore
 
@@ -183,6 +185,17 @@ def test_overwrite_replaces_an_index_and_nothing_else(tmp_path: Path) -> None:
         Index.build(store, mine, overwrite=True)
     assert (mine / "thesis.txt").read_text() == "precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "photos.h5", "photos.index"]
+
+
+def test_overwrite_never_replaces_a_sharded_store(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "photos.h5", vectors(5))
+    photos, sharded = tmp_path / "photos", tmp_path / "sharded"
+    write_photos(photos, 3, size=(40, 30))
+    extract(photos, sharded, backbone="tiny", sharded=True, device="cpu")
+    before = {path.name: path.read_bytes() for path in sharded.iterdir()}
+    with pytest.raises(IndexFileError, match="is no index, so it is not replaced"):
+        Index.build(store, sharded, overwrite=True)
+    assert {path.name: path.read_bytes() for path in sharded.iterdir()} == before
 
 
 def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
