@@ -163,7 +163,7 @@ def test_signal_commits_and_says_how_to_go_on(embedkit, photos, tmp_path, number
     names.write_text("\n".join(str(path) for path in sorted(photos.iterdir())) + "\n")
     names.write_text(names.read_text() * 400)
     stopped, whole = tmp_path / "stopped.h5", tmp_path / "whole.h5"
-    options = ["-b", "tiny", "--shard-rows", "500"]
+    options = ["-b", "tiny", "--shard-rows", "500", "--precision", "fp32"]
     command = [sys.executable, "-m", "embedkit_cli", "extract", str(names), "-o", str(stopped)]
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
     shard = tmp_path / "stopped.h5.partial" / "shard-000000.h5"
