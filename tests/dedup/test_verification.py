@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from embedkit.dedup.scoring.pixel_model import pixel_odds
 from embedkit.dedup.verification.geometric import Evidence, compare
 from embedkit.dedup.verification.image_to_compare import ImageToCompare
-from embedkit.dedup.verification.keypoints import find_keypoints
+from embedkit.dedup.verification.keypoints import find_keypoints, match
+from embedkit.dedup.verification.registration import by_keypoints
 
 SIZE = (400, 300)
 
@@ -127,3 +128,26 @@ def test_mirrored_keypoints_are_those_of_the_mirrored_image() -> None:
     assert same.mean() > 0.6
     alike = (ours.descriptors[same] * theirs.descriptors[distance.argmin(1)[same]]).sum(1)
     assert np.median(alike) > 0.98
+
+
+def test_right_matches_turn_and_scale_an_image_alike() -> None:
+    image = draw_photo(6, SIZE)
+    own, other = (
+        find_keypoints(np.asarray(one.convert("L"))) for one in (image, draw_photo(7, SIZE))
+    )
+    turned = image.rotate(40, Image.Resampling.BICUBIC).resize((300, 225))
+    found = match(own, find_keypoints(np.asarray(turned.convert("L"))))
+    assert found.votes > 10
+    assert found.votes <= len(found.points) == len(found.targets)
+    for wrong in (match(own.mirrored(SIZE[0]), own), match(own, other)):
+        assert wrong.votes < found.votes / 2
+    none = find_keypoints(np.zeros((50, 50), np.uint8))
+    assert match(own, none).votes == match(none, own).votes == 0
+
+
+def test_of_an_image_and_its_mirror_image_the_likelier_way_comes_first() -> None:
+    image = draw_photo(8, SIZE).crop((60, 40, 360, 260))
+    whole = ImageToCompare.of(np.asarray(draw_photo(8, SIZE)))
+    for copy, flip in ((image, False), (ImageOps.mirror(image), True)):
+        found = list(by_keypoints(ImageToCompare.of(np.asarray(copy)), whole))
+        assert [one.flip for one in found] == [flip]

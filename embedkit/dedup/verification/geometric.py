@@ -85,10 +85,7 @@ class Evidence:
 def registrations(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registration]:
     """Maps that may lay the first image over the second, the cheapest first."""
     yield from by_place(first, second)
-    for flip in (False, True):
-        found = by_keypoints(first, second, flip=flip)
-        if found is not None:
-            yield found
+    yield from by_keypoints(first, second)
 
 
 def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:

@@ -22,7 +22,7 @@ except ImportError as exc:  # pragma: no cover - one or the other
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Keypoints", "find_keypoints", "match"]
+__all__ = ["Keypoints", "Matches", "find_keypoints", "match"]
 
 # Of the longer side, pixels: larger images are shrunk, tiny ones enlarged.
 _SIDE, _LARGER_SIDE, _LEAST_SIDE = 192, 384, 96
@@ -30,6 +30,7 @@ _FEW = 100  # keypoints: of fewer, an image is looked at larger
 _MOST = 450
 _CONTRAST = 0.02  # half of Lowe's: blurred and dark copies have little of it
 _RATIO = 0.88  # of the angle to a descriptor's nearest one to that to the next
+_SAME_TURN, _SAME_SCALE = 20.0, 0.4  # degrees, octaves: matches that may be of one map
 # A descriptor is 4 x 4 places of 8 orientations, relative to the keypoint's own. Mirroring turns
 # the places across that orientation about, and every orientation round.
 _MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
@@ -42,16 +43,36 @@ class Keypoints:
     Attributes:
         points: ``(n, 2)`` float32, x and y of pixels of the image that they were looked for in.
         descriptors: ``(n, 128)`` float32 of unit length.
+        turns: ``(n,)`` float32, degrees that each is turned clockwise.
+        octaves: ``(n,)`` float32, logarithms (base 2) of their sizes.
     """
 
     points: NDArray[np.float32]
     descriptors: NDArray[np.float32]
+    turns: NDArray[np.float32]
+    octaves: NDArray[np.float32]
 
     def mirrored(self, width: int) -> Keypoints:
         """Those of the image mirrored left to right, which is ``width`` pixels wide."""
         points = self.points.copy()
         points[:, 0] = width - 1 - points[:, 0]
-        return Keypoints(points, self.descriptors[:, _MIRRORED])
+        return Keypoints(points, self.descriptors[:, _MIRRORED], 180 - self.turns, self.octaves)
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Keypoints of two images that look alike.
+
+    Attributes:
+        points: ``(m, 2)`` float32, of the first image.
+        targets: ``(m, 2)`` float32, of the second one.
+        votes: How many of them, at most, turn and scale the first image alike: more can hardly
+            agree on a map.
+    """
+
+    points: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    votes: int
 
 
 def find_keypoints(gray: NDArray[np.uint8]) -> Keypoints:
@@ -83,11 +104,24 @@ def _find_at(gray: NDArray[np.uint8], side: int) -> Keypoints:
         values = np.empty((0, 128), np.float32)
     descriptors = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
     places = ((points + 0.5) * back - 0.5).astype(np.float32)
-    return Keypoints(places, np.asarray(descriptors, np.float32))
+    turns = np.array([one.angle for one in found], np.float32)
+    octaves = np.log2(np.array([one.size for one in found], np.float32) * back.max(initial=0))
+    return Keypoints(places, np.asarray(descriptors, np.float32), turns, octaves)
 
 
-def match(first: Keypoints, second: Keypoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Keypoints that are each other's nearest, and clearly nearer than the next; ``(m,)`` each."""
+def match(first: Keypoints, second: Keypoints) -> Matches:
+    """Keypoints that are each other's nearest, and clearly nearer than the next."""
+    left, right = _alike(first, second)
+    turn = second.turns[right] - first.turns[left]
+    scale = second.octaves[right] - first.octaves[left]
+    agree = np.abs((turn[:, None] - turn + 180) % 360 - 180) < _SAME_TURN
+    agree &= np.abs(scale[:, None] - scale) < _SAME_SCALE
+    votes = int(agree.sum(1).max(initial=0))
+    return Matches(first.points[left], second.points[right], votes)
+
+
+def _alike(first: Keypoints, second: Keypoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Their numbers, ``(m,)`` of each image."""
     if len(first.points) < 2 or len(second.points) < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     similar = first.descriptors @ second.descriptors.T

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from embedkit.dedup.verification.keypoints import match
+from embedkit.dedup.verification.keypoints import Matches, match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +38,7 @@ _TOLERANCE, _CLOSE = 3.0, 1.5  # of a mapped keypoint, pixels
 _NEARLY = 0.9  # as many keypoints must agree on a simpler map
 _SIMPLER = (cv2.estimateAffine2D, cv2.estimateAffinePartial2D)
 _LEAST_DEPTH = 1e-9
+_NEARLY_AS_LIKELY = 0.7  # of the votes of the likelier way
 _FAR, _FEWEST_OF_BEND = 12.0, 30  # pixels that a homography may be off; keypoints that must agree
 _CLEARLY = 1.2  # times as many keypoints must agree on a bend
 _PLACE = 6.0  # pixels: keypoints of one place are one witness
@@ -128,13 +129,29 @@ def _corner_pixels(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]], np.float32)
 
 
-def by_keypoints(
-    first: ImageToCompare, second: ImageToCompare, *, flip: bool
+def by_keypoints(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registration]:
+    """Maps that the keypoints agree on, mirrored or not, the likelier first.
+
+    In a copy, all right matches turn and scale the image alike. Where fewer do than have to agree,
+    there is no map to look for; and of the two ways it is the one for which more do, but for images
+    that are their own mirror images.
+    """
+    own = first.keypoints
+    ways = [match(own, second.keypoints),
+            match(own.mirrored(first.gray.shape[1]), second.keypoints)]  # fmt: skip
+    most = max(way.votes for way in ways)
+    for flip in sorted((False, True), key=lambda flip: -ways[flip].votes):
+        if ways[flip].votes >= max(FEWEST_INLIERS, _NEARLY_AS_LIKELY * most):
+            found = _by_matches(ways[flip], first, second, flip=flip)
+            if found is not None:
+                yield found
+
+
+def _by_matches(
+    matches: Matches, first: ImageToCompare, second: ImageToCompare, *, flip: bool
 ) -> Registration | None:
-    """The map that the keypoints agree on; None if there is none."""
-    source = first.keypoints.mirrored(first.gray.shape[1]) if flip else first.keypoints
-    left, right = match(source, second.keypoints)
-    points, targets = source.points[left], second.keypoints.points[right]
+    """The map that matches agree on; None if there is none."""
+    points, targets = matches.points, matches.targets
     matrix = _estimated(points, targets, first.gray.shape)
     if matrix is None:
         return None
