@@ -11,6 +11,7 @@ from embedkit.dedup.verification import forest
 from embedkit.dedup.verification.agreement import Agreement
 from embedkit.dedup.verification.forest import implied_pairs, verify_forest
 from embedkit.dedup.verification.geometric import Evidence
+from embedkit.dedup.verification.pair_queue import Groups, PairQueue
 
 
 class Truth:
@@ -121,3 +122,46 @@ def test_agreement_in_few_places_is_worth_less():
 def test_a_higher_precision_needs_a_higher_score():
     asked = (0.5, 0.9, 0.98, 0.985, 0.99, 0.999, 1.0)
     assert [threshold_for(one) for one in asked] == [0.5, 0.5, 0.6, 0.7, 0.7, 0.99, 0.99]
+
+
+def test_groups_that_were_compared_in_vain_are_compared_again_last(monkeypatch):
+    group_of = np.repeat(np.arange(60), 3)
+    images = len(group_of)
+    truth = Truth(group_of)
+    inside = [pair for pair in every_pair(images) if group_of[pair[0]] == group_of[pair[1]]]
+    across = [pair for pair in every_pair(images) if group_of[pair[0]] != group_of[pair[1]]]
+    monkeypatch.setattr(forest, "_PAIRS_AT_ONCE", 16)
+    found = run(truth, inside + across, images)
+    pairs_of_groups = 60 * 59 // 2
+    assert found.left > 0
+    assert len(truth.compared) < 120 + pairs_of_groups * 1.2 + 316  # of 16,110
+
+
+def test_an_image_that_is_unlike_one_of_a_group_is_found_to_be_like_another():
+    truth = Truth([0, 0, 0, 0], {(0, 3): -4.0})
+    found = run(truth, [(0, 1), (0, 3), (1, 2), (1, 3), (2, 3)], 4)
+    assert found.odds[1, 3] > 0 or found.odds[2, 3] > 0
+
+
+def test_groups_stay_apart_when_they_grow():
+    groups = Groups()
+    groups.set_apart(0, 1)
+    groups.join(0, 2)
+    groups.join(3, 1)
+    groups.join(4, 3)
+    assert groups.are_apart(2, 4)
+    assert groups.are_apart(4, 2)
+    assert not groups.are_apart(2, 5)
+    groups.join(2, 4)
+    assert groups.of(0) == groups.of(1)
+    assert not groups.are_apart(0, 1)
+    assert sorted(groups.members(3)) == [0, 1, 2, 3, 4]
+
+
+def test_a_queue_gives_no_pair_that_another_one_may_make_superfluous():
+    queue = PairQueue([(0, 1), (1, 2), (0, 2), (3, 4)], Groups(), sets_aside=True)
+    assert queue.next_block(10) == [(0, 1), (1, 2), (3, 4)]
+    assert len(queue) == 1
+    assert queue.next_block(10) == [(0, 2)]
+    assert not queue.next_block(10)
+    assert len(queue) == 0

@@ -3,20 +3,23 @@
 With 27 copies of an image, nearly all of its 378 pairs follow from 27 of them. So pairs are
 compared in the order of their rank, and only while their images aren't connected yet (Kruskal's
 spanning forest). Where a new link would join two groups, or an image to a group, and isn't clear,
-other pairs across it are compared too. It ends where comparing more finds next to nothing.
+other pairs across it are compared too. Pairs of two groups of which one was compared in vain come
+last. It ends where comparing more finds next to nothing.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.dedup.verification.pair_queue import Groups, PairQueue
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +36,7 @@ _DOUBTED = -3.0  # log-odds of a pair that other pairs contradict
 _OPINIONS = 3  # more pairs across a doubtful link, at most, of each of its ends
 _LEAST_YIELD = 0.001  # links per compared pair: below, it ends
 _FEWEST_COMPARED, _COMPARED_A_ROW = 1000, 0.05  # pairs that the yield is measured on
+_FEWEST_AGAIN = 300  # of pairs between groups of which one was compared in vain
 _LARGEST_GROUP = 256  # images: of larger groups only the compared pairs are reported
 
 
@@ -44,44 +48,11 @@ class Verified:
         evidence: Pair to evidence; None where an image can't be read.
         odds: Pair to log-odds that it is a copy, of compared pairs.
         left: Pairs that weren't compared, as the search ended before.
-        found_last: Links per pair of those that were compared last.
     """
 
     evidence: dict[tuple[int, int], Evidence | None] = field(default_factory=dict)
     odds: dict[tuple[int, int], float] = field(default_factory=dict)
     left: int = 0
-    found_last: float = 0.0
-
-
-class _Groups:
-    """Groups of images that were found to be copies of each other (union-find with members)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
-        self._members: dict[int, list[int]] = {}
-
-    def of(self, image: int) -> int:
-        """The number of an image's group."""
-        root = image
-        while (above := self._parent.get(root, root)) != root:
-            root = above
-        while (above := self._parent.get(image, image)) != root:
-            self._parent[image] = root
-            image = above
-        return root
-
-    def members(self, image: int) -> list[int]:
-        return self._members.get(self.of(image), [image])
-
-    def join(self, first: int, second: int) -> None:
-        one, other = self.of(first), self.of(second)
-        if one == other:
-            return
-        if len(self.members(one)) < len(self.members(other)):
-            one, other = other, one
-        self._members[one] = [*self.members(one), *self.members(other)]
-        self._members.pop(other, None)
-        self._parent[one], self._parent[other] = one, one
 
 
 def verify_forest(
@@ -110,23 +81,28 @@ def verify_forest(
 
 class _Search:
     def __init__(self, compare: Compare, judge: Judge, window: int) -> None:
-        self.out, self.groups = Verified(), _Groups()
+        self.out, self.groups = Verified(), Groups()
         self._compare, self._judge, self._window = compare, judge, window
-        self._recent: list[bool] = []
 
     def run(self, pairs: Sequence[tuple[int, int]]) -> None:
-        waiting, at = list[tuple[int, int]](), 0
+        """Compares pairs; those of groups that were compared in vain come last."""
         with Stage("verifying pairs", len(pairs), unit="pairs") as stage:
-            while at < len(pairs) or waiting:
-                block, waiting, at = self._next(pairs, waiting, at)
-                if not block:
-                    break
-                self._verify(block)
-                stage.update(at - len(waiting))
-                if self._yield() < _LEAST_YIELD:
-                    self.out.left = len(pairs) - at + len(waiting)
-                    break
-        self.out.found_last = max(self._yield(), 0.0) if self._recent else 0.0
+            first = PairQueue(pairs, self.groups, sets_aside=True)
+            for left in self._left_after_each_block(first, self._window):
+                stage.update(len(pairs) - left - len(first.aside))
+            again = PairQueue(first.aside, self.groups, sets_aside=False)
+            for left in self._left_after_each_block(again, _FEWEST_AGAIN):
+                stage.update(len(pairs) - left - len(first))
+        self.out.left = len(first) + len(again)
+
+    def _left_after_each_block(self, queue: PairQueue, window: int) -> Iterator[int]:
+        """Compares pairs, until the last ``window`` of them found next to nothing."""
+        links = deque[bool](maxlen=window)
+        while block := queue.next_block(_PAIRS_AT_ONCE):
+            links += self._verify(block)
+            yield len(queue)
+            if len(links) == window and sum(links) < _LEAST_YIELD * window:
+                break
 
     def doubt_bridges(self) -> None:
         """Lowers the odds of pairs that would join two groups, and that other pairs contradict."""
@@ -134,32 +110,9 @@ class _Search:
             if odds > _LINKED and self.groups.of(pair[0]) != self.groups.of(pair[1]):
                 self.out.odds[pair] = _DOUBTED
 
-    def _next(
-        self, pairs: Sequence[tuple[int, int]], waiting: list[tuple[int, int]], at: int
-    ) -> tuple[list[tuple[int, int]], list[tuple[int, int]], int]:
-        """Pairs that no pair before them may make superfluous, and those that have to wait."""
-        block, still, planned = list[tuple[int, int]](), list[tuple[int, int]](), _Groups()
-
-        def consider(pair: tuple[int, int]) -> None:
-            first, second = self.groups.of(pair[0]), self.groups.of(pair[1])
-            if first == second:
-                return
-            if planned.of(first) == planned.of(second):
-                still.append(pair)
-            else:
-                planned.join(first, second)
-                block.append(pair)
-
-        for number, pair in enumerate(waiting):
-            if len(block) == _PAIRS_AT_ONCE:
-                return block, [*still, *waiting[number:]], at
-            consider(pair)
-        while at < len(pairs) and len(block) < _PAIRS_AT_ONCE:
-            consider(pairs[at])
-            at += 1
-        return block, still, at
-
-    def _verify(self, block: Sequence[tuple[int, int]]) -> None:
+    def _verify(self, block: Sequence[tuple[int, int]]) -> list[bool]:
+        """Compares pairs; which of them link their images."""
+        links = []
         odds = self._compared(block)
         self._ask_others([pair for pair in block if self._needs_others(pair)])
         for pair in sorted(block, key=lambda pair: -odds.get(pair, -np.inf)):
@@ -168,8 +121,10 @@ class _Search:
                 linked = self._seconded(pair)
             if linked:
                 self.groups.join(*pair)
-            self._recent.append(linked)
-        del self._recent[: -self._window]
+            else:
+                self.groups.set_apart(*pair)
+            links.append(linked)
+        return links
 
     def _compared(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
         evidence = self._compare(pairs)
@@ -222,12 +177,6 @@ class _Search:
     def _is_link(self, pair: tuple[int, int]) -> bool:
         return self.out.odds.get(pair, -np.inf) > _LINKED
 
-    def _yield(self) -> float:
-        """Links per pair compared of late; infinite while there were few."""
-        if len(self._recent) < self._window:
-            return float("inf")
-        return sum(self._recent) / len(self._recent)
-
 
 def implied_pairs(
     odds: Mapping[tuple[int, int], float], same: Sequence[tuple[int, int]]
@@ -243,7 +192,7 @@ def implied_pairs(
     """
     compared = [(value, *pair) for pair, value in odds.items() if value > _LINKED]
     links = [(np.inf, *pair) for pair in same] + compared
-    groups, known = _Groups(), {*same, *((first, second) for _, first, second in compared)}
+    groups, known = Groups(), {*same, *((first, second) for _, first, second in compared)}
     implied: dict[tuple[int, int], float] = {}
     for value, first, second in sorted(links, key=lambda link: -link[0]):
         if groups.of(first) == groups.of(second):
