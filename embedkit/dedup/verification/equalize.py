@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from embedkit.dedup.verification.agreement import share_agreeing
 from embedkit.dedup.verification.laying import COARSE, Laid, blurred, laid_by, registered
 from embedkit.dedup.verification.windows import FEWEST_WINDOWS, agreeing_windows
 
@@ -64,7 +65,7 @@ def _sharper(details: Values, other: Values, inside: Mask) -> float:
 
 
 def recolored(
-    first: ImageToCompare, second: ImageToCompare, found: Registration
+    first: ImageToCompare, second: ImageToCompare, found: Registration, least: float
 ) -> Iterator[tuple[Plane, Plane]]:
     """Planes of both other than gray, for copies whose colours were turned; ``(h, w)`` as gray is.
 
@@ -75,19 +76,30 @@ def recolored(
         first: The first image.
         second: The second image.
         found: The map.
+        least: More windows must agree than in gray by so much, at a first look.
     """
-    brightest = first.colors.max(0), second.colors.max(0)
-    yield brightest
-    planes = [*first.colors, brightest[0]]
-    laid = [laid_by(plane, second.gray, found, COARSE) for plane in planes]
     gray = registered(first, second, found, COARSE)
     if gray is None:
         return
+    least += share_agreeing(gray)
+    brightest = first.colors.max(0), second.colors.max(0)
+    coarse = laid_by(*brightest, found, COARSE)
+    if coarse is not None and share_agreeing(coarse) >= least:
+        yield brightest
     agree = gray.inside & agreeing_windows(equally_sharp(gray))
     if agree.sum() <= FEWEST_WINDOWS:
         return
-    terms = [one.first[agree] for one in laid if one is not None]
-    mixed = np.stack([*terms, np.full_like(terms[0], 255)], -1)[::_EVERY]
+    planes = np.stack([*first.colors, brightest[0]])
+    laid = [laid_by(plane, second.gray, found, COARSE) for plane in planes]
+    terms = np.stack([one.first for one in laid if one is not None])
+    mixed = np.column_stack([terms[:, agree].T, np.full(agree.sum(), 255)])[::_EVERY]
     weights = np.linalg.lstsq(mixed, gray.second[agree][::_EVERY], rcond=None)[0]
-    mixture = np.tensordot(weights[:-1], np.stack(planes), 1) + 255 * weights[-1]
-    yield np.clip(mixture, 0, 255).astype(np.uint8), second.gray
+    mixture = _mixture(weights, terms)
+    if share_agreeing(Laid(mixture, gray.second, gray.inside)) >= least:
+        yield _mixture(weights, planes.astype(np.float32)).astype(np.uint8), second.gray
+
+
+def _mixture(weights: NDArray[np.floating], planes: Values) -> Values:
+    """``(n, h, w)`` planes mixed, levels; the last of the ``n + 1`` weights is that of white."""
+    mixed = np.tensordot(weights[:-1], planes, 1) + 255 * weights[-1]
+    return np.asarray(np.clip(mixed, 0, 255), np.float32)

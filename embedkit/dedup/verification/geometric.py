@@ -159,12 +159,7 @@ def _best_agreement(
     best = agreement_of(laid)
     if best.agreeing > _CLEAR:
         return best
-    coarse = registered(first, second, found, COARSE)
-    least = (0.0 if coarse is None else share_agreeing(coarse)) + _BETTER
-    for planes in recolored(first, second, found):
-        coarse = laid_by(*planes, found, COARSE)
-        if coarse is None or share_agreeing(coarse) < least:
-            continue
+    for planes in recolored(first, second, found, _BETTER):
         other = laid_by(*planes, found)
         if other is None:
             continue
