@@ -71,6 +71,13 @@ class ImageToCompare:
         """For a first look at the whole image."""
         return Thumbnail.of(self.gray)
 
+    @cached_property
+    def ways(self) -> NDArray[np.float32]:
+        """``(8, 256)``: ``thumbnail.coarse`` turned to the left by quarters; then mirrored, too."""
+        coarse = self.thumbnail.coarse
+        ways = [np.rot90(one, turns) for one in (coarse, coarse[:, ::-1]) for turns in range(4)]
+        return np.stack([way.ravel() for way in ways])
+
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.verification.image_to_compare import ImageToCompare, Thumbnail
+    from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
 __all__ = [
     "FEWEST_INLIERS",
@@ -105,7 +105,7 @@ def by_place(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registra
 
     Of the eight ways to turn and mirror an image, those by which the thumbnails agree somewhat.
     """
-    for turns, flip in _likeliest_ways(first.thumbnail, second.thumbnail):
+    for turns, flip in _likeliest_ways(first, second):
         turned = first.thumbnail.turned(turns, flip=flip)
         if turned.share_agreeing(second.thumbnail) > _PROMISING:
             places = np.roll(_corner_pixels(second.gray.shape), turns, axis=0)
@@ -113,14 +113,11 @@ def by_place(first: ImageToCompare, second: ImageToCompare) -> Iterator[Registra
             yield Registration(np.asarray(matrix, np.float64), flip)
 
 
-def _likeliest_ways(first: Thumbnail, second: Thumbnail) -> list[tuple[int, bool]]:
+def _likeliest_ways(first: ImageToCompare, second: ImageToCompare) -> list[tuple[int, bool]]:
     """Turns to the left by quarters, and whether mirrored before: the two that agree best."""
-    ways = [(turns, flip) for flip in (False, True) for turns in range(4)]
-    coarse = [
-        np.rot90(first.coarse[:, ::-1] if flip else first.coarse, turns) for turns, flip in ways
-    ]
-    likeness = np.stack([plane.ravel() for plane in coarse]) @ second.coarse.ravel()
-    return [ways[place] for place in np.argsort(-likeness, kind="stable")[:_WAYS]]
+    likeness = first.ways @ second.ways[0]
+    best = np.argsort(-likeness, kind="stable")[:_WAYS].tolist()
+    return [(place % 4, place >= 4) for place in best]
 
 
 def _corner_pixels(shape: tuple[int, ...]) -> NDArray[np.float32]:
