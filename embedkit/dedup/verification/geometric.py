@@ -32,7 +32,7 @@ __all__ = ["Evidence", "compare", "registrations"]
 _CLEAR = 0.9  # of the windows agree: no other map need be tried
 _BETTER = 0.02  # more of the windows agree, and of the levels follow
 _UNSURE, _SURE = 0.25, 0.93  # of the windows agree: what doesn't is looked at
-_HOPELESS_COARSE, _HOPELESS = 0.2, 0.22  # of the windows agree at best: no closer look
+_HOPELESS_COARSE, _HOPELESS = 0.25, 0.22  # of the windows agree at best: no closer look
 
 
 @dataclass(frozen=True, slots=True)
