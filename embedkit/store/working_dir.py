@@ -254,6 +254,7 @@ class PartialStore(WorkingDir):
     def _set_aside(self) -> None:
         """Moves away what ``output`` was before, where a rename alone can't replace it."""
         remove(self.folder / _REPLACED)
+        sync_folder(self.output.parent)  # the working folder must outlast what lies in it
         self.output.replace(self.folder / _REPLACED)
 
     @contextmanager

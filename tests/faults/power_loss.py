@@ -172,7 +172,7 @@ class Disk:
             kept = [change for change in self.pending if rng.random() < 0.5]
         for change in kept:
             self._apply(names, change)
-        return {name: number for name, number in names.items() if _has_folders(name, names)}
+        return names
 
 
 def _difference(before: Names, now: Names) -> dict[str, int | None]:
@@ -180,8 +180,17 @@ def _difference(before: Names, now: Names) -> dict[str, int | None]:
     return gone | {name: one for name, one in now.items() if before.get(name) != one}
 
 
-def _has_folders(name: str, names: Names) -> bool:
-    return all(str(one) in names for one in Path(name).parents if str(one) != ".")
+def _in_folders(names: Names, kinds: dict[int, str]) -> Names:
+    """The names that lie in folders: others went with the name of theirs."""
+
+    def is_folder(path: Path) -> bool:
+        return str(path) == "." or kinds.get(names.get(str(path), 0)) == FOLDER
+
+    return {
+        name: number
+        for name, number in names.items()
+        if all(is_folder(one) for one in Path(name).parents)
+    }
 
 
 def lose_power(scene, moments: list[Moment], last: int, blobs: Path, rng: random.Random) -> None:
@@ -190,7 +199,7 @@ def lose_power(scene, moments: list[Moment], last: int, blobs: Path, rng: random
     shutil.rmtree(scene.work)
     scene.work.mkdir()
     kinds = {number: kind for moment in moments for number, kind in moment.contents.items()}
-    for name, number in sorted(disk.some_names(rng).items()):
+    for name, number in sorted(_in_folders(disk.some_names(rng), kinds).items()):
         path = scene.work / name
         if kinds[number] == FOLDER:
             path.mkdir(parents=True, exist_ok=True)
