@@ -57,14 +57,14 @@ class LineProcess:
             NotStartedError: It can't start.
             concurrent.futures.CancelledError: ``kill`` was called.
         """
-        for _ in range(_STARTS):
+        for left in reversed(range(_STARTS)):
             self._has_started = self._has_started or bool(self._receive())
             if self._has_started:
                 return
             ending = self._ending()
-            self._launch()
-            if not ending.startswith("signal"):
+            if not left or not ending.startswith("signal"):
                 break
+            self._launch()
         raise NotStartedError(ending)
 
     def ask(self, message: object) -> Any:
