@@ -137,7 +137,7 @@ def test_diverse_is_the_naive_greedy(store, rows, settings, count):
 
 @pytest.mark.usefixtures("pieces")
 @pytest.mark.parametrize("settings", ["plain", "seeds", "per class", "seeds, per class"])
-@pytest.mark.parametrize("count", [1, 25, 500])
+@pytest.mark.parametrize("count", [1, 25, pytest.param(500, marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", ["representative", "unique"])
 def test_the_others_are_the_naive_greedy(store, rows, method, settings, count):
     chosen = [3, 77, 101] if "seeds" in settings else []

@@ -12,7 +12,14 @@ from embedkit.backbones.sscd import sscd_network
 
 PUBLISHED = [spec for spec in BACKBONES.values() if spec.source == "hub"]
 TWELVE = [
-    pytest.param(spec, id=spec.name, marks=[pytest.mark.slow] if "101" in spec.name else [])
+    pytest.param(
+        spec,
+        id=spec.name,
+        marks=[
+            *([pytest.mark.slow] if "101" in spec.name else []),
+            *([pytest.mark.long] if "32x16d" in spec.name else []),  # twice as wide as 32x8d
+        ],
+    )
     for spec in PUBLISHED
 ]
 SIX = [param for param in TWELVE if param.values[0].name.endswith("_ssl")]

@@ -88,7 +88,7 @@ def test_the_same_evidence_as_in_threads(source):
     ("what", "times", "problem"),
     [
         (CRASH, 4, "it crashes its process (signal 6)"),  # once with others, three times alone
-        (HANG, 2, "took longer than 4 s to decode"),
+        pytest.param(HANG, 2, "took longer than 4 s to decode", marks=pytest.mark.long),
         (HANG_IN_A_CODEC, 2, "took longer than 4 s to decode"),
     ],
 )

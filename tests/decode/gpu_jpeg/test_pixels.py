@@ -63,7 +63,9 @@ print("same", len(cases))
 """
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    "interpolation", ["bilinear", pytest.param("bicubic", marks=pytest.mark.long)]
+)
 def test_the_bits_of_the_processor(interpolation):
     done = subprocess.run(
         [sys.executable, "-c", INTERPRETED, interpolation],
