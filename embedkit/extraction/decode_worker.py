@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.decode.exact import read_jpeg_header
 from embedkit.decode.gpu_jpeg.encoded import EncodedJpeg, is_whole, read_encoded
 from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
@@ -40,8 +39,7 @@ class _AlarmedLoader(ImageLoader):
 
     def checked_jpeg(self, data: bytes, image_id: str) -> EncodedJpeg | None:
         """A JPEG without faults that a GPU decodes to the same pixels; None for all others."""
-        header = read_jpeg_header(data, image_id, self.policy)
-        jpeg = None if header is None else read_encoded(data, header)
+        jpeg = read_encoded(data, image_id, self.policy)
         if jpeg is None:
             return None
         with ended_after(self.timeout):

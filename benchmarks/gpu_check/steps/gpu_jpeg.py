@@ -20,13 +20,12 @@ _CALLERS = (1, 2, 3)
 
 def run(context: Context) -> None:
     from embedkit.decode.gpu_jpeg.decoder import open_gpu_jpeg_decoder
-    from embedkit.decode.gpu_jpeg.encoded import is_whole
+    from embedkit.decode.gpu_jpeg.encoded import SUBSAMPLING, is_whole
 
     load_image = loader_of(load(context.sizes.networks[0]))
     memory, jpegs = encoded(context)
-    names = {(0, 0): "4:4:4", (1, 0): "4:2:2", (1, 1): "4:2:0"}
-    kinds = [names[jpeg[4:6]] for jpeg in jpegs]
-    counts = ", ".join(f"{kinds.count(name)} of {name}" for name in names.values())
+    kinds = [jpeg[4:6] for jpeg in jpegs]
+    counts = ", ".join(f"{kinds.count(one)} of {name}" for name, one in SUBSAMPLING.items())
     context.report(f"{len(jpegs)} of {len(context.photos)} photos are for the GPU: {counts}")
     data = [memory[one.offset : one.offset + one.length].tobytes() for one in jpegs]
     checks = rate(is_whole, data, 1, seconds=context.sizes.seconds)
@@ -68,7 +67,6 @@ def run(context: Context) -> None:
 
 def encoded(context: Context) -> tuple[np.ndarray, list[EncodedJpeg]]:
     """The photos that the GPU may decode, one after the other in memory."""
-    from embedkit.decode.exact import read_jpeg_header
     from embedkit.decode.gpu_jpeg.encoded import is_whole, read_encoded
     from embedkit.decode.policy import DecodePolicy
     from embedkit.errors import DecodeError
@@ -77,10 +75,9 @@ def encoded(context: Context) -> tuple[np.ndarray, list[EncodedJpeg]]:
     for path in context.photos:
         data = path.read_bytes()
         try:
-            header = read_jpeg_header(data, str(path), DecodePolicy())
+            jpeg = read_encoded(data, str(path), DecodePolicy())
         except DecodeError:
             continue
-        jpeg = header and read_encoded(data, header)
         if jpeg is not None and is_whole(data):
             found.append(jpeg._replace(offset=at))
             parts.append(data)

@@ -12,7 +12,7 @@ import simplejpeg
 import torch
 
 from embedkit.decode.fast import can_scale
-from embedkit.decode.gpu_jpeg.encoded import EncodedJpeg, GpuJpegError
+from embedkit.decode.gpu_jpeg.encoded import SUBSAMPLING, GpuJpegError, read_encoded
 from embedkit.decode.gpu_jpeg.nvjpeg import NvJpeg, open_library
 from embedkit.decode.gpu_jpeg.pixels import ImageTable, Scaled, scaled_images
 from embedkit.decode.phash import THUMBNAIL_SIDE
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.decode.gpu_jpeg.encoded import EncodedJpeg
     from embedkit.decode.image_loader import ImageLoader
     from embedkit.decode.preprocessing import Preprocessing
 
@@ -30,8 +31,6 @@ __all__ = ["GpuJpegDecoder", "open_gpu_jpeg_decoder"]
 
 _AT_ONCE = 2  # callers that decode at the same time; one keeps the engines waiting
 _MOST_PIXELS = 1 << 27  # decoded together: some 0.8 GiB
-_SUBSAMPLINGS = ((0, 0), (1, 0), (1, 1))
-_NAMES = ("444", "422", "420")
 _log = logging.getLogger("embedkit")
 
 
@@ -116,8 +115,9 @@ class GpuJpegDecoder:
 
     def agrees_with(self, load: ImageLoader) -> bool:
         """Whether drawn images of all kinds get the bits that the CPU gives them."""
-        for data, jpeg in _drawn():
-            expected = load(data, "drawn")
+        for data in _drawn():
+            expected, jpeg = load(data, "drawn"), read_encoded(data, "drawn", load.policy)
+            assert jpeg is not None, "it is an ordinary one"
             pixels = np.empty_like(expected.pixels)
             small = self([jpeg], np.frombuffer(data, np.uint8), pixels[None])
             same = np.array_equal(pixels, expected.pixels)
@@ -147,7 +147,7 @@ class _Lane:
         with torch.cuda.device(device):
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            self._nvjpegs = {kind: NvJpeg(library) for kind in _SUBSAMPLINGS}
+            self._nvjpegs = {kind: NvJpeg(library) for kind in SUBSAMPLING.values()}
 
     def decode(
         self, jpegs: Sequence[EncodedJpeg], memory: NDArray[np.uint8], preprocessing: Preprocessing
@@ -197,13 +197,12 @@ def _parts(order: list[int], jpegs: Sequence[EncodedJpeg]) -> Iterator[list[int]
         yield part
 
 
-def _drawn() -> Iterator[tuple[bytes, EncodedJpeg]]:
-    """JPEGs of noise and of slopes, of several sizes and qualities, and how they are stored."""
+def _drawn() -> Iterator[bytes]:
+    """JPEGs of noise and of slopes, of all subsamplings, of several sizes and qualities."""
     rng = np.random.default_rng(0)
-    for (across, down), name in zip(_SUBSAMPLINGS, _NAMES, strict=True):
+    for name in SUBSAMPLING:
         for width, height, quality in ((333, 251, 100), (64, 97, 40), (640, 479, 85)):
             noise = rng.integers(0, 256, (height, width, 3), np.uint8)
             slope = np.add.outer(np.arange(height), np.arange(width))[..., None] % 256
             image = np.where(rng.random((height, width, 1)) < 0.5, slope, noise).astype(np.uint8)
-            data = simplejpeg.encode_jpeg(image, quality, "RGB", name)
-            yield data, EncodedJpeg(0, len(data), width, height, across, down, 1)
+            yield simplejpeg.encode_jpeg(image, quality, "RGB", name)

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import simplejpeg
 
+from embedkit.decode.exact import read_jpeg_header
+
 if TYPE_CHECKING:
-    from embedkit.decode.exact import JpegHeader
+    from embedkit.decode.policy import DecodePolicy
 
-__all__ = ["EncodedJpeg", "GpuJpegError", "is_whole", "read_encoded"]
+__all__ = ["SUBSAMPLING", "EncodedJpeg", "GpuJpegError", "is_whole", "read_encoded"]
 
-# log2 of how much coarser the chroma planes are, across and down. 4:4:0, which nvJPEG has too, is
-# upsampled in another way by libjpeg-turbo.
-_SUBSAMPLING = {"444": (0, 0), "422": (1, 0), "420": (1, 1)}
+SUBSAMPLING = {"444": (0, 0), "422": (1, 0), "420": (1, 1)}
+"""log2 of how much coarser the chroma planes are, across and down. libjpeg-turbo upsamples 4:4:0,
+which nvJPEG has too, in another way."""
 _MIN_SIDE, _MAX_SIDE = 32, 8192  # pixels; libjpeg-turbo upsamples tiny planes in another way
 _MAX_ASPECT = 4
 
@@ -29,7 +31,7 @@ class EncodedJpeg(NamedTuple):
         offset: Of the first byte.
         length: Bytes.
         width: As stored, not turned upright; pixels.
-        height: Likewise.
+        height: As stored; pixels.
         across: log2 of the luma samples per chroma sample, horizontally.
         down: The same, vertically.
         orientation: As EXIF states it, 1 to 8.
@@ -50,17 +52,22 @@ class EncodedJpeg(NamedTuple):
         return (self.height, self.width) if turned else (self.width, self.height)
 
 
-def read_encoded(data: bytes, header: JpegHeader) -> EncodedJpeg | None:
+def read_encoded(data: bytes, image_id: str, policy: DecodePolicy) -> EncodedJpeg | None:
     """Describe a JPEG; None if the GPU would not give the CPU's bits, or none at all.
 
     Args:
         data: The encoded file; it lies at the offset 0.
-        header: What ``read_jpeg_header`` found.
+        image_id: Named in the error.
+        policy: Limits.
+
+    Raises:
+        DecodeError: The header is damaged, or the image is too large.
     """
-    if header.to_srgb is not None or not header.is_simple:
+    header = read_jpeg_header(data, image_id, policy)
+    if header is None or header.to_srgb is not None or not header.is_simple:
         return None
     height, width, colors, subsampling = simplejpeg.decode_jpeg_header(data)
-    steps = _SUBSAMPLING.get(subsampling)
+    steps = SUBSAMPLING.get(subsampling)
     shorter, longer = sorted((width, height))
     if colors != "YCbCr" or steps is None or longer > _MAX_ASPECT * shorter:
         return None
