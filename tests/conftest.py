@@ -2,10 +2,12 @@
 
 import importlib.util
 import logging
+import random
 import sys
 from pathlib import Path
 
 import hypothesis
+import object_stores
 import pytest
 
 _BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -35,6 +37,27 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMBEDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The URL of a bucket on an S3 server; skips the test if there is none."""
+    with object_stores.s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def memory():
+    """The URL of a bucket in this process's memory, empty."""
+    yield "memory://bucket"
+    object_stores.clear_memory()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def bucket(request):
+    """The URL of an empty place on an object store of either kind."""
+    url = request.getfixturevalue(request.param)
+    return url if request.param == "memory" else f"{url}/{random.randrange(10**9)}"
 
 
 @pytest.fixture

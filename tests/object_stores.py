@@ -23,6 +23,16 @@ def files(url):
     return {one.removeprefix(path).lstrip("/"): filesystem.cat_file(one) for one in found}
 
 
+def local(folder):
+    """What lies in a folder: name to bytes."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def left_in(folder):
+    """The files of a folder, at any depth."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def write(url, content):
     filesystem, path = fsspec.url_to_fs(url)
     filesystem.pipe_file(path, content)

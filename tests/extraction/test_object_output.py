@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from images import write_photos
-from object_stores import Crashed, Crashing, clear_memory, files, s3_server, write
+from object_stores import Crashed, Crashing, files, local, write
 
 from embedkit import EmbeddingStore, extract, verify
 from embedkit.backbones.config import LoadConfig
@@ -47,34 +47,6 @@ def whole(photos, tmp_path_factory):
     extract(photos, folder / "all", sharded=True, **SETTINGS)
     extract(photos, folder / "all.h5", **SETTINGS)
     return folder
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["memory", "s3"])
-def bucket(request):
-    """An empty place on an object store."""
-    if request.param == "s3":
-        url = f"{request.getfixturevalue('s3')}/{random.randrange(10**9)}"
-    else:
-        url = "memory://bucket"
-    yield url
-    if request.param == "memory":
-        clear_memory()
-
-
-@pytest.fixture
-def memory():
-    yield "memory://bucket"
-    clear_memory()
-
-
-def local(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def assert_sound(url, whole):

@@ -1,12 +1,11 @@
 """Updates of stores at URLs: the rows of a new extraction, and never half of an update."""
 
-import random
 import shutil
 
 import numpy as np
 import pytest
 from images import write_photos
-from object_stores import Crashed, Crashing, clear_memory, files, s3_server
+from object_stores import Crashed, Crashing, files
 
 from embedkit import EmbeddingStore, extract, verify
 from embedkit.errors import StoreError
@@ -27,27 +26,6 @@ def photos(tmp_path):
     write_photos(tmp_path / "photos", 11, size=(48, 40))
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no image")
     return tmp_path / "photos"
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["memory", "s3"])
-def bucket(request):
-    if request.param == "s3":
-        yield f"{request.getfixturevalue('s3')}/{random.randrange(10**9)}"
-        return
-    yield "memory://bucket"
-    clear_memory()
-
-
-@pytest.fixture
-def memory():
-    yield "memory://bucket"
-    clear_memory()
 
 
 def change(photos):

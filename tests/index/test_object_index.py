@@ -1,11 +1,10 @@
 """Indexes that are built at URLs: whole when they are seen, and searched as local ones."""
 
-import random
 from pathlib import Path
 
 import numpy as np
 import pytest
-from object_stores import Crashed, Crashing, clear_memory, copy_in, files, s3_server, write
+from object_stores import Crashed, Crashing, copy_in, files, left_in, write
 from stores import write_store
 
 from embedkit import Index
@@ -30,31 +29,6 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("store") / "emb.h5", ROWS)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["memory", "s3"])
-def bucket(request):
-    if request.param == "s3":
-        yield f"{request.getfixturevalue('s3')}/{random.randrange(10**9)}"
-        return
-    yield "memory://bucket"
-    clear_memory()
-
-
-@pytest.fixture
-def memory():
-    yield "memory://bucket"
-    clear_memory()
-
-
-def left_in(folder):
-    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def neighbours(path):

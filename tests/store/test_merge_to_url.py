@@ -1,12 +1,11 @@
 """Stores that are merged into an object store: the bytes of a local merge, or nothing."""
 
-import random
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 from images import write_photos
-from object_stores import Crashed, Crashing, clear_memory, files, s3_server, write
+from object_stores import Crashed, Crashing, files, left_in, local, write
 
 from embedkit import EmbeddingStore, export, extract, merge, verify
 from embedkit.errors import StoreCorruptError, StoreError, StoreMismatchError
@@ -30,35 +29,6 @@ def parts(tmp_path_factory):
     extract(folder / "photos", folder / "whole", sharded=True, **SETTINGS)
     merge(sorted(folder.glob("?.h5")), folder / "merged.h5")
     return folder
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["memory", "s3"])
-def bucket(request):
-    if request.param == "s3":
-        yield f"{request.getfixturevalue('s3')}/{random.randrange(10**9)}"
-        return
-    yield "memory://bucket"
-    clear_memory()
-
-
-@pytest.fixture
-def memory():
-    yield "memory://bucket"
-    clear_memory()
-
-
-def local(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def left_in(folder):
-    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_a_file(parts, bucket, tmp_path):
