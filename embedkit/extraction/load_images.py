@@ -49,7 +49,7 @@ class ReadFile(NamedTuple):
 
     Attributes:
         width: Of the upright image, pixels.
-        height: Likewise.
+        height: Of the upright image, pixels.
         nbytes: Encoded bytes.
         format: As ``DecodedImage.format``.
         content_hash: SHA-256 of the bytes.

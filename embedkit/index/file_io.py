@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from embedkit.errors import IndexCorruptError, IndexFileError
-from embedkit.store.detect import kind_of_path
-from embedkit.utils.atomic_write import remove_left_behind
 from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ __all__ = [
     "HashingFile",
     "check_size",
     "checked_file",
-    "refuse_existing",
     "writing_errors",
 ]
 
@@ -113,21 +110,3 @@ def writing_errors(path: Path | str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise IndexFileError(f"{path}: can't be written: {exc.strerror or exc}") from exc
-
-
-def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Rejects an existing output; ``overwrite`` allows an index or an empty folder there.
-
-    What a killed run left beside it is removed.
-
-    Raises:
-        IndexFileError: It is taken.
-    """
-    if not output.exists():
-        return
-    remove_left_behind(output)
-    if not overwrite:
-        raise IndexFileError(f"{output}: exists already; overwrite=True replaces it")
-    replaceable = output.is_dir() and (kind_of_path(output) == "index" or not any(output.iterdir()))
-    if not replaceable:
-        raise IndexFileError(f"{output}: is no index, so it is not replaced; choose another name")

@@ -16,7 +16,6 @@ from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST, IndexManifest
 from embedkit.index.working_dir import PartialIndex
 from embedkit.sources.io import transfer
-from embedkit.store.detect import kind_of_path
 from embedkit.store.object_cache import find
 from embedkit.utils.progress import track
 from embedkit.utils.working_dir import remove
@@ -48,23 +47,6 @@ class ObjectIndex(PartialIndex):
     def address(self) -> str:
         """The URL."""
         return self.url
-
-    def refuse_existing(self, *, overwrite: bool) -> None:
-        """Rejects a URL where something lies; ``overwrite`` allows an index there.
-
-        Raises:
-            IndexFileError: It is taken.
-            StoreError: The storage can't be reached or refuses.
-        """
-        kind = kind_of_path(self.url)
-        if kind == "nothing":
-            return
-        if not overwrite:
-            raise IndexFileError(f"{self.url}: exists already; overwrite=True replaces it")
-        if kind != "index":
-            raise IndexFileError(
-                f"{self.url}: is no index, so it is not replaced; choose another name"
-            )
 
     def manifest(self) -> IndexManifest | None:
         """That of the index at the URL; None if there is none."""

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from embedkit.errors import IndexCorruptError, IndexFileError, StoreCorruptError, StoreError
-from embedkit.index.file_io import refuse_existing, writing_errors
+from embedkit.index.file_io import writing_errors
 from embedkit.index.generation import ContentWriter
 from embedkit.index.manifest import MANIFEST, IndexManifest
-from embedkit.utils.atomic_write import atomic_file, atomic_folder
+from embedkit.store.detect import kind_of_path
+from embedkit.utils.atomic_write import atomic_file, atomic_folder, remove_left_behind
 from embedkit.utils.working_dir import WorkingDir
 
 if TYPE_CHECKING:
@@ -45,8 +46,25 @@ class PartialIndex(WorkingDir):
         return str(self.output)
 
     def refuse_existing(self, *, overwrite: bool) -> None:
-        """Rejects an existing output; see ``file_io.refuse_existing``."""
-        refuse_existing(self.output, overwrite=overwrite)
+        """Rejects an output that is there; ``overwrite`` allows an index or an empty folder.
+
+        What a killed run left beside it is removed.
+
+        Raises:
+            IndexFileError: It is taken.
+            StoreError: The storage of a URL can't be reached or refuses.
+        """
+        kind = kind_of_path(self.address)
+        if kind == "nothing":
+            return
+        remove_left_behind(self.output)
+        if not overwrite:
+            raise IndexFileError(f"{self.address}: exists already; overwrite=True replaces it")
+        is_empty = self.output.is_dir() and not any(self.output.iterdir())
+        if kind != "index" and not is_empty:
+            raise IndexFileError(
+                f"{self.address}: is no index, so it is not replaced; choose another name"
+            )
 
     def manifest(self) -> IndexManifest | None:
         """That of the index that is there; None if there is none.
