@@ -388,6 +388,16 @@ def command(
             help="GPUs of each Ray worker; may be a fraction.", rich_help_panel=PERFORMANCE
         ),
     ] = 0.0,
+    decode_cpus: Annotated[
+        int,
+        typer.Option(
+            help="With --ray: so many CPU cores of the cluster read and decode for all workers "
+            "[default: each worker decodes on its own machine].",
+            metavar="INTEGER",
+            show_default=False,
+            rich_help_panel=PERFORMANCE,
+        ),
+    ] = 0,
     work_dir: WorkDirOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -442,6 +452,7 @@ def command(
         "part": part,
         "ray": ray,
         "num_gpus": num_gpus,
+        "decode_cpus": decode_cpus,
         "sharded": sharded,
         "work_dir": work_dir,
     }

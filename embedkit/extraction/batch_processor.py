@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from embedkit.decode.image_loader import ImageLoader
     from embedkit.engines import Engine
-    from embedkit.extraction.decode_workers import DecodeWorkers
-    from embedkit.extraction.load_images import Outcome
+    from embedkit.extraction.load_images import Decoders, Outcome
     from embedkit.sources import ImageReader
     from embedkit.store import RowBlock
 
@@ -39,7 +38,7 @@ class BatchProcessor:
         engine: The backbone.
         dtype: ``float16`` or ``float32``, of the rows.
         normalize: Whether the rows get unit L2 norm.
-        decoders: Processes that read and decode; None: the calling thread does.
+        decoders: What reads and decodes elsewhere; None: the calling thread does.
     """
 
     reader: ImageReader
@@ -47,7 +46,7 @@ class BatchProcessor:
     engine: Engine
     dtype: str
     normalize: bool
-    decoders: DecodeWorkers | None = None
+    decoders: Decoders | None = None
     _own: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
     def __call__(self, records: Sequence[ImageRecord]) -> ShardPart:

@@ -130,6 +130,8 @@ class RunConfig:
         part: The part of the images that this run embeds; None for all.
         ray: The Ray cluster whose workers embed; None for this process.
         num_gpus: GPUs of each Ray worker.
+        decode_cpus: CPU cores of the Ray cluster that decode for all workers; 0: each worker
+            decodes itself.
         work_dir: Where unfinished work for a URL is kept; None is embedkit's cache.
 
     Raises:
@@ -150,6 +152,7 @@ class RunConfig:
     part: Part | None = None
     ray: str | None = None
     num_gpus: float = 0
+    decode_cpus: int = 0
     work_dir: Path | None = None
 
     def __post_init__(self) -> None:
@@ -186,5 +189,11 @@ class RunConfig:
             raise ValueError("num_gpus goes with ray only; device says which GPUs to use without")
         if self.num_gpus < 0:
             raise ValueError(f"num_gpus must be at least 0, not {self.num_gpus}")
+        if self.decode_cpus < 0:
+            raise ValueError(f"decode_cpus must be at least 0, not {self.decode_cpus}")
+        if self.decode_cpus and self.ray is None:
+            raise ValueError("decode_cpus goes with ray only; workers says how many decode without")
+        if self.decode_cpus and self.processes is not None:
+            raise ValueError("decode_cpus decodes in processes of its own: leave processes out")
         if self.ray is not None and (self.part is not None or self.update or self.retry_failed):
             raise ValueError("ray goes without part, update=True and retry_failed=True")

@@ -101,6 +101,7 @@ def extract(
     part: str | tuple[int, int] | None = None,
     ray: str | None = None,
     num_gpus: float = 0,
+    decode_cpus: int = 0,
     work_dir: str | os.PathLike[str] | None = None,
     stop: threading.Event | None = None,
     progress: bool | Callable[[Progress], None] = False,
@@ -183,6 +184,8 @@ def extract(
             must see ``source`` and ``output`` under the same path. ``workers`` is then their
             number; None is one per GPU or, without GPUs, one per machine.
         num_gpus: GPUs of each Ray worker, such as 1 or 0.5.
+        decode_cpus: CPU cores of the Ray cluster that read and decode for all workers, so that
+            machines without a GPU help; 0: each worker decodes on its own machine.
         work_dir: Folder for the unfinished work, if ``output`` is a URL; None is ``unfinished`` in
             embedkit's cache.
         stop: Set this event (from a signal handler or another thread) to save and return early.
@@ -208,7 +211,7 @@ def extract(
     run = RunConfig(
         workers, processes, sharded, shard_rows, overwrite, check_content, update, keep_removed,
         retry_failed, max_read_errors, image_timeout,
-        None if part is None else Part.read(part), ray, num_gpus,
+        None if part is None else Part.read(part), ray, num_gpus, decode_cpus,
         None if work_dir is None else Path(work_dir),
     )  # fmt: skip
     config = ExtractConfig.of(

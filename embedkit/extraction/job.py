@@ -13,6 +13,7 @@ from embedkit._version import __version__
 from embedkit.backbones import load_configured
 from embedkit.decode.image_loader import ImageLoader
 from embedkit.decode.policy import DecodePolicy
+from embedkit.decode.preprocessing import Preprocessing
 from embedkit.errors import StoreError
 from embedkit.sources import open_source
 from embedkit.sources.dataset import dataset_name, is_dataset
@@ -86,12 +87,13 @@ def scan_for(output: Path, listing: Source) -> Iterator[ImageRecord]:
         yield record
 
 
-def loader_of(meta: StoreMeta, backbone: Backbone, scale: Scaler, timeout: float) -> ImageLoader:
+def loader_of(meta: StoreMeta, scale: Scaler, timeout: float) -> ImageLoader:
     """The image loader with the settings of a store, and a time limit per image in seconds."""
     settings = dict(meta.decode)
     decoder = settings.pop("decoder")
     policy = DecodePolicy.from_config(settings)
-    return ImageLoader(policy, backbone.preprocessing, decoder, scale, timeout)
+    preprocessing = Preprocessing.from_config(meta.preprocessing)
+    return ImageLoader(policy, preprocessing, decoder, scale, timeout)
 
 
 def prepare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from embedkit.types import ImageRecord
 
 __all__ = [
+    "Decoders",
     "Outcome",
     "ReadFile",
     "SetAside",
@@ -79,6 +80,19 @@ class SetAside(NamedTuple):
 
 Outcome = ImageFacts | ImageFailure | SetAside | None
 """Of a record: its facts, its failure, what a GPU is to decode, or None where it is no image."""
+
+
+class Decoders(Protocol):
+    """What reads and decodes outside of this process.
+
+    Attributes:
+        callers: Threads that keep it busy by calling ``load`` at the same time.
+    """
+
+    callers: int
+
+    def load(self, records: Sequence[ImageRecord], pixels: NDArray[np.uint8]) -> list[Outcome]:
+        """Loads ``n`` images, each into its own place; see `load_images`."""
 
 
 def load_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from embedkit.distributed.worker_size import worker_size
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.shard_worker import ShardWorker
 from embedkit.extraction.multi_gpu.task import WorkerTask
+from embedkit.extraction.ray_decoders import RayDecoders, start_decoders
 from embedkit.extraction.runner import EMBEDDING, ExtractResult
 from embedkit.store.format import StoreCounts
 from embedkit.store.object_store import url_for_workers
@@ -22,6 +24,7 @@ from embedkit.utils.progress import Stage
 if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from embedkit.backbones.config import LoadConfig
     from embedkit.engines import EngineChoice
@@ -37,8 +40,9 @@ class RayShards:
     """The work of one Ray worker: embeds shards with an engine that stays open.
 
     Args:
-        settings: ``folder``, the driver's current folder, which relative paths start from, and
-            ``task``, from ``WorkerTask.to_config``.
+        settings: ``folder``, the driver's current folder, which relative paths start from;
+            ``needed``, what this machine must see; ``task``, from ``WorkerTask.to_config``;
+            ``decoders``, actors that decode for all ``workers``; none if each decodes itself.
 
     Raises:
         WorkerError: This machine doesn't see the driver's folders.
@@ -46,13 +50,15 @@ class RayShards:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         task = WorkerTask.from_config(settings["task"])
-        folder = Path(settings["folder"])
-        enter_shared(folder, *(() if task.url else (folder, task.output.parent)))
+        enter_shared(Path(settings["folder"]), *map(Path, settings["needed"]))
         self._worker = ShardWorker(task)
+        actors, workers = settings["decoders"], settings["workers"]
+        self._decoders = RayDecoders(actors, workers, task.choice.batch_size) if actors else None
 
     def do(self, task: dict[str, Any], stop: threading.Event) -> list[int]:
         """Embeds one shard; returns how many of its images are done, and how many failed."""
-        result = self._worker.embed([task["shard"]], task["processes"], stop)
+        decoders = None if task["processes"] else self._decoders
+        result = self._worker.embed([task["shard"]], task["processes"], stop, decoders)
         return [result.found, result.failed]
 
 
@@ -110,12 +116,30 @@ class RayRunner:
             stage.add(found - saved.found, failed=failed - saved.failed)
 
         if tasks:
-            with connected(str(self.settings.ray)) as ray:
-                self._pool(ray).run(tasks, stop, tell)
+            with connected(str(self.settings.ray)) as ray, self._decoders(ray) as decoders:
+                self._pool(ray, decoders).run(tasks, stop, tell)
         seconds, after = stage.progress.seconds, Checkpoints(self.run, self.shards)
         return ExtractResult.of_checkpoints(self.run.partial.output, before, after, seconds)
 
-    def _pool(self, ray: Any) -> Pool:
+    def _decoders(self, ray: Any) -> AbstractContextManager[list[Any]]:
+        count = self.settings.decode_cpus
+        if not count:
+            return nullcontext([])
+        settings = {
+            **self._shared_folders(),
+            "meta": self.run.meta.to_config(),
+            "timeout": self.settings.image_timeout,
+            "images": self.run.plan.count // count,
+        }
+        return start_decoders(ray, count, settings)
+
+    def _shared_folders(self) -> dict[str, Any]:
+        """The current folder, and the folders that all machines must see."""
+        folder, output = Path.cwd(), self.run.partial.output.absolute()
+        needed = [] if url_for_workers(self.run.partial) else [str(folder), str(output.parent)]
+        return {"folder": str(folder), "needed": needed}
+
+    def _pool(self, ray: Any, decoders: list[Any]) -> Pool:
         settings = self.settings
         workers, num_cpus = worker_size(ray, settings.workers, settings.num_gpus)
         device = "cuda:0" if settings.num_gpus else self.choice.devices[0]
@@ -133,5 +157,11 @@ class RayRunner:
             url_for_workers(self.run.partial),
         )
         work = f"{RayShards.__module__}:{RayShards.__name__}"
-        about = {"folder": str(Path.cwd()), "task": task.to_config()}
-        return Pool(ray, work, about, workers, num_cpus, settings.num_gpus)
+        about = {
+            **self._shared_folders(),
+            "task": task.to_config(),
+            "decoders": decoders,
+            "workers": workers,
+        }
+        # Decoders take the cores that they find first: a worker that wanted some might never start.
+        return Pool(ray, work, about, workers, 0 if decoders else num_cpus, settings.num_gpus)

@@ -81,7 +81,7 @@ class Extraction:
         backbone, one_device = job.backbone, len(choice.devices) == 1 and settings.ray is None
         with ExitStack() as stack:
             scale = stack.enter_context(Scaler(self.plan.count))
-            load = loader_of(job.meta, backbone, scale, settings.image_timeout)
+            load = loader_of(job.meta, scale, settings.image_timeout)
             decoders = None
             if one_device:  # they start while the engine is opened
                 decoders = open_decode_workers(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from embedkit.decode.image_loader import ImageLoader
     from embedkit.engines import Engine
     from embedkit.extraction.checkpoints import FrozenRun
-    from embedkit.extraction.decode_workers import DecodeWorkers
+    from embedkit.extraction.load_images import Decoders
     from embedkit.store.format import StoreCounts
     from embedkit.types import ImageRecord
 
@@ -136,7 +136,7 @@ class Runner:
         workers: Threads; None is one per core, and one per batch in flight on a GPU, so that all
             cores decode while some threads wait for the device.
         shards: The numbers of the shards to do; None for all of the plan.
-        decoders: Processes that decode; None: the workers do.
+        decoders: What reads and decodes elsewhere; None: the workers do.
         max_read_errors: Images in a row that can't be read before the run stops; 0 never stops.
     """
 
@@ -145,7 +145,7 @@ class Runner:
     engine: Engine
     workers: int | None
     shards: Sequence[int] | None = None
-    decoders: DecodeWorkers | None = None
+    decoders: Decoders | None = None
     max_read_errors: int = 32
 
     def go(self, stop: threading.Event | None) -> ExtractResult:

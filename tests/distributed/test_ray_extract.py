@@ -177,6 +177,44 @@ def test_an_image_that_crashes_its_worker_is_named_and_the_rest_is_embedded(
     assert reasons[str(poison)] == "crashes its decoder (signal 11)"
 
 
+def test_decoders_apart_from_the_workers_are_killed(photos, whole, cluster, tmp_path, crashing):
+    crashing.with_name("poison.jpg.slow").touch()
+    output, kills, ended = tmp_path / "all", 0, threading.Event()
+
+    def run():
+        try:
+            extract(photos, output, ray=cluster, workers=1, decode_cpus=1, **SETTINGS)
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not ended.wait(0.05):
+        for victim in worker_processes(b"decode") if kills < 2 else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                kills += 1
+            ended.wait(2)
+    thread.join()
+    crashing.with_name("poison.jpg.slow").unlink()
+    assert kills == 2
+    assert content(output) == whole
+
+
+def test_an_image_that_crashes_a_decoder_is_named(photos, tmp_path, cluster, crashing):
+    poison = photos / f"photo_{POISON:04d}.jpg"
+    crashing.write_bytes(poison.read_bytes())
+    output = tmp_path / "all"
+    try:
+        extract(photos, output, ray=cluster, workers=2, decode_cpus=2, **SETTINGS)
+    finally:
+        crashing.unlink()
+    with EmbeddingStore.open(output) as store:
+        reasons = {failure.id: failure.reason for failure in store.failures()}
+    assert reasons[str(poison)] == "crashes its decoder (signal 11)"
+    assert len(reasons) == 2
+
+
 def test_stopped_and_resumed(photos, whole, cluster, tmp_path):
     output, stop = tmp_path / "all", threading.Event()
 
@@ -220,6 +258,9 @@ def test_no_cluster_at_the_address():
         ({"update": True}, "ray goes without part"),
         ({"num_gpus": -1}, "num_gpus must be at least 0"),
         ({"num_gpus": 1, "ray": None}, "num_gpus goes with ray only"),
+        ({"decode_cpus": -1}, "decode_cpus must be at least 0"),
+        ({"decode_cpus": 1, "ray": None}, "decode_cpus goes with ray only"),
+        ({"decode_cpus": 1, "processes": True}, "leave processes out"),
     ],
 )
 def test_settings_that_contradict_each_other(photos, tmp_path, settings, message):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedkit.engines import Engine
+    from embedkit.extraction.decode_workers import DecodeWorkers
+    from embedkit.extraction.load_images import Decoders
     from embedkit.extraction.multi_gpu.task import WorkerTask
     from embedkit.extraction.runner import ExtractResult
 
@@ -50,7 +52,7 @@ class ShardWorker:
         self._backbone = load_configured(task.backbone, task.loading)
         self._run = FrozenRun(partial, plan, meta, self._backbone.head)
         scaler = self._stack.enter_context(Scaler(plan.count))
-        self._load = loader_of(meta, self._backbone, scaler, task.image_timeout)
+        self._load = loader_of(meta, scaler, task.image_timeout)
         self._engine: Engine | None = None
 
     def __enter__(self) -> Self:
@@ -60,7 +62,11 @@ class ShardWorker:
         self._stack.close()
 
     def embed(
-        self, shards: Sequence[int], processes: bool | None, stop: threading.Event
+        self,
+        shards: Sequence[int],
+        processes: bool | None,
+        stop: threading.Event,
+        decoders: Decoders | None = None,
     ) -> ExtractResult:
         """Embeds shards.
 
@@ -68,13 +74,24 @@ class ShardWorker:
             shards: Their numbers.
             processes: Whether processes decode; None where that pays.
             stop: When set, what is done is committed and the work ends.
+            decoders: What decodes elsewhere; None: this process or its own ones.
 
         Raises:
             StoreMismatchError: This device would give other rows.
             EmbedkitError: As ``extract`` does.
         """
         task, run = self._task, self._run
-        decoders = open_decode_workers(
+        own = None if decoders else self._own_decoders(shards, processes)
+        with own or nullcontext():  # they start while the engine is opened
+            runner = Runner(
+                run, self._load, self._opened(), task.workers, shards, decoders or own,
+                task.max_read_errors,
+            )  # fmt: skip
+            return runner.go(stop)
+
+    def _own_decoders(self, shards: Sequence[int], processes: bool | None) -> DecodeWorkers | None:
+        task, run = self._task, self._run
+        return open_decode_workers(
             self._load,
             task.choice,
             sum(run.plan.rows(number) for number in shards),
@@ -82,12 +99,6 @@ class ShardWorker:
             processes=processes,
             isolate=run.partial.isolate_mark.exists(),
         )
-        with decoders or nullcontext():  # they start while the engine is opened
-            runner = Runner(
-                run, self._load, self._opened(), task.workers, shards, decoders,
-                task.max_read_errors,
-            )  # fmt: skip
-            return runner.go(stop)
 
     def _opened(self) -> Engine:
         if self._engine is None:
