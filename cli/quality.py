@@ -10,12 +10,14 @@ import typer
 from ._command import JsonOption, examples
 from ._output import count_of, plain, print_json, print_table
 from ._panels import INPUT, OUTPUT
+from ._ray import RayOption, RayWorkersOption
 
 __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = examples(
     "embedkit quality photos.h5 -o quality/",
     "embedkit quality old.h5 --images photos/ --write -o quality/",
+    "embedkit quality old/ --images /data/photos --write --ray auto",
     "embedkit quality photos.h5 -o quality/ --duplicates duplicates/ --blurry 0.05",
 )
 
@@ -71,6 +73,8 @@ def command(
         bool,
         typer.Option("--overwrite", help="Replace an existing --output.", rich_help_panel=OUTPUT),
     ] = False,
+    ray: RayOption = None,
+    workers: RayWorkersOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find dark, bright, blurry, empty, odd and duplicate images, and failed files.
@@ -89,7 +93,13 @@ def command(
         check_quality_output(output, overwrite=overwrite)
     limits = QualityThresholds(dark, bright, blurry, low_information, gray, odd_size, odd_aspect)
     report = find_quality_issues(
-        store, thresholds=limits, images=images or (), duplicates=duplicates, write=write
+        store,
+        thresholds=limits,
+        images=images or (),
+        duplicates=duplicates,
+        write=write,
+        ray=ray,
+        workers=workers,
     )
     if output is not None:
         write_quality(report, output, overwrite=overwrite, images=images or ())

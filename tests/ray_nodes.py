@@ -12,9 +12,19 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ROOT", "started", "two_nodes", "worker_processes"]
+__all__ = ["ROOT", "marks", "started", "two_nodes", "worker_processes"]
 
 ROOT = Path(__file__).parents[1]
+
+
+def marks(seconds: int = 900, speed: str = "slow") -> list[pytest.MarkDecorator]:
+    """The ``pytestmark`` of tests on Ray, which leaves sockets and files open when it ends."""
+    return [
+        getattr(pytest.mark, speed),
+        pytest.mark.timeout(seconds),
+        pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+        pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    ]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from images import write_photos
 from PIL import Image
-from ray_nodes import two_nodes, worker_processes
+from ray_nodes import marks, two_nodes, worker_processes
 from stores import write_store
 from vectors import photo_like
 
@@ -27,12 +27,7 @@ from embedkit.store import EmbeddingStore
 
 pytest.importorskip("ray")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = marks(1800)
 DIM = 64
 SETTINGS = {"min_cosine": 0.9, "threshold": 0.0, "max_hamming": None}
 

@@ -13,7 +13,7 @@ import time
 import pytest
 from images import write_photos
 from object_stores import files, s3_server
-from ray_nodes import ROOT, started, two_nodes, worker_processes
+from ray_nodes import ROOT, marks, started, two_nodes, worker_processes
 
 from embedkit.backbones import load_backbone
 from embedkit.distributed.cluster import connected
@@ -25,12 +25,7 @@ from embedkit.store import EmbeddingStore
 
 ray = pytest.importorskip("ray")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = marks()
 COUNT, POISON = int(os.environ.get("RAY_TEST_IMAGES", "60")), 7
 KILLS = int(os.environ.get("RAY_TEST_KILLS", "3"))
 SETTINGS = {

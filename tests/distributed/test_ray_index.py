@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from ray_nodes import two_nodes, worker_processes
+from ray_nodes import marks, two_nodes, worker_processes
 from stores import write_store
 from vectors import clustered
 
@@ -14,13 +14,7 @@ from embedkit.index import Index, IndexSpec, add_vectors, ray_parts
 
 pytest.importorskip("ray")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.usefixtures("one_core"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [*marks(), pytest.mark.usefixtures("one_core")]
 DIM, ROWS = 32, 6000
 
 

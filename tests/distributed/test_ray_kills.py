@@ -11,18 +11,13 @@ import time
 
 import pytest
 from images import write_photos
-from ray_nodes import two_nodes, worker_processes
+from ray_nodes import marks, two_nodes, worker_processes
 
 from embedkit.extraction.extract import extract
 
 pytest.importorskip("ray")
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(7200),
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = marks(7200, "long")
 COUNT, KILLS, SHARD_ROWS = 20_000, 20, 500
 SETTINGS = {
     "backbone": "tiny", "engine": "openvino", "device": "cpu", "batch_size": 16, "sharded": True,

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from ray_nodes import two_nodes, worker_processes
+from ray_nodes import marks, two_nodes, worker_processes
 from stores import write_store
 from vectors import clustered
 
@@ -15,13 +15,7 @@ from embedkit.index import graph_passes, knn_graph
 
 pytest.importorskip("ray")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.usefixtures("one_core"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [*marks(), pytest.mark.usefixtures("one_core")]
 DIM, ROWS = 24, 8000
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from embedkit.analysis.quality.duplicates import exact_duplicates, near_duplicates
 from embedkit.analysis.quality.measures import measure_images, stored_measures
+from embedkit.distributed.cluster import RayCluster
 from embedkit.store import EmbeddingStore
 from embedkit.store.set_columns import set_columns
 from embedkit.tabular import Tabular
@@ -134,6 +135,8 @@ def find_quality_issues(
     images: Sequence[str | os.PathLike[str]] = (),
     duplicates: str | os.PathLike[str] | None = None,
     write: bool = False,
+    ray: str | None = None,
+    workers: int | None = None,
     progress: bool | ProgressCallback = False,
 ) -> QualityReport:
     """Finds dark, bright, blurry and otherwise poor or odd images of a store.
@@ -149,13 +152,19 @@ def find_quality_issues(
         duplicates: A folder of ``find_duplicates`` whose groups are listed as near-duplicates.
         write: Whether measures that the store lacks, for some rows or all, are put into it, for
             filters and later runs.
+        ray: Where images are measured: let workers on a Ray cluster do it; ``local``, ``auto`` or
+            an address, as ``extract``'s. All must see the store and the images.
+        workers: Ray workers, at most; None is one per machine.
         progress: True shows a progress bar; a function is called with each `Progress`.
 
     Raises:
         SourceError: The store has no measures, and not one of the images is found.
         StoreError: The store can't be read or written.
         DedupError: ``duplicates`` can't be read, or is of other images.
+        WorkerError: There is no Ray cluster, or a worker failed.
+        ValueError: An argument is out of its range.
     """
+    cluster = RayCluster.of(ray, workers)
     limits = thresholds or QualityThresholds()
     with reporting(progress):
         with EmbeddingStore.open(store) as opened:
@@ -163,7 +172,7 @@ def find_quality_issues(
             # An updated store has rows of older versions, which weren't measured.
             is_whole = stored is not None and not np.isnan(stored["luminance"]).any()
             if stored is None or (write and not is_whole):
-                measures = measure_images(opened, images)
+                measures = measure_images(opened, images, cluster)
             else:
                 measures = stored
             sides = opened.images("width"), opened.images("height")
