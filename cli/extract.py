@@ -334,8 +334,8 @@ def command(
             "--processes/--threads",
             "--isolate",
             help="Decode in processes, so that an image that crashes or hangs a codec costs only "
-            "itself, or in threads [default: processes for a GPU, more than 4 cores and 10,000 "
-            "images].",
+            "itself, or in threads [default: processes for 10,000 images and more than 4 cores "
+            "beside a GPU, or 32 without].",
             rich_help_panel=PERFORMANCE,
         ),
     ] = None,

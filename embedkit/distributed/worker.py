@@ -14,7 +14,7 @@ from embedkit.errors import EmbedkitError, WorkerError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Worker", "enter_shared"]
+__all__ = ["Worker", "enter_shared", "reserved_cores"]
 
 
 class Worker:
@@ -67,3 +67,10 @@ def enter_shared(folder: Path, *needed: Path) -> None:
         )
     if folder.is_dir():
         os.chdir(folder)
+
+
+def reserved_cores() -> int:
+    """CPU cores that Ray has reserved for the worker of this process, at least 1."""
+    import ray
+
+    return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))

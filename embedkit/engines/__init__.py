@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedkit.engines.base import Engine, usable_cores
-from embedkit.engines.select import EngineChoice, EngineName, Precision, choose_engine
+from embedkit.engines.select import (
+    EngineChoice,
+    EngineName,
+    Precision,
+    choose_engine,
+    compiled_for_many,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +25,7 @@ __all__ = [
     "EngineName",
     "Precision",
     "choose_engine",
+    "compiled_for_many",
     "open_engine",
     "usable_cores",
 ]

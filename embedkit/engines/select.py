@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -12,13 +13,15 @@ from embedkit.engines.cuda_driver import may_have_gpu
 from embedkit.errors import MissingExtraError
 from embedkit.utils.extras import require_extra
 
-__all__ = ["EngineChoice", "EngineName", "Precision", "choose_engine"]
+__all__ = ["EngineChoice", "EngineName", "Precision", "choose_engine", "compiled_for_many"]
 
 EngineName = Literal["auto", "openvino", "torch", "torch-compiled"]
 _Chosen = Literal["openvino", "torch", "torch-compiled"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 _CPU_BATCH, _CUDA_BATCH = 4, 256
+_MANY = 500_000  # images of a GPU: compiling takes ten seconds or so, and halves the computing
+_COMPILERS = ("cc", "gcc", "clang")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -54,7 +57,7 @@ def choose_engine(
 
     Args:
         engine: ``auto``: PyTorch on CUDA, OpenVINO on the CPU, PyTorch where there is none.
-            ``torch-compiled`` only on request: it compiles first, for a minute or more.
+            ``torch-compiled`` compiles first, for a minute or more.
         device: ``auto`` (all GPUs if there is one), ``cpu``, ``cuda``, ``cuda:1``, or several,
             separated by commas.
         precision: ``auto`` stays ``auto`` where the device computes in bf16 natively, and is
@@ -86,6 +89,21 @@ def choose_engine(
             'precision="fp32", or engine="torch", which emulates it slowly'
         )
     return EngineChoice(name, devices, precision, batch_size)
+
+
+def compiled_for_many(choice: EngineChoice, images: int) -> EngineChoice:
+    """The choice for so many images a GPU, where no engine was named: compiled if that pays.
+
+    It goes by the number of images alone: the same run takes the same engine on any day.
+    """
+    if choice.device == "cpu" or images < _MANY or not _can_compile():
+        return choice
+    return replace(choice, name="torch-compiled")
+
+
+def _can_compile() -> bool:
+    """Whether there is what PyTorch needs to compile for CUDA."""
+    return find_spec("triton") is not None and any(map(shutil.which, _COMPILERS))
 
 
 def _devices(text: str) -> tuple[str, ...]:

@@ -173,6 +173,11 @@ class RunConfig:
         if self.keep_removed and not self.update:
             raise ValueError("keep_removed=True goes with update=True only")
 
+    def images_each(self, images: int, devices: int) -> int:
+        """How many of the images one device embeds, about: of one part, of one Ray worker."""
+        parts = 1 if self.part is None else self.part.of
+        return images // (parts * ((self.workers or 1) if self.ray else devices))
+
     def _check_part(self) -> None:
         if self.part is None:
             return

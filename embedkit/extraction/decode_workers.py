@@ -51,7 +51,7 @@ _AT_JPEGS = 2  # batches whose JPEGs a GPU decodes
 _ATTEMPTS = 3  # attempts before an image that crashes its worker fails
 _POLL_SECONDS = 0.25
 _ENCODED_BYTES = 2**20  # memory for an image that the GPU decodes; some take less, others more
-_FEW_CORES = 4  # up to this many, threads of one process suffice
+_FEW_CORES, _FEW_BESIDE_CPU = 4, 32  # up to so many, threads suffice: for a GPU; for the CPU itself
 _FEW_IMAGES = 10_000  # up to this many, threads finish before processes have started
 _log = logging.getLogger("embedkit")
 
@@ -72,7 +72,7 @@ def open_decode_workers(
         choice: What runs the backbone. On a CPU it takes most of the time of all cores.
         images: Number of images to decode.
         workers: Processes; None is one per core.
-        processes: Whether to use processes; None: only on a GPU, with many cores and images.
+        processes: Whether to use processes; None: with many cores and images.
         isolate: Whether an image has stopped the whole process before: None then uses processes
             wherever there can be some.
 
@@ -84,11 +84,13 @@ def open_decode_workers(
         raise ValueError("processes=True: decoding in processes works on Linux only")
     count = workers or usable_cores()
     if processes is None:
-        pays = choice.device != "cpu" and count > _FEW_CORES and images >= _FEW_IMAGES
+        few = _FEW_BESIDE_CPU if choice.device == "cpu" else _FEW_CORES
+        pays = count > few and images >= _FEW_IMAGES
         processes = can and (pays or isolate)
     if not processes:
         return None
-    ahead = -(-2 * count * _CHUNK // choice.batch_size)  # batches that keep every process busy
+    messages = -(-choice.batch_size // _CHUNK)  # of a batch
+    ahead = -(-2 * count // messages)  # batches that keep every process busy
     on_gpu = choice.device != "cpu"
     callers = max(ahead, 2) + _AT_ENGINE + on_gpu * _AT_JPEGS
     decoders = DecodeWorkers(load, count, choice.batch_size, callers, images=images)

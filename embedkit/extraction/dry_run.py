@@ -11,6 +11,7 @@ from embedkit.engines import choose_engine, open_engine
 from embedkit.extraction.config import ExtractConfig, RunConfig
 from embedkit.extraction.job import prepare
 from embedkit.extraction.output import check_url, unlocked, updates
+from embedkit.extraction.precision import settled
 from embedkit.extraction.source_changes import State
 from embedkit.extraction.update import opened_update
 from embedkit.sources.part import Part
@@ -143,6 +144,8 @@ def _preview(
 ) -> ExtractPreview:
     choice = choose_engine(config.engine, config.device, config.precision, config.batch_size)
     job = prepare(source, output, config)
+    found = sum(1 for _ in job.scan())
+    choice = settled(choice, config, run.images_each(found, len(choice.devices)), None)
     # Not compiled, because that takes a minute or more.
     engine: EngineName = "torch" if choice.name == "torch-compiled" else choice.name
     with open_engine(
@@ -151,7 +154,6 @@ def _preview(
         precision_note = "bf16 or fp32 by trial" if choice.precision == "auto" else choice.precision
         runs = f"{choice.name} on {ready.device}, {precision_note}, batches of {ready.batch_size}"
     partial = unlocked(job.output, run)
-    found = sum(1 for _ in job.scan())
     meta = job.meta
     return ExtractPreview(
         found=found,

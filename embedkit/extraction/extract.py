@@ -16,6 +16,7 @@ from embedkit.extraction.finish import finish, nothing_to_do
 from embedkit.extraction.job import prepare
 from embedkit.extraction.outcome import unlabelled
 from embedkit.extraction.output import check_url, updates, working_folder
+from embedkit.extraction.precision import settled
 from embedkit.extraction.run_plan import Extraction, one_device
 from embedkit.extraction.runner import ExtractResult
 from embedkit.extraction.source_changes import compare_with_source
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from embedkit.decode.image_loader import Decoder
     from embedkit.decode.policy import DecodePolicy
     from embedkit.decode.preprocessing import Preprocessing
-    from embedkit.engines import EngineChoice, EngineName, Precision
+    from embedkit.engines import EngineName, Precision
     from embedkit.extraction.job import Job
     from embedkit.sources.open import Spec
     from embedkit.store.format import StoreMeta
@@ -120,7 +121,8 @@ def extract(
             appears when it is whole; a shard is uploaded as soon as it is.
         backbone: A name (``resnet50_swsl``, ``timm:…``), or a loaded backbone.
         engine: The inference engine. ``auto`` is OpenVINO on a CPU and PyTorch on CUDA;
-            ``torch-compiled`` compiles the network first, which is worthwhile for large jobs.
+            ``torch-compiled`` compiles the network first, which ``auto`` does on CUDA from 500,000
+            images a GPU on.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, or several, separated by commas: one
             process per device, each embeds whole shards. ``auto`` uses every GPU if the backbone
             is given by name, and the CPU if there is no GPU.
@@ -131,7 +133,8 @@ def extract(
         workers: Number of threads that decode and embed; None is one per core, plus one per batch
             that may wait for a GPU. Doesn't change the result.
         processes: Decode in processes instead of threads, which share the interpreter lock (GIL).
-            None uses processes on a GPU with more than 4 cores and at least 10,000 images.
+            None uses processes for at least 10,000 images, if there are more than 4 cores beside a
+            GPU, or more than 32 without.
             Doesn't change the result. An image that crashes a codec, or hangs in it, then costs a
             process and fails; in a thread a crash ends the run.
         dtype: Data type of the stored embeddings.
@@ -263,9 +266,9 @@ def _extract(
                 partial.forget()  # killed between the store's last step and its tidying up
             return result
         plan, frozen = _plan(partial, frozen, job, run.shard_rows)
-        if frozen is not None:
-            choice = _as_begun(choice, frozen[0].engine, config)
         meta = None if frozen is None else frozen[0]
+        images_each = run.images_each(plan.count, len(choice.devices))
+        choice = settled(choice, config, images_each, None if meta is None else meta.engine)
         extraction = Extraction(partial, job, plan, choice, run, part=run.part)
         if not extraction.shards:
             return nothing_to_do(extraction)
@@ -287,17 +290,6 @@ def _check_ray(job: Job, run: RunConfig) -> None:
     """Refuses what can't be sent to the machines of a Ray cluster."""
     if run.ray is not None and (job.in_process or not isinstance(job.config.backbone, str)):
         raise ValueError("with ray a backbone must be given by its name, and images as files")
-
-
-def _as_begun(
-    choice: EngineChoice, engine: Mapping[str, Any], config: ExtractConfig
-) -> EngineChoice:
-    """The choice; batch size and precision default to those of the resumed run."""
-    return replace(
-        choice,
-        batch_size=engine["batch_size"] if config.batch_size is None else choice.batch_size,
-        precision=engine["precision"] if config.precision == "auto" else choice.precision,
-    )
 
 
 def _plan(

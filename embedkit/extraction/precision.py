@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from embedkit.engines import open_engine, usable_cores
+from embedkit.engines import compiled_for_many, open_engine, usable_cores
 from embedkit.engines.fidelity import GATE, measure_fidelity
 from embedkit.engines.measured_speed import MeasuredSpeed, recall_speed, remember_speed
 from embedkit.errors import BackboneError, DecodeError
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from embedkit.decode.image_loader import ImageLoader
     from embedkit.engines import Engine, EngineChoice
     from embedkit.engines.fidelity import Fidelity
+    from embedkit.extraction.config import ExtractConfig
     from embedkit.sources.shard_plan import Plan
     from embedkit.types import ImageRecord
 
-__all__ = ["PROBE_IMAGES", "engine_differences", "open_precise"]
+__all__ = ["PROBE_IMAGES", "engine_differences", "open_precise", "settled"]
 
 _T = TypeVar("_T")
 
@@ -85,11 +87,38 @@ def _opened(
     if choice.precision == "fp32" or (choice.precision == "auto" and plan.count <= _NEVER_WORTH):
         engine = _open(backbone, choice, "fp32")
         return engine, engine.to_config()
+    if choice.precision == "auto" and choice.name == "torch-compiled":  # it is compiled once
+        engine, described = _faster(backbone, replace(choice, name="torch"), plan, load)
+        engine.close()
+        engine = _open(backbone, choice, "bf16" if engine.precision == "bf16" else "fp32")
+        return engine, {**engine.to_config(), **_kept_fidelity(described)}
     if choice.precision == "auto":
         return _faster(backbone, choice, plan, load)
     few = choice.precision == "bf16"  # int8 is calibrated by them
     images = min(max(plan.count // _ONE_OF, GATE.images), PROBE_IMAGES) if few else PROBE_IMAGES
     return _measured(backbone, choice, choice.precision, _probe(plan, load, images))
+
+
+def settled(
+    choice: EngineChoice, config: ExtractConfig, images: int, begun: Mapping[str, Any] | None
+) -> EngineChoice:
+    """The choice for a run; what isn't named goes by its images, or is as the run began.
+
+    Args:
+        choice: Of the settings and the machine as they are now.
+        config: The settings.
+        images: Of each device.
+        begun: The engine's description from a resumed run.
+    """
+    if begun is None:
+        return compiled_for_many(choice, images) if config.engine == "auto" else choice
+    is_torch = choice.name == "torch" and begun["name"].startswith("torch")
+    return replace(
+        choice,
+        name=begun["name"] if config.engine == "auto" and is_torch else choice.name,
+        batch_size=begun["batch_size"] if config.batch_size is None else choice.batch_size,
+        precision=begun["precision"] if config.precision == "auto" else choice.precision,
+    )
 
 
 def engine_differences(

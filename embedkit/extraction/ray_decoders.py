@@ -1,47 +1,38 @@
 """Reads and decodes on cores of a Ray cluster that are kept apart from the workers that embed.
 
-So machines without a GPU feed those that have one, and each kind grows alone. Any worker asks any
-decoder, those of which it waits for least first. A decoder that dies is started again by Ray, and
-what it did is done again.
+So machines without a GPU feed those that have one, and each kind grows alone.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedkit.decode.resize import Scaler
-from embedkit.distributed.worker import Worker, enter_shared
-from embedkit.errors import WorkerError
+from embedkit.distributed.helpers import Helpers
+from embedkit.distributed.worker import enter_shared
 from embedkit.extraction.decode_workers import DecodeWorkers
 from embedkit.extraction.job import loader_of
 from embedkit.extraction.load_images import outcome_from_json, outcome_to_json
 from embedkit.sources.shard_plan import record_from_json, record_to_json
 from embedkit.store.format import StoreMeta
-from embedkit.utils.parallel import check_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import threading
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from embedkit.extraction.load_images import Outcome
     from embedkit.types import ImageRecord
 
-__all__ = ["RayDecoder", "RayDecoders", "start_decoders"]
+__all__ = ["RayDecoder", "RayDecoders"]
 
 _CHUNK = 32  # images per call
 _CALLS_AHEAD = 2  # per decoder: one that it does, and one that waits there
 _AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
-_POLL_SECONDS = 0.25
-_TIMES_AGAIN = 3  # a call whose decoder dies
-_log = logging.getLogger("embedkit")
 
 
 class RayDecoder:
@@ -76,31 +67,6 @@ class RayDecoder:
         return pixels, [outcome_to_json(one) for one in outcomes]
 
 
-@contextmanager
-def start_decoders(ray: Any, count: int, settings: dict[str, Any]) -> Iterator[list[Any]]:
-    """Decoders on a cluster, one core each; they end with the block.
-
-    Args:
-        ray: The module, connected.
-        count: How many; those that find no room yet start when there is some.
-        settings: As ``RayDecoder``'s.
-    """
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    if cores < count:
-        _log.warning("the Ray cluster has %d CPU cores now, of %d that are to decode", cores, count)
-    decoder = ray.remote(Worker).options(
-        num_cpus=1, max_restarts=-1, max_task_retries=_TIMES_AGAIN, scheduling_strategy="SPREAD"
-    )
-    shared = ray.put(settings)
-    work = f"{RayDecoder.__module__}:{RayDecoder.__name__}"
-    actors = [decoder.remote(work, shared) for _ in range(count)]
-    try:
-        yield actors
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-
-
 class RayDecoders:
     """What a worker asks for decoded images; several threads may do so at the same time.
 
@@ -114,15 +80,9 @@ class RayDecoders:
     """
 
     def __init__(self, actors: Sequence[Any], workers: int, batch_size: int) -> None:
-        import ray
-
-        self._ray = ray
-        ahead = -(-_CALLS_AHEAD * len(actors) * _CHUNK // (workers * batch_size))
-        self.callers = max(ahead, 2) + _AT_ENGINE
-        self._starting = {actor.ready.remote(): actor for actor in actors}
-        self._running: list[Any] = []
-        self._waits_for: Counter[Any] = Counter()
-        self._lock = threading.Lock()
+        self._helpers = Helpers(actors, "decode")
+        calls = -(-batch_size // _CHUNK)  # of a batch
+        self.callers = max(-(-_CALLS_AHEAD * len(actors) // (workers * calls)), 2) + _AT_ENGINE
 
     def load(self, records: Sequence[ImageRecord], pixels: NDArray[np.uint8]) -> list[Outcome]:
         """As `load_images`.
@@ -131,51 +91,17 @@ class RayDecoders:
             WorkerError: A decoder can't do its work, or died of it again and again.
             concurrent.futures.CancelledError: The work of the calling thread was cancelled.
         """
-        starts = range(0, len(records), _CHUNK)
-        calls = [self._call(records[start : start + _CHUNK]) for start in starts]
+        chunks = [records[start : start + _CHUNK] for start in range(0, len(records), _CHUNK)]
+        asked = [
+            self._helpers.ask({"records": [record_to_json(record) for record in chunk]})
+            for chunk in chunks
+        ]
         outcomes: list[Outcome] = []
-        for start, (actor, call) in zip(starts, calls, strict=True):
-            found, encoded = self._answer(actor, call)
-            pixels[start : start + len(found)] = found
+        for chunk, one in zip(chunks, asked, strict=True):
+            found, encoded = self._helpers.answer(one)
+            pixels[len(outcomes) : len(outcomes) + len(chunk)] = found
             outcomes += [
-                outcome_from_json(record.id, one)
-                for record, one in zip(records[start : start + len(found)], encoded, strict=True)
+                outcome_from_json(record.id, values)
+                for record, values in zip(chunk, encoded, strict=True)
             ]
         return outcomes
-
-    def _call(self, records: Sequence[ImageRecord]) -> tuple[Any, Any]:
-        """The decoder that was asked, and its answer to come."""
-        self._wait_for_one()
-        with self._lock:
-            actor = min(self._running, key=self._waits_for.__getitem__)
-            self._waits_for[actor] += 1
-        task = {"records": [record_to_json(record) for record in records]}
-        return actor, actor.do.options(name="decode").remote(task)
-
-    def _wait_for_one(self) -> None:
-        """Returns once a decoder runs; notes which others do by then."""
-        while self._starting:
-            with self._lock:
-                starting = [*self._starting]
-                seconds = 0.0 if self._running else _POLL_SECONDS
-                ready = self._ray.wait(starting, num_returns=len(starting), timeout=seconds)[0]
-                self._running += [self._starting.pop(one) for one in ready]
-                if self._running:
-                    return
-            check_cancelled()
-
-    def _answer(self, actor: Any, call: Any) -> tuple[NDArray[np.uint8], list[Any]]:
-        try:
-            while not self._ray.wait([call], timeout=_POLL_SECONDS)[0]:
-                check_cancelled()
-            answer = self._ray.get(call)
-        except self._ray.exceptions.RayError as exc:
-            reason = " ".join(str(exc).split())
-            raise WorkerError(f"decoders of the cluster died again and again: {reason}") from exc
-        finally:
-            with self._lock:
-                self._waits_for[actor] -= 1
-        if "error" in answer:
-            raise WorkerError(answer["error"])
-        found, encoded = answer["result"]
-        return found, encoded

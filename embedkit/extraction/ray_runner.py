@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.distributed.cluster import connected
+from embedkit.distributed.helpers import started_helpers
 from embedkit.distributed.pool import Pool, Task
 from embedkit.distributed.worker import enter_shared
 from embedkit.distributed.worker_size import worker_size
 from embedkit.extraction.checkpoints import Checkpoints
 from embedkit.extraction.multi_gpu.shard_worker import ShardWorker
 from embedkit.extraction.multi_gpu.task import WorkerTask
-from embedkit.extraction.ray_decoders import RayDecoders, start_decoders
+from embedkit.extraction.ray_decoders import RayDecoder, RayDecoders
 from embedkit.extraction.runner import EMBEDDING, ExtractResult
 from embedkit.store.format import StoreCounts
 from embedkit.store.object_store import url_for_workers
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RayRunner", "RayShards"]
 
+_DECODER = f"{RayDecoder.__module__}:{RayDecoder.__name__}"
 _log = logging.getLogger("embedkit")
 
 
@@ -131,7 +133,7 @@ class RayRunner:
             "timeout": self.settings.image_timeout,
             "images": self.run.plan.count // count,
         }
-        return start_decoders(ray, count, settings)
+        return started_helpers(ray, count, _DECODER, settings)
 
     def _shared_folders(self) -> dict[str, Any]:
         """The current folder, and the folders that all machines must see."""

@@ -12,10 +12,11 @@ import torch
 from images import write_photos
 
 from embedkit.backbones import load_backbone
-from embedkit.engines import open_engine
+from embedkit.engines import open_engine, select
 from embedkit.engines.torch import TorchEngine
 from embedkit.errors import BackboneError
 from embedkit.extraction.extract import extract
+from embedkit.store import EmbeddingStore
 
 pytestmark = [
     pytest.mark.gpu,
@@ -258,3 +259,22 @@ def test_auto_takes_the_device(backbone):
     with open_engine(backbone) as engine:
         assert (engine.name, engine.device) == ("torch", "cuda:0")
         assert engine.in_flight > 0
+
+
+@pytest.mark.slow
+def test_auto_compiles_for_many_images(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos", 40, size=(80, 64))
+    settings = {"backbone": "resnet18_swsl", "weights": "random", "input_size": SIZE}
+
+    def compiled(name, **more):
+        output = tmp_path / name
+        extract(tmp_path / "photos", output, batch_size=8, **settings, **more)
+        with EmbeddingStore.open(output) as store:
+            return store.meta.engine["compiled"], store.to_numpy()
+
+    few, expected = compiled("few.h5")
+    monkeypatch.setattr(select, "_MANY", 30)
+    many, rows = compiled("many.h5")
+    named, _ = compiled("named.h5", engine="torch")
+    assert (few, many, named) == (False, True, False)
+    np.testing.assert_allclose(rows, expected, rtol=0.05, atol=0.05)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import openvino as ov
@@ -10,14 +11,17 @@ import pytest
 from images import write_photos
 
 from embedkit.backbones import load_backbone
-from embedkit.engines import EngineChoice, choose_engine, open_engine
+from embedkit.engines import EngineChoice, choose_engine, compiled_for_many, open_engine, select
 from embedkit.engines.fidelity import GATE, Fidelity
 from embedkit.engines.measured_speed import MeasuredSpeed, recall_speed, remember_speed
 from embedkit.engines.openvino import OpenVinoEngine
 from embedkit.errors import BackboneError, MissingExtraError, StoreMismatchError
 from embedkit.extraction import precision as precision_module
+from embedkit.extraction.config import ExtractConfig, RunConfig
 from embedkit.extraction.dry_run import preview
 from embedkit.extraction.extract import extract
+from embedkit.extraction.precision import settled
+from embedkit.sources.part import Part
 from embedkit.store import EmbeddingStore, merge
 
 COUNT = 40
@@ -242,6 +246,31 @@ def test_choices():
     two = ("cuda:0", "cuda:1")
     assert choose_engine("auto", "cuda:0,cuda:1", "fp32") == EngineChoice("torch", two, "fp32", 256)
     assert choose_engine("torch", "cpu", "auto").precision == "fp32"
+
+
+def test_a_gpu_with_many_images_gets_a_compiled_network(monkeypatch):
+    monkeypatch.setattr(select, "_can_compile", lambda: True)
+    two = EngineChoice("torch", ("cuda:0", "cuda:1"), "auto", 256)
+    run = RunConfig(part=Part(2, 3))
+    assert run.images_each(3_000_000, 2) == 500_000
+    assert compiled_for_many(two, 500_000) == replace(two, name="torch-compiled")
+    assert compiled_for_many(two, 499_999) == two
+    on_cpu = EngineChoice("openvino", ("cpu",), "auto", 4)
+    assert compiled_for_many(on_cpu, 10**9) == on_cpu
+    monkeypatch.setattr(select, "_can_compile", lambda: False)
+    assert compiled_for_many(two, 10**9) == two
+    assert RunConfig(ray="auto", workers=4).images_each(2_000_000, 8) == 500_000
+
+
+def test_a_run_that_begins_compiled_goes_on_so():
+    begun = {"name": "torch-compiled", "precision": "bf16", "batch_size": 64}
+    choice = EngineChoice("torch", ("cuda",), "auto", 256)
+    expected = EngineChoice("torch-compiled", ("cuda",), "bf16", 64)
+    assert settled(choice, ExtractConfig(), 10, begun) == expected
+    on_cpu = EngineChoice("openvino", ("cpu",), "fp32", 4)  # refused when it is opened
+    assert settled(on_cpu, ExtractConfig(), 10, begun).name == "openvino"
+    named = ExtractConfig(engine="torch")
+    assert settled(choice, named, 10, begun).name == "torch"
 
 
 @pytest.mark.parametrize(

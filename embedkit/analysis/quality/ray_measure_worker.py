@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import faiss
-
 from embedkit.analysis.quality.measures import BATCH, loaded_facts, loader_of_store
 from embedkit.distributed.shared_stores import reopened_by_worker
+from embedkit.distributed.worker import reserved_cores
 from embedkit.extraction.load_images import outcome_to_json
 from embedkit.sources.shard_plan import record_from_json
 
@@ -33,7 +32,6 @@ class MeasureWorker:
     def __init__(self, settings: dict[str, Any]) -> None:
         stores = reopened_by_worker(settings["stores"], Path(settings["folder"]))
         self._load = loader_of_store(stores[0])
-        self._threads = faiss.omp_get_max_threads()  # as many as Ray has reserved cores
 
     def do(self, task: dict[str, Any], _: threading.Event) -> list[Any]:
         """The outcome of each of ``records``, as `outcome_to_json` gives it."""
@@ -41,6 +39,6 @@ class MeasureWorker:
         batches = (records[start : start + BATCH] for start in range(0, len(records), BATCH))
         return [
             outcome_to_json(one)
-            for outcomes in loaded_facts(self._load, batches, self._threads)
+            for outcomes in loaded_facts(self._load, batches, reserved_cores())
             for one in outcomes
         ]

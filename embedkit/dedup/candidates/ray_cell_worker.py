@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 
 from embedkit.dedup.candidates.exact_join import exact_join
@@ -14,6 +13,7 @@ from embedkit.dedup.candidates.neighbours import nearest, vectors_of
 from embedkit.dedup.scoring.background import Whitening
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.distributed.shared_stores import reopened_by_worker
+from embedkit.distributed.worker import reserved_cores
 
 if TYPE_CHECKING:
     import threading
@@ -45,7 +45,7 @@ class CellWorker:
         self._centroids = settings.get("centroids")
         whitening = settings.get("whitening")
         self._whitening = None if whitening is None else Whitening(*whitening)
-        self._threads = faiss.omp_get_max_threads()  # as many as Ray has reserved cores
+        self._threads = reserved_cores()
 
     def do(self, task: dict[str, Any], _: threading.Event) -> Found | Nearest | NDArray[np.int32]:
         """Finds the cells of ``rows``, or their nearest among ``others``, or joins the two.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import faiss
-
 from embedkit.dedup.api import images_of
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.distributed.shared_stores import reopened_by_worker
+from embedkit.distributed.worker import reserved_cores
 
 if TYPE_CHECKING:
     import threading
@@ -42,8 +41,7 @@ class ComparerWorker:
             settings["stores"], Path(settings["folder"]), settings["images"]
         )
         self._sources = [images_of(one, settings["images"], settings["root"]) for one in stores]
-        threads = faiss.omp_get_max_threads()  # as many as Ray has reserved cores
-        self._compare: PairComparer[Image] = PairComparer(self._pixels, threads)
+        self._compare: PairComparer[Image] = PairComparer(self._pixels, reserved_cores())
         self._compare.__enter__()  # it ends with the process
 
     def do(self, task: dict[str, Any], _: threading.Event) -> list[Evidence | None]:
