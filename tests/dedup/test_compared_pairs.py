@@ -18,7 +18,9 @@ from embedkit.dedup.verification.compared_pairs import ComparedPairs
 from embedkit.dedup.verification.geometric import Evidence
 from embedkit.errors import StoreLockedError
 
-ONE = Evidence(Agreement(0.9, 0.123456789012345, 0.1, 400), 0.0, 0.25, 12, 3, 0.5, {"flip": True})
+ONE = Evidence(
+    Agreement(0.9, 0.123456789012345, 0.1, 400), 0.0, 0.0, 0.25, 12, 3, 0.5, {"flip": True}
+)
 
 
 @pytest.fixture(scope="module")

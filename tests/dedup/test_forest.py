@@ -112,7 +112,7 @@ def test_the_prior_is_the_share_of_copies(share):
 
 def test_agreement_in_few_places_is_worth_less():
     few, many = (
-        Evidence(Agreement(0.8, 0.85, 0.0, windows), 0.0, 0.0, 0, 0, 1.0, {})
+        Evidence(Agreement(0.8, 0.85, 0.0, windows), 0.0, 0.0, 0.0, 0, 0, 1.0, {})
         for windows in (1000, 20_000)
     )
     less, more = pixel_odds([few, many])

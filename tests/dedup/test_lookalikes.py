@@ -125,3 +125,60 @@ def test_copies_of_tiny_images_are():
         assert odds(image, brighter) > 0
         assert odds(image, image.filter(ImageFilter.GaussianBlur(0.5))) > 0
         assert all(odds(image, other) < 0 for other in tiny[number + 1 :])
+
+
+def bars(seed, other=False):
+    """A chart, or the same but for one bar."""
+    chart = Image.new("RGB", (600, 480), "white")
+    pen = ImageDraw.Draw(chart)
+    heights = np.random.default_rng(seed).integers(60, 380, 10).tolist()
+    heights[3] = heights[3] + (120 if heights[3] < 200 else -120) if other else heights[3]
+    pen.line((60, 20, 60, 440, 580, 440), fill="black", width=2)
+    for at, height in enumerate(heights):
+        pen.rectangle((75 + at * 48, 440 - height, 110 + at * 48, 440), fill="steelblue")
+    return chart
+
+
+def letter(seed, other=False):
+    """A page of text, or the same but for one word."""
+    page = Image.new("RGB", (480, 600), "white")
+    pen, rng = ImageDraw.Draw(page), np.random.default_rng(seed)
+    font = ImageFont.load_default(14)
+    for line in range(26):
+        words = ["".join(rng.choice(list("abdeghiklmnoprstu"), 5)) for _ in range(8)]
+        words[2] = "zxqjv" if other and line == 12 else words[2]
+        pen.text((40, 40 + 20 * line), " ".join(words), font=font, fill="black")
+    return page
+
+
+def jpeg(image):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=10)
+    return Image.open(file)
+
+
+WORSE = {
+    "as it is": lambda image: image,
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
+    "JPEG": jpeg,
+    "at half the size": lambda image: image.resize((image.width // 2, image.height // 2)),
+}
+
+
+@pytest.mark.parametrize(
+    ("draw", "worse"),
+    [*((bars, name) for name in WORSE), (letter, "as it is"), (letter, "JPEG")],  # still legible
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_graphic_that_differs_in_one_thing_is_no_copy(draw, seed, worse):
+    graphic = draw(seed)
+    assert odds(graphic, WORSE[worse](draw(seed, other=True))) < 0
+    assert odds(graphic, WORSE[worse](graphic)) > 0
+
+
+@pytest.mark.parametrize("draw", [bars, letter])
+@pytest.mark.parametrize("radius", [2, 4])
+def test_a_blurred_graphic_is_a_copy_of_its_own_and_of_no_other(draw, radius):
+    blurred = draw(1).filter(ImageFilter.GaussianBlur(radius))
+    assert odds(draw(1), blurred) > 0
+    assert odds(draw(2), blurred) < 0

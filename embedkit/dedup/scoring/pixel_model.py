@@ -50,7 +50,8 @@ SCENE_THRESHOLD = 0.5
 _MANY, _FEW, _DOUBT = 3000, 1000, 5.0  # windows (a tiny picture has 1000); log-odds less with few
 _NOT_ONE = -12.0  # log-odds of graphics that differ in detail, and where a thing was replaced
 _REPLACED = 0.82  # of a square that is full of something else
-_FINE = 0.006  # share of the fine details of two graphics that may contradict each other
+# Of two graphics: the share of the fine details that may contradict each other, and of a spot.
+_FINE, _SPOT = 0.003, 0.00008
 _LARGEST = 14.0  # log-odds: no pair is surer than that
 _THRESHOLDS = ((0.9, 0.5), (0.98, 0.6), (0.99, 0.7), (0.995, 0.9), (0.999, 0.99))
 _EVEN = 0.5  # pairs of each kind that are added, so that few pairs don't decide alone
@@ -78,7 +79,7 @@ def pixel_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
     """Log-odds of a copy at even prior odds, ``(n,)``; NaN where there is too little detail."""
     odds = np.clip(_MODEL.log_odds(pixel_features(evidence)), -_LARGEST, _LARGEST)
     odds -= _doubt([one.agreement.windows for one in evidence])
-    differ = [one.fine > _FINE or one.agreement.replaced > _REPLACED for one in evidence]
+    differ = [_contradicts(one) or one.agreement.replaced > _REPLACED for one in evidence]
     odds[np.array(differ, bool)] = _NOT_ONE
     odds[np.array([not one.agreement.windows for one in evidence], bool)] = np.nan
     return odds
@@ -97,8 +98,13 @@ def scene_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
         "shared": np.array([one.shared for one in evidence], np.float64),
     }
     odds = np.clip(_SCENES.log_odds(features), -_LARGEST, _LARGEST)
-    odds[np.array([one.fine > _FINE for one in evidence], bool)] = _NOT_ONE
+    odds[np.array([_contradicts(one) for one in evidence], bool)] = _NOT_ONE
     return np.asarray(np.fmax(pixel_odds(evidence), odds))
+
+
+def _contradicts(evidence: Evidence) -> bool:
+    """Whether two graphics say something else."""
+    return evidence.fine > _FINE or evidence.spot > _SPOT
 
 
 def _doubt(windows: Sequence[int]) -> NDArray[np.float64]:

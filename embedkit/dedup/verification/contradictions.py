@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from embedkit.dedup.verification.equalize import equally_sharp
 from embedkit.dedup.verification.image_to_compare import EVEN_OF_GRAPHICS
 from embedkit.dedup.verification.laying import Laid, blurred, lay, scaling, turned
 from embedkit.dedup.verification.windows import AGREES, FEWEST_WINDOWS, TEXTURE, WINDOW, Windows
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from embedkit.dedup.verification.registration import Registration
 
     Values = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
 
 __all__ = ["fine_contradictions", "share_moved"]
 
 _QUICK_BLUR = 0.8
 _PATCHES, _PATCH, _REACH, _IN_PLACE = 80, 7, 6, 1.5  # how many; pixels: half a side, and how far
-_FINE_WORK, _FINE_WINDOW = 512, 9  # pixels
+_FINE_WORK, _FINER_WORK, _FINE_WINDOW = 512, 768, 9  # pixels
 _FINE_TEXTURE, _CONTRADICTS = 60.0, 0.5  # levels squared; correlation
+_FINE_AROUND = 25  # pixels
 _EVEN_OF_SURE_GRAPHICS = 0.6
 _FINE_BLUR, _FINE_DETAIL = 0.6, 100.0  # pixels; levels squared
 
@@ -62,24 +65,57 @@ def _has_moved(first: Values, second: Values, row: int, column: int) -> bool:
 
 def fine_contradictions(
     first: ImageToCompare, second: ImageToCompare, found: Registration
-) -> float:
-    """Of graphics: the share of small windows in which both show something else; 0 of photographs.
+) -> tuple[float, float]:
+    """Where two graphics show something else, though they agree in layout: charts, codes, text.
 
-    Two charts, codes or pages of text may agree in layout, and differ in what they say. Noise, blur
-    and overlays take details away or add some; only another content has other details in its place.
+    Noise, blur and overlays take details away or add some; only another content has other details
+    in its place. The sharper one is blurred as the other is.
+
+    Returns:
+        The share of small windows with details in which both show something else; and the largest
+        spot of such windows, as a share of the image. 0 of photographs.
     """
     evens = first.even, second.even
     if min(evens) < EVEN_OF_GRAPHICS and max(evens) < _EVEN_OF_SURE_GRAPHICS:
-        return 0.0
+        return 0.0, 0.0
     fine, other = (image.gray if image.fine is None else image.fine for image in (first, second))
     matrix = scaling(other, second.gray) @ found.matrix @ scaling(first.gray, fine)
-    laid = lay(turned(fine, found), other, matrix, _FINE_WORK)
+    share, spot, equally = _contradicting(lay(turned(fine, found), other, matrix, _FINE_WORK))
+    if equally:  # else the one is too blurred to have small letters
+        larger = _contradicting(lay(turned(fine, found), other, matrix, _FINER_WORK))
+        spot = max(spot, larger[1])
+    return share, spot
+
+
+def _contradicting(laid: Laid | None) -> tuple[float, float, bool]:
+    """As `fine_contradictions`, of images that lie; and whether they are equally sharp."""
     if laid is None:
-        return 1.0
-    windows = Windows.of(
-        blurred(laid.first, _FINE_BLUR), blurred(laid.second, _FINE_BLUR), _FINE_WINDOW
-    )
-    texture = windows.with_texture(_FINE_TEXTURE) & laid.inside
+        return 1.0, 1.0, False
+    windows, texture = _fine_windows(laid)
+    sharp = equally_sharp(Laid(laid.first, laid.second, laid.inside & _around(texture)))
+    equally = sharp.first is laid.first and sharp.second is laid.second
+    if not equally:
+        windows, texture = _fine_windows(Laid(sharp.first, sharp.second, laid.inside))
     both = np.minimum(windows.variance, windows.other_variance) > _FINE_DETAIL
     differ = texture & both & (windows.correlation < _CONTRADICTS)
-    return float(differ.sum() / max(int(texture.sum()), 1))
+    return float(differ.sum() / max(int(texture.sum()), 1)), _largest_spot(differ), equally
+
+
+def _largest_spot(mask: Mask) -> float:
+    """The largest spot of a mask, as a share of it; lines of one pixel or two are none."""
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    sizes = cv2.connectedComponentsWithStats(opened)[2][1:, cv2.CC_STAT_AREA]
+    return float(sizes.max(initial=0) / mask.size)
+
+
+def _fine_windows(laid: Laid) -> tuple[Windows, Mask]:
+    """The small windows, and where they have texture."""
+    first, second = blurred(laid.first, _FINE_BLUR), blurred(laid.second, _FINE_BLUR)
+    windows = Windows.of(first, second, _FINE_WINDOW)
+    return windows, windows.with_texture(_FINE_TEXTURE) & laid.inside
+
+
+def _around(texture: Mask) -> Mask:
+    """Where texture is near: the even areas of graphics say nothing of sharpness."""
+    kernel = np.ones((_FINE_AROUND, _FINE_AROUND), np.uint8)
+    return np.asarray(cv2.dilate(texture.astype(np.uint8), kernel) > 0)

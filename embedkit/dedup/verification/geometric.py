@@ -43,6 +43,8 @@ class Evidence:
         agreement: How far the overlap of both agrees.
         fine: Of graphics: the share of fine details in which both show something else, 0 to 1; 0
             of photographs.
+        spot: Of graphics: the largest spot of these details, as a share of the image; 0 of
+            photographs.
         moved: Share of windows that agree a few pixels off, but not in their place, 0 to 1.
         inliers: Places at which keypoints agree on the map; 0 if it isn't by keypoints.
         elsewhere: Keypoints of both that match, but not by the map.
@@ -58,6 +60,7 @@ class Evidence:
 
     agreement: Agreement
     fine: float
+    spot: float
     moved: float
     inliers: int
     elsewhere: int
@@ -106,14 +109,15 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
             break
     if best is None:
         return Evidence(
-            Agreement(agreeing=highest, windows=1), 0.0, 0.0, most.inliers, most.elsewhere, 0.0, {},
+            Agreement(agreeing=highest, windows=1),
+            0.0, 0.0, 0.0, most.inliers, most.elsewhere, 0.0, {},
             *_in_common(first, second, most),
         )  # fmt: skip
     _, found, laid = best
     agreement = _best_agreement(first, second, found, laid)
     return Evidence(
         agreement,
-        fine_contradictions(first, second, found),
+        *fine_contradictions(first, second, found),
         share_moved(laid) if _UNSURE < agreement.agreeing < _SURE else 0.0,
         found.inliers,
         found.elsewhere,
