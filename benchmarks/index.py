@@ -279,6 +279,10 @@ _CONTESTANTS: dict[str, Callable[[Path, float], dict[str, Any]]] = {
     "IVF PQfs, refined": lambda folder, recall: _handwritten(
         folder, recall, "IVF{lists},PQ{quarter}x4fs,RFlat"
     ),
+    "IVF RaBitQfs": lambda folder, recall: _handwritten(folder, recall, "IVF{lists},RaBitQfs4"),
+    "IVF RaBitQfs, refined": lambda folder, recall: _handwritten(
+        folder, recall, "IVF{lists},RaBitQfs,RFlat"
+    ),
 }
 
 

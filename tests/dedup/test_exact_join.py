@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,9 +17,19 @@ from embedkit.dedup.candidates import hamming_join as hashes
 from embedkit.dedup.candidates import projection_bound
 from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.candidates.hamming_join import close_hashes
+from embedkit.dedup.candidates.products import (
+    Bfloat16Products,
+    Costs,
+    Float32Products,
+    Products,
+    fastest_products,
+)
 from embedkit.dedup.unit_rows import UnitRows
 from embedkit.errors import EmbedkitError
 from embedkit.utils.progress import Progress, reporting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def brute(rows: np.ndarray, threshold: float, other: np.ndarray | None = None) -> dict:
@@ -50,22 +61,35 @@ def check(found: tuple, expected: dict) -> None:
     )
 
 
+KINDS = (Float32Products, Bfloat16Products)
+
+
+@pytest.fixture(scope="module", params=KINDS, autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[type[Products]]:
+    """All is found with either kind of products."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join, "fastest_products", lambda _: request.param)
+        yield request.param
+
+
 @pytest.fixture
-def always_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+def always_sketched(monkeypatch: pytest.MonkeyPatch, kind: type[Products]) -> None:
     """A basis even for a few rows, and blocks so small that a few rows fill several."""
     monkeypatch.setattr(projection_bound, "_WORTH_IT", 0)
-    monkeypatch.setattr(projection_bound, "_PER_COLUMN", 1e3)
-    monkeypatch.setattr(join, "_STRIPE", 17)
-    monkeypatch.setattr(join, "_BLOCK", 40)
+    monkeypatch.setattr(kind, "costs", Costs(0.25, 1e3))
+    monkeypatch.setattr(join, "STRIPE", 17)
+    monkeypatch.setattr(join, "BLOCK", 40)
     monkeypatch.setattr(join, "_GATHER_ROWS", 7)
 
 
 @pytest.mark.usefixtures("always_sketched")
 @pytest.mark.parametrize("threshold", [0.3, 0.8, 0.95])
 @pytest.mark.parametrize("seed", range(3))
-def test_every_pair_is_found_with_a_sketch(seed: int, threshold: float) -> None:
+def test_every_pair_is_found_with_a_sketch(
+    seed: int, threshold: float, kind: type[Products]
+) -> None:
     rows = photo_like(300, 64, seed)
-    plan = projection_bound.plan_projection(UnitRows(rows), UnitRows(rows), threshold)
+    plan = projection_bound.plan_projection(UnitRows(rows), UnitRows(rows), threshold, kind.costs)
     assert plan.basis is not None
     expected = brute(rows, threshold)
     assert len(expected) > 10
@@ -181,11 +205,29 @@ def test_too_many_pairs_are_refused_in_bounded_memory() -> None:
 
 
 def test_progress_counts_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "_STRIPE", 10)
+    monkeypatch.setattr(join, "STRIPE", 10)
     told: list[Progress] = []
     with reporting(told.append):
         exact_join(UnitRows(photo_like(35, 8, 0)), 0.9)
     assert [(one.done, one.total) for one in told] == [(n, 35) for n in (0, 10, 20, 30, 35)]
+
+
+@pytest.mark.parametrize("threshold", [0.9, 0.5, 1e-3, 0.0, -0.4])
+def test_products_that_reach_a_threshold(kind: type[Products], threshold: float) -> None:
+    left, right = (photo_like(count, 40, count, "float32") for count in (90, 130))
+    left[:20] = right[:20]
+    left, right = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (left, right))
+    products = kind(left, right)
+    assert 0 <= products.slack < 0.02
+    hits, found = products.reaching(slice(10, 80), slice(5, 130), threshold - products.slack)
+    exact = (left[10:80].astype(np.float64) @ right[5:130].T).ravel()
+    assert {*np.flatnonzero(exact >= threshold + 1e-6).tolist()} <= {*hits.tolist()}
+    assert exact[hits].min() >= threshold - 2 * products.slack - 1e-5
+    np.testing.assert_allclose(found, exact[hits], rtol=0, atol=products.slack + 1e-5)
+
+
+def test_the_fastest_products_are_one_of_these() -> None:
+    assert fastest_products(1e12) in KINDS
 
 
 def test_nothing_to_join() -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import local
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.dedup.candidates.products import BLOCK, STRIPE, Float32Products, fastest_products
 from embedkit.dedup.candidates.projection_bound import plan_projection
 from embedkit.errors import EmbedkitError
 from embedkit.utils.progress import Stage
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.dedup.candidates.products import Products
     from embedkit.dedup.candidates.projection_bound import Projections, Run
     from embedkit.dedup.unit_rows import UnitRows
 
@@ -40,10 +41,8 @@ __all__ = [
 ]
 
 MAX_PAIRS = 10_000_000
-_STRIPE, _BLOCK = 512, 2048
 _CANDIDATES = 65536  # that are processed together, however many a block leaves
 _GATHER_ROWS = 4096  # the gathered columns of so many pairs stay in the cache
-_LARGE_PAGE = 2**21
 _ROUNDING = 1e-12  # a cosine of equal rows may be as far below 1
 
 Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"]
@@ -75,12 +74,15 @@ def exact_join(
     Raises:
         EmbedkitError: There are more than ``max_pairs``.
     """
+    products = fastest_products(len(rows) * len(rows if against is None else against))
     # A stripe per thread: the threads of BLAS would wait for each other at every block.
     workers = ThreadPoolExecutor(threads or usable_cores(), "join", use_one_thread)
     with library_threads(1), workers as pool:
         try:
             with Stage("comparing embeddings", len(rows), unit="rows") as stage:
-                return exact_join_with(pool.map, rows, threshold, against, max_pairs, stage)
+                return exact_join_with(
+                    pool.map, rows, threshold, against, max_pairs, stage, products
+                )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -92,25 +94,27 @@ def exact_join_with(
     against: UnitRows | None = None,
     max_pairs: int = MAX_PAIRS,
     stage: Stage | None = None,
+    products: type[Products] = Float32Products,
 ) -> Found:
     """Joins as ``exact_join`` does; ``run``, such as ``map``, calls the work on each stripe."""
     other = rows if against is None else against
     if not len(rows) or not len(other):
         return _nothing()
-    plan = plan_projection(rows, other, threshold)
+    plan = plan_projection(rows, other, threshold, products.costs)
     left = plan.apply(rows, run)
+    right = left if against is None else plan.apply(other, run)
     work = _Join(
-        rows, other, left, left if against is None else plan.apply(other, run),
+        rows, other, left, right, products(left.levels[0], right.levels[0]),
         threshold, max_pairs, against is None,
     )  # fmt: skip
-    starts = range(0, len(rows), _STRIPE)
+    starts = range(0, len(rows), STRIPE)
     found, count = [_nothing()], 0
     for start, part in zip(starts, run(work.stripe, starts), strict=True):
         found.append(part)
         count += len(part[0])
         refuse_too_many(count, max_pairs, threshold)
         if stage is not None:
-            stage.update(min(start + _STRIPE, len(rows)))
+            stage.update(min(start + STRIPE, len(rows)))
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
     return rows.numbers[first], other.numbers[second], cosines
 
@@ -151,12 +155,13 @@ class _Join:
     other: UnitRows
     left: Projections
     right: Projections
+    products: Products
     threshold: float
     max_pairs: int
     upper: bool
 
     def stripe(self, start: int) -> Found:
-        """The pairs of up to ``_STRIPE`` rows from ``start`` on, in order."""
+        """The pairs of up to ``STRIPE`` rows from ``start`` on, in order."""
         found, count = [_nothing()], 0
         for first, second in self._likely(start):
             part = confirmed(self.rows, first, self.other, second, self.threshold)
@@ -169,12 +174,10 @@ class _Join:
 
     def _likely(self, start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """The pairs of a stripe that no level rules out, many together."""
-        stop = min(start + _STRIPE, len(self.rows))
-        left = self.left.levels[0][start:stop]
+        stop = min(start + STRIPE, len(self.rows))
         waiting, count = [], 0
-        for begin in range(start if self.upper else 0, len(self.other), _BLOCK):
-            for first, second, bound in self._candidates(left, begin):
-                first += start
+        for begin in range(start if self.upper else 0, len(self.other), BLOCK):
+            for first, second, bound in self._candidates(slice(start, stop), begin):
                 if self.upper and begin < stop:
                     above = first < second
                     first, second, bound = first[above], second[above], bound[above]
@@ -186,17 +189,14 @@ class _Join:
         if count:
             yield _joined(waiting)
 
-    def _candidates(self, left: NDArray[np.float32], begin: int) -> Iterator[Found]:
+    def _candidates(self, mine: slice, begin: int) -> Iterator[Found]:
         """Where the first level's bound reaches the threshold in a block."""
-        right = self.right.levels[0][begin : begin + _BLOCK]
-        products, mask = _buffers(len(left), len(right))
-        np.matmul(left, right.T, out=products)
-        np.greater_equal(products, np.float32(self._level_threshold(0)), out=mask)
-        hits = _few_set(mask.reshape(-1))
+        end = min(begin + BLOCK, len(self.other))
+        hits, bounds = self.products.reaching(mine, slice(begin, end), self._level_threshold(0))
         for start in range(0, len(hits), _CANDIDATES):
-            part = hits[start : start + _CANDIDATES]
-            first, second = np.divmod(part, len(right))
-            yield first, second + begin, products.reshape(-1)[part]
+            part = slice(start, start + _CANDIDATES)
+            first, second = np.divmod(hits[part], end - begin)
+            yield first + mine.start, second + begin, bounds[part]
 
     def _tighten(
         self, first: NDArray[np.int64], second: NDArray[np.int64], bound: NDArray[np.float32]
@@ -222,40 +222,7 @@ class _Join:
         return out
 
     def _level_threshold(self, level: int) -> float:
-        return self.threshold - self.left.rounding_slack[level]
-
-
-_memory = local()
-
-
-def _buffers(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """This thread's memory for a block's products and their mask."""
-    if not hasattr(_memory, "products"):
-        _memory.products = _in_large_pages(_STRIPE * _BLOCK)
-        _memory.mask = np.empty(_STRIPE * _BLOCK, np.bool_)
-    size = height * width
-    shape = height, width
-    return _memory.products[:size].reshape(shape), _memory.mask[:size].reshape(shape)
-
-
-def _in_large_pages(count: int) -> NDArray[np.float32]:
-    """A float32 array that begins at a large page, where address translation is faster.
-
-    NumPy asks the system for large pages where an array of 4 MiB or more holds whole ones.
-    """
-    size = count * 4
-    memory = np.empty(size + 2 * _LARGE_PAGE, np.uint8)
-    start = -memory.ctypes.data % _LARGE_PAGE
-    return np.asarray(memory[start : start + size].view(np.float32))
-
-
-def _few_set(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The places where a mask is set, ascending; skips eight unset ones at a time."""
-    if len(mask) % 8:
-        return np.flatnonzero(mask)
-    words = np.flatnonzero(mask.view(np.uint64) != 0)
-    inside = np.flatnonzero(mask.reshape(-1, 8)[words])
-    return np.asarray(words[inside >> 3] * 8 + (inside & 7))
+        return self.threshold - self.left.rounding_slack[level] - self.products.slack
 
 
 def _joined(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embedkit.dedup.candidates.products import Costs
     from embedkit.dedup.unit_rows import UnitRows
 
 __all__ = ["ProjectionPlan", "Projections", "Run", "plan_projection"]
@@ -41,7 +42,6 @@ _SPARE = 16  # directions that are computed beside the needed ones
 _WORTH_IT = 2e9  # below so many multiplications a basis costs more than it saves
 _TERMS = 128  # of a coordinate, added up together
 # Nanoseconds on one core, measured; only their ratios matter, and only for speed.
-_PER_COLUMN, _PER_PAIR = 0.028, 0.25
 _PER_PRODUCT = 0.04  # of projecting, per value of a row and column of the basis
 _GATHER, _GATHER_COLUMN = 120.0, 0.4
 _CHECK, _CHECK_COLUMN = 1000.0, 5.0
@@ -128,7 +128,9 @@ class Projections:
     rounding_slack: tuple[float, ...]
 
 
-def plan_projection(rows: UnitRows, other: UnitRows, threshold: float) -> ProjectionPlan:
+def plan_projection(
+    rows: UnitRows, other: UnitRows, threshold: float, costs: Costs
+) -> ProjectionPlan:
     """Chooses the basis and the widths for which a join should be fastest.
 
     The pairs that a join finds don't depend on the choice.
@@ -137,6 +139,7 @@ def plan_projection(rows: UnitRows, other: UnitRows, threshold: float) -> Projec
         rows: One side of the join.
         other: The other side; may be the same.
         threshold: The least cosine.
+        costs: What the first level costs.
     """
     dim = rows.dim
     pairs = len(rows) * len(other) / (2 if other is rows else 1)
@@ -155,10 +158,10 @@ def plan_projection(rows: UnitRows, other: UnitRows, threshold: float) -> Projec
     per_column: float = _PER_PRODUCT * dim * projected / pairs
 
     def cost(chain: tuple[int, ...]) -> float:
-        return per_column * chain[-1] + _cost(chain, share, dim)
+        return per_column * chain[-1] + _cost(chain, share, dim, costs)
 
     chain = min(_chains(widths), key=cost)
-    if cost(chain) > _cost((dim,), {dim: dense}, dim):
+    if cost(chain) > _cost((dim,), {dim: dense}, dim, costs):
         return ProjectionPlan(None, (dim,))
     orthonormal, _ = np.linalg.qr(basis[:, : chain[-1]].astype(np.float64))
     return ProjectionPlan(np.ascontiguousarray(orthonormal, np.float32), chain)
@@ -207,9 +210,9 @@ def _chains(widths: Sequence[int]) -> Iterator[tuple[int, ...]]:
         yield from combinations(widths, count)
 
 
-def _cost(chain: tuple[int, ...], share: Mapping[int, float], dim: int) -> float:
+def _cost(chain: tuple[int, ...], share: Mapping[int, float], dim: int, costs: Costs) -> float:
     """Nanoseconds per pair of rows."""
-    cost = _PER_PAIR + _PER_COLUMN * (chain[0] + 1)
+    cost = costs.pair + costs.column * (chain[0] + 1)
     for before, width in pairwise(chain):
         cost += share[before] * (_GATHER + _GATHER_COLUMN * (width - before + 2))
     return cost + share[chain[-1]] * (_CHECK + _CHECK_COLUMN * dim)

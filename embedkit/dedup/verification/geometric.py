@@ -115,9 +115,11 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
         )  # fmt: skip
     _, found, laid = best
     agreement = _best_agreement(first, second, found, laid)
+    fine, spot = fine_contradictions(first, second, found)
     return Evidence(
         agreement,
-        *fine_contradictions(first, second, found),
+        fine,
+        spot,
         share_moved(laid) if _UNSURE < agreement.agreeing < _SURE else 0.0,
         found.inliers,
         found.elsewhere,
