@@ -108,12 +108,12 @@ class Helpers:
 
     def _wait_for_one(self) -> None:
         """Returns once a helper runs; notes which others do by then."""
-        while self._starting:
+        while True:
             with self._lock:
-                starting = [*self._starting]
-                seconds = 0.0 if self._running else _POLL_SECONDS
-                ready = self._ray.wait(starting, num_returns=len(starting), timeout=seconds)[0]
-                self._running += [self._starting.pop(one) for one in ready]
+                if starting := [*self._starting]:
+                    seconds = 0.0 if self._running else _POLL_SECONDS
+                    ready = self._ray.wait(starting, num_returns=len(starting), timeout=seconds)[0]
+                    self._running += [self._starting.pop(one) for one in ready]
                 if self._running:
                     return
             check_cancelled()

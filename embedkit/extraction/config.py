@@ -174,9 +174,10 @@ class RunConfig:
             raise ValueError("keep_removed=True goes with update=True only")
 
     def images_each(self, images: int, devices: int) -> int:
-        """How many of the images one device embeds, about: of one part, of one Ray worker."""
-        parts = 1 if self.part is None else self.part.of
-        return images // (parts * ((self.workers or 1) if self.ray else devices))
+        """How many images a device embeds, about; 0 if Ray decides how many devices there are."""
+        if self.ray is not None:
+            return images // self.workers if self.workers else 0
+        return images // (devices * (1 if self.part is None else self.part.of))
 
     def _check_part(self) -> None:
         if self.part is None:

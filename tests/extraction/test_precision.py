@@ -260,6 +260,7 @@ def test_a_gpu_with_many_images_gets_a_compiled_network(monkeypatch):
     monkeypatch.setattr(select, "_can_compile", lambda: False)
     assert compiled_for_many(two, 10**9) == two
     assert RunConfig(ray="auto", workers=4).images_each(2_000_000, 8) == 500_000
+    assert RunConfig(ray="auto").images_each(2_000_000, 8) == 0
 
 
 def test_a_run_that_begins_compiled_goes_on_so():

@@ -45,7 +45,6 @@ def measure_on_ray(
         WorkerError: There is no cluster, or a worker failed.
     """
     settings = {"folder": str(Path.cwd()), "stores": named([store])}
-
     ids = list(originals)
     parts = {start: ids[start : start + _TASK] for start in range(0, len(ids), _TASK)}
 
