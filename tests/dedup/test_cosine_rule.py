@@ -54,8 +54,8 @@ def groups_of(found) -> set[tuple[int, ...]]:
 def test_all_pairs_of_distinct_images(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact_join, "_STRIPE", 7)  # a few rows fill several blocks
-    monkeypatch.setattr(exact_join, "_BLOCK", 11)
+    monkeypatch.setattr(exact_join, "STRIPE", 7)  # a few rows fill several blocks
+    monkeypatch.setattr(exact_join, "BLOCK", 11)
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((8, 16))
     rows = (centres[rng.integers(0, 8, 40)] + rng.standard_normal((40, 16)) * 0.2).astype("f4")

@@ -128,6 +128,7 @@ class QualityReport(Tabular):
         return {name: [getattr(one, name) for one in self.issues] for name in names}
 
 
+@plain_numbers
 def find_quality_issues(
     store: str | os.PathLike[str],
     *,
