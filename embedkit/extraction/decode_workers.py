@@ -42,11 +42,13 @@ if TYPE_CHECKING:
     from embedkit.extraction.load_images import Outcome
     from embedkit.types import ImageRecord
 
-__all__ = ["DecodeWorkers", "open_decode_workers"]
+__all__ = ["AT_ENGINE", "DecodeWorkers", "open_decode_workers"]
+
+AT_ENGINE = 3
+"""Batches that are on their way to a GPU, computed, or on their way back."""
 
 _MODULE = "embedkit.extraction.decode_worker"
 _CHUNK = 16  # images per message
-_AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
 _AT_JPEGS = 2  # batches whose JPEGs a GPU decodes
 _ATTEMPTS = 3  # attempts before an image that crashes its worker fails
 _POLL_SECONDS = 0.25
@@ -92,7 +94,7 @@ def open_decode_workers(
     messages = -(-choice.batch_size // _CHUNK)  # of a batch
     ahead = -(-2 * count // messages)  # batches that keep every process busy
     on_gpu = choice.device != "cpu"
-    callers = max(ahead, 2) + _AT_ENGINE + on_gpu * _AT_JPEGS
+    callers = max(ahead, 2) + AT_ENGINE + on_gpu * _AT_JPEGS
     decoders = DecodeWorkers(load, count, choice.batch_size, callers, images=images)
     if on_gpu and open_library() is not None:  # while they start
         from embedkit.decode.gpu_jpeg.decoder import open_gpu_jpeg_decoder

@@ -13,7 +13,7 @@ import numpy as np
 from embedkit.decode.resize import Scaler
 from embedkit.distributed.helpers import Helpers
 from embedkit.distributed.worker import enter_shared
-from embedkit.extraction.decode_workers import DecodeWorkers
+from embedkit.extraction.decode_workers import AT_ENGINE, DecodeWorkers
 from embedkit.extraction.job import loader_of
 from embedkit.extraction.load_images import outcome_from_json, outcome_to_json
 from embedkit.sources.shard_plan import record_from_json, record_to_json
@@ -32,7 +32,6 @@ __all__ = ["RayDecoder", "RayDecoders"]
 
 _CHUNK = 32  # images per call
 _CALLS_AHEAD = 2  # per decoder: one that it does, and one that waits there
-_AT_ENGINE = 3  # batches that are on their way to a GPU, computed, or on their way back
 
 
 class RayDecoder:
@@ -82,7 +81,7 @@ class RayDecoders:
     def __init__(self, actors: Sequence[Any], workers: int, batch_size: int) -> None:
         self._helpers = Helpers(actors, "decode")
         calls = -(-batch_size // _CHUNK)  # of a batch
-        self.callers = max(-(-_CALLS_AHEAD * len(actors) // (workers * calls)), 2) + _AT_ENGINE
+        self.callers = max(-(-_CALLS_AHEAD * len(actors) // (workers * calls)), 2) + AT_ENGINE
 
     def load(self, records: Sequence[ImageRecord], pixels: NDArray[np.uint8]) -> list[Outcome]:
         """As `load_images`.

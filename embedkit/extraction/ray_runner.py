@@ -165,5 +165,5 @@ class RayRunner:
             "decoders": decoders,
             "workers": workers,
         }
-        # Decoders take the cores that they find first: a worker that wanted some might never start.
+        # Decoders take the cores that they find first: a worker that needs some might never start.
         return Pool(ray, work, about, workers, 0 if decoders else num_cpus, settings.num_gpus)

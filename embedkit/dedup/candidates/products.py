@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from threading import local
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from embedkit.utils.threads import library_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +37,8 @@ STRIPE, BLOCK = 512, 2048
 """The most rows of either side that are multiplied at once: their products stay in the cache."""
 
 _LARGE_PAGE = 2**21
-_WORTH_IMPORT = 2e10  # pairs of rows: for fewer, importing PyTorch takes longer than it saves
+# Pairs of rows: for fewer, importing PyTorch, or timing the two, takes longer than it saves.
+_WORTH_IMPORT, _WORTH_TRIAL = 2e10, 5e7
 _TRIED_COLUMNS, _TRIALS = 64, 3
 _ROUNDOFF = 2.0**-8  # of bf16, half its last digit
 
@@ -116,12 +120,21 @@ Products = Float32Products | Bfloat16Products
 
 def fastest_products(pairs: float) -> type[Products]:
     """The products that take least time here for so many pairs of rows."""
-    if pairs < _WORTH_IMPORT and "torch" not in sys.modules:
+    if pairs < (_WORTH_TRIAL if "torch" in sys.modules else _WORTH_IMPORT):
         return Float32Products
+    return _fastest()
+
+
+@cache
+def _fastest() -> type[Products]:
+    """Those that are faster on one thread, as they are used."""
+    import torch  # noqa: F401  # before its threads are limited
+
     rows = np.random.default_rng(0).standard_normal((BLOCK, _TRIED_COLUMNS)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     kinds: tuple[type[Products], ...] = (Float32Products, Bfloat16Products)
-    return min(kinds, key=lambda kind: _seconds(kind(rows, rows)))
+    with library_threads(1):
+        return min(kinds, key=lambda kind: _seconds(kind(rows, rows)))
 
 
 def _seconds(products: Products) -> float:

@@ -10,7 +10,14 @@ import numpy as np
 from embedkit.dedup.verification.equalize import equally_sharp
 from embedkit.dedup.verification.image_to_compare import EVEN_OF_GRAPHICS
 from embedkit.dedup.verification.laying import Laid, blurred, lay, scaling, turned
-from embedkit.dedup.verification.windows import AGREES, FEWEST_WINDOWS, TEXTURE, WINDOW, Windows
+from embedkit.dedup.verification.windows import (
+    AGREES,
+    FEWEST_WINDOWS,
+    TEXTURE,
+    WINDOW,
+    Windows,
+    largest_spot,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,14 +105,13 @@ def _contradicting(laid: Laid | None) -> tuple[float, float, bool]:
         windows, texture = _fine_windows(Laid(sharp.first, sharp.second, laid.inside))
     both = np.minimum(windows.variance, windows.other_variance) > _FINE_DETAIL
     differ = texture & both & (windows.correlation < _CONTRADICTS)
-    return float(differ.sum() / max(int(texture.sum()), 1)), _largest_spot(differ), equally
+    return float(differ.sum() / max(int(texture.sum()), 1)), _share_of_spot(differ), equally
 
 
-def _largest_spot(mask: Mask) -> float:
+def _share_of_spot(mask: Mask) -> float:
     """The largest spot of a mask, as a share of it; lines of one pixel or two are none."""
     opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    sizes = cv2.connectedComponentsWithStats(opened)[2][1:, cv2.CC_STAT_AREA]
-    return float(sizes.max(initial=0) / mask.size)
+    return largest_spot(np.asarray(opened > 0))[0] / mask.size
 
 
 def _fine_windows(laid: Laid) -> tuple[Windows, Mask]:

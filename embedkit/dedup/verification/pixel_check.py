@@ -23,6 +23,7 @@ from embedkit.dedup.verification.image_to_compare import (
     shrunk_by,
 )
 from embedkit.dedup.verification.laying import scaling
+from embedkit.dedup.verification.windows import largest_spot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,10 +118,10 @@ def _why_not_by(
     if detailed.mean() < _LEAST_DETAIL:
         return "too little detail to tell"
     spot = _SPOT_IN_GRAPHIC if is_graphic else _SPOT
-    size, where = _largest_spot(differs)
+    size, where = largest_spot(differs)
     if size > spot * differs.size or differs.sum() > _DIFFERING * detailed.sum():
         return f"the pixels differ, most of all at {where}"
-    size, where = _largest_spot(_other_colour(below, above, inside))
+    size, where = largest_spot(_other_colour(below, above, inside))
     if size > _COLOURED * gray.size:
         return f"the colours differ, most of all at {where}"
     if resolution and _is_finer(matrix, removed, kept):
@@ -261,16 +262,6 @@ def _other_colour(
             apart |= np.abs(y - b.mean() - slope * (x - a.mean())) > _COLOUR
     well_inside = cv2.erode(inside.astype(np.uint8), np.ones((_WINDOW, _WINDOW), np.uint8)) > 0
     return np.asarray(apart & well_inside)
-
-
-def _largest_spot(mask: NDArray[np.bool_]) -> tuple[int, str]:
-    """The pixels of the largest connected spot, and its place in words."""
-    count, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    if count < 2:
-        return 0, ""
-    at = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    x, y = centres[at] / (mask.shape[1], mask.shape[0])
-    return int(stats[at, cv2.CC_STAT_AREA]), f"{x:.0%} across and {y:.0%} down"
 
 
 def _blurred(values: Values, sigma: float) -> Values:

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     Values = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 
-__all__ = ["AGREES", "FEWEST_WINDOWS", "TEXTURE", "WINDOW", "Windows", "agreeing_windows", "box"]
+__all__ = [
+    "AGREES",
+    "FEWEST_WINDOWS",
+    "TEXTURE",
+    "WINDOW",
+    "Windows",
+    "agreeing_windows",
+    "box",
+    "largest_spot",
+]
 
 AGREES = 0.9
 """Correlation from which on two windows agree."""
@@ -65,3 +74,13 @@ def agreeing_windows(laid: Laid) -> Mask:
 def box(values: Values, side: int) -> Values:
     """The mean of the square of ``side`` pixels around each one."""
     return np.asarray(cv2.boxFilter(values, -1, (side, side), borderType=cv2.BORDER_REPLICATE))
+
+
+def largest_spot(mask: NDArray[np.bool_]) -> tuple[int, str]:
+    """The pixels of the largest connected spot, and its place in words."""
+    count, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count < 2:
+        return 0, ""
+    at = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    x, y = centres[at] / (mask.shape[1], mask.shape[0])
+    return int(stats[at, cv2.CC_STAT_AREA]), f"{x:.0%} across and {y:.0%} down"
