@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,23 @@ def test_processes_that_end_at_each_start_are_an_error(source, monkeypatch):
             compare(pairs)
         with pytest.raises(WorkerError):
             compare(pairs)
+
+
+def test_an_error_comes_after_the_other_processes_are_done(source, monkeypatch):
+    names, pairs = numbered(source)
+    done = []
+
+    def compare_in(self, process, share):
+        if process is self._processes[0]:
+            raise WorkerError("no")
+        time.sleep(0.2)
+        done.append(share)
+
+    with ProcessComparer([source], names, 2) as compare:
+        monkeypatch.setattr(ProcessComparer, "_compare_in", compare_in)
+        with pytest.raises(WorkerError):
+            compare(pairs)
+        assert len(done) == 1
 
 
 def test_where_the_system_starts_too_few_processes_it_is_threads(source, monkeypatch, caplog):

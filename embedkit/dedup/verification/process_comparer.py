@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -129,9 +129,13 @@ class ProcessComparer:
         places = self._shares(pairs)
         shares = [[pairs[place] for place in share] for share in places]
         found: list[Evidence | None] = [None] * len(pairs)
-        answers = self._pool.map(self._compare_in, self._processes, shares)
+        answers = [
+            self._pool.submit(self._compare_in, process, share)
+            for process, share in zip(self._processes, shares, strict=True)
+        ]
+        wait(answers)  # a process belongs to one share at a time, even where another share fails
         for share, answer in zip(places, answers, strict=True):
-            for place, one in zip(share, answer, strict=True):
+            for place, one in zip(share, answer.result(), strict=True):
                 found[place] = one
         return found
 
