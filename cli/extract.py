@@ -350,6 +350,15 @@ def command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails/--no-thumbnails",
+            help="Store a gray picture of each image, 32 x 32 pixels (1 KiB), which near-duplicate "
+            "search compares without the image files.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = True,
     sharded: Annotated[
         bool,
         typer.Option(
@@ -443,6 +452,7 @@ def command(
         "prefix": prefix,
         "list_folders": list_folders,
         "null": null,
+        "thumbnails": thumbnails,
     }
     changes: dict[str, Any] = {
         "check_content": check_content,

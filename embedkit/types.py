@@ -100,6 +100,7 @@ class ImageFacts:
         captured: When the picture was taken by the camera's clock, seconds since 1970; -1 where it
             isn't known.
         camera: Maker and model; empty where they aren't known.
+        thumbnail: The whole image in gray, 32 x 32 bytes row by row; empty where it isn't known.
     """
 
     width: int
@@ -123,6 +124,7 @@ class ImageFacts:
     bits: int = -1
     captured: int = -1
     camera: str = ""
+    thumbnail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Luminance and colour are measured on the thumbnail of the whole image (32 x 32 p
 the network's input: its center at a fixed scale. The definitions, exactly:
 
 - luminance: (77 R + 150 G + 29 B) / 256 (Rec. 601), 0 to 255; mean and standard deviation over the
-  thumbnail.
+  thumbnail. `luminance_levels` rounds it down to whole levels.
 - colorfulness: Hasler and Süsstrunk, "Measuring colourfulness in natural images" (2003), over the
   thumbnail: the deviations of R - G and (R + G) / 2 - B, plus 0.3 times their means, each pair as
   a length. 0 is gray, above 33 moderately colorful.
@@ -30,7 +30,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Measures", "measure"]
+__all__ = ["Measures", "luminance_levels", "measure"]
 
 _RED, _GREEN, _BLUE = 77, 150, 29
 _DARK, _BRIGHT = 4, 251
@@ -85,6 +85,23 @@ def measure(pixels: NDArray[np.uint8], thumbnails: NDArray[np.uint8], resize: in
     return Measures(*(np.asarray(one, np.float32) for one in values))
 
 
+def luminance_levels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luminance of each pixel, rounded down.
+
+    Args:
+        pixels: ``(..., 3) uint8`` RGB.
+
+    Returns:
+        ``(...) uint8``: (77 R + 150 G + 29 B) >> 8.
+    """
+    weighted = pixels[..., 1].astype(np.uint16)
+    weighted *= _GREEN
+    for channel, weight in ((0, _RED), (2, _BLUE)):
+        weighted += pixels[..., channel].astype(np.uint16) * np.uint16(weight)
+    weighted >>= 8
+    return weighted.astype(np.uint8)
+
+
 @cache
 def _information(total: int) -> NDArray[np.float64]:
     """What a level with 0 to ``total`` of the pixels takes from the entropy, bits."""
@@ -127,11 +144,7 @@ def _moments(planes: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np
 def _histogram(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
     """How many pixels have each level of luminance, ``(n, 256)``; how many an image has."""
     count = len(pixels)
-    weighted = pixels[..., 1].astype(np.uint16)
-    weighted *= _GREEN
-    for channel, weight in ((0, _RED), (2, _BLUE)):
-        weighted += pixels[..., channel].astype(np.uint16) * np.uint16(weight)
-    levels = (weighted >> 8).reshape(count, -1).astype(np.intp)
+    levels = luminance_levels(pixels).reshape(count, -1).astype(np.intp)
     total = levels.shape[1]
     levels += np.arange(count)[:, None] * _LEVELS
     histogram = np.bincount(levels.reshape(-1), minlength=count * _LEVELS)

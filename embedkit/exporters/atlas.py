@@ -22,7 +22,7 @@ from embedkit.extraction.source_images import policy_of
 from embedkit.index.knn_graph import knn_graph
 from embedkit.index.store_rows import StoreRows
 from embedkit.report.thumbnails import thumbnails, thumbnails_if_found
-from embedkit.store.format import IMAGE_DTYPES, OPTIONAL_DTYPES
+from embedkit.store.format import COLUMN_SHAPES, IMAGE_DTYPES, OPTIONAL_DTYPES
 from embedkit.utils.atomic_write import atomic_file
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ ATLAS_COLUMNS = {"x": "x", "y": "y", "neighbors": "neighbors"}
 
 _NEIGHBORS = 15
 _SIDE = 96  # pixels
-_LEFT_OUT = {"content_hash", "phash", "etag"}  # numbers that say nothing to people
+_LEFT_OUT = {*COLUMN_SHAPES, "phash", "etag"}  # numbers that say nothing to people
 _TIMES = {"mtime": 1_000_000_000, "captured": 1}
 """Columns of times, and their units per second. The viewer refuses integers beyond 2**53."""
 _TIME_TYPE = pa.timestamp("us")

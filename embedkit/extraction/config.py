@@ -45,6 +45,7 @@ class ExtractConfig:
         prefix: Name that the ids begin with.
         list_folders: Whether folders that a list names are opened.
         null: Whether the entries of lists end in NUL.
+        thumbnails: Whether a small gray picture of each image is stored.
 
     Raises:
         ValueError: A setting is unknown.
@@ -68,6 +69,7 @@ class ExtractConfig:
     prefix: str | None = None
     list_folders: bool = False
     null: bool = False
+    thumbnails: bool = True
 
     def __post_init__(self) -> None:
         if self.decoder not in {"fast", "exact"}:

@@ -82,6 +82,7 @@ def extract(
     prefix: str | None = None,
     list_folders: bool = False,
     null: bool = False,
+    thumbnails: bool = True,
     weights: str | os.PathLike[str] = "auto",
     seed: int = 0,
     pooling: Pooling = "avg",
@@ -153,6 +154,8 @@ def extract(
         list_folders: Whether folders that a list names are opened; otherwise they fail.
         null: Whether the entries of lists end in NUL, as those of ``find -print0``; False finds
             out, where it can be told.
+        thumbnails: Whether to store a gray picture of each image, 32 x 32 pixels (1 KiB), which
+            tells near-duplicates apart without the image files.
         weights: For a backbone given by its name, as the next seven: as ``load_backbone``'s.
         seed: As ``load_backbone``'s.
         pooling: As ``load_backbone``'s.
@@ -222,7 +225,7 @@ def extract(
         batch_size=batch_size, dtype=dtype, normalize=normalize, decoder=decoder, policy=policy,
         labels=labels, image_column=image_column, image_root=image_root,
         label_column=label_column, label_id_column=label_id_column, prefix=prefix,
-        list_folders=list_folders, null=null,
+        list_folders=list_folders, null=null, thumbnails=thumbnails,
         weights=weights, seed=seed, pooling=pooling, gem_p=gem_p, layers=layers, flip=flip,
         input_size=input_size, preprocessing=preprocessing,
     )  # fmt: skip

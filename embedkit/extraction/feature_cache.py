@@ -137,7 +137,7 @@ def _extract(files: Sequence[Path], folder: Path, options: Mapping[str, Any]) ->
         listed, made = Path(name, "images.txt"), Path(name, "features.h5")
         listed.write_text("".join(names), "utf-8", "surrogateescape")
         try:
-            extract(listed, made, labels="none", null=True, **options)
+            extract(listed, made, labels="none", null=True, thumbnails=False, **options)
         except NothingEmbeddedError as exc:
             _refuse(exc.failures)
             raise

@@ -41,6 +41,7 @@ __all__ = [
     "describe",
     "load_chosen",
     "loader_of",
+    "omitted_columns_of",
     "open_listing",
     "prepare",
     "provenance_of",
@@ -194,8 +195,14 @@ def describe(backbone: Backbone, settings: ExtractConfig, sources: Sequence[Spec
         plan_hash="",
         embedkit_version=__version__,
         head_applies=backbone.head_applies and not settings.normalize,
+        omitted_columns=omitted_columns_of(settings),
         **provenance_of(sources, settings),
     )
+
+
+def omitted_columns_of(settings: ExtractConfig) -> list[str]:
+    """The columns that a store is to be without."""
+    return [] if settings.thumbnails else ["thumbnail"]
 
 
 def _plain(source: Spec) -> Spec:

@@ -10,7 +10,7 @@ import numpy as np
 
 from embedkit.decode.gpu_jpeg.encoded import EncodedJpeg
 from embedkit.decode.phash import THUMBNAIL_SIDE, perceptual_hashes
-from embedkit.decode.quality import measure
+from embedkit.decode.quality import luminance_levels, measure
 from embedkit.decode.sniff import sniff_format
 from embedkit.decode.stated import Stated, stated
 from embedkit.errors import DecodeError
@@ -152,13 +152,15 @@ def facts_of(
         small: ``(n, 32, 32, 3) uint8``, thumbnails.
         resize: As ``load_images``'s.
     """
-    measures = measure(pixels, small, resize).by_image()
+    measures, hashes = measure(pixels, small, resize).by_image(), perceptual_hashes(small)
+    gray = luminance_levels(small)
     return [
         ImageFacts(
             file.width, file.height, file.nbytes, file.format, file.content_hash, phash,
             file.mtime, file.frames, file.etag, **measured, **file.stated._asdict(),
+            thumbnail=thumbnail.tobytes(),
         )
-        for file, phash, measured in zip(files, perceptual_hashes(small), measures, strict=True)
+        for file, phash, measured, thumbnail in zip(files, hashes, measures, gray, strict=True)
     ]  # fmt: skip
 
 
@@ -216,5 +218,7 @@ def outcome_from_json(image_id: str, values: list[Any] | None) -> Outcome:
     if len(values) == 3:
         reason, nbytes, is_lost = values
         return (UnreadImage if is_lost else ImageFailure)(image_id, reason, nbytes)
-    width, height, nbytes, image_format, content_hash, *rest = values
-    return ImageFacts(width, height, nbytes, image_format, bytes.fromhex(content_hash), *rest)
+    facts = dict(zip((field.name for field in fields(ImageFacts)), values, strict=True))
+    for name in ("content_hash", "thumbnail"):
+        facts[name] = bytes.fromhex(facts[name])
+    return ImageFacts(**facts)

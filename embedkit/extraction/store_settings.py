@@ -14,7 +14,7 @@ from embedkit.extraction.config import ExtractConfig
 from embedkit.extraction.source_images import policy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from embedkit.backbones import Backbone
     from embedkit.store import StoreMeta
@@ -54,12 +54,15 @@ def backbone_of(meta: StoreMeta, weights: str | os.PathLike[str] = "auto") -> Ba
     return backbone
 
 
-def config_of(path: str, meta: StoreMeta, given: Mapping[str, Any]) -> ExtractConfig:
+def config_of(
+    path: str, meta: StoreMeta, columns: Collection[str], given: Mapping[str, Any]
+) -> ExtractConfig:
     """The settings by which images are added to a store.
 
     Args:
         path: The store.
         meta: Its metadata.
+        columns: The columns of ``/images`` that some of its rows have.
         given: Keywords of ``extract`` that the caller asks for; all others are the store's.
 
     Raises:
@@ -82,6 +85,7 @@ def config_of(path: str, meta: StoreMeta, given: Mapping[str, Any]) -> ExtractCo
         "normalize": meta.normalized,
         "decoder": meta.decode["decoder"],
         "policy": policy_of(meta),
+        "thumbnails": _has_thumbnails(meta, columns, given),
         **_listing_of(meta, given),
     }
     _refuse_other(path, meta, stored, given)
@@ -92,6 +96,13 @@ def config_of(path: str, meta: StoreMeta, given: Mapping[str, Any]) -> ExtractCo
     if not isinstance(given.get("backbone", ""), str):
         chosen["backbone"], loading = given["backbone"], LoadConfig()
     return ExtractConfig(loading=loading, **{**own, **chosen})
+
+
+def _has_thumbnails(meta: StoreMeta, columns: Collection[str], given: Mapping[str, Any]) -> bool:
+    """Whether new rows get thumbnails: a store that has none yet leaves it to what is given."""
+    if "thumbnail" in columns:
+        return True
+    return "thumbnail" not in meta.omitted_columns and bool(given.get("thumbnails", True))
 
 
 def _listing_of(meta: StoreMeta, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from embedkit.extraction.job import (
     Job,
     describe,
     load_chosen,
+    omitted_columns_of,
     open_listing,
     provenance_of,
     scan_for,
@@ -61,7 +62,7 @@ _LISTING = "listing"  # the folder of all that the source lists
 _EMBEDDED = (State.ADDED, State.CHANGED, State.FAILED)
 _IGNORED = (
     "plan_hash", "embedkit_version", "weights", "engine", "head_applies", "source", "roots",
-    "labels_from", "same_rows_as", "listing", "generation",
+    "labels_from", "same_rows_as", "listing", "generation", "omitted_columns",
 )  # fmt: skip
 _log = logging.getLogger("embedkit")
 
@@ -107,7 +108,8 @@ def opened_update(
                 "whole store"
             )
         _refuse_other_run(partial, store)
-        config = config_of(store.address, store.meta, given.changed)
+        columns = {name for shard in store.structures for name in shard.columns}
+        config = config_of(store.address, store.meta, columns, given.changed)
         sources, listing = open_listing(source, output, config)
         if run.update and not run.keep_removed:
             _refuse_fewer_sources(store, provenance_of(sources, config)["source"])
@@ -208,14 +210,21 @@ class Update:
             )
 
     def _plan(self, listed: Plan, wanted: NDArray[np.bool_]) -> Plan:
-        """The plan of the images to embed; that of an interrupted run if it is the same."""
+        """The plan of the images to embed; that of an interrupted run if it is the same.
+
+        A run that stored other columns isn't resumed.
+        """
 
         def records() -> Iterator[ImageRecord]:
             return listed.records(wanted)
 
         if self.partial.is_begun:
-            begun = Plan.open(self.partial.folder)
-            if begun is not None and begun.digest == Plan.draft(records()).digest:
+            begun, frozen = Plan.open(self.partial.folder), self.partial.frozen_meta()
+            has_these_columns = frozen is None or (
+                [*frozen[0].omitted_columns] == omitted_columns_of(self.config)
+            )
+            is_same = begun is not None and begun.digest == Plan.draft(records()).digest
+            if begun is not None and is_same and has_these_columns:
                 return begun
             self.partial.clear(_LISTING)
         return Plan.freeze(records(), self.partial.folder, SHARD_ROWS)
@@ -321,6 +330,7 @@ class Update:
             embedkit_version=__version__,
             engine=merged_engine([store.meta, *([new.meta] if new else [])]),
             same_rows_as=[*store.meta.same_rows_as, store.fingerprint] if has_same_rows else [],
+            omitted_columns=omitted_columns_of(self.config),
         )
         if self.only_failed:
             return meta

@@ -17,6 +17,7 @@ from embedkit.index.id_table import IdTable
 from embedkit.retrieval.filters import Filter
 from embedkit.retrieval.metadata import StoreMetadata, column_pieces
 from embedkit.server.item_keys import ItemKeys
+from embedkit.store.format import COLUMN_SHAPES
 from embedkit.tabular import valid_text
 from embedkit.types import MISSING_INTEGER
 
@@ -206,7 +207,7 @@ class ServedIndex:
         """The columns that can be filtered on, besides ``path``."""
         stores = self.metadata.stores
         measured = [name for name in stores[0].columns if all(name in s.columns for s in stores)]
-        hidden = {"content_hash", "phash", "etag", "mtime"}
+        hidden = {*COLUMN_SHAPES, "phash", "etag", "mtime"}
         noted = [
             name for name in stores[0].annotations if all(name in s.annotations for s in stores)
         ]

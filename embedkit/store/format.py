@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK_ROWS",
+    "COLUMN_SHAPES",
     "DTYPES",
     "FORMAT_NAME",
     "FORMAT_VERSION",
@@ -35,6 +36,7 @@ __all__ = [
     "StoreCounts",
     "StoreMeta",
     "in_blocks",
+    "ordered_columns",
     "possible_folders",
 ]
 
@@ -51,7 +53,7 @@ IMAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "content_hash": np.dtype("u1"),
     "phash": np.dtype("<u8"),
 }
-"""The datasets of ``/images``; ``content_hash`` is ``(N, 32)``, the others ``(N,)``."""
+"""The datasets of ``/images``."""
 
 OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "mtime": np.dtype("<i8"),
@@ -66,12 +68,21 @@ OPTIONAL_DTYPES: dict[str, np.dtype[Any]] = {
     "captured": np.dtype("<i8"),
     "camera": np.dtype(object),
     "etag": np.dtype(object),
+    "thumbnail": np.dtype("u1"),
 }  # fmt: skip
-"""Datasets of ``/images`` that older stores lack, ``(N,)`` each; where a value isn't known, -1, of
-floating-point numbers NaN, of texts nothing. ``etag`` is written only where one is known."""
+"""Datasets of ``/images`` that older stores lack; where a value isn't known, -1, of floating-point
+numbers NaN, of texts nothing, of thumbnails zeros."""
 
-USUAL_COLUMNS = (*IMAGE_DTYPES, *(name for name in OPTIONAL_DTYPES if name != "etag"))
-"""The datasets of ``/images`` that are always written."""
+COLUMN_SHAPES: dict[str, tuple[int, ...]] = {"content_hash": (32,), "thumbnail": (32, 32)}
+"""The shape of one value of a dataset of ``/images``; of those that aren't named it is ``()``."""
+
+_WRITTEN_IF_KNOWN = ("etag", "thumbnail")
+
+USUAL_COLUMNS = tuple(
+    name for name in (*IMAGE_DTYPES, *OPTIONAL_DTYPES) if name not in _WRITTEN_IF_KNOWN
+)
+"""The datasets of ``/images`` that a new store always has; ``etag`` and ``thumbnail`` it has only
+where one is known."""
 
 DTYPES = ("float16", "float32")
 
@@ -92,13 +103,14 @@ by an index or a probe)."""
 
 _OF_THE_RUN = (
     "source", "roots", "plan_hash", "embedkit_version", "labels_from", "same_rows_as", "listing",
-    "generation", "part",
+    "generation", "part", "omitted_columns",
 )  # fmt: skip
 _PROVENANCE = (*_OF_THE_RUN, "weights", "engine")
 _LEFT_OUT_IF_EMPTY = (
     "listing",
     "generation",
     "part",
+    "omitted_columns",
 )  # so that the bytes are those of older versions
 _LIMITS = ("decode.max_pixels", "decode.max_bytes")  # which images were refused
 
@@ -143,6 +155,7 @@ class StoreMeta:
         generation: How many times the store was updated.
         part: Of a store of one part of a plan: ``number`` and ``of``, and the plan's ``images`` and
             ``shard_rows``. Empty if the store holds all of its plan.
+        omitted_columns: Optional columns of ``/images`` that the store is to be without.
     """
 
     backbone: str
@@ -166,6 +179,7 @@ class StoreMeta:
     listing: Mapping[str, Any] = field(default_factory=dict)
     generation: int = 0
     part: Mapping[str, Any] = field(default_factory=dict)
+    omitted_columns: Sequence[str] = ()
 
     def folders(self, root: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
         """Where relative ids may start from, the likeliest first; see ``possible_folders``."""
@@ -259,6 +273,11 @@ class StoreMeta:
         }
 
 
+def ordered_columns(names: Collection[str]) -> tuple[str, ...]:
+    """Datasets of ``/images`` in the order in which they are written and hashed."""
+    return tuple(name for name in (*IMAGE_DTYPES, *OPTIONAL_DTYPES) if name in names)
+
+
 def possible_folders(
     roots: Iterable[str],
     root: str | os.PathLike[str] | None = None,
@@ -350,8 +369,8 @@ class RowBlock:
     Attributes:
         embeddings: ``(n, D)``.
         ids: n ids, as the bytes that are stored.
-        images: The columns of ``/images`` and ``/annotations``: name to ``(n,)``
-            (``content_hash``: ``(n, 32)``).
+        images: The columns of ``/images`` and ``/annotations``: name to ``(n,)``, or to ``(n,)``
+            and a shape of ``COLUMN_SHAPES``.
         labels: n labels, UTF-8, empty where an image has none; or nothing if none has.
     """
 
@@ -373,10 +392,10 @@ class RowBlock:
         if name in self.images:
             return self.images[name]
         dtype = OPTIONAL_DTYPES[name] if dtype is None else dtype
-        unknown: object = {"O": b"", "f": np.nan}.get(dtype.kind, -1)
+        unknown: object = {"O": b"", "f": np.nan, "u": 0}.get(dtype.kind, -1)
         if dtype == np.int64 and name not in OPTIONAL_DTYPES:
             unknown = MISSING_INTEGER
-        return np.full(len(self), unknown, dtype)
+        return np.full((len(self), *COLUMN_SHAPES.get(name, ())), unknown, dtype)
 
     def rows(self, start: int, stop: int) -> RowBlock:
         """The rows from ``start`` to ``stop``, without a copy of the arrays."""

@@ -27,7 +27,7 @@ _PLAIN = {_NIL, _SPACE, _TYPE, _OLD_FILL, _FILL, _EXTENT, _ATTRIBUTE, _TIME}
 _INTEGER, _FLOAT, _STRING, _ENUM, _VLEN = 0, 1, 3, 8, 9
 _REFERENCE = 16  # bytes of a variable-length value where it is used
 _TEXTS = (b"\1\0\0", b"\1\1\0")  # a text of any length: ASCII, UTF-8
-_MAX_RANK = 2
+_MAX_RANK = 3
 
 
 class LayoutError(StoreFormatError):

@@ -12,14 +12,14 @@ import numpy as np
 
 from embedkit.errors import StoreMismatchError
 from embedkit.store.annotations import common_annotations
-from embedkit.store.format import IMAGE_DTYPES, StoreCounts, StoreMeta
+from embedkit.store.format import StoreCounts, StoreMeta, ordered_columns
 from embedkit.store.reader import ShardFile, refuse_damaged
 from embedkit.store.writer import ShardContent, write_shard
 from embedkit.utils.atomic_write import atomic_file
 from embedkit.utils.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def merge_shards(
     annotations: list[Mapping[str, np.dtype[Any]]] = []
     gone = np.empty(0, np.int64) if dropped is None else dropped
     counts = StoreCounts(-len(gone), 0, 0)
-    with_labels, head, columns = False, None, dict.fromkeys(IMAGE_DTYPES)
+    with_labels, head, columns = False, None, set[str]()
     if dropped is None:
         refuse_damaged(paths)
     for path in paths:
@@ -72,7 +72,7 @@ def merge_shards(
             counts += shard.counts
             with_labels = with_labels or shard.has_labels
             head = shard.head() if head is None else head
-            columns |= dict.fromkeys(shard.columns)
+            columns |= {*shard.columns}
             annotations.append(shard.annotations)
     common = common_annotations(annotations)
     if lost := {name for one in annotations for name in one} - {*common}:
@@ -81,13 +81,13 @@ def merge_shards(
             output, ", ".join(sorted(lost)),
         )  # fmt: skip
     content = ShardContent(
-        _merged_meta(metas, whole=whole),
+        _merged_meta(metas, columns, whole=whole),
         counts,
         track(_rows(paths, gone), "merging", counts.embedded, unit="rows", size=len),
         _failures(paths),
         with_labels,
         head,
-        tuple(columns),
+        ordered_columns(columns),
         common,
     )
     with atomic_file(output, workspace) as file:
@@ -95,7 +95,7 @@ def merge_shards(
     return counts
 
 
-def _merged_meta(metas: Sequence[StoreMeta], *, whole: bool) -> StoreMeta:
+def _merged_meta(metas: Sequence[StoreMeta], columns: Collection[str], *, whole: bool) -> StoreMeta:
     """The first one's, with all sources and engines; of one plan if all are shards of it."""
     first = metas[0]
     plans = list(dict.fromkeys(meta.plan_hash for meta in metas))
@@ -116,6 +116,7 @@ def _merged_meta(metas: Sequence[StoreMeta], *, whole: bool) -> StoreMeta:
         listing=first.listing if is_listed_alike else {},
         generation=first.generation if len(metas) == 1 else 0,
         part={} if whole else first.part,
+        omitted_columns=sorted({n for meta in metas for n in meta.omitted_columns} - {*columns}),
     )
 
 

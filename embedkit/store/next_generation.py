@@ -10,13 +10,7 @@ import numpy as np
 
 from embedkit.store.annotations import ANNOTATION_DTYPES
 from embedkit.store.arrangement import FAILED, SKIPPED, Piece, cut_into_shards
-from embedkit.store.format import (
-    IMAGE_DTYPES,
-    OPTIONAL_DTYPES,
-    SHARD_ROWS,
-    USUAL_COLUMNS,
-    StoreCounts,
-)
+from embedkit.store.format import SHARD_ROWS, USUAL_COLUMNS, StoreCounts, ordered_columns
 from embedkit.store.gather import gather
 from embedkit.store.manifest import encode_manifest
 from embedkit.store.reader import entry_of, refuse_damaged
@@ -189,7 +183,7 @@ class NextGeneration:
             self._failures(piece),
             self.with_labels,
             self.store.head,
-            (*IMAGE_DTYPES, *OPTIONAL_DTYPES) if self._has_etags else USUAL_COLUMNS,
+            self._columns,
             self._annotations,
         )
 
@@ -199,16 +193,20 @@ class NextGeneration:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             block = gather(self._stores, rows[part])
-            if self._has_etags:
+            if "etag" in self._columns:
                 block = self._with_etags(block, rows[part])
             if self._annotations:
                 block = self._with_annotations(block, rows[part])
             yield self._revised(block, mtimes[part], labels[part])
 
     @cached_property
-    def _has_etags(self) -> bool:
+    def _columns(self) -> tuple[str, ...]:
+        """The columns of ``/images`` that are written: the usual ones, and those of any shard."""
         shards = (shard for store in self._stores for shard in store.structures)
-        return bool(self.images.etags) or any("etag" in shard.columns for shard in shards)
+        known = {name for shard in shards for name in shard.columns}
+        if self.images.etags:
+            known.add("etag")
+        return ordered_columns({*USUAL_COLUMNS, *known} - {*self.meta.omitted_columns})
 
     def _with_etags(self, block: RowBlock, rows: NDArray[np.int64]) -> RowBlock:
         before = block.column("etag").tolist()

@@ -15,7 +15,7 @@ import numpy as np
 
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError
 from embedkit.store.detect import wrong_kind
-from embedkit.store.format import BLOCK_ROWS, RowBlock
+from embedkit.store.format import BLOCK_ROWS, COLUMN_SHAPES, RowBlock
 from embedkit.store.hdf5_layout import Hdf5Layout, is_hdf5
 from embedkit.store.manifest import ShardEntry
 from embedkit.store.seal import check_seal, identity_of, is_readable
@@ -261,17 +261,21 @@ class ShardFile:
     ) -> NDArray[np.floating]:
         if out is None:
             out = np.empty((len(rows), self.meta.feature_dim), self.meta.dtype)
+        self._read_at(self.structure.offset, rows, out)
+        return out
+
+    def _read_at(self, offset: int, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Reads some rows of the dataset that begins there into ``out``, C-contiguous."""
         cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         with hdf5_errors(self.path):
             for start, stop in pairwise(cuts if len(rows) else ()):
                 part = memoryview(cast("Any", out[start:stop].view(np.uint8).reshape(-1)))
-                place = self.structure.offset + int(rows[start]) * out.itemsize * out.shape[1]
+                place = offset + int(rows[start]) * (out.nbytes // len(out))
                 while part:
                     count = os.preadv(self._file, [part], place)
                     if not count:
                         raise StoreCorruptError(f"{self.path}: ends before its last row")
                     part, place = part[count:], place + count
-        return out
 
     def ids(self, start: int, stop: int) -> list[bytes]:
         """The ids of some rows, as stored."""
@@ -281,6 +285,20 @@ class ShardFile:
         """Some rows of ``/images/<name>`` or ``/annotations/<name>``."""
         group = "annotations" if name in self.annotations else "images"
         return self._column(f"{group}/{name}", start, stop)
+
+    def thumbnails(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The thumbnails of some rows, ``(n, 32, 32)``; rows that follow each other at once.
+
+        Raises:
+            ValueError: The shard has none.
+        """
+        if "thumbnail" not in self.columns:
+            raise ValueError(f"{self.path}: has no thumbnails")
+        out = np.empty((len(rows), *COLUMN_SHAPES["thumbnail"]), np.uint8)
+        with self._lock, hdf5_errors(self.path):
+            offset = self._h5["images/thumbnail"].id.get_offset() or 0
+        self._read_at(offset, rows, out)
+        return out
 
     def labels(self, start: int, stop: int) -> list[bytes]:
         """The labels of some rows; empty ones where there are none."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import StoreError
-from embedkit.store.format import IMAGE_DTYPES, OPTIONAL_DTYPES
+from embedkit.store.format import ordered_columns
 from embedkit.store.object_cache import refuse_copy
 from embedkit.store.store import EmbeddingStore
 from embedkit.store.working_dir import PartialStore
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from embedkit.store.reader import ShardFile
 
 __all__ = ["open_for_rewriting", "rewrite_shards"]
-
-_COLUMNS = (*IMAGE_DTYPES, *OPTIONAL_DTYPES)
 
 
 @contextmanager
@@ -77,7 +75,7 @@ def rewrite_shards(
             shard.failures(),
             shard.has_labels,
             shard.head(),
-            [name for name in _COLUMNS if name in {*shard.columns, *more_columns}],
+            ordered_columns({*shard.columns, *more_columns}),
             shard.annotations,
         )
         with partial.shard_file(number) as file:

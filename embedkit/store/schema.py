@@ -12,6 +12,7 @@ from embedkit.errors import StoreCorruptError, StoreFormatError
 from embedkit.store.annotations import annotation_kind, name_problem
 from embedkit.store.format import (
     BLOCK_ROWS,
+    COLUMN_SHAPES,
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_DTYPES,
@@ -104,12 +105,10 @@ def _expected(
     rows, failed = (counts.embedded,), (counts.failed,)
     yield "embeddings", (*rows, meta.feature_dim), np.dtype(meta.dtype).newbyteorder("<")
     yield "ids", rows, None
-    for name, dtype in IMAGE_DTYPES.items():
-        shape = (*rows, 32) if name == "content_hash" else rows
-        yield f"images/{name}", shape, None if dtype.hasobject else dtype
-    for name, dtype in OPTIONAL_DTYPES.items():
-        if f"images/{name}" in h5:
-            yield f"images/{name}", rows, None if dtype.hasobject else dtype
+    for name, dtype in (IMAGE_DTYPES | OPTIONAL_DTYPES).items():
+        if name in IMAGE_DTYPES or f"images/{name}" in h5:
+            shape = (*rows, *COLUMN_SHAPES.get(name, ()))
+            yield f"images/{name}", shape, None if dtype.hasobject else dtype
     annotations = read_annotations(path, h5)
     for name, dtype in annotations.items():
         yield f"annotations/{name}", rows, None if dtype.hasobject else dtype

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedkit.store.format import (
+    COLUMN_SHAPES,
     IMAGE_DTYPES,
     OPTIONAL_DTYPES,
     USUAL_COLUMNS,
     RowBlock,
     StoreCounts,
     StoreMeta,
+    ordered_columns,
 )
 from embedkit.store.writer import ShardContent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,15 +68,16 @@ def make_block(
     images = {
         name: np.array([getattr(fact, name) for fact in facts], dtype)
         for name, dtype in {**IMAGE_DTYPES, **OPTIONAL_DTYPES}.items()
-        if name != "content_hash" and not dtype.hasobject
+        if name not in COLUMN_SHAPES and not dtype.hasobject
     }
     if any(fact.etag for fact in facts):
         etags = [fact.etag.encode("utf-8", "surrogateescape") for fact in facts]
         images["etag"] = np.array(etags, object)
     images["format"] = np.array([fact.format.encode("ascii") for fact in facts], object)
     images["camera"] = np.array([fact.camera.encode("utf-8") for fact in facts], object)
-    hashes = b"".join(fact.content_hash for fact in facts)
-    images["content_hash"] = np.frombuffer(hashes, "u1").reshape(len(facts), 32)
+    images["content_hash"] = _bytes_column("content_hash", facts)
+    if any(fact.thumbnail for fact in facts):
+        images["thumbnail"] = _bytes_column("thumbnail", facts)
     return RowBlock(
         embeddings,
         [name.encode("utf-8", "surrogateescape") for name in ids],
@@ -82,10 +86,24 @@ def make_block(
     )
 
 
-def columns_of(blocks: Iterable[RowBlock]) -> tuple[str, ...]:
-    """The columns of ``/images`` to write for some rows: the usual ones, and more if known."""
-    has_etags = any("etag" in block.images for block in blocks)
-    return (*IMAGE_DTYPES, *OPTIONAL_DTYPES) if has_etags else USUAL_COLUMNS
+def _bytes_column(name: str, facts: Sequence[ImageFacts]) -> NDArray[np.uint8]:
+    """A column whose values are bytes; zeros where an image has none."""
+    shape = COLUMN_SHAPES[name]
+    unknown = bytes(math.prod(shape))
+    values = b"".join(getattr(fact, name) or unknown for fact in facts)
+    return np.frombuffer(values, "u1").reshape(len(facts), *shape)
+
+
+def columns_of(blocks: Sequence[RowBlock], omitted: Collection[str] = ()) -> tuple[str, ...]:
+    """The columns of ``/images`` to write for some rows: the usual ones, and more if known.
+
+    Args:
+        blocks: The rows. Where there are none, the shard gets what others may have, so that all
+            shards of a store have thumbnails.
+        omitted: Columns to leave out.
+    """
+    known = {name for block in blocks for name in block.images} if blocks else {"thumbnail"}
+    return ordered_columns({*USUAL_COLUMNS, *known} - {*omitted})
 
 
 class ShardBuilder:
@@ -139,5 +157,5 @@ class ShardBuilder:
             [failure for part, _ in self._parts for failure in part.failures],
             with_labels,
             head,
-            columns_of(rows),
+            columns_of(rows, self._meta.omitted_columns),
         )

@@ -11,7 +11,7 @@ import numpy as np
 from embedkit.errors import StoreCorruptError, StoreError, StoreFormatError, StoreMismatchError
 from embedkit.store.annotations import common_annotations, kind_of
 from embedkit.store.detect import kind_of_path, wrong_kind
-from embedkit.store.format import StoreCounts
+from embedkit.store.format import COLUMN_SHAPES, StoreCounts
 from embedkit.store.lazy_views import EmbeddingsView, IdsView, row_numbers
 from embedkit.store.manifest import MANIFEST, ShardEntry, read_manifest
 from embedkit.store.object_cache import address_of, cached, find, local_files
@@ -40,6 +40,7 @@ __all__ = ["EmbeddingStore", "fingerprint_of", "has_rows_of"]
 
 _OPEN_SHARDS = 32  # at most, and fewer where few files may be open
 _OTHER_FILES, _FILES_PER_SHARD, _STORES = 40, 3, 3  # what else a command has open
+_ROWS_AT_ONCE = 16384  # thumbnails that are read before they are put into their places: 16 MiB
 _NO_STORES = {"index", "images"}  # folders that have a manifest of that name, too
 
 
@@ -350,6 +351,36 @@ class EmbeddingStore:
                 out[mine] = shard.embeddings[inside]
             else:
                 out[mine] = shard.read(inside)
+        return out
+
+    def thumbnails(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Small gray pictures of the whole images of some rows, in the given order.
+
+        Only these are read. They aren't compared with a checksum; ``verify`` does that.
+
+        Args:
+            rows: ``(n,)``, each from 0 to N - 1, in any order; rows may be repeated.
+
+        Returns:
+            ``(n, 32, 32)``, luminance from 0 to 255; all zeros where an image has none.
+
+        Raises:
+            ValueError: The store has no thumbnails: ``thumbnail`` isn't among its ``columns``.
+            IndexError: There is no such row.
+            StoreCorruptError: The file can't be read.
+        """
+        out = np.empty((len(rows), *COLUMN_SHAPES["thumbnail"]), np.uint8)
+        order = np.argsort(rows, kind="stable")
+        ascending = np.asarray(rows, np.int64)[order]
+        if len(rows) and not 0 <= ascending[0] <= ascending[-1] < len(self):
+            raise IndexError(f"rows {ascending[0]} to {ascending[-1]} of {len(self)}")
+        ends = np.searchsorted(ascending, self._starts)
+        for number in np.flatnonzero(np.diff(ends)).tolist():
+            last = int(ends[number + 1])
+            for first in range(int(ends[number]), last, _ROWS_AT_ONCE):
+                part = slice(first, min(first + _ROWS_AT_ONCE, last))
+                inside = ascending[part] - self._starts[number]
+                out[order[part]] = self.shard(number).thumbnails(inside)
         return out
 
     def row_of(self, image_id: str) -> int:

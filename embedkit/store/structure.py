@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedkit.store.format import BLOCK_ROWS, IMAGE_DTYPES, OPTIONAL_DTYPES
+from embedkit.store.format import BLOCK_ROWS, ordered_columns
 from embedkit.store.schema import check_structure, read_annotations, read_counts, read_meta
 
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def read_structure(path: Path, h5: h5py.File, identity: tuple[int, ...]) -> Shar
     """
     meta, counts = read_meta(path, h5), read_counts(path, h5)
     check_structure(path, h5, meta, counts)
-    optional = [name for name in OPTIONAL_DTYPES if f"images/{name}" in h5]
     return ShardStructure(
-        identity, meta, counts, "labels" in h5, (*IMAGE_DTYPES, *optional),
+        identity, meta, counts, "labels" in h5, ordered_columns(h5["images"]),
         read_annotations(path, h5), h5["embeddings"].id.get_offset(),
         h5["checksums/embeddings"][:], np.ones(-(-counts.embedded // BLOCK_ROWS), np.bool_),
     )  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 
 from embedkit.store.format import (
     BLOCK_ROWS,
+    COLUMN_SHAPES,
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_DTYPES,
@@ -158,7 +159,7 @@ def _create_row_datasets(h5: h5py.File, content: ShardContent) -> dict[str, h5py
     }
     for name in content.columns:
         dtype = _DTYPES[name]
-        shape = (rows, 32) if name == "content_hash" else (rows,)
+        shape = (rows, *COLUMN_SHAPES.get(name, ()))
         stored = _TEXT if dtype.hasobject else dtype
         made[name] = h5.create_dataset(f"images/{name}", shape, stored)
     for name, dtype in sorted(content.annotations.items()):

@@ -465,4 +465,4 @@ def test_seal_is_readable_text(shard):
 
 def test_columns_are_written_in_the_order_in_which_they_are_read():
     """The checksum of a block covers its columns in this order."""
-    assert (*USUAL_COLUMNS, "etag") == (*IMAGE_DTYPES, *OPTIONAL_DTYPES)
+    assert (*USUAL_COLUMNS, "etag", "thumbnail") == (*IMAGE_DTYPES, *OPTIONAL_DTYPES)

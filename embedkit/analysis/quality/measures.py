@@ -39,7 +39,8 @@ __all__ = [
     "stored_measures",
 ]
 
-MEASURES = tuple(name for name in OPTIONAL_DTYPES if name not in {"mtime", "frames", "etag"})
+_NO_MEASURES = {"mtime", "frames", "etag", "thumbnail"}
+MEASURES = tuple(name for name in OPTIONAL_DTYPES if name not in _NO_MEASURES)
 BATCH = 32
 """Images that a thread decodes at once."""
 
