@@ -10,7 +10,7 @@ from stores import make_meta
 
 from embedkit.store.format import StoreCounts
 from embedkit.store.manifest import MANIFEST, ShardEntry, encode_manifest
-from embedkit.store.shard_builder import make_block
+from embedkit.store.shard_builder import columns_of, make_block
 from embedkit.store.writer import ShardContent, encode_shard
 from embedkit.types import Head, ImageFacts, ImageFailure
 from embedkit.utils.atomic_write import commit_bytes
@@ -40,7 +40,7 @@ def make_rows(
     ids: Sequence[str] | None = None,
     labels: Sequence[str | None] | None = None,
 ) -> RowBlock:
-    """Rows of 4 features with random values; the ids tell the seed."""
+    """Rows of 4 features with random values; the ids tell the seed. Some have no thumbnail."""
     rng = np.random.default_rng(seed)
     names = ids or [f"photos/{seed}-{row}.jpg" for row in range(count)]
     facts = [
@@ -54,6 +54,7 @@ def make_rows(
             bits=8,
             captured=number * 10**9,
             camera="Kamera ü" if number % 2 else "",
+            thumbnail=b"" if number % 3 == 1 else np.random.default_rng([seed, number]).bytes(1024),
         )
         for number, name in enumerate(names)
     ]
@@ -78,6 +79,7 @@ def make_content(
         failures,
         rows is not None and any(rows.labels),
         head,
+        columns_of([] if rows is None else [rows], meta.get("omitted_columns", ())),
     )
 
 

@@ -365,7 +365,8 @@ class EmbeddingStore:
             ``(n, 32, 32)``, luminance from 0 to 255; all zeros where an image has none.
 
         Raises:
-            ValueError: The store has no thumbnails: ``thumbnail`` isn't among its ``columns``.
+            ValueError: A shard that has some of the rows has no thumbnails; all shards have some if
+                ``thumbnail`` is one of `columns`.
             IndexError: There is no such row.
             StoreCorruptError: The file can't be read.
         """

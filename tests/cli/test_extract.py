@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,6 +61,21 @@ def test_other_settings_are_refused_by_name(embedkit, photos, store):
     assert "pooling.flip: False != True" in ended.err
     assert len(ended.err.strip().splitlines()) <= 2  # the licence, and one line of error
     assert embedkit("extract", photos, "-o", store, "-b", "tiny", "--flip", "--overwrite").code == 0
+
+
+def test_thumbnails_can_be_left_out(embedkit, photos, store, tmp_path):
+    path = tmp_path / "x.h5"
+    assert embedkit("extract", photos, "-o", path, "-b", "tiny", "--no-thumbnails").code == 0
+    for one, has, says in ((store, True, "32 x 32 pixels, gray"), (path, False, "none")):
+        assert embedkit("info", one, "--json").json["thumbnails"] is has
+        assert re.search(f"^thumbnails: +{says}$", embedkit("info", one).out, re.MULTILINE)
+    ended = embedkit("extract", photos, "-o", path, "-b", "tiny")
+    assert ended.code == 1
+    assert "omitted_columns: ['thumbnail'] != None" in ended.err
+    assert embedkit("extract", photos, "-o", path, "--update").code == 0
+    ended = embedkit("extract", photos, "-o", store, "--update", "--no-thumbnails")
+    assert ended.code == 1
+    assert "thumbnails: True != False" in ended.err
 
 
 @pytest.mark.parametrize(

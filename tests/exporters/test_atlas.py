@@ -52,7 +52,7 @@ def test_the_columns_are_those_of_the_store(store, tmp_path):
     found = table.to_pydict()
     with StoreRows.open([store]) as rows:
         expected = rows.stores[0].columns
-    left_out = {"content_hash", "phash", "etag"}
+    left_out = {"content_hash", "phash", "etag", "thumbnail"}
     assert set(found) == {
         "id", "label", "class", "image", "x", "y", "neighbors", *set(expected) - left_out,
     }  # fmt: skip

@@ -139,7 +139,7 @@ def test_the_bytes_don_t_depend_on_how_they_are_written(tmp_path):
     cuts = [0, 1, 1024, 1700, 2500]
     parts = [rows.rows(a, b) for a, b in pairwise(cuts)]
     parts[0] = RowBlock(parts[0].embeddings, parts[0].ids, parts[0].images)  # no labels at all
-    pieces = type(whole)(whole.meta, whole.counts, parts, (), True, HEAD)
+    pieces = replace(whole, parts=parts)
     path = tmp_path / "a.h5"
     with atomic_file(path) as file:
         write_shard(file, pieces)
@@ -351,6 +351,14 @@ HOSTILE = {
     "no checksum of images": lambda h5: h5.__delitem__("checksums/images"),
     "short checksums": replaced("checksums/images", data=np.zeros((0, 32), "u1")),
     "wrong width": replaced("images/width", data=np.zeros(4, "<f8")),
+    "flat thumbnails": replaced("images/thumbnail", data=np.zeros((4, 1024), "u1")),
+    "small thumbnails": replaced("images/thumbnail", data=np.zeros((4, 32, 31), "u1")),
+    "too few thumbnails": replaced("images/thumbnail", data=np.zeros((3, 32, 32), "u1")),
+    "thumbnails in color": replaced("images/thumbnail", data=np.zeros((4, 32, 32, 3), "u1")),
+    "signed thumbnails": replaced("images/thumbnail", data=np.zeros((4, 32, 32), "i1")),
+    "thumbnails as numbers": replaced("images/thumbnail", data=np.zeros((4, 32, 32), "<f4")),
+    "thumbnails that weren't written": replaced("images/thumbnail", shape=(4, 32, 32), dtype="u1"),
+    "thumbnails elsewhere": linked("images/thumbnail", h5py.ExternalLink("/etc/passwd", "/x")),
     "huge counts": lambda h5: h5.attrs.update(failed=2**50, found=2**50 + 4),
     "negative count": lambda h5: h5.attrs.update(skipped=-3, found=1),
     "counts that don't add up": lambda h5: h5.attrs.update(found=7),
