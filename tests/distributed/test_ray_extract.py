@@ -111,6 +111,13 @@ def test_the_bytes_of_one_process(photos, whole, cluster, tmp_path):
     assert not ray.is_initialized()
 
 
+def test_workers_leave_out_the_thumbnails(photos, cluster, tmp_path):
+    extract(photos, tmp_path / "all", ray=cluster, workers=2, thumbnails=False, **SETTINGS)
+    with EmbeddingStore.open(tmp_path / "all") as store:
+        assert not any("thumbnail" in shard.columns for shard in store.structures)
+        assert [*store.meta.omitted_columns] == ["thumbnail"]
+
+
 def test_an_object_store_in_the_place_of_a_common_disk(photos, whole, crashing, tmp_path):
     """The cluster starts when the S3 server does: its workers find it by their environment."""
     from ray.cluster_utils import Cluster

@@ -19,6 +19,7 @@ from embedkit.engines import choose_engine
 from embedkit.errors import WorkerError
 from embedkit.extraction.extract import extract
 from embedkit.extraction.multi_gpu.task import WorkerTask
+from embedkit.store import EmbeddingStore
 
 COUNT = 60
 SETTINGS = {"backbone": "tiny", "engine": "torch", "batch_size": 4, "shard_rows": 8}
@@ -65,6 +66,15 @@ def test_two_processes_give_the_bytes_of_one(photos, whole, tmp_path):
     assert told[-1].failed == 1
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
     assert not workers()
+
+
+def test_two_processes_leave_out_the_thumbnails(photos, tmp_path):
+    paths = tmp_path / "a.h5", tmp_path / "b.h5"
+    for path, device in zip(paths, ("cpu", "cpu,cpu"), strict=True):
+        extract(photos, path, device=device, thumbnails=False, **SETTINGS)
+        with EmbeddingStore.open(path) as store:
+            assert "thumbnail" not in store.columns
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_stopped_and_gone_on_with_by_one_process(photos, whole, tmp_path):
