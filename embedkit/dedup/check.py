@@ -24,6 +24,8 @@ from embedkit.dedup.scoring.features import hamming_distances
 from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.pixel_model import threshold_for as pixel_threshold
 from embedkit.dedup.scoring.scorer import Scorer
+from embedkit.dedup.scoring.thumbnail_model import have_thumbnails
+from embedkit.dedup.scoring.thumbnail_model import threshold_for as thumbnail_threshold
 from embedkit.dedup.verified_search import verify_candidates
 from embedkit.errors import IndexFileError, StoreError
 from embedkit.extraction.embed_like_store import embed_likewise
@@ -209,6 +211,9 @@ class DuplicateChecker:
             _Known(DedupInput(store), rows, self._calibration, index is None)
             for store, rows in zip(stores, _indexed_rows(index, stores), strict=True)
         ]
+        self._by_thumbnails = calibration is None and have_thumbnails(
+            *(known.input for known in self._known)
+        )
 
     def check(
         self,
@@ -227,7 +232,10 @@ class DuplicateChecker:
             StoreError: A store can't be read.
         """
         is_verified = new_images is not None and known_images is not None
-        least = self._least(is_verified=is_verified)
+        added = DedupInput(new)
+        by_thumbnails = self._by_thumbnails and have_thumbnails(added)
+        least = self._least(is_verified=is_verified, by_thumbnails=by_thumbnails)
+        name = self._calibration.name + (", thumbnails" if by_thumbnails else "")
         names = list(new.ids)
         matches: list[Match] = []
         for number, known in enumerate(self._known):
@@ -235,8 +243,9 @@ class DuplicateChecker:
             if new_images is not None and known_images is not None:
                 readers = new_images, known_images[number]
             scorer = _KnownScorer(
-                self._index, DedupInput(new), self._calibration, least, self._max_hamming, readers
-            )
+                self._index, added, self._calibration, least, self._max_hamming, readers,
+                by_thumbnails,
+            )  # fmt: skip
             pairs = scorer.score(known)
             matches += _matches(
                 names, known.input.store, pairs.where(pairs.score >= np.float32(least))
@@ -244,13 +253,15 @@ class DuplicateChecker:
         order = {name: place for place, name in enumerate(names)}
         matches.sort(key=lambda match: (order[match.image], -match.score, match.id))
         failures = tuple(new.failures())
-        return Checked(tuple(names), tuple(matches), failures, least, self._calibration.name)
+        return Checked(tuple(names), tuple(matches), failures, least, name)
 
-    def _least(self, *, is_verified: bool) -> float:
+    def _least(self, *, is_verified: bool, by_thumbnails: bool) -> float:
         if self._threshold is not None:
             return self._threshold
         if is_verified:
             return pixel_threshold(self._precision)
+        if by_thumbnails:
+            return thumbnail_threshold(self._precision)
         return self._calibration.threshold_for(self._precision)
 
 
@@ -320,6 +331,7 @@ class _KnownScorer:
     threshold: float
     max_hamming: int
     readers: tuple[OriginalImages, OriginalImages] | None
+    by_thumbnails: bool
 
     def score(self, stored: _Known) -> Pairs:
         """Scores all candidate pairs with one store."""
@@ -332,7 +344,7 @@ class _KnownScorer:
             self.threshold, "exact" if self.index is None else "approximate",
             calibration=self.calibration.name, rows=len(self.new), against_rows=len(known),
         )  # fmt: skip
-        scorer = Scorer(self.new, known, self.calibration, background, {})
+        scorer = Scorer(self.new, known, self.calibration, background, {}, self.by_thumbnails)
         if self.readers is None:
             return scorer.score(candidates, info)
         scored = scorer.score(candidates, info)

@@ -26,6 +26,7 @@ from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.pixel_model import SCENE_THRESHOLD
 from embedkit.dedup.scoring.pixel_model import threshold_for as pixel_threshold
 from embedkit.dedup.scoring.scorer import Scorer
+from embedkit.dedup.scoring.thumbnail_model import have_thumbnails
 from embedkit.dedup.verified_search import verify_candidates
 from embedkit.errors import StoreMismatchError
 from embedkit.store import EmbeddingStore
@@ -169,19 +170,36 @@ def find_pairs(
             return found.where(found.score >= np.float32(threshold))
         if config.what == "scenes":
             raise ValueError('what="scenes" compares pixels: give verify')
-        if min_cosine is None:
-            min_cosine = candidate_cosine_threshold(
-                left, right, background, used, config.candidates_per_image, max_pairs=max_pairs
-            )
-        by_cosine = join(min_cosine)
-        candidates = find_candidates(
-            left, right, [by_cosine], config.max_hamming, list(views.values()), max_pairs
-        )
-        candidates = _with_new(candidates, new, left, right)
-        least = used.threshold_for(config.precision) if threshold is None else threshold
-        info = replace(info, threshold=least, recall=by_cosine.recall, calibration=used.name)
-        found = Scorer(left, right, used, background, views).score(candidates, info)
-        return found.where(found.score >= np.float32(least))
+        by_thumbnails = calibration is None and have_thumbnails(left, right)
+        scorer = Scorer(left, right, used, background, views, by_thumbnails)
+        return _without_pixels(scorer, config, join, new, info)
+
+
+def _without_pixels(
+    scorer: Scorer,
+    config: DedupConfig,
+    join: Callable[[float], ExactJoin],
+    new: Sequence[NDArray[np.bool_]] | None,
+    info: PairsInfo,
+) -> Pairs:
+    """The pairs by what the stores hold: embeddings, perceptual hashes, thumbnails."""
+    left, right, threshold = scorer.left, scorer.right, config.threshold
+    min_cosine, max_pairs = config.min_cosine, config.max_pairs
+    if min_cosine is None:
+        min_cosine = candidate_cosine_threshold(
+            left, right, scorer.background, scorer.calibration, config.candidates_per_image,
+            max_pairs=max_pairs,
+        )  # fmt: skip
+    by_cosine = join(min_cosine)
+    candidates = find_candidates(
+        left, right, [by_cosine], config.max_hamming, list(scorer.views.values()), max_pairs
+    )
+    candidates = _with_new(candidates, new, left, right)
+    if threshold is None:
+        threshold = scorer.threshold_for(config.precision)
+    info = replace(info, threshold=threshold, recall=by_cosine.recall, calibration=scorer.name)
+    found = scorer.score(candidates, info)
+    return found.where(found.score >= np.float32(threshold))
 
 
 def _on_ray(

@@ -100,6 +100,12 @@ class DedupInput:
         return self.store.images("phash").astype(np.uint64)
 
     @cached_property
+    def shapes(self) -> NDArray[np.float32]:
+        """``(N,)`` width by height of the images."""
+        width, height = (self.store.images(side).clip(1) for side in ("width", "height"))
+        return np.asarray(width / height, np.float32)
+
+    @cached_property
     def exact_content(self) -> Representatives:
         """Rows grouped by equal content hash."""
         return Representatives.of(self.contents, np.arange(len(self)))

@@ -56,7 +56,7 @@ _LARGEST = 14.0  # log-odds: no pair is surer than that
 _THRESHOLDS = ((0.9, 0.5), (0.98, 0.6), (0.99, 0.7), (0.995, 0.9), (0.999, 0.99))
 _EVEN = 0.5  # pairs of each kind that are added, so that few pairs don't decide alone
 _ROUNDS = 100
-_LEAST_PRIOR, _LARGEST_PRIOR = -4.0, 2.0  # below, what was compared says too little
+_LEAST_PRIOR, _LARGEST_PRIOR = -4.0, 2.0  # below, what was compared on pixels says too little
 
 
 def pixel_features(evidence: Sequence[Evidence]) -> Mapping[str, NDArray[np.float64]]:
@@ -113,13 +113,13 @@ def _doubt(windows: Sequence[int]) -> NDArray[np.float64]:
     return np.asarray(_DOUBT * np.clip(lack, 0, 1))
 
 
-def prior_of(odds: NDArray[np.float64]) -> float:
+def prior_of(odds: NDArray[np.float64], least: float = _LEAST_PRIOR) -> float:
     """The prior log-odds under which pairs, of even prior log-odds ``(n,)``, are the likeliest."""
     prior = FIRST_PRIOR
     for _ in range(_ROUNDS):
         # Half a copy and half another pair are added, so that few pairs don't decide alone.
         share = (probability(odds + prior).sum() + _EVEN) / (len(odds) + 1)
-        prior = float(np.clip(np.log(share / (1 - share)), _LEAST_PRIOR, _LARGEST_PRIOR))
+        prior = float(np.clip(np.log(share / (1 - share)), least, _LARGEST_PRIOR))
     return prior
 
 

@@ -11,6 +11,12 @@ import numpy as np
 from embedkit.dedup.pairs import Pairs
 from embedkit.dedup.scoring.features import FEATURES, PairFeatures, hamming_distances
 from embedkit.dedup.scoring.logistic import probability
+from embedkit.dedup.scoring.thumbnail_model import (
+    threshold_for,
+    thumbnail_distances,
+    thumbnail_odds,
+    turn_of_view,
+)
 from embedkit.dedup.unit_rows import UnitRows
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ class Scorer:
         calibration: The models.
         background: The background set, of the other store if there is one.
         views: Of the left store's images.
+        by_thumbnails: Whether the thumbnails in the stores say more.
     """
 
     left: DedupInput
@@ -48,6 +55,17 @@ class Scorer:
     calibration: Calibration
     background: Background
     views: Mapping[str, NDArray[np.floating]]
+    by_thumbnails: bool = False
+
+    @property
+    def name(self) -> str:
+        """What scores, as results name it."""
+        return self.calibration.name + (", thumbnails" if self.by_thumbnails else "")
+
+    def threshold_for(self, precision: float) -> float:
+        """The score from which on at least this share of the pairs are copies."""
+        find = threshold_for if self.by_thumbnails else self.calibration.threshold_for
+        return find(precision)
 
     def score(self, candidates: Candidates, info: PairsInfo) -> Pairs:
         """Scores all candidates, each pair by its best view.
@@ -66,11 +84,32 @@ class Scorer:
         cosines[seen] = self.left.rows.cosines(first[seen], other.rows, second[seen])
         cosine = np.clip(cosines, -1, 1).astype(np.float32)
         exact = self.left.contents[first] == other.contents[second]
-        odds = odds + self.calibration.prior(len(other))
+        odds = self._in_this_store(odds, first, second, candidates.view[best], exact)
         score = np.where(exact, 1, probability(odds)).astype(np.float32)
         hamming = hamming_distances(self.left.hashes[first], other.hashes[second])
         verified = np.full(len(best), -1, np.int8)
         return Pairs(first, second, score, cosine, hamming, exact, verified, info)
+
+    def _in_this_store(
+        self,
+        odds: NDArray[np.float64],
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+        view: NDArray[np.int64],
+        exact: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        """Log-odds of pairs with all that is known besides the embeddings."""
+        if not self.by_thumbnails:
+            return odds + self.calibration.prior(len(self.right or self.left))
+        turns = np.array([0, *map(turn_of_view, self.views)])[np.abs(view)]
+        swap = view < 0  # the second image was turned
+        first, second = np.where(swap, second, first), np.where(swap, first, second)
+        out, other = odds.copy(), np.flatnonzero(~exact)
+        distances = thumbnail_distances(
+            self.left, self.right, first[other], second[other], odds[other], turns[other]
+        )
+        out[other] = thumbnail_odds(odds[other], distances)
+        return out
 
     def columns(self, candidates: Candidates) -> dict[str, NDArray[np.float64]]:
         """The features of the candidates, ``(P,)`` each, with the view that each was found by."""

@@ -1,0 +1,150 @@
+"""The model that scores pairs by their embeddings and by the thumbnails in the stores, together.
+
+Embeddings alone can't tell an image's crop from another photograph of the same person. Thumbnails
+can (see ``overlay``), though not where an image was turned by a few degrees or has much drawn over
+it: then the embeddings decide. It was fitted on portraits with their crops and on heavily edited
+photographs, with the calibration's log-odds as a feature, and is the same for all backbones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedkit.dedup.scoring.logistic import LogisticModel
+from embedkit.dedup.scoring.overlay import SmallPictures, overlay_distances
+from embedkit.dedup.scoring.pixel_model import prior_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.candidates.representatives import DedupInput
+
+    Ints = NDArray[np.int64]
+
+__all__ = [
+    "have_thumbnails",
+    "threshold_for",
+    "thumbnail_distances",
+    "thumbnail_features",
+    "thumbnail_odds",
+    "turn_of_view",
+]  # fmt: skip
+
+_MODEL = LogisticModel(
+    features=("embedding", "near", "nearer", "nearest"),
+    mean=(0.0, 0.0, 0.0, 0.0),
+    scale=(1.0, 1.0, 1.0, 1.0),
+    weights=(0.397, 0.564, 1.587, 5.015),
+    bias=-2.074,
+)
+_PRIOR = -2.764  # log-odds of a copy among the pairs that it was fitted on
+_LEAST_PRIOR = -10.0  # of a store: candidates are many, and copies among them may be few
+_CERTAIN = 14.0  # log-odds by embeddings: none is surer
+_LEAST_ODDS = -8.0  # by embeddings, below which thumbnails aren't looked at
+_MOST_LAID = 300_000  # pairs whose thumbnails are compared, the likeliest first
+_THRESHOLDS = ((0.9, 0.8), (0.95, 0.9), (0.97, 0.95), (0.99, 0.98), (0.999, 0.995))
+_TURNS = 8
+_SAME = 5e-4  # a distance that scaling and compression leave
+
+
+def have_thumbnails(*inputs: DedupInput | None) -> bool:
+    """Whether all of these stores have thumbnails."""
+    return all("thumbnail" in one.store.columns for one in inputs if one is not None)
+
+
+def thumbnail_distances(
+    left: DedupInput,
+    right: DedupInput | None,
+    first: Ints,
+    second: Ints,
+    odds: NDArray[np.float64],
+    turns: Ints,
+) -> NDArray[np.float32]:
+    """How far pairs are from one image being a part of the other, as ``overlay_distances`` says.
+
+    Args:
+        left: The store.
+        right: The other store; None: pairs within the one.
+        first: ``(P,)`` rows of the store.
+        second: ``(P,)`` rows of the other store, or of the same one.
+        odds: ``(P,)`` log-odds by the embeddings; of hopeless pairs no thumbnails are looked at.
+        turns: ``(P,)`` how the first image was turned for that, as ``turn_of_view`` gives.
+
+    Returns:
+        ``(P,)``; 1 where they weren't looked at.
+    """
+    distances = np.ones(len(odds), np.float32)
+    likely = np.flatnonzero(odds > _LEAST_ODDS)
+    likely = likely[np.argsort(-odds[likely], kind="stable")[:_MOST_LAID]]
+    if len(likely):
+        pictures, places = _pictures(
+            (left, first[likely], turns[likely]),
+            (right or left, second[likely], np.zeros_like(likely)),
+        )
+        distances[likely] = overlay_distances(pictures, *places)
+    return distances
+
+
+def thumbnail_odds(
+    odds: NDArray[np.float64], distances: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Log-odds of copies, ``(P,)``, with the share of copies that all pairs together suggest.
+
+    Args:
+        odds: ``(P,)`` by the embeddings.
+        distances: ``(P,)`` of the thumbnails.
+    """
+    found = _MODEL.log_odds(thumbnail_features(odds, distances)) - _PRIOR
+    return found + prior_of(found, _LEAST_PRIOR)
+
+
+def thumbnail_features(
+    odds: NDArray[np.float64], distances: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """The log-odds by the embeddings, and the distances as logarithms, in three parts: ``(P,)``."""
+    agreement = -np.log(distances.astype(np.float64) + _SAME)
+    return {
+        "embedding": np.clip(odds, -_CERTAIN, _CERTAIN),
+        "near": np.clip(agreement - 1, 0, 2),
+        "nearer": np.clip(agreement - 3, 0, 2),
+        "nearest": np.clip(agreement - 5, 0, 2),
+    }
+
+
+def _pictures(*sides: tuple[DedupInput, Ints, Ints]) -> tuple[SmallPictures, list[Ints]]:
+    """The thumbnails of rows of each side, turned, each once; and which is whose."""
+    gray: list[NDArray[np.uint8]] = []
+    shapes: list[NDArray[np.float32]] = []
+    places: list[Ints] = []
+    count = 0
+    for side, rows, turns in sides:
+        keys, place = np.unique(rows * _TURNS + turns, return_inverse=True)
+        row, turn = np.divmod(keys, _TURNS)
+        found, shape = side.store.thumbnails(row), side.shapes[row]
+        for one in np.unique(turn[turn > 0]).tolist():
+            mine, quarters = turn == one, one % 4
+            mirrored = found[mine][:, :, ::-1] if one >= 4 else found[mine]
+            found[mine] = np.rot90(mirrored, quarters, (1, 2))
+            shape[mine] **= (-1) ** quarters
+        places.append(place + count)
+        gray.append(found)
+        shapes.append(shape)
+        count += len(keys)
+    return SmallPictures(np.concatenate(gray), np.concatenate(shapes)), places
+
+
+def turn_of_view(name: str) -> int:
+    """How a view was turned: quarters to the left, and 4 more if it was mirrored before."""
+    return int(name.rpartition("-")[2]) // 90 + 4 * name.startswith("mirrored")
+
+
+def threshold_for(precision: float) -> float:
+    """The least score from which on a share ``precision`` of the pairs were copies.
+
+    Measured on portraits with their crops and on heavily edited photographs; the next higher
+    measured precision is taken, or the highest.
+    """
+    enough = [least for measured, least in _THRESHOLDS if measured >= precision - 1e-9]
+    return enough[0] if enough else _THRESHOLDS[-1][1]
