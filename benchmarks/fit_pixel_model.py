@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     args = parser.parse_args()
-    print_facts("opencv-python-headless", "scikit-learn")
+    print_facts()
     same = set()
     if args.truth is not None:
         with args.truth.open(newline="") as file:

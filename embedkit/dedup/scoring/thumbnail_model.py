@@ -36,10 +36,10 @@ _MODEL = LogisticModel(
     features=("embedding", "near", "nearer", "nearest"),
     mean=(0.0, 0.0, 0.0, 0.0),
     scale=(1.0, 1.0, 1.0, 1.0),
-    weights=(0.397, 0.564, 1.587, 5.015),
-    bias=-2.074,
+    weights=(0.394, 0.573, 1.497, 4.642),
+    bias=-1.785,
 )
-_PRIOR = -2.764  # log-odds of a copy among the pairs that it was fitted on
+_PRIOR = -2.781  # log-odds of a copy among the pairs that it was fitted on
 _LEAST_PRIOR = -10.0  # of a store: candidates are many, and copies among them may be few
 _CERTAIN = 14.0  # log-odds by embeddings: none is surer
 _LEAST_ODDS = -8.0  # by embeddings, below which thumbnails aren't looked at
