@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from embedkit import EmbeddingStore, extract
 from embedkit.dedup import find_pairs
 from embedkit.dedup.config import DedupConfig
-from embedkit.dedup.scoring.calibration import PRECISION, calibration_for
-from embedkit.dedup.scoring.pixel_model import threshold_for
+from embedkit.dedup.scoring import pixel_model, thumbnail_model
+from embedkit.dedup.scoring.calibration import PRECISION
 from embedkit.extraction.source_images import OriginalImages
 from support.rankings import SURE, Scored
 from support.timing import cpu_timed
@@ -52,7 +52,6 @@ def search(folder: Path, against: Path | None = None, *, verify: bool) -> Scored
     with EmbeddingStore.open(store) as opened, EmbeddingStore.open(other or store) as known:
         numbers, theirs = numbers_of(opened), numbers_of(known)
         ids, other_ids = list(opened.ids), list(known.ids)
-        threshold = calibration_for(opened).threshold_for(PRECISION)
     with (
         OriginalImages.of_source(folder, ids) as pixels,
         OriginalImages.of_source(against or folder, other_ids) as other_pixels,
@@ -64,7 +63,6 @@ def search(folder: Path, against: Path | None = None, *, verify: bool) -> Scored
                 verify_against=other_pixels if verify else None,
             )
         )  # fmt: skip
-    if verify:
-        threshold = threshold_for(PRECISION)
+    threshold = (pixel_model if verify else thumbnail_model).threshold_for(PRECISION)
     pairs = np.column_stack([numbers[found.first], theirs[found.second]])
     return Scored(pairs, found.score.astype(np.float64), threshold, SURE, True, cpu)

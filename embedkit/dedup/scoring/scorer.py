@@ -99,17 +99,20 @@ class Scorer:
         exact: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
         """Log-odds of pairs with all that is known besides the embeddings."""
+        alone = odds + self.calibration.prior(len(self.right or self.left))
         if not self.by_thumbnails:
-            return odds + self.calibration.prior(len(self.right or self.left))
+            return alone
         turns = np.array([0, *map(turn_of_view, self.views)])[np.abs(view)]
         swap = view < 0  # the second image was turned
         first, second = np.where(swap, second, first), np.where(swap, first, second)
-        out, other = odds.copy(), np.flatnonzero(~exact)
-        distances = thumbnail_distances(
+        distances = np.full(len(odds), np.nan, np.float32)
+        other = np.flatnonzero(~exact)
+        distances[other] = thumbnail_distances(
             self.left, self.right, first[other], second[other], odds[other], turns[other]
         )
-        out[other] = thumbnail_odds(odds[other], distances)
-        return out
+        known = np.flatnonzero(~np.isnan(distances))
+        alone[known] = thumbnail_odds(odds[known], distances[known])
+        return alone
 
     def columns(self, candidates: Candidates) -> dict[str, NDArray[np.float64]]:
         """The features of the candidates, ``(P,)`` each, with the view that each was found by."""

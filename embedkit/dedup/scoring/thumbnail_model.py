@@ -73,7 +73,7 @@ def thumbnail_distances(
         turns: ``(P,)`` how the first image was turned for that, as ``turn_of_view`` gives.
 
     Returns:
-        ``(P,)``; 1 where they weren't looked at.
+        ``(P,)``; 1 where they weren't looked at, NaN where a store doesn't know one of them.
     """
     distances = np.ones(len(odds), np.float32)
     likely = np.flatnonzero(odds > _LEAST_ODDS)
@@ -83,7 +83,11 @@ def thumbnail_distances(
             (left, first[likely], turns[likely]),
             (right or left, second[likely], np.zeros_like(likely)),
         )
-        distances[likely] = overlay_distances(pictures, *places)
+        is_known = pictures.gray.any(axis=(1, 2))
+        known = is_known[places[0]] & is_known[places[1]]
+        found = overlay_distances(pictures, places[0][known], places[1][known])
+        distances[likely[~known]] = np.nan
+        distances[likely[known]] = found
     return distances
 
 
