@@ -155,7 +155,7 @@ def extract(
         null: Whether the entries of lists end in NUL, as those of ``find -print0``; False finds
             out, where it can be told.
         thumbnails: Whether to store a gray picture of each image, 32 x 32 pixels (1 KiB), which
-            tells near-duplicates apart without the image files.
+            near-duplicate search compares without the image files.
         weights: For a backbone given by its name, as the next seven: as ``load_backbone``'s.
         seed: As ``load_backbone``'s.
         pooling: As ``load_backbone``'s.

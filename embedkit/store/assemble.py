@@ -145,7 +145,10 @@ def refuse_other_plan(first: PartialStore, other: PartialStore) -> None:
             f"{other.folder}: is of another plan than {first.folder}; extract all parts from the "
             "same images, with the same shard_rows"
         )
-    if differences := meta.differences(its_meta, purpose="merge"):
+    differences = meta.differences(its_meta, purpose="merge")
+    if [*meta.omitted_columns] != [*its_meta.omitted_columns]:  # shards are linked as they are
+        differences["omitted_columns"] = meta.omitted_columns, its_meta.omitted_columns
+    if differences:
         raise StoreMismatchError(str(other.folder), differences)
 
 

@@ -238,6 +238,15 @@ def test_folders_of_parts_become_one_store(photos, whole, tmp_path):
         merge([folders[0], whole / "all.h5"], tmp_path / "b")
 
 
+def test_folders_of_parts_with_and_without_thumbnails_are_not_joined(photos, tmp_path):
+    for number in (1, 2):
+        chosen = {"sharded": True, "part": (number, 2), "thumbnails": number == 1}
+        extract(photos, tmp_path / f"part-{number}", **chosen, **SETTINGS)
+    with pytest.raises(StoreMismatchError, match="omitted_columns"):
+        merge(sorted(tmp_path.glob("part-*.partial")), tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
 def test_a_part_without_shards_writes_nothing(photos, tmp_path):
     result = extract(photos, tmp_path / "1.h5", part="1/9", **SETTINGS)
     assert (result.complete, result.found) == (True, 0)
