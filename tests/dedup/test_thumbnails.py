@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from images import draw_photo
 from PIL import Image
 
+import embedkit
+from embedkit.dedup import find_pairs
+from embedkit.dedup.candidates.representatives import DedupInput
+from embedkit.dedup.config import DedupConfig
+from embedkit.dedup.scoring.calibration import guessed_calibration
 from embedkit.dedup.scoring.overlay import SmallPictures, overlay_distances
 from embedkit.dedup.scoring.thumbnail_model import (
     threshold_for,
+    thumbnail_distances,
     thumbnail_odds,
     turn_of_view,
 )
-from tests.images import draw_photo
 
 SIZE = 480, 320
 
@@ -119,3 +127,90 @@ def test_thresholds():
 def test_turns_of_views():
     names = ("90", "180", "mirrored-0", "mirrored-270")
     assert [turn_of_view(name) for name in names] == [1, 2, 4, 7]
+
+
+@pytest.fixture(scope="module")
+def store(photos, tmp_path_factory):
+    """Of photographs and their crops."""
+    folder = tmp_path_factory.mktemp("thumbnails")
+    (folder / "images").mkdir()
+    for number, photo in enumerate(photos):
+        photo.save(folder / "images" / f"{number}.png")
+        cropped(photo).save(folder / "images" / f"{number}-crop.png")
+    embedkit.extract(folder / "images", folder / "s.h5", backbone="tiny", labels="none")
+    return folder / "s.h5"
+
+
+def all_pairs(store, **more):
+    """The score of every pair by the names of its images."""
+    config = DedupConfig(threshold=0, min_cosine=-1, max_hamming=64, candidates_per_image=100)
+    found = find_pairs(store, config, **more)
+    with embedkit.EmbeddingStore.open(store) as opened:
+        names = [Path(name).stem for name in opened.ids]
+    scores = {
+        frozenset((names[a], names[b])): score
+        for a, b, score in zip(found.first, found.second, found.score, strict=True)
+    }
+    return scores, found
+
+
+def test_crops_score_above_all_others_by_thumbnails(store, photos):
+    scores, found = all_pairs(store)
+    assert found.info.calibration.endswith(", thumbnails")
+    crops = {frozenset((str(number), f"{number}-crop")) for number in range(len(photos))}
+    assert min(scores[pair] for pair in crops) > max(
+        score for pair, score in scores.items() if pair not in crops
+    )
+
+
+def test_views_are_compared_turned(photos, tmp_path):
+    """The first image as its view was: mirrored or not, then turned to the left by quarters."""
+    turns = {"90": Image.Transpose.ROTATE_90, "270": Image.Transpose.ROTATE_270,
+             "mirrored-90": Image.Transpose.TRANSPOSE}  # fmt: skip
+    (tmp_path / "images").mkdir()
+    photos[0].save(tmp_path / "images" / "0.png")
+    for number, turn in enumerate(turns.values(), 1):
+        photos[0].transpose(turn).save(tmp_path / "images" / f"{number}.png")
+    embedkit.extract(tmp_path / "images", tmp_path / "s.h5", backbone="tiny", labels="none")
+    codes = np.array([turn_of_view(name) for name in turns])
+    first, second = np.zeros(3, np.int64), np.arange(1, 4)
+    with embedkit.EmbeddingStore.open(tmp_path / "s.h5") as opened:
+        side = DedupInput(opened)
+        assert (thumbnail_distances(side, None, first, second, np.zeros(3), codes) < 0.01).all()
+        plain = thumbnail_distances(side, None, first, second, np.zeros(3), np.zeros_like(codes))
+    assert (plain > 0.06).all()
+
+
+def test_a_calibration_of_ones_own_decides_alone(store):
+    with embedkit.EmbeddingStore.open(store) as opened:
+        own = guessed_calibration(opened.meta)
+    found = find_pairs(store, DedupConfig(threshold=0, calibration=own))
+    assert found.info.calibration == own.name
+
+
+def test_stores_without_thumbnails_go_by_embeddings(store, tmp_path):
+    source = store.parent / "images"
+    embedkit.extract(source, tmp_path / "s.h5", backbone="tiny", labels="none", thumbnails=False)
+    _, found = all_pairs(tmp_path / "s.h5")
+    assert "thumbnails" not in found.info.calibration
+
+
+def test_unknown_thumbnails_say_nothing(store, tmp_path, monkeypatch):
+    """Rows that an update kept from a store without thumbnails have zeros."""
+    real = embedkit.EmbeddingStore.thumbnails
+
+    def thumbnails(self, rows):
+        found = real(self, rows)
+        found[rows == 0] = 0
+        return found
+
+    embedkit.extract(
+        store.parent / "images", tmp_path / "s.h5", backbone="tiny", labels="none", thumbnails=False
+    )
+    alone, found = all_pairs(tmp_path / "s.h5")
+    monkeypatch.setattr(embedkit.EmbeddingStore, "thumbnails", thumbnails)
+    scores, other = all_pairs(store)
+    mine = found.first == 0
+    assert mine.any()
+    np.testing.assert_array_equal(other.score[mine], found.score[mine])
+    assert scores != alone

@@ -83,7 +83,7 @@ def thumbnail_distances(
             (left, first[likely], turns[likely]),
             (right or left, second[likely], np.zeros_like(likely)),
         )
-        is_known = pictures.gray.any(axis=(1, 2))
+        is_known = np.asarray(pictures.gray.any(axis=(1, 2)))
         known = is_known[places[0]] & is_known[places[1]]
         found = overlay_distances(pictures, places[0][known], places[1][known])
         distances[likely[~known]] = np.nan
