@@ -13,6 +13,7 @@ import embedkit
 from embedkit.dedup import find_pairs
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
+from embedkit.dedup.scoring import thumbnail_model
 from embedkit.dedup.scoring.calibration import guessed_calibration
 from embedkit.dedup.scoring.overlay import SmallPictures, overlay_distances
 from embedkit.dedup.scoring.thumbnail_model import (
@@ -214,3 +215,13 @@ def test_unknown_thumbnails_say_nothing(store, tmp_path, monkeypatch):
     assert mine.any()
     np.testing.assert_array_equal(other.score[mine], found.score[mine])
     assert scores != alone
+
+
+def test_too_many_likely_pairs_are_left_to_the_embeddings(store, monkeypatch):
+    monkeypatch.setattr(thumbnail_model, "_MOST_LAID", 2)
+    odds, rows = np.array([-1.0, 5.0, -9.0, 3.0]), np.arange(4)
+    with embedkit.EmbeddingStore.open(store) as opened:
+        found = thumbnail_distances(DedupInput(opened), None, rows, rows + 1, odds, rows * 0)
+    assert np.isnan(found[0])
+    assert found[2] == 1
+    assert not np.isnan(found[[1, 3]]).any()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from embedkit.utils.parallel import in_single_threads
+from embedkit.utils.progress import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,9 +152,11 @@ def _starts(pictures: SmallPictures, outer: Ints, inner: Ints) -> list[_Starts]:
             out.append((similar[np.arange(len(group)), nearest], places[nearest]))
         return out
 
-    for group, results in in_single_threads(look, groups):
-        for one, (correlation, place) in zip(found, results, strict=True):
-            one.correlation[group], one.place[group] = correlation, place
+    with Stage("comparing thumbnails", len(outer), unit="thumbnails") as stage:
+        for group, results in in_single_threads(look, groups):
+            for one, (correlation, place) in zip(found, results, strict=True):
+                one.correlation[group], one.place[group] = correlation, place
+            stage.add(len(group))
     return found
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "thumbnail_features",
     "thumbnail_odds",
     "turn_of_view",
-]  # fmt: skip
+]
 
 _MODEL = LogisticModel(
     features=("embedding", "near", "nearer", "nearest"),
@@ -73,11 +73,13 @@ def thumbnail_distances(
         turns: ``(P,)`` how the first image was turned for that, as ``turn_of_view`` gives.
 
     Returns:
-        ``(P,)``; 1 where they weren't looked at, NaN where a store doesn't know one of them.
+        ``(P,)``; 1 of hopeless pairs; NaN where a store doesn't know one of the two, and of the
+        less likely pairs where too many are likely.
     """
     distances = np.ones(len(odds), np.float32)
     likely = np.flatnonzero(odds > _LEAST_ODDS)
-    likely = likely[np.argsort(-odds[likely], kind="stable")[:_MOST_LAID]]
+    order = likely[np.argsort(-odds[likely], kind="stable")]
+    likely, distances[order[_MOST_LAID:]] = order[:_MOST_LAID], np.nan
     if len(likely):
         pictures, places = _pictures(
             (left, first[likely], turns[likely]),
