@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from images import write_photos
 from PIL import Image
-from ray_nodes import marks, two_nodes, worker_processes
+from ray_nodes import marks, worker_processes
 from stores import write_store
 from vectors import photo_like
 
@@ -30,12 +30,6 @@ pytest.importorskip("ray")
 pytestmark = marks(1800)
 DIM = 64
 SETTINGS = {"min_cosine": 0.9, "threshold": 0.0, "max_hamming": None}
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with two_nodes() as address:
-        yield address
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from images import draw_photo, encode
-from ray_nodes import marks, two_nodes
+from ray_nodes import marks
 
 import embedkit
 from embedkit.analysis.quality import find_quality_issues, ray_measures
@@ -16,12 +16,6 @@ pytest.importorskip("ray")
 
 pytestmark = marks()
 COUNT = 20
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with two_nodes() as address:
-        yield address
 
 
 @pytest.fixture

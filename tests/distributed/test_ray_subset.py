@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from ray_nodes import marks, two_nodes, worker_processes
+from ray_nodes import marks, worker_processes
 from stores import write_store
 from vectors import clustered
 
@@ -17,12 +17,6 @@ pytest.importorskip("ray")
 
 pytestmark = [*marks(), pytest.mark.usefixtures("one_core")]
 DIM, ROWS = 24, 8000
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with two_nodes() as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
