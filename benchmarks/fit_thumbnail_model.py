@@ -36,7 +36,7 @@ from support.timing import cpu_timed
 from embedkit import EmbeddingStore
 from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.collect import find_candidates
-from embedkit.dedup.candidates.joins import ExactJoin
+from embedkit.dedup.candidates.joins import ExactJoin, WhitenedJoin
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring.calibration import calibration_for
@@ -90,8 +90,13 @@ def candidates(
             left, None, background, calibration, config.candidates_per_image,
             max_pairs=config.max_pairs,
         )  # fmt: skip
-        join = ExactJoin(least, max_pairs=config.max_pairs, device="cpu")
-        found = find_candidates(left, None, [join], config.max_hamming)
+        joins = [
+            ExactJoin(least, config.max_pairs),
+            WhitenedJoin.chosen(
+                left, None, background, calibration, config.candidates_per_image, config.max_pairs
+            ),
+        ]
+        found = find_candidates(left, None, joins, config.max_hamming)
         columns = Scorer(left, None, calibration, background, {}).columns(found)
         odds = calibration.embedding_model.log_odds(columns)
         turns = np.zeros(len(found), np.int64)

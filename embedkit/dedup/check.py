@@ -354,17 +354,14 @@ class _KnownScorer:
 
     def _candidates(self, known: DedupInput, background: Background) -> Candidates:
         """The candidates of a search through a whole store."""
-        by_cosine, by_whitened = (
-            ExactJoin(
-                candidate_cosine_threshold(
-                    self.new, known, background, self.calibration, CANDIDATES_PER_IMAGE,
-                    max_pairs=MAX_PAIRS, whitened=whitened,
-                ),
-                MAX_PAIRS,
-            )
-            for whitened in (False, True)
-        )  # fmt: skip
-        joins: list[ThresholdJoin] = [by_cosine, WhitenedJoin(by_whitened, background.whitening)]
+        settings = CANDIDATES_PER_IMAGE, MAX_PAIRS
+        least = candidate_cosine_threshold(
+            self.new, known, background, self.calibration, settings[0], max_pairs=settings[1]
+        )
+        joins: list[ThresholdJoin] = [
+            ExactJoin(least, MAX_PAIRS),
+            WhitenedJoin.chosen(self.new, known, background, self.calibration, *settings),
+        ]
         return find_candidates(self.new, known, joins, self.max_hamming)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.collect import find_candidates
 from embedkit.dedup.candidates.gpu_join import resolve_join_device
-from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin
+from embedkit.dedup.candidates.joins import ExactJoin, IvfJoin, WhitenedJoin
 from embedkit.dedup.candidates.ranked_pairs import rank_candidates
 from embedkit.dedup.candidates.ray_cells import RayJoin
 from embedkit.dedup.candidates.ray_nearest import RayNearest
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embedkit.dedup.candidates.collect import Candidates
+    from embedkit.dedup.candidates.collect import Candidates, ThresholdJoin
     from embedkit.dedup.candidates.ranked_pairs import RankedPairs
     from embedkit.dedup.pairs import Pairs
     from embedkit.dedup.verification.batch import Comparer, Pixels
@@ -52,6 +52,7 @@ _log = logging.getLogger("embedkit")
 _Candidates = TypeVar("_Candidates", "Candidates", "RankedPairs")
 
 _EXACT_PAIRS = 2e12  # of rows: 1.4 million images with each other
+_WHITENED_PAIRS = 4e10  # up to which near whitened rows are candidates, too: 200,000 images
 
 
 def find_pairs(
@@ -191,8 +192,17 @@ def _without_pixels(
             max_pairs=max_pairs,
         )  # fmt: skip
     by_cosine = join(min_cosine)
+    joins: list[ThresholdJoin] = [by_cosine]
+    is_few = len(left) * len(right or left) <= _WHITENED_PAIRS
+    if scorer.by_thumbnails and config.min_cosine is None and is_few:
+        joins.append(
+            WhitenedJoin.chosen(
+                left, right, scorer.background, scorer.calibration, config.candidates_per_image,
+                max_pairs,
+            )
+        )  # fmt: skip
     candidates = find_candidates(
-        left, right, [by_cosine], config.max_hamming, list(scorer.views.values()), max_pairs
+        left, right, joins, config.max_hamming, list(scorer.views.values()), max_pairs
     )
     candidates = _with_new(candidates, new, left, right)
     if threshold is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from embedkit.dedup.candidates.candidate_threshold import candidate_cosine_threshold
 from embedkit.dedup.candidates.exact_join import exact_join
 from embedkit.dedup.scoring.background import WHITENED, Whitening
 from embedkit.dedup.unit_rows import UnitRows
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.candidates.ivf_join import CellWork
+    from embedkit.dedup.candidates.representatives import DedupInput
+    from embedkit.dedup.scoring.background import Background
+    from embedkit.dedup.scoring.calibration import Calibration
 
     Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
@@ -84,6 +88,23 @@ class WhitenedJoin:
 
     def __init__(self, join: ExactJoin, whitening: Whitening) -> None:
         self._join, self._whitening = join, whitening
+
+    @classmethod
+    def chosen(
+        cls,
+        left: DedupInput,
+        right: DedupInput | None,
+        background: Background,
+        calibration: Calibration,
+        candidates_per_image: float,
+        max_pairs: int,
+    ) -> Self:
+        """With the threshold that ``candidate_cosine_threshold`` chooses."""
+        least = candidate_cosine_threshold(
+            left, right, background, calibration, candidates_per_image, max_pairs=max_pairs,
+            whitened=True,
+        )  # fmt: skip
+        return cls(ExactJoin(least, max_pairs), background.whitening)
 
     def __call__(self, rows: UnitRows, *, against: UnitRows | None = None) -> Found:
         """Joins; the cosines are those after whitening."""
