@@ -233,7 +233,7 @@ class DuplicateChecker:
         """
         is_verified = new_images is not None and known_images is not None
         added = DedupInput(new)
-        by_thumbnails = self._by_thumbnails and have_thumbnails(added)
+        by_thumbnails = not is_verified and self._by_thumbnails and have_thumbnails(added)
         least = self._least(is_verified=is_verified, by_thumbnails=by_thumbnails)
         name = self._calibration.name + (", thumbnails" if by_thumbnails else "")
         names = list(new.ids)
@@ -354,14 +354,14 @@ class _KnownScorer:
 
     def _candidates(self, known: DedupInput, background: Background) -> Candidates:
         """The candidates of a search through a whole store."""
-        settings = CANDIDATES_PER_IMAGE, MAX_PAIRS
         least = candidate_cosine_threshold(
-            self.new, known, background, self.calibration, settings[0], max_pairs=settings[1]
+            self.new, known, background, self.calibration, CANDIDATES_PER_IMAGE,
+            max_pairs=MAX_PAIRS,
+        )  # fmt: skip
+        whitened = WhitenedJoin.chosen(
+            self.new, known, background, self.calibration, CANDIDATES_PER_IMAGE, MAX_PAIRS
         )
-        joins: list[ThresholdJoin] = [
-            ExactJoin(least, MAX_PAIRS),
-            WhitenedJoin.chosen(self.new, known, background, self.calibration, *settings),
-        ]
+        joins: list[ThresholdJoin] = [ExactJoin(least, MAX_PAIRS), whitened]
         return find_candidates(self.new, known, joins, self.max_hamming)
 
 

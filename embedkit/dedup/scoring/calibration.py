@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embedkit.dedup.scoring.features import FEATURES
-from embedkit.dedup.scoring.logistic import LogisticModel
+from embedkit.dedup.scoring.logistic import LogisticModel, least_score
 from embedkit.errors import EmbedkitError
 from embedkit.utils.atomic_write import commit_bytes
 
@@ -96,8 +96,7 @@ class Calibration:
         """
         if not 0 < precision <= 1:
             raise ValueError(f"precision must be above 0 and at most 1, not {precision}")
-        enough = [row for row in self.thresholds if row[0] >= precision - 1e-9]
-        return max((enough or self.thresholds[-1:])[0][1], EVEN_ODDS)
+        return max(least_score(precision, self.thresholds), EVEN_ODDS)
 
     def prior(self, rows: int) -> float:
         """The prior log-odds of a store of ``rows`` rows, to be added to those of the models."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LogisticModel", "fit_logistic", "probability"]
+__all__ = ["LogisticModel", "fit_logistic", "least_score", "probability"]
 
 _BIAS_PENALTY = 1e-6
 _CONVERGENCE = {"maxiter": 1000, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-10}
@@ -22,6 +22,17 @@ _LARGEST = 700.0  # exp of more overflows
 def probability(odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities of log-odds, of the same shape."""
     return np.asarray(1 / (1 + np.exp(-np.clip(odds, -_LARGEST, _LARGEST))))
+
+
+def least_score(precision: float, thresholds: Sequence[tuple[float, float]]) -> float:
+    """The score from which on a share ``precision`` of the pairs were copies.
+
+    Args:
+        precision: 0 to 1; the next higher measured one is taken, or the highest.
+        thresholds: Measured precisions, ascending, and the least score that reached each.
+    """
+    enough = [least for measured, least in thresholds if measured >= precision - 1e-9]
+    return enough[0] if enough else thresholds[-1][1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.scoring.logistic import LogisticModel, probability
+from embedkit.dedup.scoring.logistic import LogisticModel, least_score, probability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,5 +129,4 @@ def threshold_for(precision: float) -> float:
     Measured on portraits with their crops and on heavily edited photographs, see the performance
     page; the next higher measured precision is taken, or the highest.
     """
-    enough = [least for measured, least in _THRESHOLDS if measured >= precision - 1e-9]
-    return enough[0] if enough else _THRESHOLDS[-1][1]
+    return least_score(precision, _THRESHOLDS)

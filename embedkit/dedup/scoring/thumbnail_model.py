@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedkit.dedup.scoring.logistic import LogisticModel
+from embedkit.dedup.scoring.logistic import LogisticModel, least_score
 from embedkit.dedup.scoring.overlay import SmallPictures, overlay_distances
 from embedkit.dedup.scoring.pixel_model import prior_of
 
@@ -152,5 +152,4 @@ def threshold_for(precision: float) -> float:
     Measured on portraits with their crops and on heavily edited photographs; the next higher
     measured precision is taken, or the highest.
     """
-    enough = [least for measured, least in _THRESHOLDS if measured >= precision - 1e-9]
-    return enough[0] if enough else _THRESHOLDS[-1][1]
+    return least_score(precision, _THRESHOLDS)
