@@ -49,7 +49,7 @@ SCENE_THRESHOLD = 0.5
 
 _MANY, _FEW, _DOUBT = 3000, 1000, 5.0  # windows (a tiny picture has 1000); log-odds less with few
 _NOT_ONE = -12.0  # log-odds of graphics that differ in detail, and where a thing was replaced
-_REPLACED = 0.82  # of a square that is full of something else
+_REPLACED = 0.795  # of a square that is full of something else
 # Of two graphics: the share of the fine details that may contradict each other, and of a spot.
 _FINE, _SPOT = 0.003, 0.00008
 _LARGEST = 14.0  # log-odds: no pair is surer than that

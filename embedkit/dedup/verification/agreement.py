@@ -8,7 +8,7 @@ sharpness that both images have.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,7 @@ __all__ = ["Agreement", "agreement_of", "share_agreeing"]
 _SQUARE = 41  # pixels: text and watermarks don't fill it, things do
 _BLURS = (0.0, 0.8, 1.6)  # pixels, of both images: thumbnails, JPEG and noise lose fine details
 _QUICK_BLUR = 0.8
+_BETTER = 0.02  # more of the windows agree: blurring is worth it
 _ENOUGH = 0.97  # of the windows agree: blurring more can't say more
 _CONTRADICTS = 0.5  # correlation of two windows
 _STEP, _PART = 8, 0.25  # levels, of a tone curve and of its table
@@ -59,6 +60,37 @@ class Agreement:
     windows: int = 0
 
 
+class _Seen(NamedTuple):
+    """Two images equally blurred, and their windows.
+
+    Attributes:
+        first: ``(h, w)`` levels.
+        second: ``(h, w)`` levels.
+        windows: Of both.
+        texture: Where they have texture, inside the overlap.
+        share: Of these, those that agree; 0 of too few.
+    """
+
+    first: Values
+    second: Values
+    windows: Windows
+    texture: Mask
+    share: float
+
+    @classmethod
+    def of(cls, laid: Laid, blur: float) -> _Seen:
+        first, second = laid.first, laid.second
+        if blur:
+            first, second = blurred(first, blur), blurred(second, blur)
+        windows = Windows.of(first, second, WINDOW)
+        texture = windows.with_texture(TEXTURE) & laid.inside
+        count = int(np.count_nonzero(texture))
+        share = 0.0
+        if count > FEWEST_WINDOWS:
+            share = np.count_nonzero(texture & (windows.correlation > AGREES)) / count
+        return cls(first, second, windows, texture, share)
+
+
 def share_agreeing(laid: Laid, *, of_plain: float = 0.0) -> float:
     """A first look: as ``Agreement.agreeing``, of one blur only.
 
@@ -66,40 +98,33 @@ def share_agreeing(laid: Laid, *, of_plain: float = 0.0) -> float:
         laid: The two images.
         of_plain: What is returned if there are too few windows with texture.
     """
-    first, second = blurred(laid.first, _QUICK_BLUR), blurred(laid.second, _QUICK_BLUR)
-    windows = Windows.of(first, second, WINDOW)
-    texture = windows.with_texture(TEXTURE) & laid.inside
-    count = int(texture.sum())
-    if count <= FEWEST_WINDOWS:
-        return of_plain
-    return float((windows.correlation[texture] > AGREES).mean())
+    seen = _Seen.of(laid, _QUICK_BLUR)
+    plain = np.count_nonzero(seen.texture) <= FEWEST_WINDOWS
+    return of_plain if plain else seen.share
 
 
 def agreement_of(laid: Laid) -> Agreement:
     """Compares two images window by window, at that of some blurs at which they agree best."""
-    best = Agreement()
-    for blur in _BLURS:
-        found = _agreement_at(laid, blur)
-        if blur and found.agreeing < best.agreeing:
-            break  # blurring more makes it worse still
-        if found.agreeing > best.agreeing + 0.02 * (best.windows > 0):
-            best = found
-        if best.agreeing > _ENOUGH:
+    best = _Seen.of(laid, _BLURS[0])
+    for blur in _BLURS[1:]:
+        if best.share > _ENOUGH:
             break
-    return best
+        seen = _Seen.of(laid, blur)
+        if seen.share < best.share:
+            break  # blurring more makes it worse still
+        if seen.share > best.share + _BETTER:
+            best = seen
+    return _agreement(best)
 
 
-def _agreement_at(laid: Laid, blur: float) -> Agreement:
-    first, second = (blurred(image, blur) if blur else image for image in (laid.first, laid.second))
-    windows = Windows.of(first, second, WINDOW)
-    texture = windows.with_texture(TEXTURE) & laid.inside
+def _agreement(seen: _Seen) -> Agreement:
+    first, second, windows, texture = seen.first, seen.second, seen.windows, seen.texture
     agree = texture & (windows.correlation > AGREES)
     gain, curve = _tones(first, second, windows, agree)
-    texture &= ~_clipped(windows, texture & ~agree, curve)
+    texture = texture & ~_clipped(windows, texture & ~agree, curve)
     count = int(texture.sum())
     if count <= FEWEST_WINDOWS:
         return Agreement(windows=count)
-    values = windows.correlation[texture]
     both = texture & (windows.variance > TEXTURE) & (windows.other_variance > TEXTURE)
     contradict = both & (windows.correlation < _CONTRADICTS)
     contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
@@ -108,7 +133,7 @@ def _agreement_at(laid: Laid, blur: float) -> Agreement:
     replaced = box(contradict.astype(np.float32), _SQUARE)
     replaced *= 1 - box(follows.astype(np.float32), _SQUARE)
     return Agreement(
-        agreeing=float((values > AGREES).mean()),
+        agreeing=float((windows.correlation[texture] > AGREES).mean()),
         tones=float(follows[texture].mean()),
         replaced=float(replaced.max()),
         windows=count,

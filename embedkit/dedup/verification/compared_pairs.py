@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ComparedPairs"]
 
-_VERSION = 3  # of the evidence: counted up when comparing gives something else
+_VERSION = 4  # of the evidence: counted up when comparing gives something else
 _FILE = "compared.jsonl"
 
 

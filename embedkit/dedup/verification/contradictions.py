@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["fine_contradictions", "share_moved"]
 
 _QUICK_BLUR = 0.8
-_PATCHES, _PATCH, _REACH, _IN_PLACE = 80, 7, 6, 1.5  # how many; pixels: half a side, and how far
+_PATCHES, _PATCH, _REACH, _IN_PLACE = 48, 7, 6, 1.5  # how many; pixels: half a side, and how far
 _FINE_WORK, _FINER_WORK, _FINE_WINDOW = 512, 768, 9  # pixels
 _FINE_TEXTURE, _CONTRADICTS = 60.0, 0.5  # levels squared; correlation
 _FINE_AROUND = 25  # pixels
@@ -55,7 +55,7 @@ def share_moved(laid: Laid) -> float:
     places = np.argwhere(differ & within)
     if len(places) <= FEWEST_WINDOWS:
         return 0.0
-    drawn = np.random.default_rng(0).permutation(len(places))[:_PATCHES]
+    drawn = np.random.default_rng(0).choice(len(places), min(_PATCHES, len(places)), replace=False)
     moved = [_has_moved(first, second, *places[number].tolist()) for number in drawn]
     return float(differ.sum() / texture.sum() * np.mean(moved))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from embedkit.dedup.verification.agreement import share_agreeing
-from embedkit.dedup.verification.laying import COARSE, Laid, blurred, laid_by, registered
+from embedkit.dedup.verification.laying import COARSE, Laid, blurred, laid_by
 from embedkit.dedup.verification.windows import FEWEST_WINDOWS, agreeing_windows
 
 if TYPE_CHECKING:
@@ -65,7 +65,11 @@ def _sharper(details: Values, other: Values, inside: Mask) -> float:
 
 
 def recolored(
-    first: ImageToCompare, second: ImageToCompare, found: Registration, least: float
+    first: ImageToCompare,
+    second: ImageToCompare,
+    found: Registration,
+    gray: Laid,
+    least: float,
 ) -> Iterator[tuple[Plane, Plane]]:
     """Planes of both other than gray, for copies whose colours were turned; ``(h, w)`` as gray is.
 
@@ -76,30 +80,34 @@ def recolored(
         first: The first image.
         second: The second image.
         found: The map.
+        gray: How both lie in gray, coarsely.
         least: More windows must agree than in gray by so much, at a first look.
     """
-    gray = registered(first, second, found, COARSE)
-    if gray is None:
-        return
     least += share_agreeing(gray)
-    brightest = first.colors.max(0), second.colors.max(0)
-    coarse = laid_by(*brightest, found, COARSE)
-    if coarse is not None and share_agreeing(coarse) >= least:
-        yield brightest
+    colors = _with_brightest(first), _with_brightest(second)
+    laid = laid_by(*colors, found, COARSE)
+    if laid is None:
+        return
+    if share_agreeing(Laid(laid.first[..., 3], laid.second[..., 3], laid.inside)) >= least:
+        yield colors[0][..., 3], colors[1][..., 3]
     agree = gray.inside & agreeing_windows(equally_sharp(gray))
     if agree.sum() <= FEWEST_WINDOWS:
         return
-    planes = np.stack([*first.colors, brightest[0]])
-    laid = [laid_by(plane, second.gray, found, COARSE) for plane in planes]
-    terms = np.stack([one.first for one in laid if one is not None])
-    mixed = np.column_stack([terms[:, agree].T, np.full(agree.sum(), 255)])[::_EVERY]
+    mixed = np.column_stack([laid.first[agree], np.full(agree.sum(), 255)])[::_EVERY]
     weights = np.linalg.lstsq(mixed, gray.second[agree][::_EVERY], rcond=None)[0]
-    mixture = _mixture(weights, terms)
+    mixture = _mixture(weights, laid.first)
     if share_agreeing(Laid(mixture, gray.second, gray.inside)) >= least:
-        yield _mixture(weights, planes.astype(np.float32)).astype(np.uint8), second.gray
+        yield _mixture(weights, colors[0]).astype(np.uint8), second.gray
 
 
-def _mixture(weights: NDArray[np.floating], planes: Values) -> Values:
-    """``(n, h, w)`` planes mixed, levels; the last of the ``n + 1`` weights is that of white."""
-    mixed = np.tensordot(weights[:-1], planes, 1) + 255 * weights[-1]
+def _with_brightest(image: ImageToCompare) -> Plane:
+    """``(h, w, 4)``: red, green, blue, and the largest of them."""
+    red, green, blue = cv2.split(image.colors)
+    largest = cv2.max(cv2.max(red, green), blue)
+    return np.asarray(cv2.merge([red, green, blue, largest]), np.uint8)
+
+
+def _mixture(weights: NDArray[np.floating], planes: NDArray[Any]) -> Values:
+    """``(h, w, n)`` planes mixed, levels; the last of the ``n + 1`` weights is that of white."""
+    mixed = planes @ weights[:-1].astype(np.float32) + np.float32(255 * weights[-1])
     return np.asarray(np.clip(mixed, 0, 255), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import cv2
 import numpy as np
@@ -93,19 +93,19 @@ def registrations(first: ImageToCompare, second: ImageToCompare) -> Iterator[Reg
 
 def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
     """Lays the first image over the second one, mirrored or not, and compares them."""
-    best: tuple[float, Registration, Laid] | None = None
+    best: tuple[float, Registration, _Look] | None = None
     most, highest = Registration(np.eye(3), flip=False), 0.0
     for found in registrations(first, second):
         if found.inliers > most.inliers:
             most = found
-        share, laid = _first_look(first, second, found)
-        highest = max(highest, share)
-        if laid is None:
+        look = _first_look(first, second, found)
+        highest = max(highest, look.share)
+        if look.laid is None:
             continue
         trust = min(1.0, 0.3 + found.inliers / 20) if found.inliers else 1.0
-        if best is None or share * trust > best[0]:
-            best = share * trust, found, laid
-        if share > _CLEAR:
+        if best is None or look.share * trust > best[0]:
+            best = look.share * trust, found, look
+        if look.share > _CLEAR:
             break
     if best is None:
         return Evidence(
@@ -113,8 +113,9 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
             0.0, 0.0, 0.0, most.inliers, most.elsewhere, 0.0, {},
             *_in_common(first, second, most),
         )  # fmt: skip
-    _, found, laid = best
-    agreement = _best_agreement(first, second, found, laid)
+    _, found, look = best
+    laid, coarse = cast("Laid", look.laid), cast("Laid", look.coarse)
+    agreement = _best_agreement(first, second, found, laid, coarse)
     fine, spot = fine_contradictions(first, second, found)
     return Evidence(
         agreement,
@@ -129,24 +130,35 @@ def compare(first: ImageToCompare, second: ImageToCompare) -> Evidence:
     )
 
 
-def _first_look(
-    first: ImageToCompare, second: ImageToCompare, found: Registration
-) -> tuple[float, Laid | None]:
-    """The share of windows that agree by a map, and how the images lie; None if it is hopeless."""
+class _Look(NamedTuple):
+    """A first look at two images that a map lays over each other.
+
+    Attributes:
+        share: Of windows that agree.
+        laid: How they lie; None if it is hopeless.
+        coarse: The same, coarsely.
+    """
+
+    share: float = 0.0
+    laid: Laid | None = None
+    coarse: Laid | None = None
+
+
+def _first_look(first: ImageToCompare, second: ImageToCompare, found: Registration) -> _Look:
     coarse = registered(first, second, found, COARSE)
     if coarse is None:
-        return 0.0, None
+        return _Look()
     share = share_agreeing(coarse, of_plain=1.0)
     if share < _HOPELESS_COARSE:
-        return share, None
+        return _Look(share)
     laid = registered(first, second, found)
     if laid is None:
-        return 0.0, None
+        return _Look()
     share = share_agreeing(laid)
     if share < _CLEAR:
         laid = equally_sharp(laid)
         share = max(share, share_agreeing(laid))
-    return share, laid if share >= _HOPELESS else None
+    return _Look(share, laid, coarse) if share >= _HOPELESS else _Look(share)
 
 
 def _in_common(
@@ -159,13 +171,17 @@ def _in_common(
 
 
 def _best_agreement(
-    first: ImageToCompare, second: ImageToCompare, found: Registration, laid: Laid
+    first: ImageToCompare,
+    second: ImageToCompare,
+    found: Registration,
+    laid: Laid,
+    coarse: Laid,
 ) -> Agreement:
     """Of the images in gray, or in the plane in which they agree best where colours were turned."""
     best = agreement_of(laid)
     if best.agreeing > _CLEAR:
         return best
-    for planes in recolored(first, second, found, _BETTER):
+    for planes in recolored(first, second, found, coarse, _BETTER):
         other = laid_by(*planes, found)
         if other is None:
             continue

@@ -30,7 +30,7 @@ class ImageToCompare:
 
     Attributes:
         gray: ``(h, w)`` uint8, at most 384 pixels on the longer side.
-        colors: ``(3, h, w)``, the same of red, green and blue.
+        colors: ``(h, w, 3)``, the same of red, green and blue.
         fine: As ``gray`` of a graphic (text, charts, codes), at most 768 pixels; None of a
             photograph.
         even: Share of its even areas, 0 to 1: large of graphics.
@@ -55,7 +55,7 @@ class ImageToCompare:
         colors = cv2.resize(pixels, small.shape[::-1], interpolation=cv2.INTER_AREA)
         return cls(
             small,
-            np.stack(cv2.split(colors)).astype(np.uint8, copy=False),
+            np.asarray(colors, np.uint8),
             fine if even > EVEN_OF_GRAPHICS else None,
             even,
             (width, height),

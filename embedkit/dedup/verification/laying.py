@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from embedkit.dedup.verification.image_to_compare import shrunk
+from embedkit.dedup.verification.image_to_compare import shrunk, shrunk_by
 from embedkit.dedup.verification.registration import corners_of, mapped
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ COARSE = 96
 
 _WORK = 192  # longer side of what is compared, pixels
 _LEAST_SIDE = 6  # of an overlap, pixels
+_LEAST_VARIANCE = 0.027  # pixels squared: of a blur that shrinking by a twentieth needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +100,14 @@ def _lay_finer(
     """Lays the finer image over the coarser one, which it is mapped to ``scale`` times as large."""
     places = mapped(matrix, corners_of(finer.shape))
     low = np.maximum(places.min(0), 0)
-    span = np.minimum(places.max(0), coarser.shape[::-1]) - low
+    span = np.minimum(places.max(0), coarser.shape[1::-1]) - low
     if span.min() < _LEAST_SIDE:
         return None
     factor = min(1.0, side / span.max())
     width, height = (max(round(float(edge) * factor), _LEAST_SIDE) for edge in span)
     shift = (factor - 1) / 2 - low * factor
     frame = np.array([[factor, 0, shift[0]], [0, factor, shift[1]], [0, 0, 1]])
-    mask = np.ones(finer.shape, np.uint8)
+    mask = np.ones(finer.shape[:2], np.uint8)
     inside = cv2.warpPerspective(mask, frame @ matrix, (width, height), flags=cv2.INTER_NEAREST)
     inside = cv2.erode(inside, np.ones((3, 3), np.uint8), borderValue=1)
     return Laid(
@@ -119,9 +120,15 @@ def _lay_finer(
 def _warped(
     image: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int], scale: float
 ) -> Values:
-    """An image mapped, blurred before so that no detail is skipped over."""
-    if scale < 0.95:
-        image = np.asarray(blurred(image, 0.5 * np.sqrt(1 / scale**2 - 1)))
+    """An image mapped, shrunk and blurred before so that no detail is skipped over."""
+    variance = (1 / scale**2 - 1) / 4  # of the blur, pixels squared
+    if halvings := max(int(-np.log2(scale)), 0):
+        small = shrunk_by(image, 0.5**halvings)
+        matrix = matrix @ scaling(image, small)
+        image = small
+        variance = (variance - (4**halvings - 1) / 12) / 4**halvings  # shrinking blurs, too
+    if variance > _LEAST_VARIANCE:
+        image = np.asarray(blurred(image, np.sqrt(variance)))
     out = cv2.warpPerspective(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(out, np.float32)
 
@@ -129,14 +136,14 @@ def _warped(
 def _lay_bent(bent: NDArray[np.uint8], frame: NDArray[np.uint8], bend: Bend, side: int) -> Laid:
     """Lays an image over another one, in whose frame a bend gives the places of the first."""
     small = shrunk(frame, side)
-    places = np.stack(np.meshgrid(*(np.arange(side) for side in small.shape[::-1])), -1)
-    scale = np.array(frame.shape[::-1]) / small.shape[::-1]
+    places = np.stack(np.meshgrid(*(np.arange(side) for side in small.shape[1::-1])), -1)
+    scale = np.array(frame.shape[1::-1]) / small.shape[1::-1]
     there = bend.mapped((places + 0.5) * scale - 0.5).astype(np.float32)
     step = float(np.linalg.norm(np.diff(there, axis=1), axis=-1).mean())
     if step > 1 / 0.95:
         bent = np.asarray(blurred(bent, 0.5 * np.sqrt(step**2 - 1)))
     laid = cv2.remap(bent, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = ((there >= 0) & (there <= np.array(bent.shape[::-1]) - 1)).all(-1)
+    inside = ((there >= 0) & (there <= np.array(bent.shape[1::-1]) - 1)).all(-1)
     return Laid(laid.astype(np.float32), small.astype(np.float32), np.asarray(inside))
 
 

@@ -39,6 +39,7 @@ _NEARLY = 0.9  # as many keypoints must agree on a simpler map
 _SIMPLER = (cv2.estimateAffine2D, cv2.estimateAffinePartial2D)
 _LEAST_DEPTH = 1e-9
 _NEARLY_AS_LIKELY = 0.7  # of the votes of the likelier way
+_SURE_OF_WAY = 20  # votes for the image as it is: that map is tried before others are looked for
 _FAR, _FEWEST_OF_BEND = 12.0, 30  # pixels that a homography may be off; keypoints that must agree
 _CLEARLY = 1.2  # times as many keypoints must agree on a bend
 _PLACE = 6.0  # pixels: keypoints of one place are one witness
@@ -134,11 +135,15 @@ def by_keypoints(first: ImageToCompare, second: ImageToCompare) -> Iterator[Regi
     that are their own mirror images.
     """
     own = first.keypoints
-    ways = [match(own, second.keypoints),
-            match(own.mirrored(first.gray.shape[1]), second.keypoints)]  # fmt: skip
+    straight = match(own, second.keypoints)
+    is_sure = straight.votes >= _SURE_OF_WAY
+    if is_sure and (found := _by_matches(straight, first, second, flip=False)) is not None:
+        yield found
+    ways = straight, match(own.mirrored(first.gray.shape[1]), second.keypoints)
     most = max(way.votes for way in ways)
     for flip in sorted((False, True), key=lambda flip: -ways[flip].votes):
-        if ways[flip].votes >= max(FEWEST_INLIERS, _NEARLY_AS_LIKELY * most):
+        is_known = is_sure and not flip
+        if not is_known and ways[flip].votes >= max(FEWEST_INLIERS, _NEARLY_AS_LIKELY * most):
             found = _by_matches(ways[flip], first, second, flip=flip)
             if found is not None:
                 yield found
