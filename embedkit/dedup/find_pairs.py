@@ -149,7 +149,8 @@ def find_pairs(
             info = replace(info, recall=by_cosine.recall)
             return score_by_cosine(left, right, candidates, info)
         used = calibration_for(opened, calibration)
-        background = learn_background((right or left).distinct, right or left, used)
+        rough = None if verify is not None else used
+        background = learn_background((right or left).distinct, right or left, rough)
         if verify is not None:
             near = find_candidates(left, right, (), config.max_hamming, (), max_pairs)
             ranked = rank_candidates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ from embedkit.dedup.scoring.logistic import probability
 from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds, prior_of, scene_odds
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.forest import implied_pairs, verify_forest
+from embedkit.dedup.verification.keypoint_votes import voted_pairs
 from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["verify_candidates"]
 
 _ODDS = {"copies": pixel_odds, "scenes": scene_odds}
+_FEWEST_PER_IMAGE, _MOST_VOTING = 4, 50_000  # candidates an image; images
 _FEWEST_FOLLOWING = 20  # pairs that the recall of candidates is measured on
 _log = logging.getLogger("embedkit")
 
@@ -78,14 +81,30 @@ def verify_candidates(
     def pixels(image: int) -> NDArray[np.uint8]:
         return readers[image >= offset if right is not None else 0](names[image])
 
-    here = PairComparer(pixels, usable_cores(), backwards=backwards)
-    with here if comparer is None else comparer as compare:
+    with ExitStack() as stack:
+        here = stack.enter_context(PairComparer(pixels, usable_cores(), backwards=backwards))
+        compare = here if comparer is None else stack.enter_context(comparer)
         found = verify_forest(
             _pairs(ranked.first[~exact], second[~exact]), same,
             compare if compared is None else compared.kept(compare), partial(_judge, what),
             len(left) + (0 if right is None else len(other)),
+            _vote(here, ranked, left, right),
         )  # fmt: skip
     return _scored(found, same, left, right, ranked, info)
+
+
+def _vote(
+    here: PairComparer[int], ranked: RankedPairs, left: DedupInput, right: DedupInput | None
+) -> Callable[[], list[tuple[int, int]]] | None:
+    """Gives pairs by keypoints, of the images of all candidates; None where that isn't worth it."""
+    split = None if right is None else len(left)
+    images = np.unique([ranked.first, ranked.second + (split or 0)])
+    if len(ranked.first) < _FEWEST_PER_IMAGE * len(images) or len(images) > _MOST_VOTING:
+        return None
+    contents = left.contents if right is None else np.concatenate([left.contents, right.contents])
+    _, once = np.unique(contents[images], return_index=True)  # equal ones would vote in vain
+    voting = images[np.sort(once)].tolist()
+    return lambda: _pairs(*voted_pairs(here.keypoints, voting, split))
 
 
 def _judge(what: What, evidence: Sequence[Evidence]) -> NDArray[np.float64]:
@@ -118,7 +137,7 @@ def _scored(
     _warn(found)
     pairs = [pair for pair, odds in found.odds.items() if np.isfinite(odds)]
     odds = np.array([found.odds[pair] for pair in pairs], np.float64) - FIRST_PRIOR
-    prior = prior_of(odds)
+    prior = min(prior_of(odds), FIRST_PRIOR)  # the likeliest were compared, and links found by it
     compared = dict(zip(pairs, (odds + prior).tolist(), strict=True))
     copies = _copies(found, compared, prior)
     implied = implied_pairs({pair: compared[pair] for pair in copies}, same)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.verification.geometric import Evidence
     from embedkit.dedup.verification.image_to_compare import ImageToCompare
+    from embedkit.dedup.verification.keypoints import Keypoints
 
     Pixels = Callable[[str], NDArray[np.uint8]]
     Comparer = AbstractContextManager[Callable[[Sequence[tuple[int, int]]], list[Evidence | None]]]
@@ -88,8 +89,15 @@ class PairComparer(Generic[_Image]):
         """The evidence of each pair; None where one of its images can't be read."""
         self._load(list(dict.fromkeys(image for pair in pairs for image in pair)))
         found = list(self._pool.map(self._evidence, pairs))
-        while len(self._kept) > self._images_kept:
-            self._kept.popitem(last=False)
+        self._forget()
+        return found
+
+    def keypoints(self, images: Sequence[_Image]) -> list[Keypoints | None]:
+        """Those of images; None where one can't be read."""
+        self._load(images)
+        kept = [self._kept[image] for image in images]
+        found = list(self._pool.map(lambda one: None if one is None else one.keypoints, kept))
+        self._forget()
         return found
 
     def _evidence(self, pair: tuple[_Image, _Image]) -> Evidence | None:
@@ -97,6 +105,10 @@ class PairComparer(Generic[_Image]):
         if first is None or second is None:
             return None
         return self._compare(second, first) if self._backwards else self._compare(first, second)
+
+    def _forget(self) -> None:
+        while len(self._kept) > self._images_kept:
+            self._kept.popitem(last=False)
 
     def _load(self, images: Sequence[_Image]) -> None:
         from embedkit.dedup.verification.image_to_compare import ImageToCompare

@@ -2,9 +2,9 @@
 
 With 27 copies of an image, nearly all of its 378 pairs follow from 27 of them. So pairs are
 compared in the order of their rank, and only while their images aren't connected yet (Kruskal's
-spanning forest). Where a new link would join two groups, or an image to a group, and isn't clear,
-other pairs across it are compared too. Pairs of two groups of which one was compared in vain come
-last. It ends where comparing more finds next to nothing.
+spanning forest). Links that aren't clear come after the clear ones, when groups are known: there,
+and where a link would join two groups, other pairs across it are compared, too. Pairs of two groups
+of which one was compared in vain come last. It ends where comparing more finds next to nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedkit.dedup.verification.batch import IMAGES_KEPT
+from embedkit.dedup.verification.keypoint_votes import PAIRS_SORTED
 from embedkit.dedup.verification.pair_queue import Groups, PairQueue
 from embedkit.utils.progress import Stage
 
@@ -32,11 +34,13 @@ __all__ = ["Verified", "implied_pairs", "verify_forest"]
 
 _PAIRS_AT_ONCE = 128
 _LINKED, _CLEAR = 0.0, 5.0  # log-odds: of a copy; of one that needs no second opinion
-_DOUBTED = -3.0  # log-odds of a pair that other pairs contradict
+_DOUBTED = -8.0  # log-odds of a pair that other pairs contradict
 _OPINIONS = 3  # more pairs across a doubtful link, at most, of each of its ends
 _LEAST_YIELD = 0.001  # links per compared pair: below, it ends
 _FEWEST_COMPARED, _COMPARED_A_ROW = 1000, 0.05  # pairs that the yield is measured on
-_FEWEST_AGAIN = 300  # of pairs between groups of which one was compared in vain
+_FEWEST_VOTED, _FEWEST_AGAIN = 200, 300  # of pairs by votes, and of those that come after others
+_FEW_IMAGES = 5000  # of more, keypoints vote only if copies are not rare
+_PROBED, _NOT_RARE = 1000, 0.3  # pairs, and the share of them that are links
 _LARGEST_GROUP = 256  # images: of larger groups only the compared pairs are reported
 
 
@@ -61,6 +65,7 @@ def verify_forest(
     compare: Compare,
     judge: Judge,
     images: int,
+    vote: Callable[[], Sequence[tuple[int, int]]] | None = None,
 ) -> Verified:
     """Compares pairs until it is known which images belong together.
 
@@ -70,30 +75,44 @@ def verify_forest(
         compare: Gives the evidence of pairs.
         judge: Gives the log-odds of a copy by the evidence.
         images: How many images there are.
+        vote: Gives better candidates, the likeliest first, for some time an image: it is asked
+            where images are few, or copies aren't rare.
     """
-    search = _Search(compare, judge, max(_FEWEST_COMPARED, int(images * _COMPARED_A_ROW)))
+    search = _Search(compare, judge)
     for first, second in same:
         search.groups.join(first, second)
-    search.run(pairs)
+    if vote is not None and (images <= _FEW_IMAGES or search.finds_many(pairs[:_PROBED])):
+        search.run(vote(), _FEWEST_VOTED if images <= IMAGES_KEPT else PAIRS_SORTED)
+        search.run(pairs, _FEWEST_AGAIN)
+    else:
+        search.run(pairs, max(_FEWEST_COMPARED, int(images * _COMPARED_A_ROW)))
     search.doubt_bridges()
     return search.out
 
 
 class _Search:
-    def __init__(self, compare: Compare, judge: Judge, window: int) -> None:
+    def __init__(self, compare: Compare, judge: Judge) -> None:
         self.out, self.groups = Verified(), Groups()
-        self._compare, self._judge, self._window = compare, judge, window
+        self._compare, self._judge = compare, judge
+        self._unclear: list[tuple[int, int]] = []
 
-    def run(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Compares pairs; those of groups that were compared in vain come last."""
+    def finds_many(self, pairs: Sequence[tuple[int, int]]) -> bool:
+        """Compares pairs; whether many of them are links."""
+        self._compared(pairs)
+        return sum(self._is_link(pair) for pair in pairs) > _NOT_RARE * len(pairs)
+
+    def run(self, pairs: Sequence[tuple[int, int]], window: int) -> None:
+        """Compares pairs, until the last ``window`` of them found next to nothing."""
         with Stage("verifying pairs", len(pairs), unit="pairs") as stage:
             first = PairQueue(pairs, self.groups, sets_aside=True)
-            for left in self._left_after_each_block(first, self._window):
+            for left in self._left_after_each_block(first, window):
                 stage.update(len(pairs) - left - len(first.aside))
+            self._settle()
             again = PairQueue(first.aside, self.groups, sets_aside=False)
             for left in self._left_after_each_block(again, _FEWEST_AGAIN):
                 stage.update(len(pairs) - left - len(first))
-        self.out.left = len(first) + len(again)
+            self._settle()
+        self.out.left += len(first) + len(again)
 
     def _left_after_each_block(self, queue: PairQueue, window: int) -> Iterator[int]:
         """Compares pairs, until the last ``window`` of them found next to nothing."""
@@ -107,39 +126,51 @@ class _Search:
     def doubt_bridges(self) -> None:
         """Lowers the odds of pairs that would join two groups, and that other pairs contradict."""
         for pair, odds in self.out.odds.items():
-            if odds > _LINKED and self.groups.of(pair[0]) != self.groups.of(pair[1]):
+            if odds > _LINKED and self._is_between(pair):
                 self.out.odds[pair] = _DOUBTED
 
     def _verify(self, block: Sequence[tuple[int, int]]) -> list[bool]:
         """Compares pairs; which of them link their images."""
-        links = []
-        odds = self._compared(block)
-        self._ask_others([pair for pair in block if self._needs_others(pair)])
-        for pair in sorted(block, key=lambda pair: -odds.get(pair, -np.inf)):
-            linked = self.out.odds.get(pair, -np.inf) > _LINKED
-            if self._needs_others(pair):
-                linked = self._seconded(pair)
-            if linked:
+        self._compared(block)
+        block = sorted(block, key=lambda pair: -self._odds(pair))
+        clear = [pair for pair in block if self._odds(pair) >= _CLEAR]
+        self._ask_others([pair for pair in clear if self._joins_groups(pair)])
+        for pair in clear:
+            if not self._joins_groups(pair) or self._seconded(pair):
                 self.groups.join(*pair)
-            else:
+        for pair in block:
+            if self._is_between(pair):
                 self.groups.set_apart(*pair)
-            links.append(linked)
-        return links
+        self._unclear += [pair for pair in block if self._is_link(pair) and pair not in clear]
+        return [self._is_link(pair) for pair in block]
 
-    def _compared(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
-        evidence = self._compare(pairs)
+    def _settle(self) -> None:
+        """Joins images by links that aren't clear, those that other pairs agree with."""
+        unclear = sorted(self._unclear, key=lambda pair: -self._odds(pair))
+        self._unclear.clear()
+        self._ask_others([pair for pair in unclear if self._is_between(pair)])
+        for pair in unclear:
+            if self._is_between(pair) and self._seconded(pair):
+                self.groups.join(*pair)
+
+    def _compared(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Compares those of some pairs that weren't yet."""
+        pairs = [pair for pair in pairs if pair not in self.out.evidence]
+        evidence = self._compare(pairs) if pairs else []
         read = [(pair, one) for pair, one in zip(pairs, evidence, strict=True) if one is not None]
         odds = self._judge([one for _, one in read]) if read else np.empty(0)
-        found = {pair: float(value) for (pair, _), value in zip(read, odds, strict=True)}
         self.out.evidence.update(zip(pairs, evidence, strict=True))
-        self.out.odds.update(found)
-        return found
+        self.out.odds.update(
+            (pair, float(value)) for (pair, _), value in zip(read, odds, strict=True)
+        )
 
-    def _needs_others(self, pair: tuple[int, int]) -> bool:
-        """Whether a link isn't clear, or would join two groups."""
-        odds = self.out.odds.get(pair, -np.inf)
-        joins_groups = min(len(self.groups.members(image)) for image in pair) > 1
-        return odds > _LINKED and (odds < _CLEAR or joins_groups)
+    def _is_between(self, pair: tuple[int, int]) -> bool:
+        """Whether its images aren't in one group yet."""
+        return self.groups.of(pair[0]) != self.groups.of(pair[1])
+
+    def _joins_groups(self, pair: tuple[int, int]) -> bool:
+        """Whether a link joins two groups, rather than an image to another one or to a group."""
+        return min(len(self.groups.members(image)) for image in pair) > 1
 
     def _ask_others(self, links: Sequence[tuple[int, int]]) -> None:
         """Compares what the links need before they are looked at one by one, many pairs at once."""
@@ -159,8 +190,7 @@ class _Search:
         for end, other in (pair, pair[::-1]):
             across = self._across(end, other)
             for one in across:
-                if one not in self.out.evidence:
-                    self._compared([one])
+                self._compared([one])
                 if self._is_link(one):
                     break
             else:
@@ -170,12 +200,16 @@ class _Search:
         return True
 
     def _across(self, end: int, other: int) -> list[tuple[int, int]]:
-        """Pairs of an image and some others of another one's group."""
-        others = [one for one in self.groups.members(other) if one != other][:_OPINIONS]
+        """Pairs of an image and some others of another one's group: not only the first ones."""
+        others = [one for one in self.groups.members(other) if one != other]
+        others = others[:: -(-len(others) // _OPINIONS) or 1]
         return [(min(end, one), max(end, one)) for one in others]
 
     def _is_link(self, pair: tuple[int, int]) -> bool:
-        return self.out.odds.get(pair, -np.inf) > _LINKED
+        return self._odds(pair) > _LINKED
+
+    def _odds(self, pair: tuple[int, int]) -> float:
+        return self.out.odds.get(pair, -np.inf)
 
 
 def implied_pairs(

@@ -22,18 +22,18 @@ except ImportError as exc:  # pragma: no cover - one or the other
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Keypoints", "Matches", "find_keypoints", "match"]
+__all__ = ["MIRRORED", "Keypoints", "Matches", "find_keypoints", "match"]
 
 # Of the longer side, pixels: larger images are shrunk, tiny ones enlarged.
 _SIDE, _LARGER_SIDE, _LEAST_SIDE = 192, 384, 96
 _FEW = 100  # keypoints: of fewer, an image is looked at larger
-_MOST = 450
+_MOST = 300
 _CONTRAST = 0.02  # half of Lowe's: blurred and dark copies have little of it
 _RATIO = 0.88  # of the angle to a descriptor's nearest one to that to the next
 _SAME_TURN, _SAME_SCALE = 20.0, 0.4  # degrees, octaves: matches that may be of one map
 # A descriptor is 4 x 4 places of 8 orientations, relative to the keypoint's own. Mirroring turns
 # the places across that orientation about, and every orientation round.
-_MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
+MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Keypoints:
         """Those of the image mirrored left to right, which is ``width`` pixels wide."""
         points = self.points.copy()
         points[:, 0] = width - 1 - points[:, 0]
-        return Keypoints(points, self.descriptors[:, _MIRRORED], 180 - self.turns, self.octaves)
+        return Keypoints(points, self.descriptors[:, MIRRORED], 180 - self.turns, self.octaves)
 
 
 @dataclass(frozen=True, slots=True)
