@@ -1,17 +1,21 @@
 """How well are copies told from look-alikes: other photographs of the same people?
 
     python benchmarks/lookalikes.py --faces caltech101/
+    python benchmarks/lookalikes.py --edits photos/ --distractors caltech20/
     python benchmarks/lookalikes.py --images photos/ --truth pairs.csv
 
 ``--faces`` is a folder with ``Faces`` and ``Faces_easy`` of Caltech-101: portraits of some 20
 people, and a crop of each. A pair is right only if the one is the crop of the other; all else is
-another photograph, often of the same person. ``--truth`` is a CSV with the columns ``first`` and
+another photograph, often of the same person. ``--edits`` puts 40 photographs, each edited in 25
+ways (benchmarks/edits.py), and distractors in one store: all pairs of a photograph's copies are
+right. ``--truth`` is a CSV with the columns ``first`` and
 ``second``, the true pairs as paths below ``--images``; all other pairs are wrong. Each step of
 embedkit's search is a row, from the cosine to verified pairs, and so is each peer that is
 installed. Scores:
 
     cosine, whitened cosine   of all pairs
-    candidates       the nearest by either, in the order in which embedkit compares them
+    candidates       the nearest by either, in the order of their ranks
+    votes            the pairs that keypoints vote for, in their order
     embedkit         the fused score, without pixels
     embedkit, verified   the pixels, one image laid over the other
     PHash, CNN       of imagededup, with its default thresholds
@@ -33,8 +37,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
+from copies import edit
 from numpy.typing import NDArray
 from peers.sift_magsac import LEAST_INLIERS, inliers
+from PIL import Image
 from support.machine import print_facts
 from support.numbered import embed, images_below, link, numbers_of, search
 from support.rankings import (
@@ -55,9 +61,11 @@ from embedkit.dedup.candidates.ranked_pairs import RankedPairs, rank_candidates
 from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring.background import Whitening
-from embedkit.dedup.scoring.calibration import calibration_for
 from embedkit.dedup.scoring.cosine_rule import COSINE_THRESHOLD
 from embedkit.dedup.scoring.learn_background import learn_background
+from embedkit.dedup.verification.batch import PairComparer
+from embedkit.dedup.verification.keypoint_votes import voted_pairs
+from embedkit.utils.threads import usable_cores
 
 PRECISION = 0.99
 NEAREST = 20
@@ -72,10 +80,10 @@ Peer = Callable[[Path], Scored]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
-    files, truth = faces(args.faces) if args.faces else listed(args.images, args.truth)
     print_facts()
-    print(f"{len(files):,} images, {len(truth):,} true pairs\n")
     with tempfile.TemporaryDirectory() as name:
+        files, truth = images_and_truth(args, Path(name))
+        print(f"{len(files):,} images, {len(truth):,} true pairs\n")
         folder = link(files, Path(name) / "images")
         embed(folder, args.backbone)
         steps = embedkit_steps(folder)
@@ -89,15 +97,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=Path, help="a folder with Faces and Faces_easy")
+    parser.add_argument("--edits", type=Path, help="a folder of photographs to edit")
+    parser.add_argument("--distractors", type=Path, help="a folder of others, with --edits")
+    parser.add_argument("--originals", type=int, default=40, help="photographs that are edited")
     parser.add_argument("--images", type=Path, help="any folder of images, with --truth")
     parser.add_argument("--truth", type=Path, help="a CSV of the true pairs: first,second")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     args = parser.parse_args(arguments)
-    if (args.images is None) != (args.truth is None) or (args.faces is None) == (
-        args.images is None
-    ):
-        parser.error("give --faces, or --images and --truth")
+    pairs = (args.images, args.truth), (args.edits, args.distractors)
+    given = [
+        args.faces is not None,
+        *(one is not None and other is not None for one, other in pairs),
+    ]
+    if sum(given) != 1 or any((one is None) != (other is None) for one, other in pairs):
+        parser.error("give --faces, or --edits and --distractors, or --images and --truth")
     return args
+
+
+def images_and_truth(args: argparse.Namespace, folder: Path) -> tuple[list[Path], Truth]:
+    if args.faces:
+        return faces(args.faces)
+    if args.edits:
+        return edited(args.edits, args.distractors, args.originals, folder / "edits")
+    return listed(args.images, args.truth)
+
+
+def edited(
+    photos: Path, distractors: Path, originals: int, folder: Path
+) -> tuple[list[Path], Truth]:
+    """Photographs, their edited copies, and others."""
+    chosen, others = images_below(photos), images_below(distractors)
+    chosen, apart = chosen[:originals], chosen[originals:]  # the others are pasted into
+    edit(chosen, apart, folder)
+    files = [*chosen, *others, *images_below(folder)]
+    places = {f"{path.parent.name}-{path.stem}": place for place, path in enumerate(chosen)}
+    start = len(chosen) + len(others)
+    origin = [places[path.stem.split("-", 1)[1]] for path in files[start:]]
+    pairs = []
+    for place in range(len(chosen)):
+        group = [place, *(start + np.flatnonzero(np.array(origin) == place))]
+        pairs += [(one, other) for one in group for other in group if one < other]
+    return files, Truth(np.array(pairs, np.int64))
 
 
 def faces(folder: Path) -> tuple[list[Path], Truth]:
@@ -129,12 +169,13 @@ def embedkit_steps(folder: Path) -> dict[str, Scored]:
     with EmbeddingStore.open(folder.with_suffix(".h5")) as store:
         rows, numbers = DedupInput(store), numbers_of(store)
         vectors = rows.rows.take(slice(None)).astype(np.float32)
-        background = learn_background(rows.distinct, rows, calibration_for(store))
+        background = learn_background(rows.distinct, rows, None)
     whitened = background.whitening.apply(vectors)
     return {
         "cosine": all_cosines(vectors, numbers, COSINE_THRESHOLD, SURE),
         "whitened cosine": all_cosines(whitened, numbers),
         "candidates": candidates(rows, background.whitening, numbers),
+        "votes": votes(folder, numbers),
         "embedkit, no pixels": search(folder, verify=False),
         "embedkit, verified": search(folder, verify=True),
     }
@@ -166,6 +207,21 @@ def candidates(rows: DedupInput, whitening: Whitening, numbers: NDArray[np.int64
     ranked, cpu = cpu_timed(rank)
     order = -np.arange(len(ranked.first), dtype=np.float64)
     return Scored(in_order(numbers[ranked.first], numbers[ranked.second]), order, cpu=cpu)
+
+
+def votes(folder: Path, numbers: NDArray[np.int64]) -> Scored:
+    """The pairs that keypoints vote for, scored by their order."""
+    files = images_below(folder)
+
+    def pixels(row: int) -> NDArray[np.uint8]:
+        return np.asarray(Image.open(files[numbers[row]]).convert("RGB"))
+
+    with PairComparer(pixels, usable_cores()) as comparer:
+        (first, second), cpu = cpu_timed(
+            lambda: voted_pairs(comparer.keypoints, range(len(files)), None)
+        )
+    order = -np.arange(len(first), dtype=np.float64)
+    return Scored(in_order(numbers[first], numbers[second]), order, cpu=cpu)
 
 
 def of_peer(peer: Peer, folder: Path) -> Scored | str:

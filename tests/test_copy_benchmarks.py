@@ -196,3 +196,17 @@ def test_cifar_pairs_that_are_only_similar_count_neither_way(script, tmp_path, c
 def test_an_empty_set_is_refused(script, tmp_path):
     with pytest.raises(SystemExit, match="no queries"):
         script("public_copies").main(["--copydays", str(tmp_path)])
+
+
+def test_edited_copies_beside_others_are_one_more_set(script, tmp_path):
+    write_photos(tmp_path / "photos", 3)
+    write_photos(tmp_path / "others", 2)
+    lookalikes = script("lookalikes")
+    files, truth = lookalikes.edited(
+        tmp_path / "photos", tmp_path / "others", 2, tmp_path / "edits"
+    )
+    assert len(files) == 2 + 2 + 2 * 25
+    assert len(truth.pairs) == 2 * (26 * 25 // 2)
+    for first, second in truth.pairs.tolist():
+        names = [files[image].stem.removeprefix("photos-") for image in (first, second)]
+        assert len({name[-4:] for name in names}) == 1

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["verify_candidates"]
 
 _ODDS = {"copies": pixel_odds, "scenes": scene_odds}
-_FEWEST_PER_IMAGE, _MOST_VOTING = 4, 50_000  # candidates an image; images
+_FEWEST_PER_IMAGE, _MOST_VOTING = 4, 30_000  # candidates an image; images
 _FEWEST_FOLLOWING = 20  # pairs that the recall of candidates is measured on
 _log = logging.getLogger("embedkit")
 

@@ -165,3 +165,41 @@ def test_a_queue_gives_no_pair_that_another_one_may_make_superfluous():
     assert queue.next_block(10) == [(0, 2)]
     assert not queue.next_block(10)
     assert len(queue) == 0
+
+
+def test_links_that_are_not_clear_wait_for_the_groups_of_clear_ones():
+    """Such as one caption over two dark photographs: the captions' pairs come first."""
+    group_of = [0, 0, 0, 0, 1, 1, 1, 1]
+    truth = Truth(group_of, {(3, 4): 3.0})  # images 3 and 4 have the same caption
+    found = run(truth, [(3, 4), (0, 3), (4, 7), *every_pair(8)], 8)
+    assert found.odds[3, 4] < 0
+    positive = {pair for pair, odds in found.odds.items() if odds > 0}
+    positive |= set(implied_pairs(found.odds, []))
+    assert positive == {pair for pair in every_pair(8) if (pair[0] < 4) == (pair[1] < 4)}
+
+
+def test_no_pair_is_compared_twice():
+    truth = Truth([0] * 6, {(0, 1): 1.0, (2, 3): 1.0, (1, 2): 1.0})
+    run(truth, [(0, 1), (2, 3), (1, 2), *every_pair(6)], 6)
+    assert len(truth.compared) == len(set(truth.compared))
+
+
+@pytest.mark.parametrize(
+    ("images", "copies", "asked"), [(100, 0, True), (6000, 0.01, False), (6000, 0.8, True)]
+)
+def test_keypoints_vote_where_images_are_few_or_copies_not_rare(images, copies, asked):
+    group_of = np.arange(images)
+    group_of[: int(copies * images)] //= 2
+    truth = Truth(group_of)
+    votes = [(first, first + 1) for first in range(0, images - 1, 2)]
+    ranked = [(first, first + 3) for first in range(1000 * (copies < 0.5))] + votes
+    calls = []
+
+    def vote():
+        calls.append(1)
+        return votes
+
+    verify_forest(
+        [pair for pair in ranked if pair[1] < images], [], truth.compare, truth.judge, images, vote
+    )
+    assert bool(calls) == asked

@@ -64,6 +64,7 @@ class PairComparer(Generic[_Image]):
         self._pixels, self._threads, self._compare = pixels, threads, compare
         self._backwards, self._images_kept = backwards, images_kept
         self._kept: OrderedDict[_Image, ImageToCompare | None] = OrderedDict()
+        self._keypoints: dict[_Image, Keypoints] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -93,12 +94,13 @@ class PairComparer(Generic[_Image]):
         return found
 
     def keypoints(self, images: Sequence[_Image]) -> list[Keypoints | None]:
-        """Those of images; None where one can't be read."""
-        self._load(images)
-        kept = [self._kept[image] for image in images]
-        found = list(self._pool.map(lambda one: None if one is None else one.keypoints, kept))
+        """Those of images; None where one can't be read. They are kept, some 30 KiB an image."""
+        self._load([image for image in images if image not in self._keypoints])
+        kept = {image: one for image in images if (one := self._kept.get(image)) is not None}
+        found = self._pool.map(lambda one: one.keypoints, kept.values())
+        self._keypoints.update(zip(kept, found, strict=True))
         self._forget()
-        return found
+        return [self._keypoints.get(image) for image in images]
 
     def _evidence(self, pair: tuple[_Image, _Image]) -> Evidence | None:
         first, second = self._kept[pair[0]], self._kept[pair[1]]
@@ -115,7 +117,7 @@ class PairComparer(Generic[_Image]):
 
         def load(image: _Image) -> ImageToCompare | None:
             try:
-                return ImageToCompare.of(self._pixels(image))
+                return ImageToCompare.of(self._pixels(image), self._keypoints.get(image))
             except WorkerError:  # too many images hang: all others would seem unreadable
                 raise
             except EmbedkitError:  # its pairs get no evidence

@@ -36,7 +36,7 @@ _PAIRS_AT_ONCE = 128
 _LINKED, _CLEAR = 0.0, 5.0  # log-odds: of a copy; of one that needs no second opinion
 _DOUBTED = -8.0  # log-odds of a pair that other pairs contradict
 _OPINIONS = 3  # more pairs across a doubtful link, at most, of each of its ends
-_LEAST_YIELD = 0.001  # links per compared pair: below, it ends
+_LEAST_YIELD, _LEAST_OF_VOTED = 0.001, 0.01  # links per compared pair: below, it ends
 _FEWEST_COMPARED, _COMPARED_A_ROW = 1000, 0.05  # pairs that the yield is measured on
 _FEWEST_VOTED, _FEWEST_AGAIN = 200, 300  # of pairs by votes, and of those that come after others
 _FEW_IMAGES = 5000  # of more, keypoints vote only if copies are not rare
@@ -82,10 +82,11 @@ def verify_forest(
     for first, second in same:
         search.groups.join(first, second)
     if vote is not None and (images <= _FEW_IMAGES or search.finds_many(pairs[:_PROBED])):
-        search.run(vote(), _FEWEST_VOTED if images <= IMAGES_KEPT else PAIRS_SORTED)
-        search.run(pairs, _FEWEST_AGAIN)
+        window = _FEWEST_VOTED if images <= IMAGES_KEPT else PAIRS_SORTED
+        search.run(vote(), window, _LEAST_OF_VOTED)
+        search.run(pairs, _FEWEST_AGAIN, _LEAST_OF_VOTED)
     else:
-        search.run(pairs, max(_FEWEST_COMPARED, int(images * _COMPARED_A_ROW)))
+        search.run(pairs, max(_FEWEST_COMPARED, int(images * _COMPARED_A_ROW)), _LEAST_YIELD)
     search.doubt_bridges()
     return search.out
 
@@ -101,26 +102,27 @@ class _Search:
         self._compared(pairs)
         return sum(self._is_link(pair) for pair in pairs) > _NOT_RARE * len(pairs)
 
-    def run(self, pairs: Sequence[tuple[int, int]], window: int) -> None:
-        """Compares pairs, until the last ``window`` of them found next to nothing."""
+    def run(self, pairs: Sequence[tuple[int, int]], window: int, least: float) -> None:
+        """Compares pairs, until of the last ``window`` a share of less than ``least`` are links."""
         with Stage("verifying pairs", len(pairs), unit="pairs") as stage:
             first = PairQueue(pairs, self.groups, sets_aside=True)
-            for left in self._left_after_each_block(first, window):
-                stage.update(len(pairs) - left - len(first.aside))
+            for _ in self._blocks(first, window, least):
+                stage.update(len(pairs) - len(first) - len(first.aside))
             self._settle()
             again = PairQueue(first.aside, self.groups, sets_aside=False)
-            for left in self._left_after_each_block(again, _FEWEST_AGAIN):
-                stage.update(len(pairs) - left - len(first))
-            self._settle()
+            for _ in self._blocks(again, _FEWEST_AGAIN, least):
+                self._settle()
+                stage.update(len(pairs) - len(first) - len(again))
         self.out.left += len(first) + len(again)
 
-    def _left_after_each_block(self, queue: PairQueue, window: int) -> Iterator[int]:
-        """Compares pairs, until the last ``window`` of them found next to nothing."""
+    def _blocks(self, queue: PairQueue, window: int, least: float) -> Iterator[None]:
+        """Compares pairs, some at a time."""
         links = deque[bool](maxlen=window)
         while block := queue.next_block(_PAIRS_AT_ONCE):
-            links += self._verify(block)
-            yield len(queue)
-            if len(links) == window and sum(links) < _LEAST_YIELD * window:
+            self._verify(block)
+            yield
+            links += [self._is_link(pair) for pair in block]
+            if len(links) == window and sum(links) < least * window:
                 break
 
     def doubt_bridges(self) -> None:
@@ -129,8 +131,8 @@ class _Search:
             if odds > _LINKED and self._is_between(pair):
                 self.out.odds[pair] = _DOUBTED
 
-    def _verify(self, block: Sequence[tuple[int, int]]) -> list[bool]:
-        """Compares pairs; which of them link their images."""
+    def _verify(self, block: Sequence[tuple[int, int]]) -> None:
+        """Compares pairs, and joins those of clear links."""
         self._compared(block)
         block = sorted(block, key=lambda pair: -self._odds(pair))
         clear = [pair for pair in block if self._odds(pair) >= _CLEAR]
@@ -142,7 +144,6 @@ class _Search:
             if self._is_between(pair):
                 self.groups.set_apart(*pair)
         self._unclear += [pair for pair in block if self._is_link(pair) and pair not in clear]
-        return [self._is_link(pair) for pair in block]
 
     def _settle(self) -> None:
         """Joins images by links that aren't clear, those that other pairs agree with."""

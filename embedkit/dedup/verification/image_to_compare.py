@@ -35,6 +35,7 @@ class ImageToCompare:
             photograph.
         even: Share of its even areas, 0 to 1: large of graphics.
         size: Width and height of the image itself, pixels.
+        known_keypoints: If they were found before.
     """
 
     gray: NDArray[np.uint8]
@@ -42,9 +43,10 @@ class ImageToCompare:
     fine: NDArray[np.uint8] | None
     even: float
     size: tuple[int, int]
+    known_keypoints: Keypoints | None = None
 
     @classmethod
-    def of(cls, pixels: NDArray[np.uint8]) -> Self:
+    def of(cls, pixels: NDArray[np.uint8], known_keypoints: Keypoints | None = None) -> Self:
         """Of ``(H, W, 3)`` uint8 RGB."""
         height, width = pixels.shape[:2]
         pixels = np.ascontiguousarray(pixels)
@@ -59,12 +61,14 @@ class ImageToCompare:
             fine if even > EVEN_OF_GRAPHICS else None,
             even,
             (width, height),
+            known_keypoints,
         )
 
     @cached_property
     def keypoints(self) -> Keypoints:
         """In ``gray``; looked for when they are first needed."""
-        return find_keypoints(self.gray)
+        known = self.known_keypoints
+        return find_keypoints(self.gray) if known is None else known
 
     @cached_property
     def thumbnail(self) -> Thumbnail:

@@ -144,7 +144,7 @@ class _Index:
         found = [_unmirrored(one.descriptors)[0] for one in sample]
         if sum(map(len, found)) < _FEWEST_CELLS * _TRAINED_ON:
             return None
-        values = np.concatenate(found)
+        values = np.concatenate(found).astype(np.float32)
         cells = len(values) * images // (len(sample) * _OF_CELL)
         cells = min(max(cells, _FEWEST_CELLS), _MOST_CELLS, len(values) // _TRAINED_ON)
         random = np.random.default_rng(0)
@@ -167,7 +167,7 @@ class _Index:
     ) -> _Described:
         """The keypoints of some images."""
         found = [(n, one) for n, one in zip(numbers, keypoints, strict=True) if one is not None]
-        empty = np.empty((0, len(self._mean)), np.float32)
+        empty = np.empty((0, len(self._mean)), np.uint8)
         values, mirrored = _unmirrored(
             np.concatenate([empty, *(one.descriptors for _, one in found)])
         )
@@ -177,7 +177,7 @@ class _Index:
                 np.array([n for n, _ in found], np.int64),
                 np.array([len(one.points) for _, one in found], np.int64),
             ),
-            self._projected(values).astype(np.float16),
+            self._projected(values.astype(np.float32)).astype(np.float16),
             mirrored,
             np.concatenate([none, *(one.turns for _, one in found)]),
             np.concatenate([none, *(one.octaves for _, one in found)]),
@@ -198,9 +198,9 @@ class _Index:
         return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9))
 
 
-def _unmirrored(descriptors: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+def _unmirrored(descriptors: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Descriptors that are the same for a mirrored image, and which of them were mirrored."""
-    mirrored = descriptors @ _SIDE < 0
+    mirrored = descriptors.astype(np.float32) @ _SIDE < 0
     return np.where(mirrored[:, None], descriptors[:, MIRRORED], descriptors), mirrored
 
 

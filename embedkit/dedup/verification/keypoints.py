@@ -29,6 +29,7 @@ _SIDE, _LARGER_SIDE, _LEAST_SIDE = 192, 384, 96
 _FEW = 100  # keypoints: of fewer, an image is looked at larger
 _MOST = 300
 _CONTRAST = 0.02  # half of Lowe's: blurred and dark copies have little of it
+_LEVELS = 255  # of a descriptor's values
 _RATIO = 0.88  # of the angle to a descriptor's nearest one to that to the next
 _SAME_TURN, _SAME_SCALE = 20.0, 0.4  # degrees, octaves: matches that may be of one map
 # A descriptor is 4 x 4 places of 8 orientations, relative to the keypoint's own. Mirroring turns
@@ -42,13 +43,13 @@ class Keypoints:
 
     Attributes:
         points: ``(n, 2)`` float32, x and y of pixels of the image that they were looked for in.
-        descriptors: ``(n, 128)`` float32 of unit length.
+        descriptors: ``(n, 128)`` uint8, about 255 times values of unit length.
         turns: ``(n,)`` float32, degrees that each is turned clockwise.
         octaves: ``(n,)`` float32, logarithms (base 2) of their sizes.
     """
 
     points: NDArray[np.float32]
-    descriptors: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
     turns: NDArray[np.float32]
     octaves: NDArray[np.float32]
 
@@ -102,11 +103,12 @@ def _find_at(gray: NDArray[np.uint8], side: int) -> Keypoints:
     back = np.array(gray.shape[::-1], np.float32) / np.array(scaled.shape[::-1], np.float32)
     if values is None:
         values = np.empty((0, 128), np.float32)
-    descriptors = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
+    roots = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
+    descriptors = np.round(_LEVELS * roots).astype(np.uint8)
     places = ((points + 0.5) * back - 0.5).astype(np.float32)
     turns = np.array([one.angle for one in found], np.float32)
     octaves = np.log2(np.array([one.size for one in found], np.float32) * back.max(initial=0))
-    return Keypoints(places, np.asarray(descriptors, np.float32), turns, octaves)
+    return Keypoints(places, descriptors, turns, octaves)
 
 
 def match(first: Keypoints, second: Keypoints) -> Matches:
@@ -124,7 +126,8 @@ def _alike(first: Keypoints, second: Keypoints) -> tuple[NDArray[np.int64], NDAr
     """Their numbers, ``(m,)`` of each image."""
     if len(first.points) < 2 or len(second.points) < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    similar = first.descriptors @ second.descriptors.T
+    left, right = (one.descriptors.astype(np.float32) for one in (first, second))
+    similar = left @ right.T / _LEVELS**2
     rows, best = np.arange(len(similar)), similar.argmax(1)
     mutual = np.flatnonzero(similar.argmax(0)[best] == rows)
     similar, best = similar[mutual], best[mutual]

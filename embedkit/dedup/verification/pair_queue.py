@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Groups", "PairQueue"]
 
+_OFTEN = 10  # comparisons in vain, until the other pairs of an image come last
+
 
 class Groups:
     """Groups of images (union-find with members), and which of them were compared in vain."""
@@ -19,6 +22,7 @@ class Groups:
         self._parent: dict[int, int] = {}
         self._members: dict[int, list[int]] = {}
         self._apart: dict[int, set[int]] = {}  # by group: those that an image of it isn't like
+        self._in_vain: Counter[int] = Counter()  # by image: comparisons since it was last joined
 
     def of(self, image: int) -> int:
         """The number of an image's group."""
@@ -37,6 +41,7 @@ class Groups:
     def join(self, first: int, second: int) -> None:
         """Makes the groups of two images one."""
         one, other = self.of(first), self.of(second)
+        self._in_vain[first] = self._in_vain[second] = 0
         if one == other:
             return
         if len(self.members(one)) < len(self.members(other)):
@@ -51,10 +56,17 @@ class Groups:
 
     def set_apart(self, first: int, second: int) -> None:
         """Notes that two images were compared, and are no copies."""
+        self._in_vain.update((first, second))
         self._set_apart(self.of(first), self.of(second))
 
     def are_apart(self, first: int, second: int) -> bool:
-        """Whether images of the groups of both were compared, and are no copies."""
+        """Whether images of the groups of both were compared, and are no copies.
+
+        Or one of the two was compared with many others in vain: under the same caption, say, images
+        that have nothing else in common look alike.
+        """
+        if max(self._in_vain[first], self._in_vain[second]) >= _OFTEN:
+            return True
         return self.of(second) in self._apart.get(self.of(first), ())
 
     def _set_apart(self, one: int, other: int) -> None:

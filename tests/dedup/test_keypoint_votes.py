@@ -1,0 +1,154 @@
+"""Keypoints vote for pairs of images that embeddings know nothing of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from images import draw_photo
+from PIL import Image, ImageOps
+
+pytest.importorskip("cv2")
+
+import embedkit
+from embedkit.dedup.config import DedupConfig
+from embedkit.dedup.find_pairs import find_pairs
+from embedkit.dedup.verification import keypoint_votes
+from embedkit.dedup.verification.keypoint_votes import voted_pairs
+from embedkit.dedup.verification.keypoints import Keypoints, find_keypoints
+from embedkit.store import EmbeddingStore
+
+SCENES = 24
+SIZE = (360, 270)
+
+
+def scene(seed: int) -> Image.Image:
+    """A photograph with details everywhere."""
+    coarse = np.random.default_rng(seed).normal(128, 50, (68, 90)).clip(0, 255).astype(np.uint8)
+    grain = np.asarray(Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC), int)
+    pixels = np.asarray(draw_photo(seed, SIZE), int) + grain[..., None] - 128
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """A third of its width and of its height."""
+    return image.crop((180, 90, 300, 180))
+
+
+def edited(image: Image.Image, number: int) -> Image.Image:
+    edits = cropped, ImageOps.mirror, lambda one: one.rotate(25), ImageOps.invert
+    return edits[number % len(edits)](image)
+
+
+def keypoints_of(image: Image.Image) -> Keypoints:
+    return find_keypoints(np.asarray(image.convert("L")))
+
+
+@pytest.fixture(scope="module")
+def found() -> list[Keypoints]:
+    """Of the scenes, then of an edited copy of each."""
+    scenes = [scene(seed) for seed in range(SCENES)]
+    return [keypoints_of(one) for one in (*scenes, *map(edited, scenes, range(SCENES)))]
+
+
+def reader(found: list[Keypoints | None]):
+    return lambda images: [found[image] for image in images]
+
+
+def pairs_of(voted: tuple[np.ndarray, np.ndarray]) -> list[tuple[int, int]]:
+    return list(zip(voted[0].tolist(), voted[1].tolist(), strict=True))
+
+
+def is_copy(pair: tuple[int, int]) -> bool:
+    return pair[1] - pair[0] == SCENES
+
+
+def test_copies_get_the_most_votes(found: list[Keypoints]) -> None:
+    pairs = pairs_of(voted_pairs(reader(found), range(len(found)), None))
+    without_inverted = [pair for pair in range(SCENES) if pair % 4 != 3]
+    assert {pair[0] for pair in filter(is_copy, pairs)} >= set(without_inverted)
+    likeliest = pairs[: len(without_inverted)]
+    assert sum(map(is_copy, likeliest)) >= 0.9 * len(likeliest)
+    assert len(set(pairs)) == len(pairs)
+    assert all(first < second for first, second in pairs)
+
+
+def test_of_two_stores_only_pairs_of_both_are_voted_for(found: list[Keypoints]) -> None:
+    twice = [*found, *found[:SCENES]]  # the other store's: equal ones among them
+    pairs = pairs_of(voted_pairs(reader(twice), range(len(twice)), SCENES))
+    assert all(first < SCENES <= second for first, second in pairs)
+    assert {(image, image + 2 * SCENES) for image in range(SCENES)} <= set(pairs)
+
+
+def test_images_without_keypoints_are_in_no_pair(found: list[Keypoints]) -> None:
+    some: list[Keypoints | None] = [*found]
+    some[3], some[5] = None, keypoints_of(Image.new("RGB", SIZE))
+    pairs = pairs_of(voted_pairs(reader(some), range(len(some)), None))
+    assert pairs
+    assert not {3, 5} & {image for pair in pairs for image in pair}
+
+
+@pytest.mark.parametrize("none", [None, keypoints_of(Image.new("RGB", SIZE))])
+def test_where_next_to_nothing_has_keypoints_there_are_no_pairs(none: Keypoints | None) -> None:
+    assert pairs_of(voted_pairs(reader([none] * 50), range(50), None)) == []
+
+
+def test_the_index_finds_what_all_products_find(found: list[Keypoints]) -> None:
+    index = keypoint_votes._Index.trained(found, len(found))
+    assert index is not None
+    known = index.described(range(len(found)), found)
+    index.add(known)
+    asked = known.where(known.image < 4)
+    products = asked.values.astype(np.float32) @ known.values.astype(np.float32).T
+    products[np.arange(len(products)), np.arange(len(products))] = -1
+    near = products.max(1) > 0.9
+    assert near.sum() > 100
+    _, numbers = index.nearest(asked)
+    hit = (numbers == products.argmax(1)[:, None]).any(1)
+    assert hit[near].mean() > 0.9
+
+
+def test_of_many_images_pairs_of_the_same_ones_come_near_each_other(
+    found: list[Keypoints], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = np.random.default_rng(0).permutation(4 * SCENES)
+    images = [(found * 2)[image] for image in order]  # each twice, anywhere
+    by_votes = pairs_of(voted_pairs(reader(images), range(len(images)), None))
+    monkeypatch.setattr(keypoint_votes, "IMAGES_KEPT", 10)
+    by_images = pairs_of(voted_pairs(reader(images), range(len(images)), None))
+    assert sorted(by_images) == sorted(by_votes)
+
+    def reads(pairs: list[tuple[int, int]]) -> int:
+        """Of a program that keeps the eight last images."""
+        kept: list[int] = []
+        count = 0
+        for image in (image for pair in pairs for image in pair):
+            count += image not in kept
+            kept = [*(one for one in kept if one != image), image][-8:]
+        return count
+
+    assert reads(by_images) < 0.7 * reads(by_votes)
+
+
+def test_copies_whose_embeddings_say_nothing_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for seed in range(SCENES):
+        scene(seed).save(folder / f"{seed:02d}.png")
+        cropped(scene(seed)).save(folder / f"crop-{seed:02d}.png")
+    path = tmp_path / "store.h5"
+    embedkit.extract(folder, path, backbone="tiny", weights="random", labels="none")
+    with EmbeddingStore.open(path) as store:
+        ids = [Path(one).stem for one in store.ids]
+    found = find_pairs(
+        path, DedupConfig(threshold=0.5),
+        verify=lambda name: np.asarray(Image.open(folder / name).convert("RGB")),
+    )  # fmt: skip
+    names = {
+        frozenset((ids[first], ids[second]))
+        for first, second in zip(found.first.tolist(), found.second.tolist(), strict=True)
+    }
+    right = {frozenset((f"{seed:02d}", f"crop-{seed:02d}")) for seed in range(SCENES)}
+    assert names <= right
+    assert len(names) >= 0.95 * len(right)
