@@ -166,8 +166,8 @@ def find_pairs(
             if compared is not None:
                 _begin(compared, opened, other)
             found = verify_candidates(
-                left, right, ranked, info, readers, what=config.what, compared=compared,
-                comparer=comparer,
+                left, right, ranked, info, readers, what=config.what, new=new,
+                compared=compared, comparer=comparer,
             )  # fmt: skip
             return found.where(found.score >= np.float32(threshold))
         if config.what == "scenes":

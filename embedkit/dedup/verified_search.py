@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from embedkit.dedup.candidates.representatives import DedupInput
     from embedkit.dedup.config import What
     from embedkit.dedup.pairs import PairsInfo
-    from embedkit.dedup.verification.batch import Comparer, Pixels
+    from embedkit.dedup.verification.batch import Comparer, Compares, Pixels
     from embedkit.dedup.verification.compared_pairs import ComparedPairs
     from embedkit.dedup.verification.forest import Verified
     from embedkit.dedup.verification.geometric import Evidence
@@ -52,6 +51,7 @@ def verify_candidates(
     *,
     what: What = "copies",
     backwards: bool = False,
+    new: Sequence[NDArray[np.bool_]] | None = None,
     compared: ComparedPairs | None = None,
     comparer: Comparer | None = None,
 ) -> Pairs:
@@ -65,6 +65,7 @@ def verify_candidates(
         readers: Give the pixels of the images of the store, and of the other one.
         what: Whether other photographs of one scene are pairs, too.
         backwards: Whether ``Pairs.how`` says how the first was made from the second instead.
+        new: As ``find_pairs`` takes it.
         compared: Keeps what is compared, for a run that goes on with an interrupted one.
         comparer: Compares pairs of images, those of the other store counted after the store's; None
             compares in this process. It isn't for ``backwards``.
@@ -81,20 +82,23 @@ def verify_candidates(
     def pixels(image: int) -> NDArray[np.uint8]:
         return readers[image >= offset if right is not None else 0](names[image])
 
-    with ExitStack() as stack:
-        here = stack.enter_context(PairComparer(pixels, usable_cores(), backwards=backwards))
-        compare = here if comparer is None else stack.enter_context(comparer)
+    here = PairComparer(pixels, usable_cores(), backwards=backwards)
+    with here if comparer is None else comparer as compare:
         found = verify_forest(
             _pairs(ranked.first[~exact], second[~exact]), same,
             compare if compared is None else compared.kept(compare), partial(_judge, what),
             len(left) + (0 if right is None else len(other)),
-            _vote(here, ranked, left, right),
+            _vote(compare, ranked, left, right, new),
         )  # fmt: skip
     return _scored(found, same, left, right, ranked, info)
 
 
 def _vote(
-    here: PairComparer[int], ranked: RankedPairs, left: DedupInput, right: DedupInput | None
+    compare: Compares,
+    ranked: RankedPairs,
+    left: DedupInput,
+    right: DedupInput | None,
+    new: Sequence[NDArray[np.bool_]] | None,
 ) -> Callable[[], list[tuple[int, int]]] | None:
     """Gives pairs by keypoints, of the images of all candidates; None where that isn't worth it."""
     split = None if right is None else len(left)
@@ -104,7 +108,15 @@ def _vote(
     contents = left.contents if right is None else np.concatenate([left.contents, right.contents])
     _, once = np.unique(contents[images], return_index=True)  # equal ones would vote in vain
     voting = images[np.sort(once)].tolist()
-    return lambda: _pairs(*voted_pairs(here.keypoints, voting, split))
+
+    def vote() -> list[tuple[int, int]]:
+        first, second = voted_pairs(compare.keypoints, voting, split)
+        if new is not None:
+            asked = new[0][first] | new[-1][second - (split or 0)]
+            first, second = first[asked], second[asked]
+        return _pairs(first, second)
+
+    return vote
 
 
 def _judge(what: What, evidence: Sequence[Evidence]) -> NDArray[np.float64]:

@@ -131,24 +131,46 @@ def test_of_many_images_pairs_of_the_same_ones_come_near_each_other(
     assert reads(by_images) < 0.7 * reads(by_votes)
 
 
-def test_copies_whose_embeddings_say_nothing_are_found(tmp_path: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenes, and a small crop of each."""
+    path = tmp_path_factory.mktemp("images")
     for seed in range(SCENES):
-        scene(seed).save(folder / f"{seed:02d}.png")
-        cropped(scene(seed)).save(folder / f"crop-{seed:02d}.png")
-    path = tmp_path / "store.h5"
+        scene(seed).save(path / f"{seed:02d}.png")
+        cropped(scene(seed)).save(path / f"crop-{seed:02d}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "scenes.h5"
     embedkit.extract(folder, path, backbone="tiny", weights="random", labels="none")
-    with EmbeddingStore.open(path) as store:
-        ids = [Path(one).stem for one in store.ids]
+    return path
+
+
+def names_of(folder: Path, store: Path, **settings) -> tuple[list[str], set[frozenset[str]]]:
+    """The images, and the pairs that are found on their pixels."""
+    with EmbeddingStore.open(store) as opened:
+        ids = [Path(one).stem for one in opened.ids]
     found = find_pairs(
-        path, DedupConfig(threshold=0.5),
-        verify=lambda name: np.asarray(Image.open(folder / name).convert("RGB")),
+        store, DedupConfig(threshold=0.5),
+        verify=lambda name: np.asarray(Image.open(folder / name).convert("RGB")), **settings,
     )  # fmt: skip
-    names = {
-        frozenset((ids[first], ids[second]))
-        for first, second in zip(found.first.tolist(), found.second.tolist(), strict=True)
-    }
-    right = {frozenset((f"{seed:02d}", f"crop-{seed:02d}")) for seed in range(SCENES)}
-    assert names <= right
-    assert len(names) >= 0.95 * len(right)
+    ends = zip(found.first.tolist(), found.second.tolist(), strict=True)
+    return ids, {frozenset((ids[first], ids[second])) for first, second in ends}
+
+
+RIGHT = {frozenset((f"{seed:02d}", f"crop-{seed:02d}")) for seed in range(SCENES)}
+
+
+def test_copies_whose_embeddings_say_nothing_are_found(folder: Path, store: Path) -> None:
+    _, names = names_of(folder, store)
+    assert names <= RIGHT
+    assert len(names) >= 0.95 * len(RIGHT)
+
+
+def test_where_only_some_images_are_new_others_are_in_no_pair(folder: Path, store: Path) -> None:
+    ids, names = names_of(folder, store)
+    new = np.array([name.startswith("crop") and int(name[-2:]) % 2 == 0 for name in ids])
+    _, some = names_of(folder, store, new=[new])
+    assert some == {pair for pair in names if min(int(name[-2:]) for name in pair) % 2 == 0}

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,22 @@ def test_the_same_evidence_as_in_threads(source):
     assert missing == {"broken", "replaced", "isn't there"}
 
 
+def test_the_same_keypoints_as_in_threads(source):
+    names, _ = numbered(source)
+    images = range(len(names))
+    with PairComparer(lambda image: source(names[image][1]), 1) as compare:
+        expected = compare.keypoints(images)
+    with ProcessComparer([source], names, 3) as compare:
+        found = compare.keypoints(images)
+    assert {names[image][1] for image in images if found[image] is None} == {
+        "broken", "replaced", "isn't there"
+    }  # fmt: skip
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        for field in () if one is None else fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+
+
 @pytest.mark.parametrize(
     ("what", "times", "problem"),
     [
@@ -105,6 +122,9 @@ def test_an_image_that_ends_a_process_costs_its_pairs(
     with ProcessComparer([source], names, 2, image_timeout=4) as compare:
         found = compare(pairs)
         assert compare(again) == [None, None]
+        first, of_poison = compare.keypoints([0, poison])
+        assert first is not None
+        assert of_poison is None
     expected = in_threads(source, names, pairs)
     poisoned = [poison in pair for pair in pairs]
     assert np.sum(poisoned) == 1
@@ -153,7 +173,7 @@ def test_processes_that_end_at_each_start_are_an_error(source, monkeypatch):
     names, pairs = numbered(source)
     with ProcessComparer([source], names, 2) as compare:
         monkeypatch.setattr(line_process, "module_command", lambda _: ["sh", "-c", "kill -9 $$"])
-        for process in compare.__self__._processes:
+        for process in compare._processes:
             process._process.kill()
         with pytest.raises(
             WorkerError, match=r"could not start \(signal 9\); what is compared is k"
@@ -167,14 +187,14 @@ def test_an_error_comes_after_the_other_processes_are_done(source, monkeypatch):
     names, pairs = numbered(source)
     done = []
 
-    def compare_in(self, process, share):
+    def found_in(self, process, share, kind):
         if process is self._processes[0]:
             raise WorkerError("no")
         time.sleep(0.2)
         done.append(share)
 
     with ProcessComparer([source], names, 2) as compare:
-        monkeypatch.setattr(ProcessComparer, "_compare_in", compare_in)
+        monkeypatch.setattr(ProcessComparer, "_found_in", found_in)
         with pytest.raises(WorkerError):
             compare(pairs)
         assert len(done) == 1

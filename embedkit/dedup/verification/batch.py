@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from embedkit.errors import EmbedkitError, WorkerError
 from embedkit.utils.parallel import begin_thread
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from embedkit.dedup.verification.keypoints import Keypoints
 
     Pixels = Callable[[str], NDArray[np.uint8]]
-    Comparer = AbstractContextManager[Callable[[Sequence[tuple[int, int]]], list[Evidence | None]]]
+
+    class Compares(Protocol):
+        """Compares images, which are told by their numbers; see `PairComparer`."""
+
+        def __call__(self, pairs: Sequence[tuple[int, int]], /) -> list[Evidence | None]: ...
+
+        def keypoints(self, images: Sequence[int], /) -> list[Keypoints | None]: ...
+
+    Comparer = AbstractContextManager[Compares]
 
 __all__ = ["IMAGES_KEPT", "PairComparer", "verify_pairs"]
 

@@ -19,6 +19,8 @@ from embedkit.utils.line_process import answer_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from embedkit.dedup.verification.geometric import Evidence
+    from embedkit.dedup.verification.keypoints import Keypoints
     from embedkit.types import ImageRecord
 
 _FEWEST_KEPT = 256  # images, by each process
@@ -53,7 +55,7 @@ def _comparer(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
     with PairComparer(pixels, 1, images_kept=kept) as compare:
 
         def answer(message: Any) -> list[Any]:
-            images, pairs = message
+            kind, images, pairs = message
             for image, (side, name, record, expected) in images:
                 names[image] = side, name
                 records, hashes = known[side]
@@ -61,7 +63,11 @@ def _comparer(settings: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
                     records[name] = record_from_json(record)
                 if expected is not None:
                     hashes[name] = bytes.fromhex(expected)
-            found = compare([(first, second) for first, second in pairs])
+            found: list[Evidence | None] | list[Keypoints | None]
+            if kind == "keypoints":
+                found = compare.keypoints([first for first, _ in pairs])
+            else:
+                found = compare([(first, second) for first, second in pairs])
             return [None if one is None else one.to_json() for one in found]
 
         yield answer

@@ -37,7 +37,7 @@ __all__ = ["PAIRS_SORTED", "voted_pairs"]
 PAIRS_SORTED = 4096
 """Of more images than are kept, so many pairs at a time come in the order of their images."""
 
-_FEWEST_VOTES = 4  # of a pair, both ways
+_FEWEST_VOTES, _FEWEST_OF_ONE = 4, 3  # of a pair: both ways; where only one side votes
 _SAMPLE = 512  # images that the index is trained on
 _DIMENSIONS, _CODES = 64, 32  # of a descriptor once it is projected; parts of 4 bits of its code
 _OF_CELL, _FEWEST_CELLS, _MOST_CELLS = 512, 16, 4096  # descriptors; cells of all of them
@@ -85,7 +85,7 @@ def voted_pairs(read: Read, images: Sequence[int], split: int | None) -> tuple[I
         _votes(part, others, *index.nearest(part))
         for part in asked.parts(_KEYPOINTS_AT_ONCE)
     ]  # fmt: skip
-    first, second = _most_first(counted)
+    first, second = _most_first(counted, _FEWEST_VOTES if split is None else _FEWEST_OF_ONE)
     return _by_images(first, second) if len(images) > IMAGES_KEPT else (first, second)
 
 
@@ -232,7 +232,7 @@ def _votes(
     return pairs // most, pairs % most, votes
 
 
-def _most_first(counted: Sequence[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints]:
+def _most_first(counted: Sequence[tuple[Ints, Ints, Ints]], fewest: int) -> tuple[Ints, Ints]:
     """The pairs of enough votes, both ways added."""
     none = np.empty(0, np.int64)
     asked, voted, votes = (np.concatenate([none, *column]) for column in zip(*counted, strict=True))
@@ -241,7 +241,7 @@ def _most_first(counted: Sequence[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints]
     pairs, at = np.unique(key, return_inverse=True)
     total = np.bincount(at, votes, len(pairs))
     order = np.argsort(-total, kind="stable")
-    pairs = pairs[order[total[order] >= _FEWEST_VOTES]]
+    pairs = pairs[order[total[order] >= fewest]]
     return pairs // images, pairs % images
 
 

@@ -7,8 +7,9 @@ retrieval" (2012).
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -20,6 +21,8 @@ except ImportError as exc:  # pragma: no cover - one or the other
     raise MissingExtraError("opencv-python-headless", "verify", "verification on pixels") from exc
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 __all__ = ["MIRRORED", "Keypoints", "Matches", "find_keypoints", "match"]
@@ -30,6 +33,10 @@ _FEW = 100  # keypoints: of fewer, an image is looked at larger
 _MOST = 300
 _CONTRAST = 0.02  # half of Lowe's: blurred and dark copies have little of it
 _LEVELS = 255  # of a descriptor's values
+_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "points": ("<f4", (2,)), "descriptors": ("|u1", (128,)), "turns": ("<f4", ()),
+    "octaves": ("<f4", ()),
+}  # fmt: skip
 _RATIO = 0.88  # of the angle to a descriptor's nearest one to that to the next
 _SAME_TURN, _SAME_SCALE = 20.0, 0.4  # degrees, octaves: matches that may be of one map
 # A descriptor is 4 x 4 places of 8 orientations, relative to the keypoint's own. Mirroring turns
@@ -52,6 +59,23 @@ class Keypoints:
     descriptors: NDArray[np.uint8]
     turns: NDArray[np.float32]
     octaves: NDArray[np.float32]
+
+    def to_json(self) -> dict[str, str]:
+        """As JSON can hold it."""
+        return {
+            name: b64encode(getattr(self, name).astype(kind).tobytes()).decode()
+            for name, (kind, _) in _ARRAYS.items()
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, str]) -> Self:
+        """What ``to_json`` gave."""
+        return cls(
+            **{
+                name: np.frombuffer(b64decode(fields[name]), kind).reshape(-1, *shape)
+                for name, (kind, shape) in _ARRAYS.items()
+            }
+        )
 
     def mirrored(self, width: int) -> Keypoints:
         """Those of the image mirrored left to right, which is ``width`` pixels wide."""

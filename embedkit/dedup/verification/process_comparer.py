@@ -11,24 +11,27 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from embedkit.decode.time_limit import IMAGE_SECONDS, TIME_IS_UP, too_slow
 from embedkit.dedup.verification.batch import PairComparer
 from embedkit.dedup.verification.geometric import Evidence
+from embedkit.dedup.verification.keypoints import Keypoints
 from embedkit.errors import WorkerError
 from embedkit.sources.shard_plan import record_to_json
 from embedkit.utils.line_process import CrashedError, LineProcess, NotStartedError
 from embedkit.utils.threads import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
+    from embedkit.dedup.verification.batch import Compares
     from embedkit.extraction.source_images import OriginalImages
 
     Pair = tuple[int, int]
-    Compare = Callable[[Sequence[Pair]], list[Evidence | None]]
+    Kind = Literal["evidence", "keypoints"]
+    Found = Evidence | Keypoints | None
 
 __all__ = ["ProcessComparer"]
 
@@ -81,7 +84,7 @@ class ProcessComparer:
             return None
         return cls(sources, names, count)
 
-    def __enter__(self) -> Compare:
+    def __enter__(self) -> Compares:
         settings = {
             "policies": [source.policy.to_config() for source in self._sources],
             "processes": self._count,
@@ -104,7 +107,7 @@ class ProcessComparer:
             self._end(at_once=True)
             raise
         self._pool = self._stack.enter_context(ThreadPoolExecutor(self._count, "verify"))
-        return self._compare
+        return self
 
     def __exit__(
         self,
@@ -124,13 +127,22 @@ class ProcessComparer:
         side, name = self._names[image]
         return self._sources[side](name)
 
-    def _compare(self, pairs: Sequence[Pair]) -> list[Evidence | None]:
+    def __call__(self, pairs: Sequence[Pair]) -> list[Evidence | None]:
         """The evidence of each pair; None where one of its images can't be read."""
+        return cast("list[Evidence | None]", self._found(pairs, "evidence"))
+
+    def keypoints(self, images: Sequence[int]) -> list[Keypoints | None]:
+        """Those of images; None where one can't be read."""
+        pairs = [(image, image) for image in images]
+        return cast("list[Keypoints | None]", self._found(pairs, "keypoints"))
+
+    def _found(self, pairs: Sequence[Pair], kind: Kind) -> list[Found]:
+        """The evidence of each pair, or the keypoints of its first image."""
         places = self._shares(pairs)
         shares = [[pairs[place] for place in share] for share in places]
-        found: list[Evidence | None] = [None] * len(pairs)
+        found: list[Found] = [None] * len(pairs)
         answers = [
-            self._pool.submit(self._compare_in, process, share)
+            self._pool.submit(self._found_in, process, share, kind)
             for process, share in zip(self._processes, shares, strict=True)
         ]
         wait(answers)  # a process belongs to one share at a time, even where another share fails
@@ -155,54 +167,57 @@ class ProcessComparer:
                 self._reader.setdefault(one, taken)
         return shares
 
-    def _compare_in(self, process: LineProcess, pairs: Sequence[Pair]) -> list[Evidence | None]:
+    def _found_in(self, process: LineProcess, pairs: Sequence[Pair], kind: Kind) -> list[Found]:
         usable = [pair for pair in pairs if self._unusable.isdisjoint(pair)]
         try:
-            found = self._ask(process, usable) if usable else []
+            found = self._ask(process, usable, kind) if usable else []
         except CrashedError:  # at one of the images, or by somebody else
-            return self._compare_one_by_one(process, pairs)
+            return self._found_one_by_one(process, pairs, kind)
         evidence = dict(zip(usable, found, strict=True))
         return [evidence.get(pair) for pair in pairs]
 
-    def _compare_one_by_one(
-        self, process: LineProcess, pairs: Sequence[Pair]
-    ) -> list[Evidence | None]:
-        """Finds the images that end a process, each compared with itself; then compares the pairs.
+    def _found_one_by_one(
+        self, process: LineProcess, pairs: Sequence[Pair], kind: Kind
+    ) -> list[Found]:
+        """Finds the images that end a process, each compared with itself; then asks pair by pair.
 
         What ends it by taking too long is tried once, and everything else a few times: the system
         may have killed the process for memory.
         """
         for image in dict.fromkeys(image for pair in pairs for image in pair):
-            if image not in self._unusable and (problem := self._tried(process, (image, image))[1]):
+            if image not in self._unusable and (
+                problem := self._tried(process, (image, image), "evidence")[1]
+            ):
                 self._unusable.add(image)
                 _log.warning("%s: can't be compared: %s", self._names[image][1], problem)
         return [
-            self._tried(process, pair)[0] if self._unusable.isdisjoint(pair) else None
+            self._tried(process, pair, kind)[0] if self._unusable.isdisjoint(pair) else None
             for pair in pairs
         ]
 
-    def _tried(self, process: LineProcess, pair: Pair) -> tuple[Evidence | None, str]:
-        """The evidence of a pair, and how it ends the process each time, if it does."""
+    def _tried(self, process: LineProcess, pair: Pair, kind: Kind) -> tuple[Found, str]:
+        """What is found of a pair, and how it ends the process each time, if it does."""
         problem = ""
         for _ in range(_ATTEMPTS):
             try:
-                return self._ask(process, [pair])[0], ""
+                return self._ask(process, [pair], kind)[0], ""
             except CrashedError as exc:
                 problem = f"it crashes its process ({exc})"
                 if str(exc) == TIME_IS_UP:
                     return None, too_slow(self._timeout)
         return None, problem
 
-    def _ask(self, process: LineProcess, pairs: Sequence[Pair]) -> list[Evidence | None]:
+    def _ask(self, process: LineProcess, pairs: Sequence[Pair], kind: Kind) -> list[Found]:
         images = {one: self._described(one) for pair in pairs for one in pair}
         try:
-            answer = process.ask([list(images.items()), pairs])
+            answer = process.ask([kind, list(images.items()), pairs])
         except NotStartedError as exc:
             raise WorkerError(
                 f"a process that compares images could not start ({exc}); what is compared is "
                 "kept: run the same command again to go on"
             ) from exc
-        return [None if one is None else Evidence.from_json(one) for one in answer]
+        read = Keypoints.from_json if kind == "keypoints" else Evidence.from_json
+        return [None if one is None else read(one) for one in answer]
 
     def _described(self, image: int) -> list[Any]:
         """What a process needs to read an image: its source, id, record and hash."""

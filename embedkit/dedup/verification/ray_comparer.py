@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from embedkit.dedup.verification.geometric import Evidence
+    from embedkit.dedup.verification.keypoints import Keypoints
     from embedkit.distributed.cluster import RayCluster
     from embedkit.store import EmbeddingStore
 
@@ -85,6 +86,30 @@ class RayComparer:
             None,
             keep,
         )
+        return found
+
+    def keypoints(self, images: Sequence[int]) -> list[Keypoints | None]:
+        """Those of images; None where one can't be read.
+
+        Raises:
+            WorkerError: A worker failed.
+        """
+        step = max(1, -(-len(images) // (_TASKS_PER_WORKER * self._pool.workers)))
+        found: list[Keypoints | None] = [None] * len(images)
+
+        def keep(task: Task, keypoints: list[Keypoints | None]) -> None:
+            start = task.values["start"]
+            found[start : start + len(keypoints)] = keypoints
+
+        names = [self._names[image] for image in images]
+        tasks = [
+            Task(
+                f"find keypoints of {names[start][1]}",
+                {"start": start, "images": names[start : start + step]},
+            )
+            for start in range(0, len(names), step)
+        ]
+        self._pool.run(tasks, None, keep)
         return found
 
     def _task(self, pairs: Sequence[tuple[int, int]], at: list[int]) -> Task:

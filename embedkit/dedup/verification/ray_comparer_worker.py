@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedkit.dedup.verification.geometric import Evidence
+    from embedkit.dedup.verification.keypoints import Keypoints
 
     Image = tuple[int, str]  # the number of the store, and the id
 
@@ -44,8 +45,12 @@ class ComparerWorker:
         self._compare: PairComparer[Image] = PairComparer(self._pixels, reserved_cores())
         self._compare.__enter__()  # it ends with the process
 
-    def do(self, task: dict[str, Any], _: threading.Event) -> list[Evidence | None]:
-        """The evidence of each pair."""
+    def do(
+        self, task: dict[str, Any], _: threading.Event
+    ) -> list[Evidence | None] | list[Keypoints | None]:
+        """The evidence of each pair, or the keypoints of each image."""
+        if "images" in task:
+            return self._compare.keypoints(task["images"])
         return self._compare(task["pairs"])
 
     def _pixels(self, image: Image) -> NDArray[np.uint8]:
