@@ -105,9 +105,14 @@ def _vote(
     images = np.unique([ranked.first, ranked.second + (split or 0)])
     if len(ranked.first) < _FEWEST_PER_IMAGE * len(images) or len(images) > _MOST_VOTING:
         return None
-    contents = left.contents if right is None else np.concatenate([left.contents, right.contents])
-    _, once = np.unique(contents[images], return_index=True)  # equal ones would vote in vain
-    voting = images[np.sort(once)].tolist()
+    voting = [
+        *_once_each(left.contents, images[images < len(left)]),
+        *(
+            []
+            if right is None
+            else _once_each(right.contents, images[images >= len(left)], len(left))
+        ),
+    ]
 
     def vote() -> list[tuple[int, int]]:
         first, second = voted_pairs(compare.keypoints, voting, split)
@@ -117,6 +122,13 @@ def _vote(
         return _pairs(first, second)
 
     return vote
+
+
+def _once_each(contents: NDArray[np.void], images: Ints, start: int = 0) -> list[int]:
+    """Some images of a store, numbered from ``start``, without those of equal bytes."""
+    _, once = np.unique(contents[images - start], return_index=True)
+    chosen: list[int] = images[np.sort(once)].tolist()
+    return chosen
 
 
 def _judge(what: What, evidence: Sequence[Evidence]) -> NDArray[np.float64]:

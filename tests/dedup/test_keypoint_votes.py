@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,36 @@ def test_where_only_some_images_are_new_others_are_in_no_pair(folder: Path, stor
     new = np.array([name.startswith("crop") and int(name[-2:]) % 2 == 0 for name in ids])
     _, some = names_of(folder, store, new=[new])
     assert some == {pair for pair in names if min(int(name[-2:]) for name in pair) % 2 == 0}
+
+
+def test_crops_of_another_stores_images_are_found_beside_equal_ones(
+    folder: Path, tmp_path: Path
+) -> None:
+    """An image that both stores have votes in both."""
+    sides = tmp_path / "here", tmp_path / "there"
+    for side in sides:
+        side.mkdir()
+    for file in folder.iterdir():
+        cropped_one = file.name.startswith("crop")
+        shutil.copy(file, sides[not cropped_one] / file.name)
+        if not cropped_one and int(file.stem) < 5:
+            shutil.copy(file, sides[0] / file.name)
+    for side in sides:
+        embedkit.extract(side, f"{side}.h5", backbone="tiny", weights="random", labels="none")
+    readers = [
+        lambda name, side=side: np.asarray(Image.open(side / name).convert("RGB")) for side in sides
+    ]
+    found = find_pairs(
+        f"{sides[0]}.h5", DedupConfig(threshold=0.5), against=f"{sides[1]}.h5",
+        verify=readers[0], verify_against=readers[1],
+    )  # fmt: skip
+    ids = []
+    for side in sides:
+        with EmbeddingStore.open(f"{side}.h5") as opened:
+            ids.append([Path(one).stem for one in opened.ids])
+    names = {
+        (ids[0][first], ids[1][second])
+        for first, second in zip(found.first.tolist(), found.second.tolist(), strict=True)
+    }
+    assert all(first[-2:] == second for first, second in names)
+    assert len(names) >= 0.95 * SCENES + 5
