@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["IMAGES_KEPT", "PairComparer", "verify_pairs"]
 
 IMAGES_KEPT = 2048
-"""Images whose features are kept, about 300 KiB each: finding them costs as some comparisons."""
+"""Images whose features are kept, about 500 KiB each: finding them costs as some comparisons."""
 
 _Image = TypeVar("_Image")
 
