@@ -172,7 +172,7 @@ def _scored(
     table |= {pair: (value, NOT_VERIFIED) for pair, value in implied.items()}
     table |= dict.fromkeys(same, (np.inf, NOT_VERIFIED))
     split = len(left)
-    info = replace(info, candidate_recall=_share_among(ranked, implied, left, right))
+    info = replace(info, candidate_recall=_share_among(ranked, found.voted, implied, left, right))
     if right is not None:  # only pairs of the two
         table = {pair: value for pair, value in table.items() if pair[0] < split <= pair[1]}
     keys = sorted(table)
@@ -208,6 +208,7 @@ def _copies(
 
 def _share_among(
     ranked: RankedPairs,
+    voted: Sequence[tuple[int, int]],
     implied: Mapping[tuple[int, int], float],
     left: DedupInput,
     right: DedupInput | None,
@@ -218,7 +219,9 @@ def _share_among(
     if len(pairs) < _FEWEST_FOLLOWING:
         return None
     images = split + (0 if right is None else len(right))
-    keys = ranked.first * images + ranked.second + (0 if right is None else split)
+    by_embeddings = ranked.first * images + ranked.second + (0 if right is None else split)
+    by_votes = np.array([first * images + second for first, second in voted], np.int64)
+    keys = np.concatenate([by_embeddings, by_votes])
     following = np.array([first * images + second for first, second in pairs], np.int64)
     return float(np.isin(following, keys, kind="sort").mean())
 

@@ -51,11 +51,13 @@ class Verified:
     Attributes:
         evidence: Pair to evidence; None where an image can't be read.
         odds: Pair to log-odds that it is a copy, of compared pairs.
+        voted: The pairs that keypoints voted for.
         left: Pairs that weren't compared, as the search ended before.
     """
 
     evidence: dict[tuple[int, int], Evidence | None] = field(default_factory=dict)
     odds: dict[tuple[int, int], float] = field(default_factory=dict)
+    voted: Sequence[tuple[int, int]] = ()
     left: int = 0
 
 
@@ -83,7 +85,8 @@ def verify_forest(
         search.groups.join(first, second)
     if vote is not None and (images <= _FEW_IMAGES or search.finds_many(pairs[:_PROBED])):
         window = _FEWEST_VOTED if images <= IMAGES_KEPT else PAIRS_SORTED
-        search.run(vote(), window, _LEAST_OF_VOTED)
+        search.out.voted = vote()
+        search.run(search.out.voted, window, _LEAST_OF_VOTED)
         search.run(pairs, _FEWEST_AGAIN, _LEAST_OF_VOTED)
     else:
         search.run(pairs, max(_FEWEST_COMPARED, int(images * _COMPARED_A_ROW)), _LEAST_YIELD)
