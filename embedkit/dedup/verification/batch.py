@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Pixels = Callable[[str], NDArray[np.uint8]]
 
     class Compares(Protocol):
-        """Compares images, which are told by their numbers; see `PairComparer`."""
+        """Compares images, given by their numbers; see `PairComparer`."""
 
         def __call__(self, pairs: Sequence[tuple[int, int]], /) -> list[Evidence | None]: ...
 
