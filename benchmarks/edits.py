@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-__all__ = ["EDITS", "encode"]
+__all__ = ["EDITS", "Edit", "encode"]
 
 Edit = Callable[[Image.Image, np.random.Generator, Image.Image], Image.Image]
 

@@ -5,7 +5,9 @@
 Each photograph is edited in 25 ways (benchmarks/edits.py). Each edit is saved as JPEG of quality
 90, and once more in a quality drawn from 60 to 98 or as PNG; it is alone with its original in a
 group. Printed is for each policy how often the plan keeps the original (or both, where the pixels
-differ), and how often it removes the edit.
+differ), and how often it removes the edit. And in one group with all the edits of the second kind,
+how often each policy puts the original first. Of the photographs each second one is taken, as the
+others were fitted on (benchmarks/fit_original_model.py).
 """
 
 import argparse
@@ -20,7 +22,7 @@ from PIL import Image
 
 from embedkit.dedup.cleanup.compare import PixelComparison
 from embedkit.dedup.cleanup.keep_policy import Candidate, KeepPolicy
-from embedkit.dedup.cleanup.traces import judge
+from embedkit.dedup.cleanup.original import judge
 
 POLICIES = ("original", "best-quality", "largest")
 
@@ -31,34 +33,56 @@ def main() -> None:
     parser.add_argument("--originals", type=int, default=12)
     args = parser.parse_args()
     photos = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg"})
+    photos = photos[1::2]
     photos = photos[:: max(len(photos) // args.originals, 1)][: args.originals]
-    kept, gone, cases = Counter(), Counter(), 0
+    kept, gone, first, lost, cases = Counter(), Counter(), Counter(), Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         for number, photo in enumerate(photos):
             other = Image.open(photos[number - 1]).convert("RGB")
             rng = np.random.default_rng(number)
             image = Image.open(photo).convert("RGB")
-            for kind, change in EDITS.items():
+            group = [photo]
+            for at, (kind, change) in enumerate(EDITS.items()):
                 edited = change(image, rng, other)
                 for quality in (90, int(rng.choice([0, 60, 75, 85, 92, 95, 98]))):
-                    file = Path(folder) / ("edit.jpg" if quality else "edit.png")
+                    file = Path(folder) / f"{number}-{at}-{quality}.{'jpg' if quality else 'png'}"
                     file.write_bytes(encode(edited, quality) if quality else png(edited))
                     cases += 1
                     for policy, (stays, removes) in decide(photo, file).items():
                         kept[policy] += stays
                         gone[policy] += removes
-                        if not stays and policy == "original":
-                            kept[kind] += 1
+                        lost[kind] += not stays and policy == "original"
+                group.append(file)
+            candidates = candidates_of(group)
+            for policy in POLICIES:
+                first[policy] += min(candidates, key=KeepPolicy(policy).rank) is candidates[0]
     for policy in POLICIES:
-        print(f"{policy:14} original kept {kept[policy] / cases:6.1%}  "
-              f"edit removed {gone[policy] / cases:6.1%} of {cases}")  # fmt: skip
-    print("lost originals by edit:", {k: n for k, n in kept.most_common() if k not in POLICIES})
+        print(
+            f"{policy:14} original kept {kept[policy] / cases:6.1%}  "
+            f"edit removed {gone[policy] / cases:6.1%} of {cases};  "
+            f"first of {len(EDITS) + 1}: {first[policy] / len(photos):6.1%} of {len(photos)}"
+        )
+    print("lost originals by edit:", {kind: n for kind, n in lost.most_common() if n})
 
 
 def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
+
+
+def candidates_of(paths: list[Path]) -> list[Candidate]:
+    """The images of a group as a plan sees them; the first one is the last in the store."""
+    comparison = PixelComparison(lambda key: Path(key[1]).read_bytes())
+    judged = judge([comparison.traces((0, str(path))) for path in paths])
+    candidates = []
+    for at, (path, (score, _)) in enumerate(zip(paths, judged, strict=True)):
+        with Image.open(path) as image:
+            candidates.append(
+                Candidate(path.name, -at, *image.size, path.stat().st_size, str(image.format),
+                          edited=score)
+            )  # fmt: skip
+    return candidates
 
 
 def decide(original: Path, edit: Path) -> dict[str, tuple[bool, bool]]:
@@ -68,15 +92,7 @@ def decide(original: Path, edit: Path) -> dict[str, tuple[bool, bool]]:
         for resolution in (True, False)
     )
     keys = [(0, str(original)), (0, str(edit))]
-    traces = [comparison.traces(key) for key in keys]
-    judged = judge([one for one in traces if one is not None])
-    candidates = []
-    for at, (path, (score, _)) in enumerate(zip((original, edit), judged, strict=True)):
-        with Image.open(path) as image:
-            candidates.append(
-                Candidate(path.name, 1 - at, *image.size, path.stat().st_size,
-                          str(image.format), edited=score)
-            )  # fmt: skip
+    candidates = candidates_of([original, edit])
     out = {}
     for name in POLICIES:
         check = strict if name == "original" else comparison

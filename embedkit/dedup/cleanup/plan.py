@@ -8,15 +8,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.compare import PixelComparison, compared_mark
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
+from embedkit.dedup.cleanup.original import judge
 from embedkit.dedup.cleanup.paths import MISSING, PlainFile, find_file
 from embedkit.dedup.cleanup.rejections import read_rejected, without_pairs
-from embedkit.dedup.cleanup.traces import judge
-from embedkit.dedup.groups.grouping import nodes_of
 from embedkit.errors import DedupError
 from embedkit.extraction.source_images import OriginalImages
 from embedkit.utils.progress import reporting, track
@@ -223,10 +220,6 @@ class _Planner:
         }
         chosen = [image for image, name in enumerate(found.images.ids) if name in keepers]
         self._selection = KeepSelection(found, policy, self._why_not, protected, chosen)
-        ends, cosine = nodes_of(found.pairs)[1], found.pairs.cosine.astype(np.float64)
-        self._agreement = np.zeros(len(found.images))  # sums of the cosines of its pairs
-        for side in (0, 1):
-            np.add.at(self._agreement, ends[:, side], cosine)
         self._seen: dict[tuple[object, ...], str] = {}
         self._members: dict[int, bool] = {}
 
@@ -302,8 +295,7 @@ class _Planner:
             if contents[image] not in traces:
                 found = self._comparison.traces(self._sides.key(image))
                 if found is not None:
-                    agreement = self._agreement[image] / (len(images) - 1)
-                    traces[contents[image]] = replace(found, agreement=agreement)
+                    traces[contents[image]] = found
         judged = dict(zip(traces, judge(list(traces.values())), strict=True))
         return [
             (image, replace(one, edited=judged[key][0], traces=judged[key][1]))

@@ -10,6 +10,7 @@ blurred and shrunk copies pass, and two pages of text, which agree once they are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Self
 
 import cv2
@@ -251,7 +252,9 @@ def _other_colour(
     A gray image is contained in a coloured one.
     """
     source, target = (_blurred(image.astype(np.float32), 3) for image in (below, above))
-    if float(np.ptp(target, axis=2).mean()) < _DETAIL:
+    channels = cv2.split(target)
+    brightest, darkest = (reduce(least, channels) for least in (np.maximum, np.minimum))
+    if float((brightest - darkest).mean()) < _DETAIL:
         return np.zeros(inside.shape, bool)
     apart = np.zeros(inside.shape, bool)
     for channel in range(3):

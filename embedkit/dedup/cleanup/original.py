@@ -1,0 +1,207 @@
+"""Tells the original of several copies: the image that looks least like an edit of the others.
+
+Of two images only the traces that editing leaves can tell. Of three and more the original is also
+the one that most of the others resemble in place, brightness and colours: each edit changes
+something else. What an image shows beyond the others, such as text over it, speaks against it.
+
+The weights are those of a conditional logistic regression; `benchmarks/fit_original_model.py` fits
+them on edited copies of photographs that are saved in several qualities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from embedkit.dedup.cleanup.traces import RATES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from embedkit.dedup.cleanup.traces import Traces
+
+    Values = NDArray[np.float64]
+
+__all__ = ["MEASURES", "judge", "measure"]
+
+MEASURES = {
+    "camera": "a camera's data", "pixels": "more pixels", "even_edge": "no even border or corner",
+    "gray": "its colours", "recompressed": "compressed once", "shifted": "compressed once",
+    "blurred": "finer details", "noisy": "less noise", "dark": "more shades",
+    "washed_out": "more shades", "step": "finer compression",
+    "enlarged": "not enlarged", "unlike": "the others' framing",
+    "other_level": "the others' brightness", "other_contrast": "the others' contrast",
+    "other_colours": "the others' colours", "alone_with": "nothing that the others lack",
+}  # fmt: skip
+"""What is measured, and in words what speaks for the original where it has less of it (of a
+camera's data and of pixels: more)."""
+
+# In the order of MEASURES.
+_OF_TWO = (-2.99, -1.19, 4.28, 3.21, 0.92, 2.86, 9.41, 1.96, 5.76, 6.63, 0.5, 2.04, 0, 0, 0, 0, 0)
+_OF_MANY = (
+    -4.75, -1.08, 1.81, 2.89, 1.26, 1.89, 10.21, 1.96, 1.43, 3.54, 0.5, 2.01,
+    7.19, 5.10, 6.71, 8.33, 29.82,
+)  # fmt: skip
+_TELLING = 0.1  # a part of the sum that is worth a word
+_RELATIVE = 6  # the last measures: how an image differs from the others
+_MOST = 512  # images that each is compared with
+_AT_ONCE = 1024  # images that are compared with these
+_SAME_PLACE = 0.85  # a correlation of thumbnails from which on they lie over each other
+_SAME_FRAME = 0.95
+_LARGER = 1.08  # ratio of sides from which on an image may be an enlarged one
+_BELOW, _ABOVE = (0.55, 0.85), (1.04, 1.35)  # of the smaller one's finest rate
+_LEAST_POWER = 0.02  # of a wave, levels squared: what rounding leaves
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def judge(images: Sequence[Traces]) -> list[tuple[float, str]]:
+    """How much each of several copies looks like an edit of the others, and what speaks for it."""
+    if not images:
+        return []
+    table = measure(images)
+    parts = (table - table.mean(axis=0)) * np.array(_OF_TWO if len(images) < 3 else _OF_MANY)
+    words = list(MEASURES.values())
+    out = []
+    for row in parts:
+        best = [words[at] for at in np.argsort(row).tolist() if row[at] < -_TELLING]
+        out.append((float(row.sum()), ", ".join(list(dict.fromkeys(best))[:3])))
+    return out
+
+
+def measure(images: Sequence[Traces]) -> Values:
+    """What the weights are for: ``(n, 17)``, in the order of `MEASURES`."""
+    own = [[getattr(image, name) for name in list(MEASURES)[:-_RELATIVE]] for image in images]
+    chosen = np.linspace(0, len(images) - 1, min(len(images), _MOST)).astype(int)
+    others = _Looks.of([images[at] for at in chosen])
+    usual = _Usual.of(others)
+    relative = [
+        _among(_Looks.of(images[at : at + _AT_ONCE]), others, usual)
+        for at in range(0, len(images), _AT_ONCE)
+    ]
+    return np.column_stack([np.array(own, np.float64), np.concatenate(relative)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """Of n images what is compared with others.
+
+    Attributes:
+        level: ``(n,)`` mean luma.
+        contrast: ``(n,)`` its standard deviation.
+        colours: ``(n, 3)`` mean distance of each channel from the luma.
+        plain: ``(n, p)`` luma of thumbnails, of equal brightness and contrast.
+        pixels: ``(n,)`` logarithms (base 2) of the pixels.
+        powers: ``(n, 51)`` cumulative power of waves up to a rate, raised for photographs to have
+            much the same at all rates.
+    """
+
+    level: Values
+    contrast: Values
+    colours: Values
+    plain: Values
+    pixels: Values
+    powers: Values
+
+    @classmethod
+    def of(cls, images: Sequence[Traces]) -> Self:
+        small = np.array([image.thumbnail for image in images], np.float64)
+        small = small.reshape(len(images), -1, 3)
+        luma = small @ _LUMA
+        level, contrast = luma.mean(axis=1), luma.std(axis=1)
+        rates = (np.arange(RATES) + 0.5) / (2 * RATES)
+        power = (np.array([image.spectrum for image in images]) + _LEAST_POWER) * rates**2
+        return cls(
+            level,
+            contrast,
+            small.mean(axis=1) - level[:, None],
+            (luma - level[:, None]) / (contrast[:, None] + 1),
+            np.array([image.pixels for image in images]),
+            np.pad(np.cumsum(power, axis=1), ((0, 0), (1, 0))),
+        )
+
+    def alike(self, others: Self) -> Values:
+        """The correlations with the thumbnails of others; 0 where they are negative."""
+        units = [
+            each.plain / (np.linalg.norm(each.plain, axis=1, keepdims=True) + 1e-6)
+            for each in (self, others)
+        ]
+        return np.asarray(np.maximum(units[0] @ units[1].T, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What most of a group's images show: those that lie over each other.
+
+    Attributes:
+        centre: One of these images.
+        median: ``(p,)`` of their thumbnails; None if they are fewer than 3.
+        most: How much one of them differs from it at most.
+    """
+
+    centre: _Looks
+    median: Values | None
+    most: float
+
+    @classmethod
+    def of(cls, others: _Looks) -> Self:
+        alike = others.alike(others)
+        at = int((alike > _SAME_PLACE).sum(axis=0).argmax())
+        centre = _Looks(*(getattr(others, field.name)[at : at + 1] for field in fields(_Looks)))
+        over = others.plain[alike[:, at] > _SAME_PLACE]
+        if len(over) < 3:
+            return cls(centre, None, 0.0)
+        median = np.median(over, axis=0)
+        return cls(centre, median, float(np.sqrt(((over - median) ** 2).mean(axis=1)).max()))
+
+    def beyond(self, images: _Looks) -> Values:
+        """How much each image differs from the median; elsewhere as much as any of them."""
+        if self.median is None:
+            return np.zeros(len(images.level))
+        differs = np.sqrt(((images.plain - self.median) ** 2).mean(axis=1))
+        is_over = images.alike(self.centre)[:, 0] > _SAME_PLACE
+        return np.where(is_over, differs, self.most)
+
+
+def _among(images: _Looks, others: _Looks, usual: _Usual) -> Values:
+    """How each image differs from the others: ``(n, 6)``."""
+    alike = images.alike(others)
+    apart = [
+        1 - alike**2,
+        np.abs(_ratio(images.level, others.level, 8)),
+        np.abs(_ratio(images.contrast, others.contrast, 4)),
+        np.linalg.norm(images.colours[:, None] - others.colours, axis=2) / 40,
+    ]
+    # An image is one of the others: its distance to itself, nothing, is divided out.
+    share = len(others.level) / max(len(others.level) - 1, 1)
+    means = [np.minimum(each, 1).mean(axis=1) * share for each in apart]
+    return np.column_stack([_enlarged(images, others, alike), *means, usual.beyond(images)])
+
+
+def _ratio(some: Values, others: Values, least: float) -> Values:
+    """Logarithms (base 2) of all ratios, of values that are raised by the least that counts."""
+    return np.subtract.outer(np.log2(some + least), np.log2(others + least))
+
+
+def _enlarged(images: _Looks, others: _Looks, alike: Values) -> Values:
+    """How much power each image lacks beyond the finest details of a smaller one, a logarithm.
+
+    An image that was enlarged shows hardly anything that the smaller one hasn't room for.
+    """
+    finest = RATES * 2 ** (np.subtract.outer(others.pixels, images.pixels).T / 2)
+    is_larger = (finest < RATES / _LARGER) & (alike > _SAME_FRAME)
+
+    def mean_power(low: float, high: float) -> Values:
+        first, last = (np.clip(np.rint(finest * at), 0, RATES).astype(int) for at in (low, high))
+        at_first, at_last = (
+            np.take_along_axis(images.powers, place, axis=1) for place in (first, last)
+        )
+        return np.asarray((at_last - at_first) / np.maximum(last - first, 1))
+
+    below, above = mean_power(*_BELOW), mean_power(*_ABOVE)
+    is_larger &= (below > 0) & (above > 0)
+    lacks = np.log2(np.divide(below, above, out=np.ones_like(below), where=is_larger))
+    return np.asarray(np.maximum(lacks.max(axis=1), 0))
