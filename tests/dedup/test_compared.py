@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from duplicates import make_found, make_pairs
 from images import draw_photo, encode
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 pytest.importorskip("cv2")
 
@@ -162,6 +162,24 @@ def test_the_original_is_kept(tmp_path, edit):
         assert rows[names[0]].action == "keep", rows
         assert rows[names[0]].reason.startswith("original")
         assert rows[names[1]].action == "remove", rows
+
+
+def test_of_a_group_the_original_is_kept_and_enlarged_and_dark_copies_go(tmp_path):
+    original = draw_photo(3, (480, 360)).filter(ImageFilter.GaussianBlur(0.7))
+    edits = {
+        "large.jpg": original.resize((960, 720), Image.Resampling.BICUBIC),
+        "dark.jpg": ImageEnhance.Brightness(original).enhance(0.5),
+        "mirrored.jpg": ImageOps.mirror(original),
+        "small.jpg": original.resize((240, 180)),
+        "photo.jpg": original,
+        "turned.jpg": original.rotate(5, Image.Resampling.BICUBIC),
+    }
+    contents = {name: encode(image, "JPEG", quality=90) for name, image in edits.items()}
+    every = {(a, b): 0.999 for a in range(len(edits)) for b in range(a + 1, len(edits))}
+    rows = by_name(plan_of(tmp_path, contents, every))
+    assert rows["photo.jpg"].reason.startswith("original: ")
+    assert all(rows[name].action == "remove" for name in set(edits) - {"photo.jpg"}), rows
+    assert {row.copy_of for row in rows.values()} == {"", rows["photo.jpg"].path}
 
 
 def test_pixels_are_read_from_where_the_images_are_now(tmp_path):

@@ -63,6 +63,15 @@ def test_of_two_the_original_looks_less_edited(edit, quality):
     assert judged[1][1]
 
 
+def test_a_soft_photograph_comes_before_its_small_and_sharp_copy():
+    soft = photo().resize((960, 720), Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(0).normal(0, 3, (720, 960, 1))
+    soft = Image.fromarray((np.asarray(soft) + noise).clip(0, 255).astype(np.uint8))
+    small = soft.resize((240, 180), Image.Resampling.LANCZOS)
+    judged = judge([traces(jpeg(small, 90)), traces(jpeg(soft, 90))])
+    assert judged[1][0] < judged[0][0]
+
+
 @pytest.mark.parametrize("place", [0, 4, len(EDITS)])
 def test_of_many_the_original_is_what_most_others_resemble(place):
     group = [traces(jpeg(edit, 90 + at % 3 * 3)) for at, edit in enumerate(EDITS.values())]

@@ -1,6 +1,7 @@
 """Tells the original of several copies: the image that looks least like an edit of the others.
 
-Of two images only the traces that editing leaves can tell. Of three and more the original is also
+Of two images the traces that editing leaves in each can tell, and whether one of them is blurred or
+enlarged beside the other. Of three and more the original is also
 the one that most of the others resemble in place, brightness and colours: each edit changes
 something else. What an image shows beyond the others, such as text over it, speaks against it.
 
@@ -31,9 +32,9 @@ __all__ = ["MEASURES", "judge", "measure"]
 MEASURES = {
     "camera": "a camera's data", "pixels": "more pixels", "even_edge": "no even border or corner",
     "gray": "its colours", "recompressed": "compressed once", "shifted": "compressed once",
-    "blurred": "finer details", "noisy": "less noise", "dark": "more shades",
+    "noisy": "less noise", "dark": "more shades",
     "washed_out": "more shades", "step": "finer compression",
-    "enlarged": "not enlarged", "unlike": "the others' framing",
+    "enlarged": "not enlarged", "blurred": "finer details", "unlike": "the others' framing",
     "other_level": "the others' brightness", "other_contrast": "the others' contrast",
     "other_colours": "the others' colours", "alone_with": "nothing that the others lack",
 }  # fmt: skip
@@ -41,19 +42,20 @@ MEASURES = {
 camera's data and of pixels: more)."""
 
 # In the order of MEASURES.
-_OF_TWO = (-2.99, -1.19, 4.28, 3.21, 0.92, 2.86, 9.41, 1.96, 5.76, 6.63, 0.5, 2.04, 0, 0, 0, 0, 0)
+_OF_TWO = (-3.16, -1.11, 4.93, 3.19, 0.86, 2.99, 3.37, 5.87, 7.26, 0.5, 2.36, 1.09, 0, 0, 0, 0, 0)
 _OF_MANY = (
-    -4.75, -1.08, 1.81, 2.89, 1.26, 1.89, 10.21, 1.96, 1.43, 3.54, 0.5, 2.01,
-    7.19, 5.10, 6.71, 8.33, 29.82,
+    -4.54, -0.92, 3.02, 2.85, 1.19, 1.94, 3.32, 2.27, 4.86, 0.5, 2.29, 1.05,
+    7.29, 5.12, 5.96, 7.41, 33.85,
 )  # fmt: skip
 _TELLING = 0.1  # a part of the sum that is worth a word
-_RELATIVE = 6  # the last measures: how an image differs from the others
+_RELATIVE = 7  # the last measures: how an image differs from the others
 _MOST = 512  # images that each is compared with
 _AT_ONCE = 1024  # images that are compared with these
 _SAME_PLACE = 0.85  # a correlation of thumbnails from which on they lie over each other
 _SAME_FRAME = 0.95
 _LARGER = 1.08  # ratio of sides from which on an image may be an enlarged one
-_BELOW, _ABOVE = (0.55, 0.85), (1.04, 1.35)  # of the smaller one's finest rate
+_COARSE, _FINE, _BEYOND = (0.15, 0.35), (0.55, 0.85), (1.04, 1.35)  # of the smaller one's rates
+_USUAL_BLUR = 0.5  # logarithm (base 2) of the power that photographs may lack in fine details
 _LEAST_POWER = 0.02  # of a wave, levels squared: what rounding leaves
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -167,7 +169,7 @@ class _Usual:
 
 
 def _among(images: _Looks, others: _Looks, usual: _Usual) -> Values:
-    """How each image differs from the others: ``(n, 6)``."""
+    """How each image differs from the others: ``(n, 7)``."""
     alike = images.alike(others)
     apart = [
         1 - alike**2,
@@ -178,11 +180,12 @@ def _among(images: _Looks, others: _Looks, usual: _Usual) -> Values:
     # An image is one of the others: its distance to itself, nothing, is divided out.
     share = len(others.level) / max(len(others.level) - 1, 1)
     means = [np.minimum(each, 1).mean(axis=1) * share for each in apart]
-    return np.column_stack([_enlarged(images, others, alike), *means, usual.beyond(images)])
+    lacks = [_enlarged(images, others, alike), _blurred(images, others, alike)]
+    return np.column_stack([*lacks, *means, usual.beyond(images)])
 
 
 def _ratio(some: Values, others: Values, least: float) -> Values:
-    """Logarithms (base 2) of all ratios, of values that are raised by the least that counts."""
+    """Logarithms (base 2) of the ratios of all values, raised by the least that counts."""
     return np.subtract.outer(np.log2(some + least), np.log2(others + least))
 
 
@@ -191,17 +194,43 @@ def _enlarged(images: _Looks, others: _Looks, alike: Values) -> Values:
 
     An image that was enlarged shows hardly anything that the smaller one hasn't room for.
     """
-    finest = RATES * 2 ** (np.subtract.outer(others.pixels, images.pixels).T / 2)
+    finest = _finest(images, others)
+    fine, beyond = (_mean_power(images, finest, *band) for band in (_FINE, _BEYOND))
     is_larger = (finest < RATES / _LARGER) & (alike > _SAME_FRAME)
+    return np.asarray(_log_ratio(fine, beyond, is_larger).max(axis=1).clip(min=0))
 
-    def mean_power(low: float, high: float) -> Values:
-        first, last = (np.clip(np.rint(finest * at), 0, RATES).astype(int) for at in (low, high))
-        at_first, at_last = (
-            np.take_along_axis(images.powers, place, axis=1) for place in (first, last)
-        )
-        return np.asarray((at_last - at_first) / np.maximum(last - first, 1))
 
-    below, above = mean_power(*_BELOW), mean_power(*_ABOVE)
-    is_larger &= (below > 0) & (above > 0)
-    lacks = np.log2(np.divide(below, above, out=np.ones_like(below), where=is_larger))
-    return np.asarray(np.maximum(lacks.max(axis=1), 0))
+def _blurred(images: _Looks, others: _Looks, alike: Values) -> Values:
+    """How much more blurred each image is than another one, at the size of the smaller one.
+
+    A camera's large photograph may be softer than its small copy, pixel by pixel.
+    """
+    is_known = alike > _SAME_FRAME
+    mine = _softness(images, _finest(images, others), is_known)
+    theirs = _softness(others, _finest(others, images), is_known.T).T
+    return np.asarray((mine - theirs).max(axis=1).clip(min=0))
+
+
+def _softness(images: _Looks, finest: Values, is_known: NDArray[np.bool_]) -> Values:
+    """How much power an image lacks in details that are fine in the smaller one of each pair."""
+    coarse, fine = (_mean_power(images, finest, *band) for band in (_COARSE, _FINE))
+    return np.asarray((_log_ratio(coarse, fine, is_known) - _USUAL_BLUR).clip(min=0))
+
+
+def _finest(images: _Looks, others: _Looks) -> Values:
+    """Which of its rates is the finest one that the smaller image of each pair has."""
+    smaller = np.minimum(np.subtract.outer(others.pixels, images.pixels).T, 0)
+    return np.asarray(RATES * 2 ** (smaller / 2))
+
+
+def _mean_power(images: _Looks, finest: Values, low: float, high: float) -> Values:
+    """The mean power of each image in a band of its rates; 0 where it is empty."""
+    first, last = (np.clip(np.rint(finest * at), 0, RATES).astype(int) for at in (low, high))
+    sums = (np.take_along_axis(images.powers, place, axis=1) for place in (last, first))
+    return np.asarray(np.subtract(*sums) / np.maximum(last - first, 1))
+
+
+def _log_ratio(some: Values, others: Values, is_known: NDArray[np.bool_]) -> Values:
+    """Logarithms (base 2) of ratios; 0 where they aren't known."""
+    is_known = is_known & (some > 0) & (others > 0)
+    return np.asarray(np.log2(np.divide(some, others, out=np.ones_like(some), where=is_known)))

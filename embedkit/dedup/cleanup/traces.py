@@ -39,7 +39,7 @@ _CONCENTRATED = 0.15
 _ENOUGH = 60
 _COARSER = 1.3  # ratio of steps from which on an earlier compression is told from the file's own
 _LARGEST, _PARTS = 256, 8  # levels: of a coefficient; parts of a level that are told apart
-_USUAL_FINE, _USUAL_NOISE = -0.5, 1.0  # logarithms (base 2), of photographs
+_USUAL_NOISE = 2.0  # logarithm (base 2) of levels, of photographs
 _USUAL_STEP = 2.0
 _USUAL_BRIGHTEST, _USUAL_DARKEST = 200.0, 30.0  # levels, of photographs
 _FIRST_BASIS = (0.5 * np.cos((2 * np.arange(8) + 1) * np.pi / 16)).astype(np.float32)
@@ -57,7 +57,6 @@ class Traces:
         gray: 1 if it has no colours.
         recompressed: Logarithm (base 2) of an earlier, coarser compression's step over the file's.
         shifted: 1 if that earlier compression's block grid isn't the file's own.
-        blurred: By how much the finest details are weaker than a photograph's, logarithm.
         noisy: By how much the noise is stronger than a photograph's, logarithm.
         dark: By how much the brightest parts are darker than a photograph's, hundreds of levels.
         washed_out: By how much the darkest parts are brighter, the same.
@@ -73,7 +72,6 @@ class Traces:
     gray: float
     recompressed: float
     shifted: float
-    blurred: float
     noisy: float
     dark: float
     washed_out: float
@@ -101,7 +99,6 @@ def find_traces(data: bytes, pixels: NDArray[np.uint8]) -> Traces:
     earlier, is_shifted = _earlier_step(_middle(luma))
     is_coarser = earlier > _COARSER * own
     middle = _middle(inner)
-    fine, noise = _details(middle)
     small = Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
     return Traces(
         camera=float(camera),
@@ -110,8 +107,7 @@ def find_traces(data: bytes, pixels: NDArray[np.uint8]) -> Traces:
         gray=float(_colour(pixels) < _GRAY),
         recompressed=float(np.log2(earlier / own)) if is_coarser else 0.0,
         shifted=float(is_shifted and is_coarser),
-        blurred=max(_USUAL_FINE - fine, 0.0),
-        noisy=max(noise - _USUAL_NOISE, 0.0),
+        noisy=max(_noise(middle) - _USUAL_NOISE, 0.0),
         dark=max(_USUAL_BRIGHTEST - brightest, 0.0) / 100,
         washed_out=max(darkest - _USUAL_DARKEST, 0.0) / 100,
         step=float(np.log2(own if tables else _USUAL_STEP)),
@@ -206,22 +202,14 @@ def _largest_steps(sizes: NDArray[np.float32], grid: NDArray[np.int64]) -> NDArr
     return np.asarray((found * _STEPS).max(axis=1, initial=1))
 
 
-def _details(luma: NDArray[np.float32]) -> tuple[float, float]:
-    """The share of the finest details, and the noise, both as logarithms."""
+def _noise(luma: NDArray[np.float32]) -> float:
+    """The noise, a logarithm: the median of the details that only diagonal neighbours show."""
     if min(luma.shape) < _LEAST_SIDE:
-        return 0.0, 0.0
-    bands = []
-    at = luma
-    for _ in range(2):
-        height, width = (side // 2 * 2 for side in at.shape)
-        block = at[:height, :width].reshape(height // 2, 2, width // 2, 2)
-        coarse = block.mean(axis=(1, 3))
-        bands.append(block - coarse[:, None, :, None])
-        at = coarse
-    fine, next_band = (float(band.std()) for band in bands)
-    diagonal = (bands[0][:, 0, :, 0] + bands[0][:, 1, :, 1]) / 2
-    noise = float(np.median(np.abs(diagonal)) / 0.6745)
-    return float(np.log2((fine + 0.1) / (next_band + 0.1))), float(np.log2(noise + 0.1))
+        return 0.0
+    height, width = (side // 2 * 2 for side in luma.shape)
+    block = luma[:height, :width].reshape(height // 2, 2, width // 2, 2)
+    diagonal = (block[:, 0, :, 0] + block[:, 1, :, 1]) / 2 - block.mean(axis=(1, 3))
+    return float(np.log2(np.median(np.abs(diagonal)) / 0.6745 + 0.1))
 
 
 def _spectrum(luma: NDArray[np.float32]) -> NDArray[np.float32]:
