@@ -1,9 +1,9 @@
 """Tells the original of several copies: the image that looks least like an edit of the others.
 
 Of two images the traces that editing leaves in each can tell, and whether one of them is blurred or
-enlarged beside the other. Of three and more the original is also
-the one that most of the others resemble in place, brightness and colours: each edit changes
-something else. What an image shows beyond the others, such as text over it, speaks against it.
+enlarged beside the other. Of three and more the original is also the one that most of the others
+resemble in place, brightness and colours: each edit changes something else. What an image shows
+beyond the others, such as text over it, speaks against it.
 
 The weights are those of a conditional logistic regression; `benchmarks/fit_original_model.py` fits
 them on edited copies of photographs that are saved in several qualities.
