@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["RATES", "Traces", "find_traces"]
 
 RATES = 50
-"""Of the waves in a spectrum, up to half a cycle a pixel."""
+"""How many rates of waves a spectrum has, up to half a cycle a pixel."""
 
 _SIDE = 320  # of the square in the middle that is looked at, pixels
 _THUMBNAIL = 32  # side, pixels
@@ -40,7 +40,7 @@ _ENOUGH = 60
 _COARSER = 1.3  # ratio of steps from which on an earlier compression is told from the file's own
 _LARGEST, _PARTS = 256, 8  # levels: of a coefficient; parts of a level that are told apart
 _USUAL_NOISE = 2.0  # logarithm (base 2) of levels, of photographs
-_USUAL_STEP = 2.0
+_USUAL_STEP = 2.0  # of compression, of photographs
 _USUAL_BRIGHTEST, _USUAL_DARKEST = 200.0, 30.0  # levels, of photographs
 _FIRST_BASIS = (0.5 * np.cos((2 * np.arange(8) + 1) * np.pi / 16)).astype(np.float32)
 _CAMERA_TAGS = (271, 272, 36867)  # maker, model, time of the photograph
