@@ -34,9 +34,9 @@ MEASURES = {
     "gray": "its colours", "recompressed": "compressed once", "shifted": "compressed once",
     "noisy": "less noise", "dark": "more shades",
     "washed_out": "more shades", "step": "finer compression",
-    "enlarged": "not enlarged", "blurred": "finer details", "unlike": "the others' framing",
-    "other_level": "the others' brightness", "other_contrast": "the others' contrast",
-    "other_colours": "the others' colours", "alone_with": "nothing that the others lack",
+    "enlarged": "not enlarged", "blurred": "finer details", "unlike": "framed like the others",
+    "other_level": "as bright as the others", "other_contrast": "contrast like the others",
+    "other_colours": "colours like the others", "alone_with": "shows nothing that the others lack",
 }  # fmt: skip
 """What is measured, and in words what speaks for the original where it has less of it (of a
 camera's data and of pixels: more)."""
