@@ -17,9 +17,13 @@ __all__ = ["EDITS", "Edit", "encode"]
 Edit = Callable[[Image.Image, np.random.Generator, Image.Image], Image.Image]
 
 
-def encode(image: Image.Image, quality: int = 90) -> bytes:
+def encode(image: Image.Image, quality: int = 90, subsampling: int = -1) -> bytes:
+    """A JPEG file; a PNG file if the quality is 0. Pillow chooses the subsampling -1."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
+    if quality:
+        image.save(file, "JPEG", quality=quality, subsampling=subsampling)
+    else:
+        image.save(file, "PNG")
     return file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Fits the weights by which the original of several copies is told, and says how well they tell.
+"""Fits the weights by which the original of several copies is found, and says how well they do.
 
     python benchmarks/fit_original_model.py --images photos/ Faces/
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from edits import EDITS, Edit
+from edits import EDITS, Edit, encode
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import minimize
@@ -101,12 +101,8 @@ def group_of(photo: Path, edits: dict[str, Edit], number: int) -> Group:
 
 
 def saved(image: Image.Image, rng: np.random.Generator) -> bytes:
-    file, quality = io.BytesIO(), int(rng.choice(QUALITIES))
-    if quality:
-        image.save(file, "JPEG", quality=quality, subsampling=int(rng.choice([0, 2])))
-    else:
-        image.save(file, "PNG")
-    return file.getvalue()
+    quality = int(rng.choice(QUALITIES))
+    return encode(image, quality, int(rng.choice([0, 2])) if quality else -1)
 
 
 def traces_of(data: bytes) -> Traces:

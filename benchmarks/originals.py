@@ -11,7 +11,6 @@ others were fitted on (benchmarks/fit_original_model.py).
 """
 
 import argparse
-import io
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -46,7 +45,7 @@ def main() -> None:
                 edited = change(image, rng, other)
                 for quality in (90, int(rng.choice([0, 60, 75, 85, 92, 95, 98]))):
                     file = Path(folder) / f"{number}-{at}-{quality}.{'jpg' if quality else 'png'}"
-                    file.write_bytes(encode(edited, quality) if quality else png(edited))
+                    file.write_bytes(encode(edited, quality))
                     cases += 1
                     for policy, (stays, removes) in decide(photo, file).items():
                         kept[policy] += stays
@@ -63,12 +62,6 @@ def main() -> None:
             f"first of {len(EDITS) + 1}: {first[policy] / len(photos):6.1%} of {len(photos)}"
         )
     print("lost originals by edit:", {kind: n for kind, n in lost.most_common() if n})
-
-
-def png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def candidates_of(paths: list[Path]) -> list[Candidate]:

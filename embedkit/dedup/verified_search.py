@@ -105,14 +105,9 @@ def _vote(
     images = np.unique([ranked.first, ranked.second + (split or 0)])
     if len(ranked.first) < _FEWEST_PER_IMAGE * len(images) or len(images) > _MOST_VOTING:
         return None
-    voting = [
-        *_once_each(left.contents, images[images < len(left)]),
-        *(
-            []
-            if right is None
-            else _once_each(right.contents, images[images >= len(left)], len(left))
-        ),
-    ]
+    voting = _once_each(left.contents, images[images < len(left)])
+    if right is not None:
+        voting += _once_each(right.contents, images[images >= len(left)], len(left))
 
     def vote() -> list[tuple[int, int]]:
         first, second = voted_pairs(compare.keypoints, voting, split)

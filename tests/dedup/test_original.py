@@ -1,4 +1,4 @@
-"""The original is told from its edits: by traces in each image, and by how the others look."""
+"""The original is found among its edits: by traces in each image, and by what the others show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from images import draw_photo
+from images import draw_photo, encode
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from embedkit.dedup.cleanup.original import MEASURES, judge, measure
@@ -17,10 +17,8 @@ def photo(number=0):
     return draw_photo(number, (480, 360)).filter(ImageFilter.GaussianBlur(0.7))
 
 
-def jpeg(image, quality=92, **options):
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality, **options)
-    return file.getvalue()
+def jpeg(image, quality=92):
+    return encode(image, "JPEG", quality=quality)
 
 
 def decoded(data):
@@ -80,7 +78,7 @@ def test_of_many_the_original_is_what_most_others_resemble(place):
     assert int(np.argmin(scores)) == place
 
 
-def test_among_others_a_caption_and_a_mirrored_image_are_told():
+def test_among_others_a_caption_and_a_mirrored_image_stand_out():
     group = [photo(), captioned(photo()), ImageOps.mirror(photo()), turned(photo()), photo()]
     names = list(MEASURES)
     table = measure([traces(jpeg(image, 90 + at)) for at, image in enumerate(group)])

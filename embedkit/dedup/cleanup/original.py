@@ -1,6 +1,6 @@
-"""Tells the original of several copies: the image that looks least like an edit of the others.
+"""Finds the original of several copies: the image that looks least like an edit of the others.
 
-Of two images the traces that editing leaves in each can tell, and whether one of them is blurred or
+Of two images the traces that editing leaves in each show it, and whether one of them is blurred or
 enlarged beside the other. Of three and more the original is also the one that most of the others
 resemble in place, brightness and colours: each edit changes something else. What an image shows
 beyond the others, such as text over it, speaks against it.
@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from embedkit.dedup.cleanup.traces import RATES
+from embedkit.dedup.cleanup.traces import LUMA, RATES, Traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from embedkit.dedup.cleanup.traces import Traces
 
     Values = NDArray[np.float64]
 
@@ -48,7 +46,7 @@ _OF_MANY = (
     7.29, 5.12, 5.96, 7.41, 33.85,
 )  # fmt: skip
 _TELLING = 0.1  # a part of the sum that is worth a word
-_RELATIVE = 7  # the last measures: how an image differs from the others
+_OWN = [field.name for field in fields(Traces) if field.name in MEASURES]  # the first of them
 _MOST = 512  # images that each is compared with
 _AT_ONCE = 1024  # images that are compared with these
 _SAME_PLACE = 0.85  # a correlation of thumbnails from which on they lie over each other
@@ -57,7 +55,6 @@ _LARGER = 1.08  # ratio of sides from which on an image may be an enlarged one
 _COARSE, _FINE, _BEYOND = (0.15, 0.35), (0.55, 0.85), (1.04, 1.35)  # of the smaller one's rates
 _USUAL_BLUR = 0.5  # logarithm (base 2) of the power that photographs may lack in fine details
 _LEAST_POWER = 0.02  # of a wave, levels squared: what rounding leaves
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def judge(images: Sequence[Traces]) -> list[tuple[float, str]]:
@@ -76,19 +73,19 @@ def judge(images: Sequence[Traces]) -> list[tuple[float, str]]:
 
 def measure(images: Sequence[Traces]) -> Values:
     """What the weights are for: ``(n, 17)``, in the order of `MEASURES`."""
-    own = [[getattr(image, name) for name in list(MEASURES)[:-_RELATIVE]] for image in images]
+    own = [[getattr(image, name) for name in _OWN] for image in images]
     chosen = np.linspace(0, len(images) - 1, min(len(images), _MOST)).astype(int)
-    others = _Looks.of([images[at] for at in chosen])
+    others = _Appearance.of([images[at] for at in chosen])
     usual = _Usual.of(others)
     relative = [
-        _among(_Looks.of(images[at : at + _AT_ONCE]), others, usual)
+        _among(_Appearance.of(images[at : at + _AT_ONCE]), others, usual)
         for at in range(0, len(images), _AT_ONCE)
     ]
     return np.column_stack([np.array(own, np.float64), np.concatenate(relative)])
 
 
 @dataclass(frozen=True, slots=True)
-class _Looks:
+class _Appearance:
     """Of n images what is compared with others.
 
     Attributes:
@@ -96,6 +93,7 @@ class _Looks:
         contrast: ``(n,)`` its standard deviation.
         colours: ``(n, 3)`` mean distance of each channel from the luma.
         plain: ``(n, p)`` luma of thumbnails, of equal brightness and contrast.
+        unit: ``(n, p)`` the same, of unit length.
         pixels: ``(n,)`` logarithms (base 2) of the pixels.
         powers: ``(n, 51)`` cumulative power of waves up to a rate, raised for photographs to have
             much the same at all rates.
@@ -105,6 +103,7 @@ class _Looks:
     contrast: Values
     colours: Values
     plain: Values
+    unit: Values
     pixels: Values
     powers: Values
 
@@ -112,26 +111,19 @@ class _Looks:
     def of(cls, images: Sequence[Traces]) -> Self:
         small = np.array([image.thumbnail for image in images], np.float64)
         small = small.reshape(len(images), -1, 3)
-        luma = small @ _LUMA
+        luma = small @ LUMA
         level, contrast = luma.mean(axis=1), luma.std(axis=1)
-        rates = (np.arange(RATES) + 0.5) / (2 * RATES)
-        power = (np.array([image.spectrum for image in images]) + _LEAST_POWER) * rates**2
+        plain = (luma - level[:, None]) / (contrast[:, None] + 1)
+        power = (np.array([image.spectrum for image in images]) + _LEAST_POWER) * RATES**2
         return cls(
             level,
             contrast,
             small.mean(axis=1) - level[:, None],
-            (luma - level[:, None]) / (contrast[:, None] + 1),
+            plain,
+            plain / (np.linalg.norm(plain, axis=1, keepdims=True) + 1e-6),
             np.array([image.pixels for image in images]),
             np.pad(np.cumsum(power, axis=1), ((0, 0), (1, 0))),
         )
-
-    def alike(self, others: Self) -> Values:
-        """The correlations with the thumbnails of others; 0 where they are negative."""
-        units = [
-            each.plain / (np.linalg.norm(each.plain, axis=1, keepdims=True) + 1e-6)
-            for each in (self, others)
-        ]
-        return np.asarray(np.maximum(units[0] @ units[1].T, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,38 +131,37 @@ class _Usual:
     """What most of a group's images show: those that lie over each other.
 
     Attributes:
-        centre: One of these images.
+        centre: ``(p,)`` the thumbnail of one of these images, of unit length.
         median: ``(p,)`` of their thumbnails; None if they are fewer than 3.
         most: How much one of them differs from it at most.
     """
 
-    centre: _Looks
+    centre: Values
     median: Values | None
     most: float
 
     @classmethod
-    def of(cls, others: _Looks) -> Self:
-        alike = others.alike(others)
+    def of(cls, others: _Appearance) -> Self:
+        alike = others.unit @ others.unit.T
         at = int((alike > _SAME_PLACE).sum(axis=0).argmax())
-        centre = _Looks(*(getattr(others, field.name)[at : at + 1] for field in fields(_Looks)))
-        over = others.plain[alike[:, at] > _SAME_PLACE]
+        centre, over = others.unit[at], others.plain[alike[:, at] > _SAME_PLACE]
         if len(over) < 3:
             return cls(centre, None, 0.0)
         median = np.median(over, axis=0)
         return cls(centre, median, float(np.sqrt(((over - median) ** 2).mean(axis=1)).max()))
 
-    def beyond(self, images: _Looks) -> Values:
+    def beyond(self, images: _Appearance) -> Values:
         """How much each image differs from the median; elsewhere as much as any of them."""
         if self.median is None:
             return np.zeros(len(images.level))
         differs = np.sqrt(((images.plain - self.median) ** 2).mean(axis=1))
-        is_over = images.alike(self.centre)[:, 0] > _SAME_PLACE
+        is_over = images.unit @ self.centre > _SAME_PLACE
         return np.where(is_over, differs, self.most)
 
 
-def _among(images: _Looks, others: _Looks, usual: _Usual) -> Values:
+def _among(images: _Appearance, others: _Appearance, usual: _Usual) -> Values:
     """How each image differs from the others: ``(n, 7)``."""
-    alike = images.alike(others)
+    alike = np.maximum(images.unit @ others.unit.T, 0)
     apart = [
         1 - alike**2,
         np.abs(_ratio(images.level, others.level, 8)),
@@ -189,18 +180,18 @@ def _ratio(some: Values, others: Values, least: float) -> Values:
     return np.subtract.outer(np.log2(some + least), np.log2(others + least))
 
 
-def _enlarged(images: _Looks, others: _Looks, alike: Values) -> Values:
+def _enlarged(images: _Appearance, others: _Appearance, alike: Values) -> Values:
     """How much power each image lacks beyond the finest details of a smaller one, a logarithm.
 
     An image that was enlarged shows hardly anything that the smaller one hasn't room for.
     """
     finest = _finest(images, others)
     fine, beyond = (_mean_power(images, finest, *band) for band in (_FINE, _BEYOND))
-    is_larger = (finest < RATES / _LARGER) & (alike > _SAME_FRAME)
+    is_larger = (finest < len(RATES) / _LARGER) & (alike > _SAME_FRAME)
     return np.asarray(_log_ratio(fine, beyond, is_larger).max(axis=1).clip(min=0))
 
 
-def _blurred(images: _Looks, others: _Looks, alike: Values) -> Values:
+def _blurred(images: _Appearance, others: _Appearance, alike: Values) -> Values:
     """How much more blurred each image is than another one, at the size of the smaller one.
 
     A camera's large photograph may be softer than its small copy, pixel by pixel.
@@ -211,21 +202,21 @@ def _blurred(images: _Looks, others: _Looks, alike: Values) -> Values:
     return np.asarray((mine - theirs).max(axis=1).clip(min=0))
 
 
-def _softness(images: _Looks, finest: Values, is_known: NDArray[np.bool_]) -> Values:
+def _softness(images: _Appearance, finest: Values, is_known: NDArray[np.bool_]) -> Values:
     """How much power an image lacks in details that are fine in the smaller one of each pair."""
     coarse, fine = (_mean_power(images, finest, *band) for band in (_COARSE, _FINE))
     return np.asarray((_log_ratio(coarse, fine, is_known) - _USUAL_BLUR).clip(min=0))
 
 
-def _finest(images: _Looks, others: _Looks) -> Values:
+def _finest(images: _Appearance, others: _Appearance) -> Values:
     """Which of its rates is the finest one that the smaller image of each pair has."""
     smaller = np.minimum(np.subtract.outer(others.pixels, images.pixels).T, 0)
-    return np.asarray(RATES * 2 ** (smaller / 2))
+    return np.asarray(len(RATES) * 2 ** (smaller / 2))
 
 
-def _mean_power(images: _Looks, finest: Values, low: float, high: float) -> Values:
+def _mean_power(images: _Appearance, finest: Values, low: float, high: float) -> Values:
     """The mean power of each image in a band of its rates; 0 where it is empty."""
-    first, last = (np.clip(np.rint(finest * at), 0, RATES).astype(int) for at in (low, high))
+    first, last = (np.clip(np.rint(finest * at), 0, len(RATES)).astype(int) for at in (low, high))
     sums = (np.take_along_axis(images.powers, place, axis=1) for place in (last, first))
     return np.asarray(np.subtract(*sums) / np.maximum(last - first, 1))
 

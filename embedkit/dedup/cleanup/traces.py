@@ -1,4 +1,4 @@
-"""Traces that editing leaves in an image, by which the original of several copies is told.
+"""Traces that editing leaves in an image, by which the original of several copies is recognised.
 
 An editor's output has been compressed twice, lost its camera's data, its colours, its finest
 details or its brightest shades, or got an even edge or noise. None of these is proof;
@@ -22,14 +22,16 @@ from PIL import Image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["RATES", "Traces", "find_traces"]
+__all__ = ["LUMA", "RATES", "Traces", "find_traces"]
 
-RATES = 50
-"""How many rates of waves a spectrum has, up to half a cycle a pixel."""
+RATES = (np.arange(50) + 0.5) / 100
+"""Those of a spectrum, cycles a pixel."""
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""The shares of the channels in the luma (Rec. 601)."""
 
 _SIDE = 320  # of the square in the middle that is looked at, pixels
 _THUMBNAIL = 32  # side, pixels
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _LEAST_SIDE = 16  # of an image whose details are measured, pixels
 _EVEN = 3.0  # levels: a standard deviation of a line that is even
 _GRAY = 1.0  # levels: a mean distance of channels without colour
@@ -37,8 +39,8 @@ _EVEN_RUN = 16  # pixels of a line that hardly differ from each other
 _STEPS = np.arange(2, 41)
 _CONCENTRATED = 0.15
 _ENOUGH = 60
-_COARSER = 1.3  # ratio of steps from which on an earlier compression is told from the file's own
-_LARGEST, _PARTS = 256, 8  # levels: of a coefficient; parts of a level that are told apart
+_COARSER = 1.3  # ratio of steps from which on a compression isn't taken for the file's own
+_LARGEST, _PARTS = 256, 8  # levels: of a coefficient; parts of a level that are counted apart
 _USUAL_NOISE = 2.0  # logarithm (base 2) of levels, of photographs
 _USUAL_STEP = 2.0  # of compression, of photographs
 _USUAL_BRIGHTEST, _USUAL_DARKEST = 200.0, 30.0  # levels, of photographs
@@ -91,7 +93,7 @@ def find_traces(data: bytes, pixels: NDArray[np.uint8]) -> Traces:
         tags = image.getexif()
         camera = any(tags.get(tag) or tags.get_ifd(0x8769).get(tag) for tag in _CAMERA_TAGS)
         tables = getattr(image, "quantization", None)
-    luma = pixels.astype(np.float32) @ _LUMA
+    luma = pixels.astype(np.float32) @ LUMA
     left, top, right, bottom = _content(luma)
     inner = luma[top:bottom, left:right]
     darkest, brightest = np.percentile(inner, (0.5, 99.5)).tolist()
@@ -215,12 +217,11 @@ def _noise(luma: NDArray[np.float32]) -> float:
 def _spectrum(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean power of rows and columns at 50 rates up to half a cycle a pixel."""
     if min(luma.shape) < _LEAST_SIDE:
-        return np.zeros(RATES, np.float32)
+        return np.zeros(len(RATES), np.float32)
     powers = []
     for lines in (luma, luma.T):
         window = np.hanning(lines.shape[1]).astype(np.float32)
         waves = np.fft.rfft((lines - lines.mean(axis=1, keepdims=True)) * window, axis=1)
         power = (np.abs(waves) ** 2).mean(axis=0) / (window**2).sum()
-        rates = (np.arange(RATES) + 0.5) / (2 * RATES)
-        powers.append(np.interp(rates, np.fft.rfftfreq(lines.shape[1]), power))
+        powers.append(np.interp(RATES, np.fft.rfftfreq(lines.shape[1]), power))
     return np.asarray(np.mean(powers, axis=0), np.float32)
