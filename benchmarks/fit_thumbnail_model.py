@@ -7,7 +7,9 @@ each, of which only a portrait and its crop are copies. ``--images`` are photogr
 edited in each of the ways of ``edits.py``, the others are there to be told from these; no two of
 the others should be copies (pairs of them whose thumbnails agree are left out, and counted). Of
 both, all candidates of a search without pixels are scored; a true pair that is no candidate counts
-as missed. Both sets weigh as ``WEIGHTS`` says. Printed are, by the model that was fitted on four
+as missed. Both are looked at as they are, and as pictures of 32 x 32 pixels, as small data sets
+have them. Portraits weigh ``LOOKALIKES`` times as much: look-alikes are what precision is lost on.
+Printed are, by the model that was fitted on four
 fifths of the images for the last fifth, with the share of copies that the set suggests: micro-AP,
 recall at precision 0.99, and precision and recall at some scores, beside the embeddings alone; the
 time of the thumbnails; and the model, as ``embedkit/dedup/scoring/thumbnail_model.py`` has it.
@@ -17,7 +19,7 @@ import argparse
 import json
 import tempfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from edits import EDITS, encode
 from lookalikes import faces
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.Image import Resampling
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from support.machine import print_facts
@@ -42,15 +45,16 @@ from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring.calibration import calibration_for
 from embedkit.dedup.scoring.learn_background import learn_background
 from embedkit.dedup.scoring.logistic import probability
+from embedkit.dedup.scoring.overlay import Distances
 from embedkit.dedup.scoring.pixel_model import prior_of
 from embedkit.dedup.scoring.scorer import Scorer
 from embedkit.dedup.scoring.thumbnail_model import thumbnail_distances, thumbnail_features
 from embedkit.metrics import micro_ap, recall_at_precision
 
-EDITED, APART, FOLDS = 40, 10, 5
-WEIGHTS = {"portraits": 1.0, "edits": 3.0}
+EDITED, APART, FOLDS, SMALL = 40, 10, 5, 32
+LOOKALIKES = 4
 SAME = 0.01  # a distance of thumbnails: two of the other photographs are one
-SCORES = (0.8, 0.9, 0.95, 0.98, 0.995)
+SCORES = (0.9, 0.95, 0.98, 0.99, 0.995)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Candidates:
         group: ``(P,)`` the original of the first image.
         odds: ``(P,)`` log-odds by the embeddings.
         alone: ``(P,)`` the same with the prior that is assumed without thumbnails.
-        distances: ``(P,)`` of the thumbnails.
+        distances: Of the thumbnails.
         copies: How many pairs are copies, candidates or not.
     """
 
@@ -70,19 +74,45 @@ class Candidates:
     group: NDArray[np.int64]
     odds: NDArray[np.float64]
     alone: NDArray[np.float64]
-    distances: NDArray[np.float32]
+    distances: Distances
     copies: int
 
     @property
     def features(self) -> NDArray[np.float64]:
-        """``(P, 4)``."""
+        """``(P, 8)``."""
         return np.stack(list(thumbnail_features(self.odds, self.distances).values()), 1)
 
 
-def candidates(
-    folder: Path, backbone: str, originals: NDArray[np.int64], truth: Truth
-) -> Candidates:
-    """The candidates of a folder of numbered images; ``originals`` has a number of each."""
+@dataclass(frozen=True)
+class Images:
+    """A folder of numbered images.
+
+    Attributes:
+        folder: Where they are.
+        originals: ``(N,)`` the number of each one's original.
+        truth: The pairs that are copies.
+        are_lookalikes: Whether its photographs are of few things; of others, pairs whose thumbnails
+            agree may be copies that nobody knows of.
+    """
+
+    folder: Path
+    originals: NDArray[np.int64]
+    truth: Truth
+    are_lookalikes: bool
+
+    def small(self) -> "Images":
+        """The same as pictures of 32 x 32 pixels."""
+        folder = self.folder.with_name(f"{self.folder.name} of {SMALL} pixels")
+        folder.mkdir()
+        for path in self.folder.iterdir():
+            image = Image.open(path).convert("RGB").resize((SMALL, SMALL), Resampling.LANCZOS)
+            image.save(folder / f"{path.stem}.png")
+        return replace(self, folder=folder)
+
+
+def candidates(images: Images, backbone: str) -> Candidates:
+    """The candidates of a search without pixels."""
+    folder, truth = images.folder, images.truth
     with EmbeddingStore.open(embed(folder, backbone)) as store:
         left, calibration, config = DedupInput(store), calibration_for(store), DedupConfig()
         background = learn_background(left.distinct, left, calibration)
@@ -110,18 +140,22 @@ def candidates(
         numbers = numbers_of(store)
         pairs = np.sort(np.stack([numbers[found.first], numbers[found.second]], 1), axis=1)
         alone = odds + calibration.prior(len(left))
-    is_copy = truth.has(pairs)
-    return Candidates(is_copy, originals[pairs[:, 0]], odds, alone, distances, len(truth))
+    is_copy, originals = truth.has(pairs), images.originals[pairs[:, 0]]
+    same = ~is_copy & (distances.levels < SAME) & (not images.are_lookalikes)
+    print(f"{same.sum()} pairs of other photographs agree, and are left out")
+    return Candidates(
+        is_copy[~same], originals[~same], odds[~same], alone[~same], distances.at(~same), len(truth)
+    )
 
 
-def portraits(folder: Path, place: Path, backbone: str) -> Candidates:
+def portraits(folder: Path, place: Path) -> Images:
     """Portraits and their crops."""
     files, truth = faces(folder)
     names = np.array([zlib.crc32(path.name.encode()) for path in files], np.int64)
-    return candidates(link(files, place), backbone, names, truth)
+    return Images(link(files, place), names, truth, are_lookalikes=True)
 
 
-def edits(folders: list[Path], place: Path, backbone: str) -> Candidates:
+def edits(folders: list[Path], place: Path) -> Images:
     """Photographs, some of them edited."""
     files = [path for folder in folders for path in images_below(folder)]
     files = [files[number] for number in np.random.default_rng(0).permutation(len(files))]
@@ -140,13 +174,7 @@ def edits(folders: list[Path], place: Path, backbone: str) -> Candidates:
     order = np.argsort(numbers, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
     pairs = [one[np.stack(np.triu_indices(len(one), 1), 1)] for one in groups]
-    found = candidates(place, backbone, numbers, Truth(np.sort(np.concatenate(pairs), 1)))
-    same = ~found.is_copy & (found.distances < SAME)
-    print(f"{same.sum()} pairs of other photographs agree, and are left out")
-    return Candidates(
-        found.is_copy[~same], found.group[~same], found.odds[~same], found.alone[~same],
-        found.distances[~same], found.copies,
-    )  # fmt: skip
+    return Images(place, numbers, Truth(np.sort(np.concatenate(pairs), 1)), are_lookalikes=False)
 
 
 def row(name: str, scores: NDArray[np.float64], one: Candidates) -> tuple[str, ...]:
@@ -169,18 +197,20 @@ def main() -> None:
     args = parser.parse_args()
     print_facts()
     with tempfile.TemporaryDirectory() as name:
-        sets = {
-            "portraits": portraits(args.faces, Path(name, "portraits"), args.backbone),
-            "edits": edits(args.images, Path(name, "edits"), args.backbone),
-        }
+        images = [
+            portraits(args.faces, Path(name, "portraits")),
+            edits(args.images, Path(name, "edits")),
+        ]
+        images += [one.small() for one in images]
+        sets = {one.folder.name: candidates(one, args.backbone) for one in images}
+    shares = [LOOKALIKES if one.are_lookalikes else 1 for one in images]
     table = np.concatenate([one.features for one in sets.values()])
     is_copy = np.concatenate([one.is_copy for one in sets.values()])
     groups = np.concatenate([one.group for one in sets.values()])
-    weights = np.concatenate(
-        [np.full(len(one.odds), WEIGHTS[n] / one.is_copy.sum()) for n, one in sets.items()]
-    )
+    sizes = [len(one.odds) for one in sets.values()]
+    weights = np.repeat(np.divide(shares, sizes), sizes)
     weights *= len(weights) / weights.sum()
-    model = LogisticRegression(C=1, max_iter=5000)
+    model = LogisticRegression(C=10, max_iter=5000)
     unseen = cross_val_predict(
         model, table, is_copy, groups=groups, cv=GroupKFold(FOLDS), method="decision_function",
         params={"sample_weight": weights},

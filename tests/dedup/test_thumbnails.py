@@ -15,7 +15,7 @@ from embedkit.dedup.candidates.representatives import DedupInput
 from embedkit.dedup.config import DedupConfig
 from embedkit.dedup.scoring import thumbnail_model
 from embedkit.dedup.scoring.calibration import guessed_calibration
-from embedkit.dedup.scoring.overlay import SmallPictures, overlay_distances
+from embedkit.dedup.scoring.overlay import Distances, SmallPictures, overlay_distances
 from embedkit.dedup.scoring.thumbnail_model import (
     threshold_for,
     thumbnail_distances,
@@ -40,6 +40,11 @@ def pictures(images):
 def distances(first, second):
     at = np.arange(len(first))
     return overlay_distances(pictures([*first, *second]), at, at + len(first))
+
+
+def alike(*values):
+    """The same distances of levels and of slopes."""
+    return Distances(np.array(values, np.float32), np.array(values, np.float32))
 
 
 def cropped(photo):
@@ -69,14 +74,30 @@ EDITS = {
 def test_edits_lie_over_their_originals(photos, edit):
     edited = [EDITS[edit](photo) for photo in photos]
     found = distances(photos, edited)
-    assert (found < 0.04).all()
-    np.testing.assert_allclose(found, distances(edited, photos), atol=1e-3)  # either way
+    assert (found.levels < 0.04).all()
+    assert (found.slopes < 0.2).all()
+    back = distances(edited, photos)
+    np.testing.assert_allclose(found.levels, back.levels, atol=1e-3)
 
 
 def test_other_photographs_do_not(photos):
     first, second = np.triu_indices(len(photos), 1)
     found = overlay_distances(pictures(photos), first, second)
-    assert (found > 0.06).all()
+    assert (found.levels > 0.06).all()
+    assert (found.slopes > 0.3).all()
+
+
+def test_slopes_tell_what_levels_do_not():
+    """Two small things on two skies: nearly all that there is to see is the sky."""
+    sky = np.linspace(90, 220, SIZE[1])[:, None] * np.ones(SIZE[0])
+    scenes = []
+    for top, left in ((60, 60), (220, 300)):
+        scene = sky.copy()
+        scene[top : top + 40, left : left + 60] -= 60
+        scenes.append(Image.fromarray(scene.astype(np.uint8)))
+    found = distances(scenes[:1], scenes[1:])
+    assert found.levels[0] < 0.03
+    assert found.slopes[0] > 0.2
 
 
 def test_a_shifted_detail_is_no_copy(photos):
@@ -87,23 +108,24 @@ def test_a_shifted_detail_is_no_copy(photos):
         frame = photos[0].copy()
         frame.paste(front, (left, 90))
         frames.append(frame)
-    assert distances(frames[:1], frames[1:])[0] > 0.02
+    assert distances(frames[:1], frames[1:]).levels[0] > 0.02
 
 
 def test_even_images_say_nothing():
     even = [Image.new("RGB", SIZE, color) for color in ("white", "white", "gray")]
     found = overlay_distances(pictures(even), np.array([0, 0]), np.array([1, 2]))
-    assert (found > 0.9).all()
+    assert (found.levels > 0.9).all()
+    assert (found.slopes > 0.9).all()
 
 
 def test_nothing_to_compare():
     none = np.empty(0, np.int64)
-    assert overlay_distances(pictures([Image.new("RGB", SIZE)]), none, none).shape == (0,)
+    assert overlay_distances(pictures([Image.new("RGB", SIZE)]), none, none).levels.shape == (0,)
 
 
 def test_agreeing_thumbnails_outweigh_embeddings():
     odds = np.array([-3.0, 6.0, *np.full(200, -9.0)])
-    found = thumbnail_odds(odds, np.array([0.001, 0.5, *np.ones(200)], np.float32))
+    found = thumbnail_odds(odds, alike(0.001, 0.5, *np.ones(200)))
     assert found[0] > 4  # a crop
     assert found[1] < found[0]
     assert (found[2:] < -5).all()
@@ -114,10 +136,20 @@ def test_the_share_of_copies_is_that_of_the_store():
     pair, other = (0.5, 0.03), (-9.0, 1.0)
     many, none = (
         thumbnail_odds(np.array([pair[0], *np.full(300, odds)]),
-                       np.array([pair[1], *np.full(300, distance)], np.float32))[0]
+                       alike(pair[1], *np.full(300, distance)))[0]
         for odds, distance in ((8.0, 0.001), other)
     )  # fmt: skip
     assert many > none + 3
+
+
+def test_pairs_that_were_not_looked_at_count_in_that_share():
+    """Of 5000 candidates only the likeliest were looked at: they don't look like half copies."""
+    odds = np.array([*np.full(300, -3.0), *np.full(4700, -7.0)])
+    looked_at = [0.002] * 3 + [1.0] * 297
+    found = thumbnail_odds(odds, alike(*looked_at, *np.full(4700, np.nan)))
+    assert np.isnan(found[300:]).all()
+    assert (found[:3] > 2).all()
+    assert (found[3:300] < -4).all()
 
 
 def test_thresholds():
@@ -177,9 +209,10 @@ def test_views_are_compared_turned(photos, tmp_path):
     first, second = np.zeros(3, np.int64), np.arange(1, 4)
     with embedkit.EmbeddingStore.open(tmp_path / "s.h5") as opened:
         side = DedupInput(opened)
-        assert (thumbnail_distances(side, None, first, second, np.zeros(3), codes) < 0.01).all()
+        turned = thumbnail_distances(side, None, first, second, np.zeros(3), codes)
         plain = thumbnail_distances(side, None, first, second, np.zeros(3), np.zeros_like(codes))
-    assert (plain > 0.06).all()
+    assert (turned.levels < 0.01).all()
+    assert (plain.levels > 0.06).all()
 
 
 def test_a_calibration_of_ones_own_decides_alone(store):
@@ -221,7 +254,7 @@ def test_too_many_likely_pairs_are_left_to_the_embeddings(store, monkeypatch):
     monkeypatch.setattr(thumbnail_model, "_MOST_LAID", 2)
     odds, rows = np.array([-1.0, 5.0, -9.0, 3.0]), np.arange(4)
     with embedkit.EmbeddingStore.open(store) as opened:
-        found = thumbnail_distances(DedupInput(opened), None, rows, rows + 1, odds, rows * 0)
+        found = thumbnail_distances(DedupInput(opened), None, rows, rows + 1, odds, rows * 0).levels
     assert np.isnan(found[0])
     assert found[2] == 1
     assert not np.isnan(found[[1, 3]]).any()

@@ -5,6 +5,9 @@ to within a thousandth once it lies where it was taken from; another photograph 
 never does. At 32 x 32 pixels that takes an exact place: to a tenth of a pixel, and drawn as if it
 had been shrunk from the original. So coarse parts of the one are compared with the whole other
 first, at 8 x 8 pixels, and the best of them is refined on all pixels (Levenberg-Marquardt).
+
+Levels alone also agree where there is little to see: two ships on two seas. So it is told as well
+how far the slopes agree, which is how the levels change from pixel to pixel.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float32]
 
-__all__ = ["SmallPictures", "overlay_distances"]
+__all__ = ["Distances", "SmallPictures", "overlay_distances"]
 
 _SIDE, _COARSE = 32, 8  # pixels
 _SHARES = np.geomspace(0.3, 1, 11)  # of the sides of an image that a part keeps
@@ -71,6 +74,33 @@ class SmallPictures:
         return out
 
 
+class Distances(NamedTuple):
+    """How far pairs of images are from one being a part of the other, where they lie at their best.
+
+    Attributes:
+        levels: ``(P,)`` float32: 1 less the correlation of the levels; 1 where no place is
+            promising.
+        slopes: ``(P,)`` float32: the same of the differences of neighbouring pixels.
+    """
+
+    levels: Floats
+    slopes: Floats
+
+    @classmethod
+    def full(cls, count: int, value: float) -> Distances:
+        """Of so many pairs, all the same."""
+        return cls(*(np.full(count, value, np.float32) for _ in cls._fields))
+
+    def put(self, at: Ints, found: Distances) -> None:
+        """Sets those of some pairs."""
+        for mine, theirs in zip(self, found, strict=True):
+            mine[at] = theirs
+
+    def at(self, places: Ints | NDArray[np.bool_]) -> Distances:
+        """Those of some pairs."""
+        return Distances(self.levels[places], self.slopes[places])
+
+
 class _Starts(NamedTuple):
     """Where images may lie in others.
 
@@ -88,36 +118,32 @@ class _Starts(NamedTuple):
         return cls(np.zeros(count, np.float32), np.zeros((count, 4), np.float32))
 
 
-def overlay_distances(pictures: SmallPictures, first: Ints, second: Ints) -> Floats:
-    """How far pairs of images are from one being a part of the other.
+def overlay_distances(pictures: SmallPictures, first: Ints, second: Ints) -> Distances:
+    """How far pairs of images are from one being a part of the other, mirrored or not.
 
     Args:
         pictures: The pictures of all.
         first: ``(P,)`` places among them.
         second: ``(P,)``.
-
-    Returns:
-        ``(P,)``: 1 less the correlation of the levels, where the one lies over the other at its
-        best, mirrored or not; 1 where no place is promising.
     """
     count = len(first)
     outer, inner = np.concatenate([first, second]), np.concatenate([second, first])
-    best = np.zeros(count, np.float32)
+    best = Distances.full(count, 1)
     for flip, starts in enumerate(_starts(pictures, outer, inner)):
         is_back = starts.correlation[:count] < starts.correlation[count:]
         at = np.arange(count) + is_back * count
         for size, least in _SIZES:
             place = _scaled(starts.place, size)
 
-            def refine(part: Ints, flip: bool = bool(flip), place: Floats = place) -> Floats:
+            def refine(part: Ints, flip: bool = bool(flip), place: Floats = place) -> Distances:
                 below, above = pictures.levels(outer[part]), pictures.levels(inner[part], flip=flip)
-                return _refined(below, above, place[part])
+                return _Laid.at(above, _moved(below, above, place[part])).distances(below)
 
-            promising = at[(starts.correlation[at] > least) & (best < _FOUND)]
+            promising = at[(starts.correlation[at] > least) & (best.levels > 1 - _FOUND)]
             for part, found in in_single_threads(refine, _parts(promising, _PAIRS_AT_ONCE)):
-                pairs = part % count
-                best[pairs] = np.maximum(best[pairs], found)
-    return 1 - best
+                is_better = found.levels < best.levels[part % count]
+                best.put(part[is_better] % count, found.at(is_better))
+    return best
 
 
 def _parts(values: Ints, count: int) -> Iterator[Ints]:
@@ -232,35 +258,35 @@ def _normalised(rows: Floats) -> Floats:
     return rows
 
 
-def _refined(below: Floats, above: Floats, place: Floats) -> Floats:
-    """The correlations of pictures, ``(m,)``, after each was moved to where it lies best.
+def _moved(below: Floats, above: Floats, place: Floats) -> Floats:
+    """The places of pictures after each was moved to where it lies best, ``(m, 4)``.
 
     Args:
         below: ``(m, 32, 32)``.
         above: ``(m, 32, 32)``, laid over parts of these.
         place: ``(m, 4)``: the parts, roughly.
     """
-    best, left = np.zeros(len(place), np.float32), np.arange(len(place))
-    damping = np.full(len(place), 0.01)
+    out, left = place.copy(), np.arange(len(place))
+    damping, laid = np.full(len(place), 0.01), _Laid.at(above, place)
+    best = laid.correlation(below)
     for number in range(_ROUNDS):
-        laid = _Laid.at(above, place)
-        if number == 0:
-            best = laid.correlation(below)
         trial = place + _steps(laid, below, place, damping)
         trial[:, 2:] = np.clip(trial[:, 2:], 0.15 * _SIDE, 1.3 * _SIDE)
-        found = _Laid.at(above, trial).correlation(below)
-        is_better = found > best[left]
-        place = np.asarray(np.where(is_better[:, None], trial, place), np.float32)
-        best[left[is_better]] = found[is_better]
+        tried = _Laid.at(above, trial)
+        found = tried.correlation(below)
+        is_better = found > best
+        for mine, theirs in zip((place, *laid, best), (trial, *tried, found), strict=True):
+            mine[is_better] = theirs[is_better]
+        out[left] = place
         damping *= np.where(is_better, 0.3, 10)
         kept = damping < 100
         if number + 1 == _FIRST_ROUNDS:
-            kept &= best[left] > _STILL_PROMISING
-        below, above, place = below[kept], above[kept], place[kept]
-        damping, left = damping[kept], left[kept]
-        if not len(left):
+            kept &= best > _STILL_PROMISING
+        if not kept.any():
             break
-    return best
+        below, above, place, best = below[kept], above[kept], place[kept], best[kept]
+        damping, left, laid = damping[kept], left[kept], _Laid(*(one[kept] for one in laid))
+    return out
 
 
 def _scaled(place: Floats, size: float) -> Floats:
@@ -299,6 +325,25 @@ class _Laid(NamedTuple):
         product = np.einsum("nij,nij->n", *sides)
         found = product / np.sqrt((mine + count) * (theirs + count))
         return np.asarray(np.where(count < _FEWEST_PIXELS, 0, found), np.float32)
+
+    def distances(self, below: Floats) -> Distances:
+        """Of the pictures to the others."""
+        return Distances(1 - self.correlation(below), 1 - self._slope_correlation(below))
+
+    def _slope_correlation(self, below: Floats) -> Floats:
+        """Of the slopes across and down, ``(m,)``; less where there are hardly any."""
+        across = self.inside[:, 1:-1, :-2] & self.inside[:, 1:-1, 2:]
+        surrounded = across & self.inside[:, :-2, 1:-1] & self.inside[:, 2:, 1:-1]
+        sides = []
+        for levels in (self.gray, below):
+            slopes = (
+                levels[:, 1:-1, 2:] - levels[:, 1:-1, :-2],
+                levels[:, 2:, 1:-1] - levels[:, :-2, 1:-1],
+            )
+            sides.append(np.where(surrounded, slopes, 0))
+        least = 4 * np.maximum(surrounded.sum((1, 2)), 1)
+        mine, theirs = (np.einsum("snij,snij->n", one, one) + least for one in sides)
+        return np.asarray(np.einsum("snij,snij->n", *sides) / np.sqrt(mine * theirs), np.float32)
 
 
 def _drawing(start: Floats, size: Floats) -> tuple[Floats, NDArray[np.bool_]]:

@@ -105,13 +105,12 @@ class Scorer:
         turns = np.array([0, *map(turn_of_view, self.views)])[np.abs(view)]
         swap = view < 0  # the second image was turned
         first, second = np.where(swap, second, first), np.where(swap, first, second)
-        distances = np.full(len(odds), np.nan, np.float32)
         other = np.flatnonzero(~exact)
-        distances[other] = thumbnail_distances(
+        distances = thumbnail_distances(
             self.left, self.right, first[other], second[other], odds[other], turns[other]
         )
-        known = np.flatnonzero(~np.isnan(distances))
-        alone[known] = thumbnail_odds(odds[known], distances[known])
+        found = thumbnail_odds(odds[other], distances)
+        alone[other] = np.where(np.isnan(found), alone[other], found)
         return alone
 
     def columns(self, candidates: Candidates) -> dict[str, NDArray[np.float64]]:

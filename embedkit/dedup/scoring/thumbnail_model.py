@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedkit.dedup.scoring.logistic import LogisticModel, least_score
-from embedkit.dedup.scoring.overlay import SmallPictures, overlay_distances
+from embedkit.dedup.scoring.overlay import Distances, SmallPictures, overlay_distances
 from embedkit.dedup.scoring.pixel_model import prior_of
 
 if TYPE_CHECKING:
@@ -33,20 +33,23 @@ __all__ = [
 ]
 
 _MODEL = LogisticModel(
-    features=("embedding", "near", "nearer", "nearest"),
-    mean=(0.0, 0.0, 0.0, 0.0),
-    scale=(1.0, 1.0, 1.0, 1.0),
-    weights=(0.385, 0.654, 1.546, 4.206),
-    bias=-1.858,
-)
-_PRIOR = -3.088  # log-odds of a copy among the pairs that it was fitted on
+    features=(
+        "embedding", "levels 1", "levels 3", "levels 5",
+        "slopes 0.5", "slopes 1.5", "slopes 2.5", "slopes 3.5",
+    ),
+    mean=(0.0,) * 8,
+    scale=(1.0,) * 8,
+    weights=(0.387, 0.026, -2.134, 3.972, 0.6, 2.144, 4.066, 4.895),
+    bias=-1.195,
+)  # fmt: skip
+_PRIOR = -2.704  # log-odds of a copy among the pairs that it was fitted on
 _LEAST_PRIOR = -10.0  # of a store: candidates are many, and copies among them may be few
 _CERTAIN = 14.0  # log-odds by embeddings: none is surer
 _LEAST_ODDS = -8.0  # by embeddings, below which thumbnails aren't looked at
 _MOST_LAID = 300_000  # pairs whose thumbnails are compared, the likeliest first
-_THRESHOLDS = ((0.9, 0.8), (0.95, 0.9), (0.98, 0.98), (0.99, 0.995))
+_THRESHOLDS = ((0.9, 0.9), (0.95, 0.95), (0.98, 0.98), (0.99, 0.99))
 _TURNS = 8
-_SAME = 5e-4  # a distance that scaling and compression leave
+_SAME, _SAME_SLOPES = 5e-4, 5e-3  # distances that scaling and compression leave
 
 
 def have_thumbnails(*inputs: DedupInput | None) -> bool:
@@ -61,7 +64,7 @@ def thumbnail_distances(
     second: Ints,
     odds: NDArray[np.float64],
     turns: Ints,
-) -> NDArray[np.float32]:
+) -> Distances:
     """How far pairs are from one image being a part of the other, as ``overlay_distances`` says.
 
     Args:
@@ -73,13 +76,14 @@ def thumbnail_distances(
         turns: ``(P,)`` how the first image was turned for that, as ``turn_of_view`` gives.
 
     Returns:
-        ``(P,)``; 1 of hopeless pairs; NaN where a store doesn't know one of the two, and of the
+        Of all pairs; 1 of hopeless ones; NaN where a store doesn't know one of the two, and of the
         less likely pairs where too many are likely.
     """
-    distances = np.ones(len(odds), np.float32)
+    distances = Distances.full(len(odds), 1)
     likely = np.flatnonzero(odds > _LEAST_ODDS)
     order = likely[np.argsort(-odds[likely], kind="stable")]
-    likely, distances[order[_MOST_LAID:]] = order[:_MOST_LAID], np.nan
+    likely, others = order[:_MOST_LAID], order[_MOST_LAID:]
+    distances.put(others, Distances.full(len(others), np.nan))
     if len(likely):
         pictures, places = _pictures(
             (left, first[likely], turns[likely]),
@@ -88,35 +92,36 @@ def thumbnail_distances(
         is_known = np.asarray(pictures.gray.any(axis=(1, 2)))
         known = is_known[places[0]] & is_known[places[1]]
         found = overlay_distances(pictures, places[0][known], places[1][known])
-        distances[likely[~known]] = np.nan
-        distances[likely[known]] = found
+        distances.put(likely[~known], Distances.full(int((~known).sum()), np.nan))
+        distances.put(likely[known], found)
     return distances
 
 
-def thumbnail_odds(
-    odds: NDArray[np.float64], distances: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def thumbnail_odds(odds: NDArray[np.float64], distances: Distances) -> NDArray[np.float64]:
     """Log-odds of copies, ``(P,)``, with the share of copies that all pairs together suggest.
+
+    NaN of pairs whose distances aren't known. These are counted in that share by the embeddings: if
+    only the likeliest pairs of a store were, copies would seem to be as many as these pairs.
 
     Args:
         odds: ``(P,)`` by the embeddings.
-        distances: ``(P,)`` of the thumbnails.
+        distances: Of the thumbnails.
     """
-    found = _MODEL.log_odds(thumbnail_features(odds, distances)) - _PRIOR
-    return found + prior_of(found, _LEAST_PRIOR)
+    known = ~np.isnan(distances.levels)
+    apart = Distances(*(np.where(known, one, 1) for one in distances))
+    found = _MODEL.log_odds(thumbnail_features(odds, apart)) - _PRIOR
+    return np.where(known, found + prior_of(found, _LEAST_PRIOR), np.nan)
 
 
 def thumbnail_features(
-    odds: NDArray[np.float64], distances: NDArray[np.float32]
+    odds: NDArray[np.float64], distances: Distances
 ) -> dict[str, NDArray[np.float64]]:
-    """The log-odds by the embeddings, and the distances as logarithms, in three parts: ``(P,)``."""
-    agreement = -np.log(distances.astype(np.float64) + _SAME)
-    return {
-        "embedding": np.clip(odds, -_CERTAIN, _CERTAIN),
-        "near": np.clip(agreement - 1, 0, 2),
-        "nearer": np.clip(agreement - 3, 0, 2),
-        "nearest": np.clip(agreement - 5, 0, 2),
-    }
+    """The log-odds by the embeddings, and the distances as logarithms, in parts: ``(P,)`` each."""
+    levels = -np.log(distances.levels.astype(np.float64) + _SAME)
+    slopes = -np.log(np.minimum(distances.slopes.astype(np.float64), 1) + _SAME_SLOPES)
+    parts = {f"levels {least}": np.clip(levels - least, 0, 2) for least in (1, 3, 5)}
+    parts |= {f"slopes {least}": np.clip(slopes - least, 0, 1) for least in (0.5, 1.5, 2.5, 3.5)}
+    return {"embedding": np.clip(odds, -_CERTAIN, _CERTAIN), **parts}
 
 
 def _pictures(*sides: tuple[DedupInput, Ints, Ints]) -> tuple[SmallPictures, list[Ints]]:
