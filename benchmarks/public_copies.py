@@ -4,9 +4,9 @@
     python benchmarks/public_copies.py --disc21 disc21/
     python benchmarks/public_copies.py --cifar cifar10/ --duplicates duplicates_cifar10.csv
 
-All queries are compared with all references. Prints, without pixels and verified, micro-AP, the
-recall at precisions of .9 and .99, and precision and recall at the default threshold, over all
-queries and of each part.
+All queries are compared with all references. Of Copydays and DISC21 it prints, without pixels and
+verified, micro-AP, the recall at precisions of .9 and .99, and precision and recall at the default
+threshold, over all queries and of each part.
 
 INRIA Copydays: ``original/``, and any of ``jpegqual/*``, ``crops/*`` and ``strong/``. Files whose
 names begin with the same four digits show one photograph: 200000.jpg is the original of 200001.jpg.
@@ -16,9 +16,10 @@ DISC21, all or a part of it: images anywhere below the folder, queries named ``Q
 
 CIFAR-10 or CIFAR-100 as PNG files in ``train/`` and ``test/``, also in folders by class, each named
 by its number in the original order (``train/49007.png``), with ``duplicates_cifar*.csv`` of ciFAIR
-(TestID,TrainID,Distance,Judgment). Judgments 0 and 1 are copies; pairs judged 2, very similar,
-count neither for nor against. ciFAIR lists a test image once, so some pairs that count as wrong are
-copies as well.
+(TestID,TrainID,Distance,Judgment): judgments 0 and 1 are copies, 2 is only very similar. It lists a
+test image once, and by far not all copies, so it prints how many of the listed pairs are among the
+pairs that the default threshold gives; ``--sheet PICTURE.png`` draws 100 of the other pairs, drawn
+by lot, to be judged by eye.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from support.machine import print_facts
 from support.numbered import embed, images_below, link, search
 from support.rankings import Scored, Truth, area, is_among, precision_and_recall, recall_at
@@ -39,6 +41,11 @@ HEADER = (
     "queries", "images", "copies", "micro-AP", "recall at precision .9", ".99",
     "default: precision", "recall", "ms per image",
 )  # fmt: skip
+LISTED = (
+    "test with train", "pairs", "listed copies among them", "listed as similar",
+    "test images in a pair", "ms per image",
+)  # fmt: skip
+ON_SHEET, ACROSS, PICTURE = 100, 10, 72  # pairs, how many in a row; pixels
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,14 @@ class CopySet:
         references: Files.
         truth: ``(T, 2)`` numbers of queries and of their references.
         parts: The part of the set that each query is of.
-        unjudged: ``(U, 2)`` pairs that count neither for nor against.
+        similar: ``(U, 2)`` pairs that are listed as similar, not as copies.
     """
 
     queries: list[Path]
     references: list[Path]
     truth: Truth
     parts: NDArray[np.str_]
-    unjudged: NDArray[np.int64]
+    similar: NDArray[np.int64]
 
     @classmethod
     def of(
@@ -66,11 +73,11 @@ class CopySet:
         references: list[Path],
         pairs: Sequence[tuple[int, int]],
         parts: Sequence[str] = (),
-        unjudged: Sequence[tuple[int, int]] = (),
+        similar: Sequence[tuple[int, int]] = (),
     ) -> "CopySet":
         return cls(
             queries, references, Truth(table(pairs)),
-            np.array(parts or ["all"] * len(queries), np.str_), table(unjudged),
+            np.array(parts or ["all"] * len(queries), np.str_), table(similar),
         )  # fmt: skip
 
 
@@ -97,8 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             embed(folder, args.backbone)
         rows = []
         for step, verify in (("without pixels", False), ("verified", True)):
-            rows += rows_of(step, search(queries, references, verify=verify), found)
-    print_table(HEADER, rows)
+            scored = search(queries, references, verify=verify)
+            rows += listed_rows(step, scored, found) if args.cifar else rows_of(step, scored, found)
+            if args.sheet:
+                draw_sheet(scored, found, args.sheet.with_stem(f"{args.sheet.stem} {step}"))
+    print_table(LISTED if args.cifar else HEADER, rows)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -108,11 +118,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     which.add_argument("--disc21", type=Path, metavar="DIR", help="Q*.jpg, R*.jpg and a CSV")
     which.add_argument("--cifar", type=Path, metavar="DIR", help="train/ and test/ of PNG files")
     parser.add_argument("--duplicates", type=Path, metavar="CSV", help="ciFAIR's, for --cifar")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="pairs to judge, with --cifar")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")
     args = parser.parse_args(arguments)
     if (args.cifar is None) != (args.duplicates is None):
         parser.error("--cifar and --duplicates go together")
+    if args.sheet and not args.cifar:
+        parser.error("--sheet goes with --cifar")
     return args
 
 
@@ -151,18 +164,17 @@ def numbered(files: Sequence[Path]) -> dict[str, int]:
 def cifar(folder: Path, duplicates: Path) -> CopySet:
     queries, references = (images_below(folder / name) for name in ("test", "train"))
     asked, known = ({int(key): n for key, n in numbered(f).items()} for f in (queries, references))
-    pairs, unjudged = list[tuple[int, int]](), list[tuple[int, int]]()
+    pairs, similar = list[tuple[int, int]](), list[tuple[int, int]]()
     with duplicates.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             query, reference = asked.get(int(row["TestID"])), known.get(int(row["TrainID"]))
             if query is not None and reference is not None:
-                (pairs if int(row["Judgment"]) < 2 else unjudged).append((query, reference))
-    return CopySet.of(queries, references, pairs, unjudged=unjudged)
+                (pairs if int(row["Judgment"]) < 2 else similar).append((query, reference))
+    return CopySet.of(queries, references, pairs, similar=similar)
 
 
 def rows_of(step: str, found: Scored, copies: CopySet) -> list[list[str]]:
     """A row for all queries, and one for each part where there are several."""
-    found = found.where(~is_among(found.pairs, copies.unjudged))
     names = sorted(set(copies.parts.tolist()))
     images = len(copies.queries) + len(copies.references)
     figures = row(step, found, copies.truth, len(copies.queries))
@@ -173,6 +185,35 @@ def rows_of(step: str, found: Scored, copies: CopySet) -> list[list[str]]:
         kept = found.where(mine[found.pairs[:, 0]])
         rows.append([*row(f"{step}: {name}", kept, truth, int(mine.sum())), ""])
     return rows
+
+
+def by_default(found: Scored) -> NDArray[np.int64]:
+    """The pairs that the default threshold gives."""
+    return found.pairs[found.scores >= (found.threshold or 0)]
+
+
+def listed_rows(step: str, found: Scored, copies: CopySet) -> list[list[str]]:
+    """The row of a set of which not all copies are listed."""
+    pairs, images = by_default(found), len(copies.queries) + len(copies.references)
+    listed = [copies.truth.pairs, copies.similar]
+    among = [f"{is_among(one, pairs).sum():,} of {len(one):,}" for one in listed]
+    asked = len(np.unique(pairs[:, 0]))
+    return [[step, f"{len(pairs):,}", *among, f"{asked:,}", f"{1000 * found.cpu / images:.1f}"]]
+
+
+def draw_sheet(found: Scored, copies: CopySet, path: Path) -> None:
+    """Draws some of the pairs that aren't listed."""
+    pairs = by_default(found)
+    pairs = pairs[~is_among(pairs, np.concatenate([copies.truth.pairs, copies.similar]))]
+    chosen = np.random.default_rng(0).permutation(pairs)[:ON_SHEET].tolist()
+    sheet = Image.new("RGB", (ACROSS * (2 * PICTURE + 8), -(-ON_SHEET // ACROSS) * (PICTURE + 8)))
+    for number, pair in enumerate(chosen):
+        down, across = divmod(number, ACROSS)
+        for side, file in enumerate((copies.queries[pair[0]], copies.references[pair[1]])):
+            picture = Image.open(file).convert("RGB").resize((PICTURE, PICTURE))
+            place = across * (2 * PICTURE + 8) + side * PICTURE, down * (PICTURE + 8)
+            sheet.paste(picture, place)
+    sheet.save(path)
 
 
 def row(name: str, found: Scored, truth: Truth, count: int) -> list[str]:

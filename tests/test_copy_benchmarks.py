@@ -171,7 +171,7 @@ def test_disc21(script, tmp_path, capsys, header):
         public.disc21(tmp_path)
 
 
-def test_cifar_pairs_that_are_only_similar_count_neither_way(script, tmp_path, capsys):
+def test_of_cifar_the_listed_copies_are_counted(script, tmp_path, capsys):
     for seed in range(4):
         small = draw_photo(seed).resize((32, 32))
         save(small, tmp_path / "train" / "frog" / f"{10 * seed:05d}.png")
@@ -183,14 +183,23 @@ def test_cifar_pairs_that_are_only_similar_count_neither_way(script, tmp_path, c
     public = script("public_copies")
     found = public.cifar(tmp_path, duplicates)
     assert found.truth.pairs.tolist() == [[1, 1], [2, 2]]
-    assert found.unjudged.tolist() == [[3, 3]]
+    assert found.similar.tolist() == [[3, 3]]
     scored = script("support.rankings").Scored(
-        np.array([[3, 3], [1, 1], [0, 0], [2, 2]]), np.array([0.9, 0.8, 0.7, 0.6]), 0.5
+        np.array([[3, 3], [1, 1], [0, 0], [2, 2], [0, 3]]), np.array([0.9, 0.8, 0.7, 0.4, 0.6]), 0.5
     )
-    (line,) = public.rows_of("given", scored, found)
-    assert line[1:8] == ["4", "2", f"{(1 + 2 / 3) / 2:.3f}", "0.500", "0.500", "0.667", "1.000"]
-    public.main(["--cifar", str(tmp_path), "--duplicates", str(duplicates), "--backbone", "tiny"])
-    assert cells(capsys.readouterr().out, "verified")[1:3] == ["4", "2"]
+    (line,) = public.listed_rows("given", scored, found)
+    assert line[1:5] == ["4", "1 of 2", "1 of 1", "3"]
+    public.draw_sheet(scored, found, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = np.asarray(sheet)
+    assert pixels[:72, :300].any(axis=2).mean() > 0.9  # two pairs
+    assert not pixels[:72, 304:].any()
+    public.main(
+        ["--cifar", str(tmp_path), "--duplicates", str(duplicates), "--backbone", "tiny",
+         "--sheet", str(tmp_path / "judge.png")]
+    )  # fmt: skip
+    assert cells(capsys.readouterr().out, "verified")[2].endswith("of 2")
+    assert (tmp_path / "judge verified.png").exists()
 
 
 def test_an_empty_set_is_refused(script, tmp_path):
