@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from images import draw_photo, encode
+from PIL import Image
 from services import COPIES, serving
 
 import embedkit
@@ -154,6 +156,74 @@ def test_a_copy_that_wasnt_found_goes_after_a_merge(folder):
     assert actions["copy_0.jpg"] == "remove"
     # of the two with the same bytes neither is a copy of the photo that is kept
     assert [actions["same.jpg"], actions["photo_0000.jpg"]].count("keep") >= 1
+
+
+@pytest.fixture
+def framed(tmp_path, monkeypatch):
+    """Three photos, and of each an enlarged copy in a frame, which has the better quality."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for seed in range(3):
+        photo = draw_photo(seed, (320, 240))
+        Path(f"photos/{seed}.jpg").write_bytes(encode(photo, "JPEG"))
+        frame = Image.new("RGB", (480, 400), "white")
+        frame.paste(Image.open(f"photos/{seed}.jpg").resize((416, 312)), (32, 44))
+        frame.save(f"photos/{seed}-framed.png")
+    embedkit.extract("photos", "s.h5", backbone="tiny", labels="none")
+    embedkit.Index.build("s.h5", "s.index")
+    found = embedkit.find_duplicates("s.h5", verify=True, threshold=0.5)
+    assert len(found.groups) == 3
+    embedkit.write_duplicates(found, "dups", report=False)
+    return tmp_path
+
+
+def kept_names(group):
+    return [one["item"]["name"] for one in group["members"] if one["keep"]]
+
+
+def test_the_original_is_proposed_as_a_plan_would(framed):
+    with serving(framed / "s.index", dups=framed / "dups", show_paths=True) as client:
+        review = Review(client)
+        assert {name for one in review.groups() for name in kept_names(one)} == {
+            "photos/0.jpg", "photos/1.jpg", "photos/2.jpg"
+        }  # fmt: skip
+        first, second, third = review.groups()
+        review.act("accept", first)
+        undone = review.act("undo")
+        assert [kept_names(one) for one in undone["groups"]] == [kept_names(first)]
+        # what was seen is what stays, also for a page that was loaded before
+        (frame,) = [name for name in names_of(second) if name.endswith(".png")]
+        review.act("accept", second, items=ids_of(second, frame))
+        review.act("reject", third)
+        assert not client.get("/v1/review").json()["removed_images"] > 1
+    with serving(framed / "s.index", dups=framed / "dups", show_paths=True) as client:
+        again = {one["id"]: one for one in Review(client).groups()}
+    assert kept_names(again[second["id"]]) == [f"photos/{frame}"]
+    assert again[first["id"]]["state"] == "pending"
+    assert kept_names(again[first["id"]]) == kept_names(first)
+
+
+def test_the_plan_of_groups_that_nobody_changed_is_the_default_one(framed):
+    desk = ReviewDesk(framed / "dups", (), show_paths=True)
+    try:
+        first = desk.groups(GroupFilter())[0]
+        desk.act("reject", first.id, [], "")
+        written = desk.write_plan(with_undecided=True)
+    finally:
+        desk.close()
+    rows = embedkit.read_plan(written.path).rows
+    assert {row.id for row in rows if row.action == "remove"} <= {
+        f"photos/{seed}-framed.png" for seed in range(3)
+    }
+    assert len({row.group for row in rows}) == 2
+    assert written.removed + written.not_verified == 2
+
+
+def test_images_that_are_gone_are_proposed_by_what_is_known(framed):
+    shutil.rmtree(framed / "photos")
+    with serving(framed / "s.index", dups=framed / "dups", show_paths=True) as client:
+        for group in Review(client).groups():
+            assert [name.rpartition(".")[2] for name in kept_names(group)] == ["png"]
 
 
 def test_split_images_stay(review, folder):

@@ -21,6 +21,21 @@ def test_accept_and_reject_say_what_was_decided():
     assert [one.state for one in state.groups] == ["pending", "accepted", "rejected", "pending"]
 
 
+def test_what_is_proposed_stays_unless_somebody_chooses():
+    state = ReviewState(groups())
+    name = state.groups[0].id
+    members = state.groups[0].members
+    state.propose(name, frozenset(members[1:2]))
+    assert not state.can_undo
+    state.apply("accept", name)
+    assert state.group(name).keep == {members[1]}
+    state.undo()
+    state.apply("accept", name, members[:1])
+    assert state.group(name).keep == {members[0]}
+    state.undo()
+    assert state.group(name).keep == {members[1]}
+
+
 def test_keep_chooses_what_stays():
     state = ReviewState(groups())
     state.apply("keep", "g1", [4, 5])

@@ -11,7 +11,7 @@ them on edited copies of photographs that are saved in several qualities.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -19,13 +19,15 @@ import numpy as np
 from embedkit.dedup.cleanup.traces import LUMA, RATES, Traces
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from embedkit.dedup.cleanup.keep_policy import Candidate
+
     Values = NDArray[np.float64]
 
-__all__ = ["MEASURES", "judge", "measure"]
+__all__ = ["MEASURES", "judge", "measure", "with_traces"]
 
 MEASURES = {
     "camera": "a camera's data", "pixels": "more pixels", "even_edge": "no even border or corner",
@@ -69,6 +71,32 @@ def judge(images: Sequence[Traces]) -> list[tuple[float, str]]:
         best = [words[at] for at in np.argsort(row).tolist() if row[at] < -_TELLING]
         out.append((float(row.sum()), ", ".join(list(dict.fromkeys(best))[:3])))
     return out
+
+
+def with_traces(
+    candidates: Sequence[tuple[int, Candidate]],
+    contents: Mapping[int, bytes],
+    traces_of: Callable[[int], Traces | None],
+) -> list[tuple[int, Candidate]]:
+    """The candidates of a group with how much each looks edited; equal bytes look the same.
+
+    Args:
+        candidates: Images (their places), and what is known of each.
+        contents: The hash of each image's bytes.
+        traces_of: Reads an image for its traces; None of one that can't be read.
+    """
+    firsts = {contents[image]: image for image, _ in reversed(candidates)}
+    if len(firsts) < 2:
+        return list(candidates)
+    found = {content: traces_of(image) for content, image in firsts.items()}
+    traces = {content: one for content, one in found.items() if one is not None}
+    judged = dict(zip(traces, judge(list(traces.values())), strict=True))
+    unknown = (float("inf"), "")
+    return [
+        (image, replace(one, edited=edited, traces=words))
+        for image, one in candidates
+        for edited, words in [judged.get(contents[image], unknown)]
+    ]
 
 
 def measure(images: Sequence[Traces]) -> Values:

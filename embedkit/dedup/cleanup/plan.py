@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from embedkit.dedup.cleanup.choose import KeepSelection, candidate_of, members_of
 from embedkit.dedup.cleanup.compare import PixelComparison, compared_mark
+from embedkit.dedup.cleanup.image_sides import ImageSides
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
-from embedkit.dedup.cleanup.original import judge
-from embedkit.dedup.cleanup.paths import MISSING, PlainFile, find_file
+from embedkit.dedup.cleanup.original import with_traces
+from embedkit.dedup.cleanup.paths import MISSING, PlainFile
 from embedkit.dedup.cleanup.rejections import read_rejected, without_pairs
 from embedkit.errors import DedupError
-from embedkit.extraction.source_images import OriginalImages
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
-    from embedkit.dedup.cleanup.traces import Traces
     from embedkit.dedup.results import Duplicates
     from embedkit.utils.progress import ProgressCallback
 
@@ -131,7 +130,7 @@ def make_plan(
         stack.enter_context(reporting(progress))
         near = () if found.folder is None else (found.folder.parent,)
         folders = [store.folders(root, near) for store in (found.store, found.against) if store]
-        sides = _Sides(found, folders, images, stack)
+        sides = ImageSides(found, folders, images, stack)
         planner = _Planner(found, policy, sides, rejected, protect, frozenset(keepers))
         groups = list(members_of(found))
         tracked = track(groups, "comparing pixels", len(groups), unit="groups")
@@ -145,57 +144,6 @@ def make_plan(
     return rows
 
 
-class _Sides:
-    """Reads the images of the store and of the other one, whose ids may be the same."""
-
-    def __init__(
-        self,
-        found: Duplicates,
-        folders: Sequence[Sequence[Path]],
-        images: Sequence[str | os.PathLike[str]],
-        stack: ExitStack,
-    ) -> None:
-        self._found, self._images, self._stack = found, images, stack
-        self._folders = folders
-        self._own = found.is_of_store()
-        self._opened: dict[int, OriginalImages] = {}
-
-    def key(self, image: int) -> tuple[int, str]:
-        """What ``read`` knows an image by."""
-        return int(not self._own[image]), self._found.images.ids[image]
-
-    def file(self, image: int) -> PlainFile | str:
-        """The file of an image, or why it can't be acted on.
-
-        Raises:
-            DedupError: Several files have its name.
-        """
-        number, name = self.key(image)
-        return find_file(name, self._folders[number])
-
-    def read(self, key: tuple[int, str]) -> bytes:
-        """The encoded image.
-
-        Raises:
-            EmbedkitError: It can't be read, or isn't the image that was embedded.
-        """
-        if key[0] not in self._opened:
-            self._opened[key[0]] = self._stack.enter_context(self._open(bool(key[0])))
-        return self._opened[key[0]].read(key[1])
-
-    def _open(self, other: bool) -> OriginalImages:
-        hashes = {
-            name: digest.tobytes()
-            for name, digest, own in zip(
-                self._found.images.ids, self._found.images.content_hash, self._own, strict=True
-            )
-            if own != other
-        }
-        if self._images:
-            return OriginalImages.of_source(self._images, list(hashes), None, hashes)
-        return OriginalImages.by_ids(hashes, self._folders[other], None, hashes)
-
-
 class _Planner:
     """Plans group after group, and remembers the files that it has seen."""
 
@@ -203,7 +151,7 @@ class _Planner:
         self,
         found: Duplicates,
         policy: KeepPolicy,
-        sides: _Sides,
+        sides: ImageSides,
         rejected: frozenset[frozenset[str]],
         protect: Sequence[str],
         keepers: frozenset[str],
@@ -272,7 +220,11 @@ class _Planner:
             for image, file in files.items()
         ]
         if self._policy.keep == "original":
-            candidates = self._traced(candidates)
+            hashes = self._found.images.content_hash
+            contents = {image: hashes[image].tobytes() for image in files}
+            candidates = with_traces(
+                candidates, contents, lambda n: self._comparison.traces(self._sides.key(n))
+            )
         named = []
         for image, candidate in self._selection.rank(candidates):
             file = files[image]
@@ -283,26 +235,6 @@ class _Planner:
                 self._seen[identity] = file.path
                 named.append((image, candidate))
         return named
-
-    def _traced(self, candidates: list[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
-        """The candidates of a group with how much each looks edited; equal bytes look the same."""
-        images = [image for image, _ in candidates]
-        contents = {image: self._found.images.content_hash[image].tobytes() for image in images}
-        if len(set(contents.values())) < 2:
-            return candidates
-        traces: dict[bytes, Traces] = {}
-        for image in images:
-            if contents[image] not in traces:
-                found = self._comparison.traces(self._sides.key(image))
-                if found is not None:
-                    traces[contents[image]] = found
-        judged = dict(zip(traces, judge(list(traces.values())), strict=True))
-        return [
-            (image, replace(one, edited=judged[key][0], traces=judged[key][1]))
-            if (key := contents[image]) in judged
-            else (image, replace(one, edited=float("inf")))
-            for image, one in candidates
-        ]
 
     def _is_alone(self, decision: Decision) -> bool:
         return (

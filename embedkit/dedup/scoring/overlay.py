@@ -285,7 +285,8 @@ def _moved(below: Floats, above: Floats, place: Floats) -> Floats:
         if not kept.any():
             break
         below, above, place, best = below[kept], above[kept], place[kept], best[kept]
-        damping, left, laid = damping[kept], left[kept], _Laid(*(one[kept] for one in laid))
+        damping, left = damping[kept], left[kept]
+        laid = _Laid(laid.gray[kept], laid.inside[kept])
     return out
 
 

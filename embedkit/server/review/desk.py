@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from embedkit.dedup.output.summary import SUMMARY
 from embedkit.errors import DedupError
 from embedkit.server.review.evidence import GroupEvidence, MemberEvidence
 from embedkit.server.review.journal import Journal
+from embedkit.server.review.proposals import Originals
 from embedkit.server.review.state import Change, ReviewGroup, ReviewState
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from embedkit.dedup.results import Duplicates
 
 __all__ = ["GroupFilter", "ReviewDesk", "WrittenPlan"]
+
+_MOST_SECONDS = 3.0  # for the originals of the groups that are asked for at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,11 @@ class ReviewDesk:
         self._evidence = GroupEvidence(self.found)
         self._known: dict[ReviewGroup, tuple[dict[int, MemberEvidence], float | None]] = {}
         self._places = {name: place for place, name in enumerate(self.found.images.ids)}
-        self._state = ReviewState(_proposed(self.found))
+        self._originals = Originals(self.found, images)
+        self._kept: dict[str, frozenset[int] | None] = {}
+        as_found = _as_found(self.found)
+        self._untouched = {group.id: group for group in as_found}
+        self._state = ReviewState(as_found)
         digest = hashlib.sha256((folder / SUMMARY).read_bytes()).hexdigest()[:12]
         self._journal = Journal(folder / f"{REVIEW}{digest}.jsonl")
         self._journal.open()
@@ -123,6 +131,27 @@ class ReviewDesk:
         """The groups that a filter lets through, in order."""
         with self._lock:
             return [group for group in self._state.groups if self._passes(group, wanted)]
+
+    def proposed(self, groups: Sequence[ReviewGroup]) -> list[ReviewGroup]:
+        """The groups as they are shown: nobody having chosen, the originals are to be kept.
+
+        These are found when they are asked for, for some seconds at most; a group that isn't
+        reached keeps what is of best quality.
+        """
+        until = time.monotonic() + _MOST_SECONDS
+        for group in groups:
+            name = group.id
+            if self._untouched.get(name) is not group:
+                continue
+            if name not in self._kept and time.monotonic() < until:
+                self._kept[name] = self._originals.keep(group.members)
+            if (keep := self._kept.get(name)) is not None:
+                with self._lock:
+                    if self._state.group(name) is group:
+                        self._untouched[name] = self._state.propose(name, keep)
+        with self._lock:
+            there = {group.id for group in self._state.groups}
+            return [self._state.group(one.id) for one in groups if one.id in there]
 
     def group(self, name: str) -> ReviewGroup:
         """A group by its name.
@@ -176,16 +205,20 @@ class ReviewDesk:
         with self._lock:
             states = {"accepted", "pending"} if with_undecided else {"accepted"}
             groups = [group for group in self._state.groups if group.state in states]
-        rows = _planned(self.found, groups, self._images)
+            untouched = [one for one in groups if self._untouched.get(one.id) is one]
+        names = {one.id for one in untouched}
+        rows = _planned(self.found, [one for one in groups if one.id not in names], self._images)
+        rows += _planned_by_default(self.found, untouched, self._images, len(groups))
         path = _free_name(self.folder)
         write_plan(rows, path)
-        gone = {row.id for row in rows if row.action == "remove"}
-        to_go = {self.found.images.ids[image] for g in groups for image in set(g.members) - g.keep}
-        return WrittenPlan(path, len(gone), len(to_go - gone))
+        gone = sum(row.action == "remove" for row in rows)
+        to_go = sum(len(group.members) - len(group.keep) for group in groups)
+        return WrittenPlan(path, gone, max(to_go - gone, 0))
 
     def close(self) -> None:
         """Lets another process review the folder."""
         self._journal.close()
+        self._originals.close()
 
     def _replay(self, action: dict[str, Any], number: int) -> None:
         try:
@@ -235,7 +268,7 @@ def _reviewable(folder: Path) -> Duplicates:
     return found
 
 
-def _proposed(found: Duplicates) -> list[ReviewGroup]:
+def _as_found(found: Duplicates) -> list[ReviewGroup]:
     """The groups as they were found, each with what the policy best-quality keeps."""
     selection = KeepSelection(found, KeepPolicy("best-quality"))
     groups = []
@@ -250,12 +283,25 @@ def _planned(
     found: Duplicates, groups: Collection[ReviewGroup], images: Sequence[Path]
 ) -> tuple[PlanRow, ...]:
     """The plan of some groups: what is chosen stays, the others go if they are copies."""
+    keepers = [found.images.ids[image] for group in groups for image in group.keep]
+    decided = _only(found, groups)
+    return make_plan(decided, "best-quality", images=images, keepers=keepers) if groups else ()
+
+
+def _planned_by_default(
+    found: Duplicates, groups: Collection[ReviewGroup], images: Sequence[Path], before: int
+) -> tuple[PlanRow, ...]:
+    """The plan of groups that nobody changed, numbered from ``before``."""
+    rows = make_plan(_only(found, groups), images=images) if groups else ()
+    return tuple(replace(row, group=row.group + before) for row in rows)
+
+
+def _only(found: Duplicates, groups: Collection[ReviewGroup]) -> Duplicates:
+    """What was found, with these groups in place of its own."""
     number = np.full(len(found.images), -1, np.int64)
     for place, group in enumerate(sorted(groups, key=lambda one: min(one.members))):
         number[list(group.members)] = place
-    decided = replace(found, groups=describe_groups(found.pairs, number))
-    keepers = [found.images.ids[image] for group in groups for image in group.keep]
-    return make_plan(decided, "best-quality", images=images, keepers=keepers) if groups else ()
+    return replace(found, groups=describe_groups(found.pairs, number))
 
 
 def _free_name(folder: Path) -> Path:

@@ -91,7 +91,8 @@ class ReviewState:
         Args:
             action: One of ``ACTIONS``.
             name: The group.
-            items: Images of the group: those to keep, or to split off.
+            items: Images of the group: those to keep, or to split off. To ``accept`` without any
+                keeps what is proposed.
             other: The group to merge into this one.
 
         Raises:
@@ -107,9 +108,11 @@ class ReviewState:
             {one: self._groups.get(one) for one in touched},
             list(self._order) if is_ordered else None,
         )
-        if action in {"accept", "reject"}:
-            state: State = "accepted" if action == "accept" else "rejected"
-            change = self._put(replace(group, state=state))
+        if action == "accept":
+            keep = frozenset(items) or group.keep
+            change = self._put(replace(group, state="accepted", keep=keep))
+        elif action == "reject":
+            change = self._put(replace(group, state="rejected"))
         elif action == "keep":
             if not items:
                 raise ValueError("at least one image of a group must be kept")
@@ -122,6 +125,11 @@ class ReviewState:
             raise ValueError(f"there is no action {action!r}")
         self._history.append(before)
         return change
+
+    def propose(self, name: str, keep: frozenset[int]) -> ReviewGroup:
+        """Says what of a group is to be kept unless somebody chooses; no action to take back."""
+        self._groups[name] = replace(self._groups[name], keep=keep)
+        return self._groups[name]
 
     def undo(self) -> Change:
         """Takes the last action back.

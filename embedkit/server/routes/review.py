@@ -44,7 +44,7 @@ def _page(call: Call, desk: ReviewDesk) -> dict[str, Any]:
     query = call.query
     names = ("min_score", "max_score", "kind", "folder", "state")
     found = desk.groups(GroupFilter(**{name: query[name] for name in names}))
-    some = found[query["offset"] : query["offset"] + query["limit"]]
+    some = desk.proposed(found[query["offset"] : query["offset"] + query["limit"]])
     return {"total": len(found), "groups": [_shown(call, desk, group) for group in some]}
 
 

@@ -21,6 +21,8 @@ const MODES = [
   ["d", "difference", "Difference", "Show the difference of the two"],
 ];
 
+const kept = (group) => group.members.filter((member) => member.keep).map((member) => member.item.id);
+
 function refusal(error) {
   if (error.status !== 409 && error.status !== 404) throw error;
   return { refused: error.message };
@@ -203,7 +205,9 @@ class Review {
     group.state = `${action}ed`;
     byId("live").textContent = `Group ${this.place + 1} ${group.state}`;
     const { place } = this;
-    this.send({ action, group: group.id }, place).then(() => this.rail.ask());
+    // what stays is what was seen, whatever the server proposes meanwhile
+    const items = action === "accept" ? { items: kept(group) } : {};
+    this.send({ action, group: group.id, ...items }, place).then(() => this.rail.ask());
     const next = this.groups.nextToDecide(place);
     if (next >= 0) this.go(next);
     else this.answers.add(async () => {}, false).then(() => this.finish(), () => {});
@@ -224,7 +228,7 @@ class Review {
       if (isAlone) member.keep = member.item.id === item.id;
       else if (member.item.id === item.id) member.keep = !member.keep;
     }
-    const items = group.members.filter((member) => member.keep).map((member) => member.item.id);
+    const items = kept(group);
     if (!items.length) return this.keep(item);
     this.draw();
     return this.send({ action: "keep", group: group.id, items }).then((answer) => answer && this.draw());

@@ -1,0 +1,76 @@
+"""The images that near-duplicates were found among, as files and as bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.dedup.cleanup.paths import PlainFile, find_file
+from embedkit.extraction.source_images import OriginalImages
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from embedkit.dedup.results import Duplicates
+
+__all__ = ["ImageSides"]
+
+
+class ImageSides:
+    """Reads the images of the store and of the other one, whose ids may be the same.
+
+    Args:
+        found: What was found.
+        folders: Of each store the folders that relative ids may start from.
+        images: As ``make_plan``'s.
+        stack: Closes what is opened.
+    """
+
+    def __init__(
+        self,
+        found: Duplicates,
+        folders: Sequence[Sequence[Path]],
+        images: Sequence[str | os.PathLike[str]],
+        stack: ExitStack,
+    ) -> None:
+        self._found, self._images, self._stack = found, images, stack
+        self._folders = folders
+        self._own = found.is_of_store()
+        self._opened: dict[int, OriginalImages] = {}
+
+    def key(self, image: int) -> tuple[int, str]:
+        """What ``read`` knows an image by."""
+        return int(not self._own[image]), self._found.images.ids[image]
+
+    def file(self, image: int) -> PlainFile | str:
+        """The file of an image, or why it can't be acted on.
+
+        Raises:
+            DedupError: Several files have its name.
+        """
+        number, name = self.key(image)
+        return find_file(name, self._folders[number])
+
+    def read(self, key: tuple[int, str]) -> bytes:
+        """The encoded image.
+
+        Raises:
+            EmbedkitError: It can't be read, or isn't the image that was embedded.
+        """
+        if key[0] not in self._opened:
+            self._opened[key[0]] = self._stack.enter_context(self._open(bool(key[0])))
+        return self._opened[key[0]].read(key[1])
+
+    def _open(self, other: bool) -> OriginalImages:
+        hashes = {
+            name: digest.tobytes()
+            for name, digest, own in zip(
+                self._found.images.ids, self._found.images.content_hash, self._own, strict=True
+            )
+            if own != other
+        }
+        if self._images:
+            return OriginalImages.of_source(self._images, list(hashes), None, hashes)
+        return OriginalImages.by_ids(hashes, self._folders[other], None, hashes)
