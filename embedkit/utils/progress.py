@@ -33,6 +33,7 @@ class Progress:
         seconds: Seconds since the stage began.
         rate: Units per second in this stage.
         unit: What is counted, such as ``images``; may be empty.
+        may_end_early: Whether the stage may end before all is done.
     """
 
     stage: str
@@ -42,10 +43,11 @@ class Progress:
     seconds: float = 0.0
     rate: float = 0.0
     unit: str = ""
+    may_end_early: bool = False
 
     @property
     def remaining(self) -> float | None:
-        """Estimated seconds to the end of the stage; None if that isn't known."""
+        """Estimated seconds until all of the stage is done; None if that isn't known."""
         if self.total is None or self.rate <= 0:
             return None
         return max(self.total - self.done, 0) / self.rate
@@ -68,13 +70,22 @@ class Stage:
         unit: As ``Progress.unit``.
         done: What was finished before, which doesn't count in the rate.
         failed: How many of them failed.
+        may_end_early: As ``Progress.may_end_early``.
     """
 
     def __init__(
-        self, name: str, total: int | None = None, *, unit: str = "", done: int = 0, failed: int = 0
+        self,
+        name: str,
+        total: int | None = None,
+        *,
+        unit: str = "",
+        done: int = 0,
+        failed: int = 0,
+        may_end_early: bool = False,
     ) -> None:
         self._call = _callback.get()
         self._name, self._unit, self._total = name, unit, total
+        self._may_end_early = may_end_early
         self._done, self._before, self._failed = done, done, failed
         self._began = time.monotonic()
         self._report()
@@ -98,8 +109,9 @@ class Stage:
         seconds = time.monotonic() - self._began
         rate = (self._done - self._before) / seconds if seconds > 0 else 0.0
         return Progress(
-            self._name, self._done, self._total, self._failed, seconds, rate, self._unit
-        )
+            self._name, self._done, self._total, self._failed, seconds, rate, self._unit,
+            self._may_end_early,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self

@@ -136,12 +136,11 @@ def _describe(progress: Progress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
     left = progress.remaining
-    parts.append(f"{_duration(progress.seconds)} so far" if left is None else _left(left))
+    if left is None:
+        parts.append(f"{_duration(progress.seconds)} so far")
+    else:
+        parts.append(f"{_duration(left)} left" + (" at most" if progress.may_end_early else ""))
     return ", ".join(parts)
-
-
-def _left(seconds: float) -> str:
-    return f"{_duration(seconds)} left"
 
 
 def _duration(seconds: float) -> str:

@@ -245,8 +245,13 @@ def test_an_error_ends_the_processes(source):
 
 def test_when_processes_are_not_worthwhile(source, monkeypatch):
     names, _ = numbered(source)
-    assert ProcessComparer.if_worthwhile([source], names) is None  # few images
+    monkeypatch.setattr(process_comparer, "usable_cores", lambda: 2)
+    assert ProcessComparer.if_worthwhile([source], names * 100) is None  # few images
+    assert ProcessComparer.if_worthwhile([source], names * 1000) is not None
+    monkeypatch.setattr(process_comparer, "usable_cores", lambda: 1)
+    assert ProcessComparer.if_worthwhile([source], names * 1000) is None
     monkeypatch.setattr(process_comparer, "usable_cores", lambda: 8)
+    assert ProcessComparer.if_worthwhile([source], names) is None  # few images
     assert ProcessComparer.if_worthwhile([source], names * 100) is not None
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     assert ProcessComparer.if_worthwhile([source], names * 100) is None

@@ -31,6 +31,7 @@ def test_a_stage_reports_each_change_with_its_rate_and_the_time_left(clock):
         Progress("embedding", 60, 100, 4, 2.0, 10.0, "images"),
     ]
     assert [one.remaining for one in seen] == [None, 4.0]
+    assert not any(one.may_end_early for one in seen)
 
 
 def test_a_stage_is_complete_at_its_end_but_not_after_an_error():

@@ -107,7 +107,7 @@ class _Search:
 
     def run(self, pairs: Sequence[tuple[int, int]], window: int, least: float) -> None:
         """Compares pairs, until of the last ``window`` a share of less than ``least`` are links."""
-        with Stage("verifying pairs", len(pairs), unit="pairs") as stage:
+        with Stage("verifying pairs", len(pairs), unit="pairs", may_end_early=True) as stage:
             first = PairQueue(pairs, self.groups, sets_aside=True)
             for _ in self._blocks(first, window, least):
                 stage.update(len(pairs) - len(first) - len(first.aside))

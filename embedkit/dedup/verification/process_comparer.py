@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["ProcessComparer"]
 
 _MODULE = "embedkit.dedup.verification.comparing_process"
-_FEW_CORES = 2  # up to this many, threads suffice: they read no image twice
+_FEW_CORES = 2  # for so many, threads are nearly as fast, and read no image twice
 _MOST = 32  # processes: more would wait for each other, as pairs come 128 at a time
-_FEWEST_IMAGES = 300  # of fewer, threads have compared most before processes have started
+# Of fewer images, threads have compared most before processes have started; for few cores.
+_FEWEST_IMAGES, _FEWEST_FOR_FEW = 300, 5000
 _ATTEMPTS = 3  # before an image or a pair that ends its process gets no evidence
 _OVERLOAD = 1.25  # of the mean load, for a process that has read an image already
 _log = logging.getLogger("embedkit")
@@ -76,7 +77,8 @@ class ProcessComparer:
     ) -> Self | None:
         """None where threads are as fast, or where only this process can read the images."""
         count = min(usable_cores(), _MOST)
-        if count <= _FEW_CORES or len(names) < _FEWEST_IMAGES:
+        fewest = _FEWEST_IMAGES if count > _FEW_CORES else _FEWEST_FOR_FEW
+        if count < 2 or len(names) < fewest:
             return None
         if getattr(sys, "frozen", False):  # a program in one file would start itself
             return None
