@@ -25,7 +25,8 @@ def test_what_is_proposed_stays_unless_somebody_chooses():
     state = ReviewState(groups())
     name = state.groups[0].id
     members = state.groups[0].members
-    state.propose(name, frozenset(members[1:2]))
+    before = state.groups[0]
+    state.propose(before, frozenset(members[1:2]))
     assert not state.can_undo
     state.apply("accept", name)
     assert state.group(name).keep == {members[1]}
@@ -33,6 +34,8 @@ def test_what_is_proposed_stays_unless_somebody_chooses():
     state.apply("accept", name, members[:1])
     assert state.group(name).keep == {members[0]}
     state.undo()
+    assert state.group(name).keep == {members[1]}
+    assert state.propose(before, frozenset(members[2:])) is before  # changed meanwhile
     assert state.group(name).keep == {members[1]}
 
 

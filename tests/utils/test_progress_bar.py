@@ -105,8 +105,9 @@ def test_a_count_without_an_end(capsys, clock):
     assert err == "searching: 1,500 queries, 50.0 queries/s, 0:30 so far\n"
 
 
-def test_a_search_that_may_end_early_has_its_time_at_most(capsys):
+def test_a_search_that_may_end_early_has_its_time_at_most(capsys, clock):
     with ProgressBar() as bar:
+        clock[0] += 30
         bar.update(Progress("verifying pairs", 50, 100, 0, 5.0, 10.0, "pairs", may_end_early=True))
     err = capsys.readouterr().err
     assert err == "verifying pairs: 50/100 pairs, 10.0 pairs/s, 0:05 left at most\n"

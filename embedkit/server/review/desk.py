@@ -145,13 +145,13 @@ class ReviewDesk:
                 continue
             if name not in self._kept and time.monotonic() < until:
                 self._kept[name] = self._originals.keep(group.members)
-            if (keep := self._kept.get(name)) is not None:
+            keep = self._kept.get(name)
+            if keep is not None and keep != group.keep:
                 with self._lock:
-                    if self._state.group(name) is group:
-                        self._untouched[name] = self._state.propose(name, keep)
+                    self._untouched[name] = self._state.propose(group, keep)
         with self._lock:
-            there = {group.id for group in self._state.groups}
-            return [self._state.group(one.id) for one in groups if one.id in there]
+            there = {group.id: group for group in self._state.groups}
+            return [there[one.id] for one in groups if one.id in there]
 
     def group(self, name: str) -> ReviewGroup:
         """A group by its name.

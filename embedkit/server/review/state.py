@@ -126,10 +126,16 @@ class ReviewState:
         self._history.append(before)
         return change
 
-    def propose(self, name: str, keep: frozenset[int]) -> ReviewGroup:
-        """Says what of a group is to be kept unless somebody chooses; no action to take back."""
-        self._groups[name] = replace(self._groups[name], keep=keep)
-        return self._groups[name]
+    def propose(self, group: ReviewGroup, keep: frozenset[int]) -> ReviewGroup:
+        """Says what of a group is to be kept unless somebody chooses; no action to take back.
+
+        Returns:
+            The group as it is now; the given one if it was changed or is gone meanwhile.
+        """
+        if self._groups.get(group.id) is not group:
+            return group
+        self._groups[group.id] = replace(group, keep=keep)
+        return self._groups[group.id]
 
     def undo(self) -> Change:
         """Takes the last action back.
