@@ -182,3 +182,39 @@ def test_a_blurred_graphic_is_a_copy_of_its_own_and_of_no_other(draw, radius):
     blurred = draw(1).filter(ImageFilter.GaussianBlur(radius))
     assert odds(draw(1), blurred) > 0
     assert odds(draw(2), blurred) < 0
+
+
+def captioned(image, share, color, *, at_top=False):
+    """With an even band of text over its lower edge, or its upper one."""
+    out, height = image.copy(), round(image.height * share)
+    top = 0 if at_top else image.height - height
+    pen = ImageDraw.Draw(out)
+    pen.rectangle((0, top, image.width, top + height), fill=color)
+    ink = "white" if color == "black" else "black"
+    pen.text((20, top), "WHEN YOU SEE THE SAME PHOTO", ink, ImageFont.load_default(height * 0.5))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("share", "color"), [(0.08, "black"), (0.14, "black"), (0.25, "white")])
+def test_a_caption_hides_what_is_under_it_and_nothing_else(seed, share, color):
+    photo = scene(seed)
+    below = captioned(photo, share, color)
+    assert odds(photo, below) > 0
+    assert odds(below, photo) > 0
+    assert odds(photo, captioned(below, share / 2, color, at_top=True)) > 0
+    assert odds(photo, captioned(scene(seed + 50), share, color)) < 0
+    both = captioned(before(photo, thing(60 + seed), y=10), share, color)
+    assert odds(before(photo, thing(70 + seed), y=10), both) < 0  # another thing above the caption
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_things_between_even_bands_are_no_copies(seed):
+    """As films have bands above and below, and products stand before white."""
+    wide, white = Image.new("RGB", SIZE, "black"), Image.new("RGB", SIZE, "white")
+    frames = [before(wide, scene(seed + n).resize((480, 240)), 0, 60) for n in (0, 20)]
+    assert odds(*frames) < 0
+    products = [before(white, thing(seed + n, (200, 250)), 140, 55) for n in (0, 20)]
+    assert odds(*products) < 0
+    shifted = before(white, thing(seed + 20, (200, 230)), 140, 90)  # with more white above
+    assert odds(products[0], shifted) < 0

@@ -39,6 +39,8 @@ _CONTRADICTS = 0.5  # correlation of two windows
 _STEP, _PART = 8, 0.25  # levels, of a tone curve and of its table
 _WHITE, _NEARLY_WHITE = 235.0, 225.0  # levels: clipped by brightening
 _RESIDUAL, _LEAST_RESIDUAL = 0.35, 4.0  # of the contrast, and levels: pixels that agree
+_BAND, _LEAST_LINES = 0.35, 4  # of the image, at most, and lines at least: a caption's band
+_PLAIN, _ONE_LEVEL = 0.4, 12.0  # share of a line that is of one level; levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Agreement:
         tones: Of pixels whose level follows from the other's by one curve.
         replaced: Of the square of 41 pixels in which the images contradict each other most: the
             share of windows that do so, times that of pixels whose levels don't follow. High where
-            another thing is in the same place; text leaves what is between its letters.
+            another thing is in the same place; text leaves what is between its letters, and what is
+            under a caption's even band isn't looked at.
         windows: Pixels that are the centre of a window with texture.
     """
 
@@ -126,7 +129,7 @@ def _agreement(seen: _Seen) -> Agreement:
     if count <= FEWEST_WINDOWS:
         return Agreement(windows=count)
     both = texture & (windows.variance > TEXTURE) & (windows.other_variance > TEXTURE)
-    contradict = both & (windows.correlation < _CONTRADICTS)
+    contradict = both & (windows.correlation < _CONTRADICTS) & ~_banded(first, second)
     contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
     tolerance = np.maximum(_RESIDUAL * contrast, _LEAST_RESIDUAL)
     follows = np.abs(second - _by_curve(curve, first)) < tolerance
@@ -138,6 +141,30 @@ def _agreement(seen: _Seen) -> Agreement:
         replaced=float(replaced.max()),
         windows=count,
     )
+
+
+def _banded(first: Values, second: Values) -> Mask:
+    """Where one of the images has an even band along an edge, with text or not, the other none."""
+    banded = np.zeros(first.shape, bool)
+    for turns in range(4):
+        one, other, part = (np.rot90(plane, turns) for plane in (first, second, banded))
+        for mine, theirs in ((one, other), (other, one)):
+            level = float(np.median(mine[:2]))
+            lines = _band(mine, level)
+            if lines >= _LEAST_LINES and _share_of(theirs[:lines], level).mean() < _PLAIN:
+                part[: lines + WINDOW // 2 + 1] = True
+    return banded
+
+
+def _band(levels: Values, level: float) -> int:
+    """The lines from the upper edge on that are mostly of one level; 0 if they are too many."""
+    is_even = _share_of(levels[: int(_BAND * len(levels))], level) >= _PLAIN
+    return 0 if is_even.all() else int(is_even.argmin())
+
+
+def _share_of(levels: Values, level: float) -> NDArray[np.floating]:
+    """The share of each line's pixels that are of about this level."""
+    return np.asarray((np.abs(levels - level) < _ONE_LEVEL).mean(axis=1))
 
 
 def _tones(
