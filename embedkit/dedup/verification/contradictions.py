@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from embedkit.dedup.verification.equalize import equally_sharp
-from embedkit.dedup.verification.image_to_compare import EVEN_OF_GRAPHICS
+from embedkit.dedup.verification.image_to_compare import EVEN_OF_GRAPHICS, even_share
 from embedkit.dedup.verification.laying import Laid, blurred, lay, scaling, turned
+from embedkit.dedup.verification.registration import corners_of, mapped
 from embedkit.dedup.verification.windows import (
     AGREES,
     FEWEST_WINDOWS,
@@ -82,16 +83,35 @@ def fine_contradictions(
         The share of small windows with details in which both show something else; and the largest
         spot of such windows, as a share of the image. 0 of photographs.
     """
-    evens = first.even, second.even
-    if min(evens) < EVEN_OF_GRAPHICS and max(evens) < _EVEN_OF_SURE_GRAPHICS:
+    if not _are_graphics(first.even, second.even):
         return 0.0, 0.0
     fine, other = (image.gray if image.fine is None else image.fine for image in (first, second))
     matrix = scaling(other, second.gray) @ found.matrix @ scaling(first.gray, fine)
-    share, spot, equally = _contradicting(lay(turned(fine, found), other, matrix, _FINE_WORK))
+    fine = turned(fine, found)
+    back = np.asarray(np.linalg.inv(matrix), np.float64)
+    if not _are_graphics(_even_under(other, fine, back), _even_under(fine, other, matrix)):
+        return 0.0, 0.0  # a photograph in the even frame of a page or of a screen
+    share, spot, equally = _contradicting(lay(fine, other, matrix, _FINE_WORK))
     if equally:  # else the one is too blurred to have small letters
-        larger = _contradicting(lay(turned(fine, found), other, matrix, _FINER_WORK))
+        larger = _contradicting(lay(fine, other, matrix, _FINER_WORK))
         spot = max(spot, larger[1])
     return share, spot
+
+
+def _are_graphics(even: float, other: float) -> bool:
+    """Whether two images are graphics, by their shares of even areas."""
+    return min(even, other) >= EVEN_OF_GRAPHICS or max(even, other) >= _EVEN_OF_SURE_GRAPHICS
+
+
+def _even_under(
+    above: NDArray[np.uint8], below: NDArray[np.uint8], matrix: NDArray[np.float64]
+) -> float:
+    """The share of even areas of an image where another one lies that is mapped to it."""
+    places = np.nan_to_num(mapped(matrix, corners_of(above.shape)))
+    edge = np.array(below.shape[1::-1])
+    low, high = (np.clip(one, 0, edge).astype(int) for one in (places.min(0), places.max(0)))
+    part = below[low[1] : high[1], low[0] : high[0]]
+    return even_share(part) if part.size else 1.0
 
 
 def _contradicting(laid: Laid | None) -> tuple[float, float, bool]:
