@@ -19,7 +19,7 @@ import numpy as np
 from embedkit.dedup.cleanup.traces import LUMA, RATES, Traces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -75,16 +75,17 @@ def judge(images: Sequence[Traces]) -> list[tuple[float, str]]:
 
 def with_traces(
     candidates: Sequence[tuple[int, Candidate]],
-    contents: Mapping[int, bytes],
+    hashes: NDArray[np.uint8],
     traces_of: Callable[[int], Traces | None],
 ) -> list[tuple[int, Candidate]]:
     """The candidates of a group with how much each looks edited; equal bytes look the same.
 
     Args:
         candidates: Images (their places), and what is known of each.
-        contents: The hash of each image's bytes.
+        hashes: ``(M, 32)``, of the bytes of all images.
         traces_of: Reads an image for its traces; None of one that can't be read.
     """
+    contents = {image: hashes[image].tobytes() for image, _ in candidates}
     firsts = {contents[image]: image for image, _ in reversed(candidates)}
     if len(firsts) < 2:
         return list(candidates)

@@ -221,9 +221,8 @@ class _Planner:
         ]
         if self._policy.keep == "original":
             hashes = self._found.images.content_hash
-            contents = {image: hashes[image].tobytes() for image in files}
             candidates = with_traces(
-                candidates, contents, lambda n: self._comparison.traces(self._sides.key(n))
+                candidates, hashes, lambda n: self._comparison.traces(self._sides.key(n))
             )
         named = []
         for image, candidate in self._selection.rank(candidates):

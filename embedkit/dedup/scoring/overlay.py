@@ -6,8 +6,8 @@ never does. At 32 x 32 pixels that takes an exact place: to a tenth of a pixel, 
 had been shrunk from the original. So coarse parts of the one are compared with the whole other
 first, at 8 x 8 pixels, and the best of them is refined on all pixels (Levenberg-Marquardt).
 
-Levels alone also agree where there is little to see: two ships on two seas. So it is told as well
-how far the slopes agree, which is how the levels change from pixel to pixel.
+Levels alone also agree where there is little to see: two ships on two seas. So the slopes are
+compared as well: how the levels change from pixel to pixel.
 """
 
 from __future__ import annotations

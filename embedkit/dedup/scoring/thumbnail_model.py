@@ -79,11 +79,12 @@ def thumbnail_distances(
         Of all pairs; 1 of hopeless ones; NaN where a store doesn't know one of the two, and of the
         less likely pairs where too many are likely.
     """
-    distances = Distances.full(len(odds), 1)
+    distances = Distances.full(len(odds), np.nan)
+    hopeless = np.flatnonzero(~(odds > _LEAST_ODDS))
+    distances.put(hopeless, Distances.full(len(hopeless), 1))
     likely = np.flatnonzero(odds > _LEAST_ODDS)
     order = likely[np.argsort(-odds[likely], kind="stable")]
-    likely, others = order[:_MOST_LAID], order[_MOST_LAID:]
-    distances.put(others, Distances.full(len(others), np.nan))
+    likely = order[:_MOST_LAID]
     if len(likely):
         pictures, places = _pictures(
             (left, first[likely], turns[likely]),
@@ -92,7 +93,6 @@ def thumbnail_distances(
         is_known = np.asarray(pictures.gray.any(axis=(1, 2)))
         known = is_known[places[0]] & is_known[places[1]]
         found = overlay_distances(pictures, places[0][known], places[1][known])
-        distances.put(likely[~known], Distances.full(int((~known).sum()), np.nan))
         distances.put(likely[known], found)
     return distances
 

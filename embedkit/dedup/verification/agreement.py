@@ -129,7 +129,9 @@ def _agreement(seen: _Seen) -> Agreement:
     if count <= FEWEST_WINDOWS:
         return Agreement(windows=count)
     both = texture & (windows.variance > TEXTURE) & (windows.other_variance > TEXTURE)
-    contradict = both & (windows.correlation < _CONTRADICTS) & ~_banded(first, second)
+    contradict = both & (windows.correlation < _CONTRADICTS)
+    if contradict.any():
+        contradict &= ~_banded(first, second)
     contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
     tolerance = np.maximum(_RESIDUAL * contrast, _LEAST_RESIDUAL)
     follows = np.abs(second - _by_curve(curve, first)) < tolerance

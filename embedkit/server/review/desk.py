@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupFilter", "ReviewDesk", "WrittenPlan"]
 
-_MOST_SECONDS = 3.0  # for the originals of the groups that are asked for at once
+_MOST_SECONDS = 3.0  # for the originals of the groups of one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class ReviewDesk:
     def proposed(self, groups: Sequence[ReviewGroup]) -> list[ReviewGroup]:
         """The groups as they are shown: nobody having chosen, the originals are to be kept.
 
-        These are found when they are asked for, for some seconds at most; a group that isn't
+        These are found when they are requested, for some seconds at most; a group that isn't
         reached keeps what is of best quality.
         """
         until = time.monotonic() + _MOST_SECONDS

@@ -49,10 +49,8 @@ class Originals:
                 ((image, candidate_of(self._found, image)) for image in members),
                 key=lambda one: self._by_quality.rank(one[1]),
             )
-            hashes = self._found.images.content_hash
-            contents = {image: hashes[image].tobytes() for image in members}
             judged = with_traces(
-                candidates[:_MOST_READ], contents,
+                candidates[:_MOST_READ], self._found.images.content_hash,
                 lambda image: self._comparison.traces(self._sides.key(image)),
             )  # fmt: skip
             if self._missing is not None:
