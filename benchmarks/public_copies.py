@@ -18,20 +18,24 @@ CIFAR-10 or CIFAR-100 as PNG files in ``train/`` and ``test/``, also in folders 
 by its number in the original order (``train/49007.png``), with ``duplicates_cifar*.csv`` of ciFAIR
 (TestID,TrainID,Distance,Judgment): judgments 0 and 1 are copies, 2 is only very similar. It lists a
 test image once, and by far not all copies, so it prints how many of the listed pairs are among the
-pairs that the default threshold gives; ``--sheet PICTURE.png`` draws 100 of the other pairs, drawn
-by lot, to be judged by eye.
+pairs that the default threshold gives; ``--whole`` also looks for all copies in one store of both;
+``--sheet PICTURE.png`` draws 100 of the other pairs by lot, to be judged by eye, at most five of
+images that pairs connect.
 """
 
 import argparse
 import csv
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from support.machine import print_facts
 from support.numbered import embed, images_below, link, search
 from support.rankings import Scored, Truth, area, is_among, precision_and_recall, recall_at
@@ -42,10 +46,11 @@ HEADER = (
     "default: precision", "recall", "ms per image",
 )  # fmt: skip
 LISTED = (
-    "test with train", "pairs", "listed copies among them", "listed as similar",
+    "", "pairs", "within train", "listed copies among them", "listed as similar",
     "test images in a pair", "ms per image",
 )  # fmt: skip
-ON_SHEET, ACROSS, PICTURE = 100, 10, 72  # pairs, how many in a row; pixels
+STEPS = {"without pixels": False, "verified": True}
+ON_SHEET, OF_ONE_GROUP, ACROSS, PICTURE = 100, 5, 10, 72  # pairs, how many in a row; pixels
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,21 @@ class CopySet:
     truth: Truth
     parts: NDArray[np.str_]
     similar: NDArray[np.int64]
+
+    @property
+    def files(self) -> list[Path]:
+        """The queries, then the references."""
+        return [*self.queries, *self.references]
+
+    @property
+    def listed(self) -> NDArray[np.int64]:
+        """``(T, 2)``: ``truth`` by numbers of ``files``."""
+        return self.truth.pairs + np.array([0, len(self.queries)])
+
+    @property
+    def listed_as_similar(self) -> NDArray[np.int64]:
+        """``(U, 2)``: ``similar`` by numbers of ``files``."""
+        return self.similar + np.array([0, len(self.queries)])
 
     @classmethod
     def of(
@@ -102,13 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         references = link(found.references, Path(name) / "references")
         for folder in (queries, references):
             embed(folder, args.backbone)
-        rows = []
-        for step, verify in (("without pixels", False), ("verified", True)):
-            scored = search(queries, references, verify=verify)
-            rows += listed_rows(step, scored, found) if args.cifar else rows_of(step, scored, found)
-            if args.sheet:
-                draw_sheet(scored, found, args.sheet.with_stem(f"{args.sheet.stem} {step}"))
-    print_table(LISTED if args.cifar else HEADER, rows)
+        if args.cifar:
+            sets = {"test with train": (queries, references)}
+            if args.whole:
+                sets["all"] = (link(found.files, Path(name) / "all"),)
+                embed(*sets["all"], args.backbone)
+            print_table(LISTED, listed_rows(sets, found, args.sheet))
+        else:
+            print_table(HEADER, ranked_rows(queries, references, found))
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -118,14 +139,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     which.add_argument("--disc21", type=Path, metavar="DIR", help="Q*.jpg, R*.jpg and a CSV")
     which.add_argument("--cifar", type=Path, metavar="DIR", help="train/ and test/ of PNG files")
     parser.add_argument("--duplicates", type=Path, metavar="CSV", help="ciFAIR's, for --cifar")
+    parser.add_argument("--whole", action="store_true", help="all in one store, too, with --cifar")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="pairs to judge, with --cifar")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")
     args = parser.parse_args(arguments)
     if (args.cifar is None) != (args.duplicates is None):
         parser.error("--cifar and --duplicates go together")
-    if args.sheet and not args.cifar:
-        parser.error("--sheet goes with --cifar")
+    if (args.sheet or args.whole) and not args.cifar:
+        parser.error("--sheet and --whole go with --cifar")
     return args
 
 
@@ -173,6 +195,30 @@ def cifar(folder: Path, duplicates: Path) -> CopySet:
     return CopySet.of(queries, references, pairs, similar=similar)
 
 
+def ranked_rows(queries: Path, references: Path, copies: CopySet) -> list[list[str]]:
+    """How all pairs rank, in each step."""
+    return [
+        row
+        for step, verify in STEPS.items()
+        for row in rows_of(step, search(queries, references, verify=verify), copies)
+    ]
+
+
+def listed_rows(
+    sets: Mapping[str, tuple[Path, ...]], copies: CopySet, sheet: Path | None
+) -> list[list[str]]:
+    """What the default threshold gives, in each step: in one store, or between two."""
+    rows = []
+    for where, folders in sets.items():
+        for step, verify in STEPS.items():
+            scored = search(*folders, verify=verify)
+            pairs = by_default(scored, len(copies.queries) if len(folders) > 1 else 0)
+            rows.append([f"{where}, {step}", *counts(pairs, scored.cpu, copies)])
+            if sheet:
+                draw_sheet(pairs, copies, sheet.with_stem(f"{sheet.stem} {where} {step}"))
+    return rows
+
+
 def rows_of(step: str, found: Scored, copies: CopySet) -> list[list[str]]:
     """A row for all queries, and one for each part where there are several."""
     names = sorted(set(copies.parts.tolist()))
@@ -187,29 +233,43 @@ def rows_of(step: str, found: Scored, copies: CopySet) -> list[list[str]]:
     return rows
 
 
-def by_default(found: Scored) -> NDArray[np.int64]:
-    """The pairs that the default threshold gives."""
-    return found.pairs[found.scores >= (found.threshold or 0)]
+def by_default(found: Scored, offset: int) -> NDArray[np.int64]:
+    """The pairs that the default threshold gives, ``(P, 2)`` numbers of ``CopySet.files``.
+
+    ``offset`` is added to the second number of each.
+    """
+    pairs = found.pairs[found.scores >= (found.threshold or 0)] + np.array([0, offset])
+    return np.sort(pairs, axis=1)
 
 
-def listed_rows(step: str, found: Scored, copies: CopySet) -> list[list[str]]:
-    """The row of a set of which not all copies are listed."""
-    pairs, images = by_default(found), len(copies.queries) + len(copies.references)
-    listed = [copies.truth.pairs, copies.similar]
-    among = [f"{is_among(one, pairs).sum():,} of {len(one):,}" for one in listed]
-    asked = len(np.unique(pairs[:, 0]))
-    return [[step, f"{len(pairs):,}", *among, f"{asked:,}", f"{1000 * found.cpu / images:.1f}"]]
+def counts(pairs: NDArray[np.int64], cpu: float, copies: CopySet) -> list[str]:
+    """The figures of a set of which not all copies are listed."""
+    tests = len(copies.queries)
+    among = [
+        f"{is_among(one, pairs).sum():,} of {len(one):,}"
+        for one in (copies.listed, copies.listed_as_similar)
+    ]
+    asked = np.unique(pairs[pairs < tests])
+    within = (pairs[:, 0] >= tests).sum()
+    milliseconds = 1000 * cpu / len(copies.files)
+    return [f"{len(pairs):,}", f"{within:,}", *among, f"{len(asked):,}", f"{milliseconds:.1f}"]
 
 
-def draw_sheet(found: Scored, copies: CopySet, path: Path) -> None:
+def draw_sheet(pairs: NDArray[np.int64], copies: CopySet, path: Path) -> None:
     """Draws some of the pairs that aren't listed."""
-    pairs = by_default(found)
-    pairs = pairs[~is_among(pairs, np.concatenate([copies.truth.pairs, copies.similar]))]
-    chosen = np.random.default_rng(0).permutation(pairs)[:ON_SHEET].tolist()
+    known = np.concatenate([copies.listed, copies.listed_as_similar])
+    pairs = np.random.default_rng(0).permutation(pairs[~is_among(pairs, known)])
+    links = coo_array((np.ones(len(pairs)), pairs.T), [len(copies.files)] * 2)
+    groups = connected_components(links, directed=False)[1][pairs[:, 0]]
+    taken, chosen = Counter[int](), list[list[int]]()
+    for pair, group in zip(pairs.tolist(), groups.tolist(), strict=True):
+        if taken[group] < OF_ONE_GROUP and len(chosen) < ON_SHEET:
+            taken[group] += 1
+            chosen.append(pair)
     sheet = Image.new("RGB", (ACROSS * (2 * PICTURE + 8), -(-ON_SHEET // ACROSS) * (PICTURE + 8)))
     for number, pair in enumerate(chosen):
         down, across = divmod(number, ACROSS)
-        for side, file in enumerate((copies.queries[pair[0]], copies.references[pair[1]])):
+        for side, file in enumerate(copies.files[one] for one in pair):
             picture = Image.open(file).convert("RGB").resize((PICTURE, PICTURE))
             place = across * (2 * PICTURE + 8) + side * PICTURE, down * (PICTURE + 8)
             sheet.paste(picture, place)

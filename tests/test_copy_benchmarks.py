@@ -187,19 +187,34 @@ def test_of_cifar_the_listed_copies_are_counted(script, tmp_path, capsys):
     scored = script("support.rankings").Scored(
         np.array([[3, 3], [1, 1], [0, 0], [2, 2], [0, 3]]), np.array([0.9, 0.8, 0.7, 0.4, 0.6]), 0.5
     )
-    (line,) = public.listed_rows("given", scored, found)
-    assert line[1:5] == ["4", "1 of 2", "1 of 1", "3"]
-    public.draw_sheet(scored, found, tmp_path / "sheet.png")
+    pairs = public.by_default(scored, 4)
+    assert public.counts(pairs, 0.0, found)[:5] == ["4", "0", "1 of 2", "1 of 1", "3"]
+    public.draw_sheet(pairs, found, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet)
     assert pixels[:72, :300].any(axis=2).mean() > 0.9  # two pairs
     assert not pixels[:72, 304:].any()
     public.main(
         ["--cifar", str(tmp_path), "--duplicates", str(duplicates), "--backbone", "tiny",
-         "--sheet", str(tmp_path / "judge.png")]
+         "--sheet", str(tmp_path / "judge.png"), "--whole"]
     )  # fmt: skip
-    assert cells(capsys.readouterr().out, "verified")[2].endswith("of 2")
-    assert (tmp_path / "judge verified.png").exists()
+    out = capsys.readouterr().out
+    assert cells(out, "test with train, verified")[2:4] == ["0", "2 of 2"]
+    assert cells(out, "all, verified")[2:5] == ["0", "2 of 2", "1 of 1"]
+    assert (tmp_path / "judge all verified.png").exists()
+
+
+def test_a_sheet_shows_at_most_five_pairs_of_images_that_pairs_connect(script, tmp_path):
+    for number in range(12):
+        save(Image.new("RGB", (32, 32), "white"), tmp_path / f"{number}.png")
+    public = script("public_copies")
+    files = [tmp_path / f"{number}.png" for number in range(12)]
+    copies = public.CopySet.of(files[:6], files[6:], [])
+    public.draw_sheet(np.array([[0, one] for one in range(1, 10)] + [[10, 11]]), copies,
+                      tmp_path / "sheet.png")  # fmt: skip
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        row = np.asarray(sheet.convert("L"))[36]
+    assert (row > 128).sum() == 6 * 2 * 72
 
 
 def test_an_empty_set_is_refused(script, tmp_path):

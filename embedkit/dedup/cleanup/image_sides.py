@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
     from contextlib import ExitStack
-    from pathlib import Path
 
     from embedkit.dedup.results import Duplicates
 
@@ -23,20 +22,24 @@ class ImageSides:
 
     Args:
         found: What was found.
-        folders: Of each store the folders that relative ids may start from.
         images: As ``make_plan``'s.
         stack: Closes what is opened.
+        root: As ``make_plan``'s.
+
+    Attributes:
+        folders: Of each store the folders that relative ids may start from.
     """
 
     def __init__(
         self,
         found: Duplicates,
-        folders: Sequence[Sequence[Path]],
         images: Sequence[str | os.PathLike[str]],
         stack: ExitStack,
+        root: str | os.PathLike[str] | None = None,
     ) -> None:
         self._found, self._images, self._stack = found, images, stack
-        self._folders = folders
+        near = () if found.folder is None else (found.folder.parent,)
+        self.folders = [s.folders(root, near) for s in (found.store, found.against) if s]
         self._own = found.is_of_store()
         self._opened: dict[int, OriginalImages] = {}
 
@@ -51,7 +54,7 @@ class ImageSides:
             DedupError: Several files have its name.
         """
         number, name = self.key(image)
-        return find_file(name, self._folders[number])
+        return find_file(name, self.folders[number])
 
     def read(self, key: tuple[int, str]) -> bytes:
         """The encoded image.
@@ -73,4 +76,4 @@ class ImageSides:
         }
         if self._images:
             return OriginalImages.of_source(self._images, list(hashes), None, hashes)
-        return OriginalImages.by_ids(hashes, self._folders[other], None, hashes)
+        return OriginalImages.by_ids(hashes, self.folders[other], None, hashes)

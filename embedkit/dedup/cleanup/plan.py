@@ -128,15 +128,13 @@ def make_plan(
         found = without_pairs(found, rejected)
     with ExitStack() as stack:
         stack.enter_context(reporting(progress))
-        near = () if found.folder is None else (found.folder.parent,)
-        folders = [store.folders(root, near) for store in (found.store, found.against) if store]
-        sides = ImageSides(found, folders, images, stack)
+        sides = ImageSides(found, images, stack, root)
         planner = _Planner(found, policy, sides, rejected, protect, frozenset(keepers))
         groups = list(members_of(found))
         tracked = track(groups, "comparing pixels", len(groups), unit="groups")
         rows = tuple(row for members in tracked for row in planner.plan(members))
     if rows and all(row.reason == MISSING for row in rows):
-        tried = " or ".join(map(str, folders[0]))
+        tried = " or ".join(map(str, sides.folders[0]))
         raise DedupError(
             f"none of the {len(rows)} images was found, such as {rows[0].id} in {tried}; "
             "root=FOLDER says where relative ids start from now"

@@ -34,9 +34,7 @@ class Originals:
 
     def __init__(self, found: Duplicates, images: Sequence[Path]) -> None:
         self._found, self._lock, self._stack = found, threading.Lock(), ExitStack()
-        near = () if found.folder is None else (found.folder.parent,)
-        folders = [found.store.folders(None, near)]
-        self._sides = ImageSides(found, folders, images, self._stack)
+        self._sides = ImageSides(found, images, self._stack)
         self._comparison = PixelComparison(self._read)
         self._selection = KeepSelection(found, KeepPolicy("original"))
         self._by_quality = KeepPolicy("best-quality")
