@@ -118,6 +118,63 @@ def test_copies_of_every_kind_are(kind, seed):
     assert odds(image, Image.open(io.BytesIO(make_copy(image, kind, seed)))) > 0
 
 
+def round_thing(seed, size):
+    """Something cut out of another photograph."""
+    shape = Image.new("L", (size, size), 0)
+    ImageDraw.Draw(shape).ellipse((0, 0, size - 1, size - 1), fill=255)
+    part = draw_photo(seed, SIZE).resize((size, size))
+    part.putalpha(shape.filter(ImageFilter.GaussianBlur(1)))
+    return part
+
+
+def even_shape(seed, size):
+    red, green, blue = np.random.default_rng(seed).integers(0, 256, 3).tolist()
+    return Image.new("RGBA", (size, size), (red, green, blue, 255))
+
+
+def with_thing(background, thing, place):
+    image = background.copy()
+    image.paste(thing, place, thing)
+    return image
+
+
+def grainy(seed):
+    """A photograph with some grain, as a camera takes it."""
+    return Image.blend(draw_photo(seed, SIZE), scene(seed), 0.4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("thing", [round_thing, even_shape])
+def test_frames_in_which_a_thing_moves_are_no_copies(thing, seed):
+    moves, place = thing(40 + seed, 130), (30, 40 + 20 * seed)
+    frame = with_thing(grainy(seed), moves, place)
+    assert odds(frame, with_thing(grainy(seed), moves, (300, 150))) < 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_frames_in_which_a_thing_gives_way_to_another_are_no_copies(seed):
+    frames = (with_thing(grainy(seed), round_thing(n + seed, 220), (30, 70)) for n in (40, 50))
+    assert odds(*frames) < 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_even_shape_may_be_laid_over_a_copy(seed):
+    assert odds(scene(seed), with_thing(scene(seed), even_shape(seed, 130), (30, 90))) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_text_over_a_plain_sky_is_no_thing_of_its_own(seed):
+    sky = Image.new("RGB", SIZE, (90, 140, 220))
+    photo = Image.composite(sky, scene(seed), Image.linear_gradient("L").resize(SIZE).point(
+        lambda level: 255 if level < 90 else 0
+    ))  # fmt: skip
+    copy = photo.copy()
+    pen, font = ImageDraw.Draw(copy), ImageFont.load_default(36)
+    for top, text in ((20, "a plain sky above"), (260, "and more text below")):
+        pen.text((20, top), text, "white", font, stroke_width=2, stroke_fill="black")
+    assert odds(photo, copy) > 0
+
+
 def test_copies_of_tiny_images_are():
     tiny = [scene(seed).resize((32, 32), Image.Resampling.LANCZOS) for seed in range(6)]
     for number, image in enumerate(tiny):

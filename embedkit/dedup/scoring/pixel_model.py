@@ -79,7 +79,7 @@ def pixel_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
     """Log-odds of a copy at even prior odds, ``(n,)``; NaN where there is too little detail."""
     odds = np.clip(_MODEL.log_odds(pixel_features(evidence)), -_LARGEST, _LARGEST)
     odds -= _doubt([one.agreement.windows for one in evidence])
-    differ = [_contradicts(one) or one.agreement.replaced > _REPLACED for one in evidence]
+    differ = [_contradicts(one) or _other_things(one) for one in evidence]
     odds[np.array(differ, bool)] = _NOT_ONE
     odds[np.array([not one.agreement.windows for one in evidence], bool)] = np.nan
     return odds
@@ -100,6 +100,11 @@ def scene_odds(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
     odds = np.clip(_SCENES.log_odds(features), -_LARGEST, _LARGEST)
     odds[np.array([_contradicts(one) for one in evidence], bool)] = _NOT_ONE
     return np.asarray(np.fmax(pixel_odds(evidence), odds))
+
+
+def _other_things(evidence: Evidence) -> bool:
+    """Whether another thing is in the same place, or each image has one that the other lacks."""
+    return evidence.agreement.replaced > _REPLACED or evidence.agreement.foreign >= 1
 
 
 def _contradicts(evidence: Evidence) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from embedkit.dedup.verification.foreign import foreign_things
 from embedkit.dedup.verification.laying import Laid, blurred
 from embedkit.dedup.verification.windows import (
     AGREES,
@@ -55,12 +56,15 @@ class Agreement:
             another thing is in the same place; text leaves what is between its letters, and what is
             under a caption's even band isn't looked at.
         windows: Pixels that are the centre of a window with texture.
+        foreign: How clearly each image shows a thing that the other one doesn't have, as
+            `foreign_things` gives it: 0 is not at all, 1 and more clearly.
     """
 
     agreeing: float = 0.0
     tones: float = 0.0
     replaced: float = 1.0
     windows: int = 0
+    foreign: float = 0.0
 
 
 class _Seen(NamedTuple):
@@ -117,10 +121,10 @@ def agreement_of(laid: Laid) -> Agreement:
             break  # blurring more makes it worse still
         if seen.share > best.share + _BETTER:
             best = seen
-    return _agreement(best)
+    return _agreement(best, laid)
 
 
-def _agreement(seen: _Seen) -> Agreement:
+def _agreement(seen: _Seen, laid: Laid) -> Agreement:
     first, second, windows, texture = seen.first, seen.second, seen.windows, seen.texture
     agree = texture & (windows.correlation > AGREES)
     gain, curve = _tones(first, second, windows, agree)
@@ -129,9 +133,11 @@ def _agreement(seen: _Seen) -> Agreement:
     if count <= FEWEST_WINDOWS:
         return Agreement(windows=count)
     both = texture & (windows.variance > TEXTURE) & (windows.other_variance > TEXTURE)
-    contradict = both & (windows.correlation < _CONTRADICTS)
-    if contradict.any():
-        contradict &= ~_banded(first, second)
+    differ = texture & (windows.correlation < _CONTRADICTS)
+    if differ.any():
+        bare = ~_banded(first, second)
+        differ, laid = differ & bare, Laid(laid.first, laid.second, laid.inside & bare)
+    contradict = both & differ
     contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
     tolerance = np.maximum(_RESIDUAL * contrast, _LEAST_RESIDUAL)
     follows = np.abs(second - _by_curve(curve, first)) < tolerance
@@ -142,6 +148,7 @@ def _agreement(seen: _Seen) -> Agreement:
         tones=float(follows[texture].mean()),
         replaced=float(replaced.max()),
         windows=count,
+        foreign=foreign_things(laid, _by_curve(curve, laid.first), differ, agree),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -49,17 +50,29 @@ def equally_sharp(laid: Laid) -> Laid:
 
 def _details(image: Values) -> Values:
     """Of each cell of the image, the contrast of fine details as a share of that of coarse ones."""
-    cells = tuple(max(round(side / _CELL), 1) for side in image.shape[::-1])
-    fine, coarse = (
-        cv2.resize((image - blurred(image, blur)) ** 2, cells, interpolation=cv2.INTER_AREA)
-        for blur in (1.0, 4.0)
-    )
+    cells = max(round(image.shape[0] / _CELL), 1), max(round(image.shape[1] / _CELL), 1)
+    fine, coarse = (_means((image - blurred(image, blur)) ** 2, cells) for blur in (1.0, 4.0))
     return np.asarray(np.sqrt((fine + 1e-3) / (coarse + 1.0)))
+
+
+def _means(values: Values, cells: tuple[int, int]) -> Values:
+    """The mean of each cell of equal size: two small products, faster than shrinking an image."""
+    down, across = (_shares(*sides) for sides in zip(values.shape, cells, strict=True))
+    return np.asarray(down @ values @ across.T)
+
+
+@lru_cache(128)
+def _shares(pixels: int, cells: int) -> Values:
+    """What each of a row of pixels adds to each cell's mean, ``(cells, pixels)``."""
+    edges, place = np.linspace(0, pixels, cells + 1)[:, None], np.arange(pixels)
+    inside = np.minimum(edges[1:], place + 1) - np.maximum(edges[:-1], place)
+    return np.asarray(inside.clip(0) * cells / pixels, np.float32)
 
 
 def _sharper(details: Values, other: Values, inside: Mask) -> float:
     """How much sharper the one image is in most places, a log ratio: text is in few of them."""
-    both = cv2.resize(inside.astype(np.float32), details.shape[::-1], interpolation=cv2.INTER_AREA)
+    rows, columns = details.shape
+    both = _means(inside.astype(np.float32), (rows, columns))
     ratio = np.log(details / other)[both > 0.9]
     return float(np.median(ratio)) if len(ratio) else 0.0
 
