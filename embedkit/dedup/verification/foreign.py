@@ -57,6 +57,8 @@ def foreign_things(laid: Laid, expected: Values, differ: Mask, agree: Mask) -> f
     off = near & far_off & ~_around(agree & far_off)
     drawn = [_drawn(levels, off) & laid.inside for levels in (laid.first, laid.second)]
     left = min(_share_of_thick(off & ~one) for one in drawn) / (float(off.mean()) + _FEW_OFF)
+    if left >= _MUCH_LEFT:
+        return left / _MUCH_LEFT
     filled = near & (box(off.astype(np.float32), 3) > 0.5)  # levels may be like by chance
     things = [filled & _within(one, near) for one in drawn]
     own = min(_share_of_thick(things[one] & ~drawn[1 - one]) for one in (0, 1))
