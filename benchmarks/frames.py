@@ -9,27 +9,21 @@ more, and with a score of 0.99 or more; of videos that of frames half a second a
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
-import numpy as np
 from PIL import Image
+from support.compared import THRESHOLD, prepared, scores_of
 from support.frames import two_frames, two_frames_of_a_shape
 from support.machine import print_facts
 from support.numbered import images_below
 from support.tables import print_table
 
-from embedkit.dedup.scoring.calibration import PRECISION
-from embedkit.dedup.scoring.logistic import probability
-from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds, threshold_for
-from embedkit.dedup.verification.geometric import compare
-from embedkit.dedup.verification.image_to_compare import ImageToCompare
-
 SHAPES = (0.15, 0.25, 0.35, 0.45)
 GAPS = (0.5, 1.0, 2.0)  # seconds
 
-Pair = tuple[ImageToCompare, ImageToCompare]
+Pair = tuple[Image.Image, Image.Image]
 
 
 def main() -> None:
@@ -44,10 +38,10 @@ def main() -> None:
         two_frames(*pictures, seed)
         for seed, pictures in enumerate(zip(photos, *others, strict=True))
     ]
-    rows = [row("a thing moves, changes or leaves", map(prepared, drawn))]
+    rows = [row("a thing moves, changes or leaves", drawn)]
     for share in SHAPES:
         moved = [two_frames_of_a_shape(photo, share, seed) for seed, photo in enumerate(photos)]
-        rows.append(row(f"an even shape of {share:.0%} moves", map(prepared, moved)))
+        rows.append(row(f"an even shape of {share:.0%} moves", moved))
     for path in args.videos:
         frames, rate = frames_of(path)
         for gap in GAPS:
@@ -56,20 +50,14 @@ def main() -> None:
                 (frames[n], frames[n + step])
                 for n in range(0, len(frames) - step, max(round(rate / 4), 1))
             ]
-            rows.append(row(f"{path.name}, {gap} s apart", map(prepared, pairs)))
+            rows.append(row(f"{path.name}, {gap} s apart", pairs))
     print_table(("two frames", "pairs", "pass for copies", "with a score of 0.99"), rows)
 
 
-def prepared(pair: Sequence[Image.Image]) -> Pair:
-    first, second = (ImageToCompare.of(np.asarray(one)) for one in pair)
-    return first, second
-
-
-def row(name: str, pairs: Iterator[Pair]) -> tuple[str, ...]:
-    odds = pixel_odds([compare(*pair) for pair in pairs])
-    scores = probability(np.nan_to_num(odds, nan=-np.inf) + FIRST_PRIOR)
-    passing = scores >= threshold_for(PRECISION)
-    return name, str(len(scores)), f"{passing.mean():.0%}", f"{(scores >= 0.99).mean():.0%}"
+def row(name: str, pairs: Iterable[Pair]) -> tuple[str, ...]:
+    scores = scores_of(map(prepared, pairs))
+    shares = ((scores >= least).mean() for least in (THRESHOLD, 0.99))
+    return name, str(len(scores)), *(f"{share:.0%}" for share in shares)
 
 
 def frames_of(path: Path) -> tuple[list[Image.Image], float]:

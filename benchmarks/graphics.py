@@ -15,13 +15,11 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from support.compared import prepared, scores_of
 from support.machine import print_facts
 from support.tables import print_table
 
 from embedkit.decode.phash import perceptual_hash, thumbnail
-from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds
-from embedkit.dedup.verification.geometric import compare
-from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
 Picture = Image.Image
 _LETTERS = list("abdeghiklmnoprstu")
@@ -101,8 +99,7 @@ WORSE: dict[str, Callable[[Picture], Picture]] = {
 
 
 def is_copy(first: Picture, second: Picture) -> bool:
-    images = (ImageToCompare.of(np.asarray(one)) for one in (first, second))
-    return float(pixel_odds([compare(*images)])[0]) + FIRST_PRIOR > 0
+    return bool(scores_of([prepared([first, second])])[0] > 0.5)
 
 
 def has_near_hash(first: Picture, second: Picture) -> bool:

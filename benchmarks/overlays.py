@@ -14,13 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+from support.compared import THRESHOLD, prepared, scores_of
 from support.machine import print_facts
 from support.numbered import images_below
 from support.tables import print_table
-
-from embedkit.dedup.scoring.pixel_model import FIRST_PRIOR, pixel_odds
-from embedkit.dedup.verification.geometric import compare
-from embedkit.dedup.verification.image_to_compare import ImageToCompare
 
 Picture = Image.Image
 TEXT = "WHEN YOU SEE THE SAME PHOTO"
@@ -213,21 +210,16 @@ def main() -> None:
     args = parser.parse_args()
     print_facts()
     photos = [Image.open(one).convert("RGB") for one in images_below(args.images)[: args.count]]
-    plain = [ImageToCompare.of(np.asarray(photo)) for photo in photos]
+    plain = prepared(photos)
     rows = []
     for name, edit in EDITS.items():
-        edited = [
-            ImageToCompare.of(np.asarray(edit(*pair)))
-            for pair in zip(photos, photos[2:] + photos[:2], strict=True)
+        edited = prepared(map(edit, photos, photos[2:] + photos[:2]))
+        scores = [
+            scores_of(zip(plain, others, strict=True))
+            for others in (edited, edited[1:] + edited[:1])
         ]
-        shares = [share_passing(plain, others) for others in (edited, edited[1:] + edited[:1])]
-        rows.append((name, *(f"{share:.1%}" for share in shares)))
+        rows.append((name, *(f"{(one >= THRESHOLD).mean():.1%}" for one in scores)))
     print_table(("edit", "copies that pass", "others that pass"), rows)
-
-
-def share_passing(first: list[ImageToCompare], second: list[ImageToCompare]) -> float:
-    odds = pixel_odds([compare(*pair) for pair in zip(first, second, strict=True)])
-    return float((odds + FIRST_PRIOR > 0).mean())
 
 
 if __name__ == "__main__":

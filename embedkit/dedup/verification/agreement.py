@@ -133,10 +133,12 @@ def _agreement(seen: _Seen, laid: Laid) -> Agreement:
     if count <= FEWEST_WINDOWS:
         return Agreement(windows=count)
     both = texture & (windows.variance > TEXTURE) & (windows.other_variance > TEXTURE)
-    differ = texture & (windows.correlation < _CONTRADICTS)
+    differ, foreign = texture & (windows.correlation < _CONTRADICTS), 0.0
     if differ.any():
         bare = ~_banded(first, second)
-        differ, laid = differ & bare, Laid(laid.first, laid.second, laid.inside & bare)
+        differ &= bare
+        seen_bare = Laid(laid.first, laid.second, laid.inside & bare)
+        foreign = foreign_things(seen_bare, _by_curve(curve, laid.first), differ, agree)
     contradict = both & differ
     contrast = np.sqrt(np.maximum(windows.other_variance, gain**2 * windows.variance))
     tolerance = np.maximum(_RESIDUAL * contrast, _LEAST_RESIDUAL)
@@ -148,7 +150,7 @@ def _agreement(seen: _Seen, laid: Laid) -> Agreement:
         tones=float(follows[texture].mean()),
         replaced=float(replaced.max()),
         windows=count,
-        foreign=foreign_things(laid, _by_curve(curve, laid.first), differ, agree),
+        foreign=foreign,
     )
 
 
