@@ -34,7 +34,7 @@ REPEATS = 6
 RIDGE = 0.01
 GOOD_IF_LARGE = {"camera", "pixels"}
 # The qualities here are drawn, so they can't say that people compress what they edit.
-LEAST = {"step": 0.5}
+LEAST_OF_TWO, LEAST_OF_MANY = 0.5, 0.25  # of "step"; of many, other measures tell more
 SHARED = 5  # the last measures, which two images share
 NOT_INSTEAD = ("overlay", "text", "shapes", "pasted")  # these never replace their original
 
@@ -63,12 +63,11 @@ def main() -> None:
         group_of(photo, EDITS | {"enlarged": enlarged}, number)
         for number, photo in enumerate(photos[1::2])
     ]
-    names = list(MEASURES)
-    bounds = [(-1e6, 0) if name in GOOD_IF_LARGE else (LEAST.get(name, 0), 1e6) for name in names]
-    of_own = [*bounds[:-SHARED], *[(0, 0)] * SHARED]
+    of_own = [*bounds_of(LEAST_OF_TWO)[:-SHARED], *[(0, 0)] * SHARED]
     of_two = fit([table for group in fitted for table, _ in pairs(group)], of_own)
     of_many = fit(
-        [table for group in fitted for size in FITTED for table, _ in sets(group, size)], bounds
+        [table for group in fitted for size in FITTED for table, _ in sets(group, size)],
+        bounds_of(LEAST_OF_MANY),
     )
     for name, weights in (("_OF_TWO", of_two), ("_OF_MANY", of_many)):
         print(name, "= (", ", ".join(f"{weight:.2f}" for weight in weights), ")")
@@ -77,6 +76,14 @@ def main() -> None:
     for size in TESTED:
         report(f"of {size + 1 if size else len(EDITS) + 2}", of_many,
                [one for group in tested for one in sets(group, size)])  # fmt: skip
+
+
+def bounds_of(least_step: float) -> list[tuple[float, float]]:
+    """Of each weight: whether it may speak for an image or against it."""
+    return [
+        (-1e6, 0) if name in GOOD_IF_LARGE else (least_step if name == "step" else 0, 1e6)
+        for name in MEASURES
+    ]
 
 
 def drawn() -> dict[str, Edit]:

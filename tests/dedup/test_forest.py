@@ -203,3 +203,36 @@ def test_keypoints_vote_where_images_are_few_or_copies_not_rare(images, copies, 
         [pair for pair in ranked if pair[1] < images], [], truth.compare, truth.judge, images, vote
     )
     assert bool(calls) == asked
+
+
+@pytest.mark.parametrize(("voting", "joined"), [(0, False), (2, False), (3, True), (5, True)])
+def test_an_image_alone_is_joined_by_one_doubtful_link_if_most_of_the_group_vote(voting, joined):
+    """Such as one under text: many of its keypoints are left, few of its windows agree."""
+    group_of = [0, 0, 0, 0, 0, 1]
+    truth = Truth(group_of, {(0, 5): 2.0})
+    inside = [pair for pair in every_pair(6) if pair[1] < 5]
+    votes = [*inside, *((image, 5) for image in range(voting))]
+    found = verify_forest([(0, 5)], [], truth.compare, truth.judge, 6, lambda: votes)
+    assert (found.odds[0, 5] > 5.0) == joined
+    assert (found.odds[0, 5] > 0.0) == joined
+
+
+@pytest.mark.parametrize(("link", "sizes"), [(2.0, (5, 3)), (9.0, (5, 3)), (2.0, (3, 1))])
+def test_votes_join_no_groups_and_nothing_to_a_small_one(link, sizes):
+    """Of one scene two photographs, each with copies: the keypoints of all of them vote."""
+    group_of = np.repeat([0, 1], sizes)
+    images, first = len(group_of), sizes[0]
+    truth = Truth(group_of, {(0, first): link})
+    votes = sorted(every_pair(images), key=lambda pair: group_of[pair[0]] != group_of[pair[1]])
+    found = verify_forest([], [], truth.compare, truth.judge, images, lambda: votes)
+    assert found.odds[0, first] < 0
+
+
+def test_what_was_set_aside_is_compared_in_the_order_of_its_votes(monkeypatch):
+    monkeypatch.setattr(forest, "_PAIRS_AT_ONCE", 1)
+    group_of = [0, 0, 0, 0, 0, 1, 2, 2]
+    truth = Truth(group_of)
+    inside = [(0, 1), (1, 2), (2, 3), (3, 4), (6, 7)]
+    votes = [*inside, (0, 6), (0, 5), (1, 6), *((image, 5) for image in range(1, 5))]
+    verify_forest([], [], truth.compare, truth.judge, 8, lambda: votes)
+    assert truth.compared == [*inside, (0, 6), (0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (1, 6)]

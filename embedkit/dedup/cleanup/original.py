@@ -44,8 +44,8 @@ camera's data and of pixels: more)."""
 # In the order of MEASURES.
 _OF_TWO = (-3.16, -1.11, 4.93, 3.19, 0.86, 2.99, 3.37, 5.87, 7.26, 0.5, 2.36, 1.09, 0, 0, 0, 0, 0)
 _OF_MANY = (
-    -4.54, -0.92, 3.02, 2.85, 1.19, 1.94, 3.32, 2.27, 4.86, 0.5, 2.29, 1.05,
-    7.29, 5.12, 5.96, 7.41, 33.85,
+    -4.52, -0.87, 2.67, 2.94, 1.08, 1.83, 2.96, 2.21, 4.55, 0.25, 2.15, 1.0,
+    7.38, 4.84, 5.81, 7.1, 33.17,
 )  # fmt: skip
 _TELLING = 0.1  # a part of the sum that is worth a word
 _OWN = [field.name for field in fields(Traces) if field.name in MEASURES]  # the first of them

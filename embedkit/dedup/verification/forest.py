@@ -3,13 +3,15 @@
 With 27 copies of an image, nearly all of its 378 pairs follow from 27 of them. So pairs are
 compared in the order of their rank, and only while their images aren't connected yet (Kruskal's
 spanning forest). Links that aren't clear come after the clear ones, when groups are known: there,
-and where a link would join two groups, other pairs across it are compared, too. Pairs of two groups
-of which one was compared in vain come last. It ends where comparing more finds next to nothing.
+and where a link would join two groups, other pairs across it are compared, too. An image alone for
+which the keypoints of most of a group vote needs no such opinion. Pairs of two groups of which one
+was compared in vain come last, those of most votes first. It ends where comparing more finds next
+to nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,9 @@ _FEWEST_COMPARED, _COMPARED_A_ROW = 1000, 0.05  # pairs that the yield is measur
 _FEWEST_VOTED, _FEWEST_AGAIN = 200, 300  # of pairs by votes, and of those that come after others
 _FEW_IMAGES = 5000  # of more, keypoints vote only if copies are not rare
 _PROBED, _NOT_RARE = 1000, 0.3  # pairs, and the share of them that are links
+_ALONE, _FEWEST_VOTING = 2, 4  # images at most that are alone, and at least of a group that votes
+_MOST, _BY_VOTES = 0.5, 4.0  # share of a group that votes; what it adds to the log-odds
+_FEW = 3  # images: of so few others votes say less
 _LARGEST_GROUP = 256  # images: of larger groups only the compared pairs are reported
 
 
@@ -85,7 +90,7 @@ def verify_forest(
         search.groups.join(first, second)
     if vote is not None and (images <= _FEW_IMAGES or search.finds_many(pairs[:_PROBED])):
         window = _FEWEST_VOTED if images <= IMAGES_KEPT else PAIRS_SORTED
-        search.out.voted = vote()
+        search.count(vote())
         search.run(search.out.voted, window, _LEAST_OF_VOTED)
         search.run(pairs, _FEWEST_AGAIN, _LEAST_OF_VOTED)
     else:
@@ -99,6 +104,14 @@ class _Search:
         self.out, self.groups = Verified(), Groups()
         self._compare, self._judge = compare, judge
         self._unclear: list[tuple[int, int]] = []
+        self._partners = defaultdict[int, set[int]](set)  # by votes
+
+    def count(self, voted: Sequence[tuple[int, int]]) -> None:
+        """Takes the pairs that keypoints vote for."""
+        self.out.voted = voted
+        for first, second in voted:
+            self._partners[first].add(second)
+            self._partners[second].add(first)
 
     def finds_many(self, pairs: Sequence[tuple[int, int]]) -> bool:
         """Compares pairs; whether many of them are links."""
@@ -112,7 +125,8 @@ class _Search:
             for _ in self._blocks(first, window, least):
                 stage.update(len(pairs) - len(first) - len(first.aside))
             self._settle()
-            again = PairQueue(first.aside, self.groups, sets_aside=False)
+            aside = sorted(first.aside, key=self._share_voting, reverse=True)
+            again = PairQueue(aside, self.groups, sets_aside=False)
             for _ in self._blocks(again, _FEWEST_AGAIN, least):
                 self._settle()
                 stage.update(len(pairs) - len(first) - len(again))
@@ -191,6 +205,9 @@ class _Search:
 
     def _seconded(self, pair: tuple[int, int]) -> bool:
         """Whether other pairs agree: one of each end with another image of the other's group."""
+        if self._is_voted(pair):
+            self.out.odds[pair] += _BY_VOTES
+            return True
         for end, other in (pair, pair[::-1]):
             across = self._across(end, other)
             for one in across:
@@ -202,6 +219,23 @@ class _Search:
                     self.out.odds[pair] = _DOUBTED
                     return False
         return True
+
+    def _is_voted(self, pair: tuple[int, int]) -> bool:
+        """Whether most of a group votes for an image alone."""
+        mine, theirs, votes = self._votes(pair)
+        return mine <= _ALONE and theirs >= _FEWEST_VOTING and votes >= _MOST * theirs
+
+    def _share_voting(self, pair: tuple[int, int]) -> float:
+        """The share of the larger group that votes for the other one's image."""
+        _, theirs, votes = self._votes(pair)
+        return (votes - 1) / (theirs + _FEW)
+
+    def _votes(self, pair: tuple[int, int]) -> tuple[int, int, int]:
+        """The sizes of the smaller and of the larger group, and how much of it votes."""
+        image, other = sorted(pair, key=lambda image: len(self.groups.members(image)))
+        members, partners = self.groups.members(other), self._partners.get(image, ())
+        voting = sum(member in partners for member in members)
+        return len(self.groups.members(image)), len(members), voting
 
     def _across(self, end: int, other: int) -> list[tuple[int, int]]:
         """Pairs of an image and some others of another one's group: not only the first ones."""
