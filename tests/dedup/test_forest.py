@@ -218,8 +218,9 @@ def test_an_image_alone_is_joined_by_one_doubtful_link_if_most_of_the_group_vote
 
 
 @pytest.mark.parametrize(("link", "sizes"), [(2.0, (5, 3)), (9.0, (5, 3)), (2.0, (3, 1))])
-def test_votes_join_no_groups_and_nothing_to_a_small_one(link, sizes):
+def test_votes_join_no_groups_and_nothing_to_a_small_one(link, sizes, monkeypatch):
     """Of one scene two photographs, each with copies: the keypoints of all of them vote."""
+    monkeypatch.setattr(forest, "_PAIRS_AT_ONCE", 1)
     group_of = np.repeat([0, 1], sizes)
     images, first = len(group_of), sizes[0]
     truth = Truth(group_of, {(0, first): link})
