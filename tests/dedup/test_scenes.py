@@ -119,6 +119,7 @@ def test_only_copies_are_found_by_default(store) -> None:
 def test_a_plan_removes_copies_only(scenes) -> None:
     plan = {row.id.rpartition("/")[2]: row for row in make_plan(scenes)}
     assert [name for name, row in plan.items() if row.action == "remove"] == ["burst-0-small.jpg"]
+    assert plan["burst-0-small.jpg"].copy_of.endswith("burst-0.jpg")
     kept = {row.reason for row in plan.values() if row.action == "keep"}
     assert "another photograph of the same scene" in kept
 

@@ -76,6 +76,7 @@ def judge(images: Sequence[Traces]) -> list[tuple[float, str]]:
 def with_traces(
     candidates: Sequence[tuple[int, Candidate]],
     hashes: NDArray[np.uint8],
+    copies: NDArray[np.int64],
     traces_of: Callable[[int], Traces | None],
 ) -> list[tuple[int, Candidate]]:
     """The candidates of a group with how much each looks edited; equal bytes look the same.
@@ -83,12 +84,25 @@ def with_traces(
     Args:
         candidates: Images (their places), and what is known of each.
         hashes: ``(M, 32)``, of the bytes of all images.
+        copies: ``(M,)``, the same number for images that are copies: each is judged among these,
+            and not among other photographs of the scene.
         traces_of: Reads an image for its traces; None of one that can't be read.
     """
+    together: dict[int, list[tuple[int, Candidate]]] = {}
+    for image, candidate in candidates:
+        together.setdefault(int(copies[image]), []).append((image, candidate))
+    return [one for some in together.values() for one in _judged(some, hashes, traces_of)]
+
+
+def _judged(
+    candidates: Sequence[tuple[int, Candidate]],
+    hashes: NDArray[np.uint8],
+    traces_of: Callable[[int], Traces | None],
+) -> Sequence[tuple[int, Candidate]]:
     contents = {image: hashes[image].tobytes() for image, _ in candidates}
     firsts = {contents[image]: image for image, _ in reversed(candidates)}
     if len(firsts) < 2:
-        return list(candidates)
+        return candidates
     found = {content: traces_of(image) for content, image in firsts.items()}
     traces = {content: one for content, one in found.items() if one is not None}
     judged = dict(zip(traces, judge(list(traces.values())), strict=True))

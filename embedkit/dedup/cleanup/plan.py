@@ -15,6 +15,7 @@ from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.dedup.cleanup.original import with_traces
 from embedkit.dedup.cleanup.paths import MISSING, PlainFile
 from embedkit.dedup.cleanup.rejections import read_rejected, without_pairs
+from embedkit.dedup.groups.grouping import copy_groups
 from embedkit.errors import DedupError
 from embedkit.utils.progress import reporting, track
 
@@ -166,6 +167,7 @@ class _Planner:
         }
         chosen = [image for image, name in enumerate(found.images.ids) if name in keepers]
         self._selection = KeepSelection(found, policy, self._why_not, protected, chosen)
+        self._copies = copy_groups(found.pairs)
         self._seen: dict[tuple[object, ...], str] = {}
         self._members: dict[int, bool] = {}
 
@@ -218,10 +220,10 @@ class _Planner:
             for image, file in files.items()
         ]
         if self._policy.keep == "original":
-            hashes = self._found.images.content_hash
             candidates = with_traces(
-                candidates, hashes, lambda n: self._comparison.traces(self._sides.key(n))
-            )
+                candidates, self._found.images.content_hash, self._copies,
+                lambda image: self._comparison.traces(self._sides.key(image)),
+            )  # fmt: skip
         named = []
         for image, candidate in self._selection.rank(candidates):
             file = files[image]

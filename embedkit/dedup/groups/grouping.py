@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from embedkit.dedup.groups.linkage import agglomerate, cover_by_stars
+from embedkit.dedup.pairs import SAME_SCENE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ __all__ = [
     "LINKAGES",
     "Groups",
     "Linkage",
+    "copy_groups",
     "describe_groups",
     "distinct_images",
     "group_pairs",
@@ -113,6 +115,15 @@ def distinct_images(pairs: Pairs) -> NDArray[np.int64]:
     """``(M,)`` a number for each image in pairs, the same for those of equal bytes or embedding."""
     node, ends = nodes_of(pairs)
     return _alike(pairs, ends, len(node))
+
+
+def copy_groups(pairs: Pairs) -> NDArray[np.int64]:
+    """``(M,)`` a number for each image in pairs, the same for those that copies connect.
+
+    Images in pairs of one scene alone are in none of theirs.
+    """
+    node, ends = nodes_of(pairs)
+    return _components(ends[pairs.verified != SAME_SCENE], len(node))
 
 
 def _alike(pairs: Pairs, ends: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from embedkit.dedup.cleanup.compare import PixelComparison
 from embedkit.dedup.cleanup.image_sides import ImageSides
 from embedkit.dedup.cleanup.keep_policy import KeepPolicy
 from embedkit.dedup.cleanup.original import with_traces
+from embedkit.dedup.groups.grouping import copy_groups
 from embedkit.errors import DecodeError, EmbedkitError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Originals:
         self._found, self._lock, self._stack = found, threading.Lock(), ExitStack()
         self._sides = ImageSides(found, images, self._stack)
         self._comparison = PixelComparison(self._read)
+        self._copies = copy_groups(found.pairs)
         self._selection = KeepSelection(found, KeepPolicy("original"))
         self._by_quality = KeepPolicy("best-quality")
         self._missing: EmbedkitError | None = None
@@ -48,7 +50,7 @@ class Originals:
                 key=lambda one: self._by_quality.rank(one[1]),
             )
             judged = with_traces(
-                candidates[:_MOST_READ], self._found.images.content_hash,
+                candidates[:_MOST_READ], self._found.images.content_hash, self._copies,
                 lambda image: self._comparison.traces(self._sides.key(image)),
             )  # fmt: skip
             if self._missing is not None:
