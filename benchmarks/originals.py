@@ -1,67 +1,100 @@
 """Which image does a plan keep: the original, or an edit of it?
 
-    python benchmarks/originals.py --images photos/ --originals 12
+    python benchmarks/originals.py --images photos/ --originals 12 --groups 80
 
 Each photograph is edited in 25 ways (benchmarks/edits.py). Each edit is saved as JPEG of quality
 90, and once more in a quality drawn from 60 to 98 or as PNG; it is alone with its original in a
 group. Printed is for each policy how often the plan keeps the original (or both, where the pixels
-differ), and how often it removes the edit. And in one group with all the edits of the second kind,
-how often each policy puts the original first. Of the photographs each second one is taken, as the
-others were fitted on (benchmarks/fit_original_model.py).
+differ), and how often it removes the edit. And of groups of a photograph and all its edits, of
+either way of saving, how often each policy puts the original first. Of the photographs each second
+one is taken, as the others were fitted on (benchmarks/fit_original_model.py).
 """
 
 import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from edits import EDITS, encode
 from PIL import Image
+from support.numbered import images_below
 
 from embedkit.dedup.cleanup.compare import PixelComparison
 from embedkit.dedup.cleanup.keep_policy import Candidate, KeepPolicy
 from embedkit.dedup.cleanup.original import judge
 
 POLICIES = ("original", "best-quality", "largest")
+SAVINGS = ("quality 90", "drawn qualities")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--originals", type=int, default=12)
+    parser.add_argument("--originals", type=int, default=12, help="photographs compared in pairs")
+    parser.add_argument("--groups", type=int, default=80, help="photographs with all edits")
     args = parser.parse_args()
-    photos = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg"})
-    photos = photos[1::2]
-    photos = photos[:: max(len(photos) // args.originals, 1)][: args.originals]
-    kept, gone, first, lost, cases = Counter(), Counter(), Counter(), Counter(), 0
+    photos = images_below(args.images)[1::2]
+    report_pairs(some(photos, args.originals))
+    report_groups(some(photos, args.groups))
+
+
+def some(photos: list[Path], count: int) -> list[Path]:
+    return photos[:: max(len(photos) // max(count, 1), 1)][:count]
+
+
+def edits_of(
+    photos: list[Path], folder: Path
+) -> Iterator[tuple[Path, list[tuple[str, Path, Path]]]]:
+    """Each photograph, and of each kind of edit two files: of quality 90, and of one drawn."""
+    for number, photo in enumerate(photos):
+        other = Image.open(photos[number - 1]).convert("RGB")
+        rng = np.random.default_rng(number)
+        image, edits = Image.open(photo).convert("RGB"), []
+        for at, (kind, change) in enumerate(EDITS.items()):
+            edited, files = change(image, rng, other), []
+            for quality in (90, int(rng.choice([0, 60, 75, 85, 92, 95, 98]))):
+                file = folder / f"{number}-{at}-{quality}.{'jpg' if quality else 'png'}"
+                file.write_bytes(encode(edited, quality))
+                files.append(file)
+            edits.append((kind, *files))
+        yield photo, edits
+
+
+def report_pairs(photos: list[Path]) -> None:
+    kept, gone, lost, cases = Counter(), Counter(), Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
-        for number, photo in enumerate(photos):
-            other = Image.open(photos[number - 1]).convert("RGB")
-            rng = np.random.default_rng(number)
-            image = Image.open(photo).convert("RGB")
-            group = [photo]
-            for at, (kind, change) in enumerate(EDITS.items()):
-                edited = change(image, rng, other)
-                for quality in (90, int(rng.choice([0, 60, 75, 85, 92, 95, 98]))):
-                    file = Path(folder) / f"{number}-{at}-{quality}.{'jpg' if quality else 'png'}"
-                    file.write_bytes(encode(edited, quality))
+        for photo, edits in edits_of(photos, Path(folder)):
+            for kind, *files in edits:
+                for file in files:
                     cases += 1
                     for policy, (stays, removes) in decide(photo, file).items():
                         kept[policy] += stays
                         gone[policy] += removes
                         lost[kind] += not stays and policy == "original"
-                group.append(file)
-            candidates = candidates_of(group)
-            for policy in POLICIES:
-                first[policy] += min(candidates, key=KeepPolicy(policy).rank) is candidates[0]
-    for policy in POLICIES:
+    for policy in POLICIES if cases else ():
         print(
             f"{policy:14} original kept {kept[policy] / cases:6.1%}  "
-            f"edit removed {gone[policy] / cases:6.1%} of {cases};  "
-            f"first of {len(EDITS) + 1}: {first[policy] / len(photos):6.1%} of {len(photos)}"
+            f"edit removed {gone[policy] / cases:6.1%} of {cases} pairs"
         )
     print("lost originals by edit:", {kind: n for kind, n in lost.most_common() if n})
+
+
+def report_groups(photos: list[Path]) -> None:
+    first = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for photo, edits in edits_of(photos, Path(folder)):
+            for saving, files in zip(SAVINGS, list(zip(*edits, strict=True))[1:], strict=True):
+                candidates = candidates_of([photo, *files])
+                for policy in POLICIES:
+                    best = min(candidates, key=KeepPolicy(policy).rank)
+                    first[policy, saving] += best is candidates[0]
+    for policy in POLICIES:
+        shares = (f"{first[policy, saving] / len(photos):6.1%} ({saving})" for saving in SAVINGS)
+        print(
+            f"{policy:14} first of {len(EDITS) + 1}:", ", ".join(shares), f"of {len(photos)} groups"
+        )
 
 
 def candidates_of(paths: list[Path]) -> list[Candidate]:

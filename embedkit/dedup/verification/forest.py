@@ -46,7 +46,7 @@ _PROBED, _NOT_RARE = 1000, 0.3  # pairs, and the share of them that are links
 _ALONE, _FEWEST_VOTING = 2, 4  # images at most that are alone, and at least of a group that votes
 _MOST, _BY_VOTES = 0.5, 4.0  # share of a group that votes; what it adds to the log-odds
 _FEW = 3  # images: of so few others votes say less
-_LARGEST_GROUP = 256  # images: of larger groups only the compared pairs are reported
+_LARGEST_GROUP = 256  # images: of larger groups only compared pairs are reported, some images vote
 
 
 @dataclass
@@ -231,9 +231,10 @@ class _Search:
         return (votes - 1) / (theirs + _FEW)
 
     def _votes(self, pair: tuple[int, int]) -> tuple[int, int, int]:
-        """The sizes of the smaller and of the larger group, and how much of it votes."""
+        """The sizes of the smaller group and of the larger one, and how many of the latter vote."""
         image, other = sorted(pair, key=lambda image: len(self.groups.members(image)))
-        members, partners = self.groups.members(other), self._partners.get(image, ())
+        members = self.groups.members(other)[:_LARGEST_GROUP]
+        partners = self._partners.get(image, ())
         voting = sum(member in partners for member in members)
         return len(self.groups.members(image)), len(members), voting
 
