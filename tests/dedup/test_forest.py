@@ -237,3 +237,15 @@ def test_what_was_set_aside_is_compared_in_the_order_of_its_votes(monkeypatch):
     votes = [*inside, (0, 6), (0, 5), (1, 6), *((image, 5) for image in range(1, 5))]
     verify_forest([], [], truth.compare, truth.judge, 8, lambda: votes)
     assert truth.compared == [*inside, (0, 6), (0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (1, 6)]
+
+
+@pytest.mark.parametrize(("size", "same", "joined"), [(3, 0, True), (4, 0, False), (4, 1, True)])
+def test_between_large_groups_all_pairs_that_are_asked_must_agree(size, same, joined, monkeypatch):
+    """Such as copies of two photographs of one scene: of many pairs some agree by chance."""
+    monkeypatch.setattr(forest, "_PAIRS_AT_ONCE", 1)
+    group_of = np.repeat([0, 1 - same], size)
+    chance = {(size - 1, size): 9.0, (0, size): 6.0, (size - 1, size + 1): 6.0}
+    truth = Truth(group_of, {} if same else chance)
+    inside = [pair for pair in every_pair(2 * size) if (pair[0] < size) == (pair[1] < size)]
+    found = run(truth, [*inside, (size - 1, size)], 2 * size)
+    assert (found.odds[size - 1, size] > 0) == joined

@@ -3,10 +3,10 @@
 With 27 copies of an image, nearly all of its 378 pairs follow from 27 of them. So pairs are
 compared in the order of their rank, and only while their images aren't connected yet (Kruskal's
 spanning forest). Links that aren't clear come after the clear ones, when groups are known: there,
-and where a link would join two groups, other pairs across it are compared, too. An image alone for
-which the keypoints of most of a group vote needs no such opinion. Pairs of two groups of which one
-was compared in vain come last, those of most votes first. It ends where comparing more finds next
-to nothing.
+and where a link would join two groups, other pairs across it are compared, too; of two large groups
+all of them must agree. An image alone for which the keypoints of most of a group vote needs no such
+opinion. Pairs of two groups of which one was compared in vain come last, those of most votes first.
+It ends where comparing more finds next to nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FEWEST_COMPARED, _COMPARED_A_ROW = 1000, 0.05  # pairs that the yield is measur
 _FEWEST_VOTED, _FEWEST_AGAIN = 200, 300  # of pairs by votes, and of those that come after others
 _FEW_IMAGES = 5000  # of more, keypoints vote only if copies are not rare
 _PROBED, _NOT_RARE = 1000, 0.3  # pairs, and the share of them that are links
-_ALONE, _FEWEST_VOTING = 2, 4  # images at most that are alone, and at least of a group that votes
+_ALONE, _LARGE = 2, 4  # images at most that are alone; at least of a large group
 _MOST, _BY_VOTES = 0.5, 4.0  # share of a group that votes; what it adds to the log-odds
 _FEW = 3  # images: of so few others votes say less
 _LARGEST_GROUP = 256  # images: of larger groups only compared pairs are reported, some images vote
@@ -198,37 +198,46 @@ class _Search:
                 for pair in links
                 for end, other in (pair, pair[::-1])
                 if len(across := self._across(end, other)[:many]) == many
-                and not any(self._is_link(one) for one in across[:-1])
+                and self._is_open(pair, across[:-1])
             }
             if missing := sorted(wanted - self.out.evidence.keys()):
                 self._compared(missing)
 
     def _seconded(self, pair: tuple[int, int]) -> bool:
-        """Whether other pairs agree: one of each end with another image of the other's group."""
+        """Whether other pairs agree: each end with other images of the other one's group."""
         if self._is_voted(pair):
             self.out.odds[pair] += _BY_VOTES
             return True
+        enough = all if self._are_large(pair) else any
         for end, other in (pair, pair[::-1]):
             across = self._across(end, other)
-            for one in across:
-                self._compared([one])
-                if self._is_link(one):
-                    break
-            else:
-                if across:
-                    self.out.odds[pair] = _DOUBTED
-                    return False
+            if across and not enough(self._agrees(one) for one in across):
+                self.out.odds[pair] = _DOUBTED
+                return False
         return True
+
+    def _agrees(self, pair: tuple[int, int]) -> bool:
+        self._compared([pair])
+        return self._is_link(pair)
+
+    def _is_open(self, pair: tuple[int, int], asked: Sequence[tuple[int, int]]) -> bool:
+        """Whether the next pair across a link has to be asked after some others."""
+        agree = [self._is_link(one) for one in asked]
+        return all(agree) if self._are_large(pair) else not any(agree)
+
+    def _are_large(self, pair: tuple[int, int]) -> bool:
+        """Whether the groups of both images are so large that some pairs agree by chance."""
+        return min(len(self.groups.members(image)) for image in pair) >= _LARGE
 
     def _is_voted(self, pair: tuple[int, int]) -> bool:
         """Whether most of a group votes for an image alone."""
         mine, theirs, votes = self._votes(pair)
-        return mine <= _ALONE and theirs >= _FEWEST_VOTING and votes >= _MOST * theirs
+        return mine <= _ALONE and theirs >= _LARGE and votes >= _MOST * theirs
 
     def _share_voting(self, pair: tuple[int, int]) -> float:
         """The share of the larger group that votes for the other one's image."""
         _, theirs, votes = self._votes(pair)
-        return (votes - 1) / (theirs + _FEW)
+        return max(votes - 1, 0) / (theirs + _FEW)
 
     def _votes(self, pair: tuple[int, int]) -> tuple[int, int, int]:
         """The sizes of the smaller group and of the larger one, and how many of the latter vote."""
