@@ -118,9 +118,9 @@ def distinct_images(pairs: Pairs) -> NDArray[np.int64]:
 
 
 def copy_groups(pairs: Pairs) -> NDArray[np.int64]:
-    """``(M,)`` a number for each image in pairs, the same for those that copies connect.
+    """``(M,)`` a number for each image in pairs, the same for those that pairs of copies connect.
 
-    Images in pairs of one scene alone are in none of theirs.
+    Pairs of two photographs of one scene connect none.
     """
     node, ends = nodes_of(pairs)
     return _components(ends[pairs.verified != SAME_SCENE], len(node))
