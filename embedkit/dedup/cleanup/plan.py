@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,9 @@ from embedkit.utils.progress import reporting, track
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
@@ -167,9 +171,12 @@ class _Planner:
         }
         chosen = [image for image, name in enumerate(found.images.ids) if name in keepers]
         self._selection = KeepSelection(found, policy, self._why_not, protected, chosen)
-        self._copies = copy_groups(found.pairs)
         self._seen: dict[tuple[object, ...], str] = {}
         self._members: dict[int, bool] = {}
+
+    @cached_property
+    def _copies(self) -> NDArray[np.int64]:
+        return copy_groups(self._found.pairs)
 
     def plan(self, members: Sequence[int]) -> list[PlanRow]:
         files: dict[int, PlainFile] = {}

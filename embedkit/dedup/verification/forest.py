@@ -188,7 +188,7 @@ class _Search:
 
     def _joins_groups(self, pair: tuple[int, int]) -> bool:
         """Whether a link joins two groups, rather than an image to another one or to a group."""
-        return min(len(self.groups.members(image)) for image in pair) > 1
+        return self._smaller(pair) > 1
 
     def _ask_others(self, links: Sequence[tuple[int, int]]) -> None:
         """Compares what the links need before they are looked at one by one, many pairs at once."""
@@ -227,25 +227,30 @@ class _Search:
 
     def _are_large(self, pair: tuple[int, int]) -> bool:
         """Whether the groups of both images are so large that some pairs agree by chance."""
-        return min(len(self.groups.members(image)) for image in pair) >= _LARGE
+        return self._smaller(pair) >= _LARGE
+
+    def _smaller(self, pair: tuple[int, int]) -> int:
+        """The size of the smaller one of the groups of both images."""
+        return min(len(self.groups.members(image)) for image in pair)
 
     def _is_voted(self, pair: tuple[int, int]) -> bool:
         """Whether most of a group votes for an image alone."""
-        mine, theirs, votes = self._votes(pair)
-        return mine <= _ALONE and theirs >= _LARGE and votes >= _MOST * theirs
+        if self._smaller(pair) > _ALONE:
+            return False
+        size, votes = self._votes(pair)
+        return size >= _LARGE and votes >= _MOST * size
 
     def _share_voting(self, pair: tuple[int, int]) -> float:
         """The share of the larger group that votes for the other one's image."""
-        _, theirs, votes = self._votes(pair)
-        return max(votes - 1, 0) / (theirs + _FEW)
+        size, votes = self._votes(pair)
+        return max(votes - 1, 0) / (size + _FEW)
 
-    def _votes(self, pair: tuple[int, int]) -> tuple[int, int, int]:
-        """The sizes of the smaller group and of the larger one, and how many of the latter vote."""
+    def _votes(self, pair: tuple[int, int]) -> tuple[int, int]:
+        """The size of the larger group, at most 256, and how many vote for the other image."""
         image, other = sorted(pair, key=lambda image: len(self.groups.members(image)))
         members = self.groups.members(other)[:_LARGEST_GROUP]
         partners = self._partners.get(image, ())
-        voting = sum(member in partners for member in members)
-        return len(self.groups.members(image)), len(members), voting
+        return len(members), sum(member in partners for member in members)
 
     def _across(self, end: int, other: int) -> list[tuple[int, int]]:
         """Pairs of an image and some others of another one's group: not only the first ones."""
