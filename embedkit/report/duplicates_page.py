@@ -25,14 +25,12 @@ class CopyFigure:
 
     Attributes:
         picture: The image.
-        is_keeper: Whether it is the one to keep.
-        score: Score of the pair that links it to the group; None for the kept image.
-        reason: Why it counts as a copy.
+        score: Score of the pair that links it to one shown before it; None without such a pair.
+        reason: Why it counts as a copy; empty for the first one.
         badge: Where it is from, such as another store; or nothing.
     """
 
     picture: Picture
-    is_keeper: bool
     score: float | None
     reason: str
     badge: str = ""
@@ -46,7 +44,7 @@ class CopyGroup:
         name: What it is called.
         weakest: The least score of a pair inside.
         note: A remark, or nothing.
-        figures: Its images, the keeper first.
+        figures: Its images, those of best quality first.
         left_out: Images that are not shown.
     """
 

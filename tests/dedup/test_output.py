@@ -153,7 +153,7 @@ def test_leaks_by_class_are_counted_as_by_hand(tmp_path):
     assert_same(read_duplicates(folder), dataclasses.replace(found, folder=folder))
     page = (folder / "report.html").read_text("utf-8")
     assert "3 of 6" in page
-    assert page.count('<span class="tag">') > page.count(">keep<")  # what lies in the other store
+    assert page.count('<span class="tag">') == 4  # what lies in the other store
     assert rethreshold(found, 0.9).leaks == leaks
 
 

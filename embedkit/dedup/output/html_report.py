@@ -175,15 +175,20 @@ def _card(
         f"Group {number}",
         float(groups.weakest[number]),
         note,
-        [_figure(found, decision, pictures) for decision in decisions[:_MAX_MEMBERS]],
+        [
+            _figure(found, decision, pictures, is_first=place == 0)
+            for place, decision in enumerate(decisions[:_MAX_MEMBERS])
+        ],
         max(len(decisions) - _MAX_MEMBERS, 0),
     )
 
 
-def _figure(found: Duplicates, decision: Decision, pictures: dict[int, Picture]) -> CopyFigure:
+def _figure(
+    found: Duplicates, decision: Decision, pictures: dict[int, Picture], *, is_first: bool
+) -> CopyFigure:
     image, images = decision.image, found.images
     name = images.ids[image]
-    reason = decision.why
+    reason = "" if is_first else decision.why
     if decision.copy_of is not None:
         reason += f"; copy of {images.ids[decision.copy_of].rpartition('/')[2]}"
     facts = facts_line(
@@ -197,7 +202,6 @@ def _figure(found: Duplicates, decision: Decision, pictures: dict[int, Picture])
     is_other = found.groups.node[image] >= found.store.rows
     return CopyFigure(
         replace(pictures.get(image) or Picture(name), facts=facts),
-        decision.copy_of is None,
         decision.score,
         reason,
         found.against.path if found.against is not None and is_other else "",
@@ -235,8 +239,9 @@ def _notes(found: Duplicates, shown: int, tried: int, listed: int) -> Iterable[s
         yield "Only pairs were requested: they are in pairs.parquet."
         return
     yield (
-        "The least certain groups come first. Marked with 'keep' is what the policy best-quality "
-        "keeps. This page changes nothing: 'embedkit dedup plan' decides."
+        "The least certain groups come first, and in each the image of best quality. Under each next "
+        "one stands the score of its pair with one before it. This page changes nothing: "
+        "'embedkit dedup plan' says which of them to keep."
     )
     if first_pages := int(found.of_first_pages().sum()):
         yield (
