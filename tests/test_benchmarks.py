@@ -16,8 +16,8 @@ from embedkit.types import Head
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
-    "busy", "copy_pooling", "decode", "extract", "fidelity", "growth", "lookalikes", "probe",
-    "scale_sim", "serve", "verify_processes",
+    "busy", "cleanup", "copy_pooling", "decode", "extract", "fidelity", "growth", "lookalikes",
+    "probe", "scale_sim", "serve", "verify_processes",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import time
 import zipfile
 
 import numpy as np
@@ -165,6 +166,35 @@ def test_of_the_names_of_one_file_the_policy_chooses(tmp_path, linked_first):
         "keep/a.jpg": "keep", "b.jpg": "remove", "keep/c.jpg": "remove" if linked_first else "keep",
     }  # fmt: skip
     assert [row.reason for row in rows if row.action == "none"] == [f"the same file as {link}"]
+
+
+def test_a_file_with_names_in_two_groups_is_of_the_first_one(tmp_path):
+    files = write_files(tmp_path, {"a.jpg": b"x", "b.jpg": b"y", "c.jpg": b"z"})
+    os.link(files[0], tmp_path / "link.jpg")
+    files.append(str(tmp_path / "link.jpg"))
+    rows = make_plan(make_found(make_pairs({(0, 1): 0.9, (2, 3): 0.9}, 4), files), "first")
+    assert actions(rows, tmp_path) == {"a.jpg": "keep", "b.jpg": "remove", "c.jpg": "keep"}
+    assert rows[-1].reason == f"the same file as {files[0]}"
+
+
+def test_groups_are_planned_in_threads_in_their_order(tmp_path, monkeypatch):
+    names = {f"{i:03}.jpg": b"%d" % (i % 7) for i in range(120)}
+    files = write_files(tmp_path, names)
+    ends = {(i, i + 1): 0.9 for i in range(120) if i % 4 != 3}
+    found = make_found(make_pairs(ends, 120), files)
+    monkeypatch.setattr(PixelComparison, "why_not", differs_now_and_then)
+    plans = []
+    for cores in (1, 7):
+        monkeypatch.setattr("embedkit.utils.parallel.usable_cores", lambda cores=cores: cores)
+        plans.append(make_plan(found, "first"))
+    assert plans[0] == plans[1]
+    assert [row.group for row in plans[0]] == sorted(row.group for row in plans[0])
+    assert len({row.action for row in plans[0]}) == 2
+
+
+def differs_now_and_then(_, removed, kept):
+    time.sleep(0.001 * (hash(kept) % 3))
+    return "" if int(removed[1][-7:-4]) % 3 else "the pixels differ"
 
 
 def test_a_file_that_both_stores_have_stays(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from embedkit.dedup.pairs import SAME_SCENE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+
+    from numpy.typing import NDArray
 
     from embedkit.dedup.cleanup.keep_policy import KeepPolicy
     from embedkit.dedup.results import Duplicates
@@ -42,8 +45,35 @@ class Decision:
     why: str
 
 
+class _Kept(threading.local):
+    """The kept image for each ``alike`` number, -1 for none; each thread has its own."""
+
+    def __init__(self, count: int) -> None:
+        # One array for all groups, reset after each: a group may be one image of millions.
+        self.image = np.full(count, -1, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A group while it is decided about.
+
+    Attributes:
+        kept: By ``alike`` numbers, the image that is kept; -1 for none.
+        by_bytes: The kept image of each content.
+        chosen: Images that somebody chose to keep.
+        why_not: As in ``choose``.
+    """
+
+    kept: NDArray[np.int64]
+    by_bytes: dict[bytes, int]
+    chosen: Sequence[int]
+    why_not: Callable[[int, int], str] | None
+
+
 class KeepSelection:
     """Selects the images to keep, so that each removed image is a copy of a kept one.
+
+    Several threads may use it, each for groups of its own.
 
     The image that the policy puts first is kept. Each next one is removed if it has the bytes of a
     kept image, or is in a pair with one and the comparison finds no difference; otherwise it is
@@ -52,8 +82,6 @@ class KeepSelection:
     Args:
         found: What was found.
         policy: Which images to keep first.
-        why_not: Why one image may not be removed for another one, by their places; empty if it
-            may. None compares nothing.
         protected: Images that are never removed.
         keepers: Images that somebody chose to keep, each before all others of its group. The others
             of such a group are compared with them even without a pair.
@@ -63,25 +91,25 @@ class KeepSelection:
         self,
         found: Duplicates,
         policy: KeepPolicy,
-        why_not: Callable[[int, int], str] | None = None,
         protected: Collection[int] = (),
         keepers: Collection[int] = (),
     ) -> None:
         self._found = found
         self._keepers = frozenset(keepers)
         self._policy = policy
-        self._why_not = why_not
         self._evidence = Evidence(found.pairs)
         self._hashes = [row.tobytes() for row in found.images.content_hash]
         self._protected = frozenset(protected)
         self._fixed = frozenset[int]()
         if found.against is not None:
             self._fixed = frozenset(np.flatnonzero(~found.is_of_store()).tolist())
-        # One array for all groups, reset after each: a group may be one image of millions.
-        count = int(self._evidence.alike.max(initial=-1)) + 1
-        self._kept = np.full(count, -1, np.int64)
+        self._kept = _Kept(int(self._evidence.alike.max(initial=-1)) + 1)
 
-    def choose(self, members: Sequence[tuple[int, Candidate]]) -> list[Decision]:
+    def choose(
+        self,
+        members: Sequence[tuple[int, Candidate]],
+        why_not: Callable[[int, int], str] | None = None,
+    ) -> list[Decision]:
         """Decides about one group.
 
         With two stores the images of ``against`` are all kept, and those of the store go where
@@ -90,24 +118,26 @@ class KeepSelection:
         Args:
             members: Images (their places), and what is known of each; those alone that may be
                 kept or go.
+            why_not: Why one image may not be removed for another one, by their places; empty if it
+                may. None compares nothing.
 
         Returns:
             A decision for each, in the policy's order.
         """
-        alike = self._evidence.alike
+        alike, kept = self._evidence.alike, self._kept.image
         ranked = self.rank(members)
-        by_bytes: dict[bytes, int] = {}
         chosen = [image for image, _ in ranked if image in self._keepers]
+        group = _Group(kept, {}, chosen, why_not)
         decisions = []
         for place, (image, candidate) in enumerate(ranked):
-            decision = self._decide(image, candidate, by_bytes, chosen, is_first=place == 0)
+            decision = self._decide(image, candidate, group, is_first=place == 0)
             may_stand = self._found.against is None or image in self._fixed
             if decision.copy_of is None and may_stand:
-                by_bytes.setdefault(self._hashes[image], image)
-                if self._kept[alike[image]] < 0:
-                    self._kept[alike[image]] = image
+                group.by_bytes.setdefault(self._hashes[image], image)
+                if kept[alike[image]] < 0:
+                    kept[alike[image]] = image
             decisions.append(decision)
-        self._kept[alike[[image for image, _ in ranked]]] = -1
+        kept[alike[[image for image, _ in ranked]]] = -1
         return decisions
 
     def rank(self, members: Sequence[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
@@ -117,13 +147,7 @@ class KeepSelection:
         return ranked
 
     def _decide(
-        self,
-        image: int,
-        candidate: Candidate,
-        by_bytes: dict[bytes, int],
-        chosen: Sequence[int],
-        *,
-        is_first: bool,
+        self, image: int, candidate: Candidate, group: _Group, *, is_first: bool
     ) -> Decision:
         if image in self._fixed:
             return Decision(image, None, None, "image of the other store")
@@ -133,19 +157,20 @@ class KeepSelection:
             return Decision(image, None, None, self._policy.describe(candidate))
         if image in self._protected:
             return Decision(image, None, None, "protected")
-        equal = by_bytes.get(self._hashes[image])
+        equal = group.by_bytes.get(self._hashes[image])
         copies = [] if equal is None else [(equal, _EQUAL_BYTES)]
-        found = self._evidence.among(image, self._kept)
+        found = self._evidence.among(image, group.kept)
         copies += [(kept, pair) for kept, pair in found if not self._is_scene(pair)]
         paired = {kept for kept, _ in (*copies, *found)}
-        copies += [(kept, _CHOSEN) for kept in chosen if kept not in paired]
+        copies += [(kept, _CHOSEN) for kept in group.chosen if kept not in paired]
         if found and not copies:
             return Decision(image, None, None, OTHER_SHOT)
         reason = ""
         for kept, pair in copies[:_COMPARED]:
-            problem = "" if self._why_not is None else self._why_not(image, kept)
+            problem = "" if group.why_not is None else group.why_not(image, kept)
             if not problem:
-                return Decision(image, kept, self._score(pair), self._why(pair))
+                why = self._why(pair, compared=group.why_not is not None)
+                return Decision(image, kept, self._score(pair), why)
             reason = reason or NOT_VERIFIED + problem
         return Decision(image, None, None, reason or "in no pair with what is kept")
 
@@ -157,13 +182,13 @@ class KeepSelection:
             return None if pair == _CHOSEN else 1.0
         return float(self._found.pairs.score[pair])
 
-    def _why(self, pair: int) -> str:
+    def _why(self, pair: int, *, compared: bool) -> str:
         if pair == _CHOSEN:
             return "put together in the review, pixels compared"
         if pair == _EQUAL_BYTES or (pair >= 0 and self._found.pairs.exact[pair]):
             return "same bytes"
         why = "same embedding" if pair < 0 else describe_pair(self._found.pairs, pair)
-        return why if self._why_not is None else f"{why}, pixels compared"
+        return f"{why}, pixels compared" if compared else why
 
 
 def candidate_of(found: Duplicates, image: int, modified: int = 0) -> Candidate:

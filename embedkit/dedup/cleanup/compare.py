@@ -11,9 +11,12 @@ import numpy as np
 from embedkit.decode.exact import decode_image
 from embedkit.dedup.cleanup.traces import find_traces
 from embedkit.errors import EmbedkitError, MissingExtraError
+from embedkit.utils.parallel import check_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
     from embedkit.dedup.cleanup.traces import Traces
     from embedkit.dedup.verification.pixel_check import CheckedImage
@@ -34,6 +37,8 @@ _RAW_SUFFIXES = (
     ".srw", ".x3f",
 )  # fmt: skip
 _IMAGES_KEPT = 64  # about a megabyte each
+_UNREADABLE = "its pixels can't be compared: "
+_WITHOUT_OPENCV = str(MissingExtraError("opencv-python-headless", "verify", "comparing pixels"))
 
 
 def compared_mark(removed_hash: str, kept_hash: str) -> str:
@@ -55,7 +60,7 @@ def is_raw(name: str, kind: str = "") -> bool:
 
 
 class PixelComparison:
-    """Compares images pixel by pixel; each is read once while it is needed.
+    """Compares images pixel by pixel, in one thread; each is read once while it is needed.
 
     Args:
         read: Gives an encoded image by its key, a number and a name; raises `EmbedkitError`.
@@ -75,10 +80,11 @@ class PixelComparison:
         """
         if is_raw(removed[1]) != is_raw(kept[1]):
             return "a camera's raw file and its picture both stay"
+        check_cancelled()
         try:
             from embedkit.dedup.verification.pixel_check import why_not_contained
         except ImportError:
-            return str(MissingExtraError("opencv-python-headless", "verify", "comparing pixels"))
+            return _WITHOUT_OPENCV
         found = [self._image(key) for key in (removed, kept)]
         first, second = found
         if isinstance(first, str) or isinstance(second, str):
@@ -87,30 +93,40 @@ class PixelComparison:
 
     def traces(self, key: Key) -> Traces | None:
         """The traces of editing in an image; None if it can't be read."""
+        check_cancelled()
         try:
             data = self._read(key)
-            image = decode_image(data, key[1]).image
-            return find_traces(data, np.asarray(image))
-        except EmbedkitError:  # the comparison says why it can't be removed
+            decoded = decode_image(data, key[1])
+        except EmbedkitError as exc:
+            self._keep(key, f"{_UNREADABLE}{exc}")
             return None
+        pixels = np.asarray(decoded.image)
+        self._keep(key, _checked(key, pixels, decoded.frames))
+        return find_traces(data, pixels)
 
     def _image(self, key: Key) -> CheckedImage | str:
         """The image, or why it can't be compared."""
-        if key in self._images:
-            self._images.move_to_end(key)
-        else:
-            self._images[key] = self._load(key)
-        if len(self._images) > _IMAGES_KEPT:
-            self._images.popitem(last=False)
+        if key not in self._images:
+            try:
+                decoded = decode_image(self._read(key), key[1])
+                self._keep(key, _checked(key, np.asarray(decoded.image), decoded.frames))
+            except EmbedkitError as exc:
+                self._keep(key, f"{_UNREADABLE}{exc}")
+        self._images.move_to_end(key)
         return self._images[key]
 
-    def _load(self, key: Key) -> CheckedImage | str:
-        from embedkit.dedup.verification.pixel_check import CheckedImage
+    def _keep(self, key: Key, image: CheckedImage | str) -> None:
+        self._images[key] = image
+        if len(self._images) > _IMAGES_KEPT:
+            self._images.popitem(last=False)
 
-        try:
-            decoded = decode_image(self._read(key), key[1])
-            if decoded.frames > 1:
-                return f"first page only: {key[1]} has {decoded.frames} pages or frames"
-            return CheckedImage.of(np.asarray(decoded.image))
-        except EmbedkitError as exc:
-            return f"its pixels can't be compared: {exc}"
+
+def _checked(key: Key, pixels: NDArray[np.uint8], frames: int) -> CheckedImage | str:
+    """What is compared of an image, or why it can't be."""
+    if frames > 1:
+        return f"first page only: {key[1]} has {frames} pages or frames"
+    try:
+        from embedkit.dedup.verification.pixel_check import CheckedImage
+    except ImportError:
+        return _WITHOUT_OPENCV
+    return CheckedImage.of(pixels)

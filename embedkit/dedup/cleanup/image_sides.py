@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from embedkit.dedup.cleanup.paths import PlainFile, find_file
@@ -19,6 +20,8 @@ __all__ = ["ImageSides"]
 
 class ImageSides:
     """Reads the images of the store and of the other one, whose ids may be the same.
+
+    Several threads may use it.
 
     Args:
         found: What was found.
@@ -42,6 +45,7 @@ class ImageSides:
         self.folders = [s.folders(root, near) for s in (found.store, found.against) if s]
         self._own = found.is_of_store()
         self._opened: dict[int, OriginalImages] = {}
+        self._lock = threading.Lock()
 
     def key(self, image: int) -> tuple[int, str]:
         """What ``read`` knows an image by."""
@@ -62,8 +66,9 @@ class ImageSides:
         Raises:
             EmbedkitError: It can't be read, or isn't the image that was embedded.
         """
-        if key[0] not in self._opened:
-            self._opened[key[0]] = self._stack.enter_context(self._open(bool(key[0])))
+        with self._lock:
+            if key[0] not in self._opened:
+                self._opened[key[0]] = self._stack.enter_context(self._open(bool(key[0])))
         return self._opened[key[0]].read(key[1])
 
     def _open(self, other: bool) -> OriginalImages:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,14 +18,12 @@ from embedkit.dedup.cleanup.paths import MISSING, PlainFile
 from embedkit.dedup.cleanup.rejections import read_rejected, without_pairs
 from embedkit.dedup.groups.grouping import copy_groups
 from embedkit.errors import DedupError
+from embedkit.utils.parallel import in_single_threads
 from embedkit.utils.progress import reporting, track
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from embedkit.dedup.cleanup.choose import Decision
     from embedkit.dedup.cleanup.keep_policy import Candidate, Keep
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Action", "PlanRow", "make_plan"]
 
 Action = Literal["keep", "remove", "none"]
+
+_SAME_FILE = "the same file as"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,11 @@ def make_plan(
     with ExitStack() as stack:
         stack.enter_context(reporting(progress))
         sides = ImageSides(found, images, stack, root)
-        planner = _Planner(found, policy, sides, rejected, protect, frozenset(keepers))
-        groups = list(members_of(found))
-        tracked = track(groups, "comparing pixels", len(groups), unit="groups")
-        rows = tuple(row for members in tracked for row in planner.plan(members))
+        groups = members_of(found)
+        planner = _Planner(found, groups, policy, sides, rejected, protect, frozenset(keepers))
+        planned = stack.enter_context(closing(in_single_threads(planner.plan, range(len(groups)))))
+        tracked = track(planned, "comparing pixels", len(groups), unit="groups")
+        rows = tuple(row for _, some in tracked for row in some)
     if rows and all(row.reason == MISSING for row in rows):
         tried = " or ".join(map(str, sides.folders[0]))
         raise DedupError(
@@ -148,11 +149,12 @@ def make_plan(
 
 
 class _Planner:
-    """Plans group after group, and remembers the files that it has seen."""
+    """Plans each group by itself; several threads may use it."""
 
     def __init__(
         self,
         found: Duplicates,
+        groups: Sequence[Sequence[int]],
         policy: KeepPolicy,
         sides: ImageSides,
         rejected: frozenset[frozenset[str]],
@@ -160,37 +162,46 @@ class _Planner:
         keepers: frozenset[str],
     ) -> None:
         self._found = found
+        self._groups = groups
         self._policy = policy
         self._sides = sides
         self._rejected = rejected
-        self._comparison = PixelComparison(sides.read, resolution=policy.keep == "original")
         protected = {
             image
             for image, name in enumerate(found.images.ids)
             if any(fnmatchcase(name, pattern) for pattern in protect)
         }
         chosen = [image for image, name in enumerate(found.images.ids) if name in keepers]
-        self._selection = KeepSelection(found, policy, self._why_not, protected, chosen)
-        self._seen: dict[tuple[object, ...], str] = {}
-        self._members: dict[int, bool] = {}
+        self._selection = KeepSelection(found, policy, protected, chosen)
+        self._copies = copy_groups(found.pairs) if policy.keep == "original" else None
+        self._files: dict[int, PlainFile | str] = {}
+        self._first_of: dict[tuple[object, ...], tuple[int, str]] = {}  # its group and path
+        for number, members in enumerate(groups):
+            for image in members:
+                file = self._files[image] = self._file(image)
+                if not isinstance(file, str):
+                    self._first_of.setdefault(_identity(file), (number, file.path))
 
-    @cached_property
-    def _copies(self) -> NDArray[np.int64]:
-        return copy_groups(self._found.pairs)
-
-    def plan(self, members: Sequence[int]) -> list[PlanRow]:
+    def plan(self, number: int) -> list[PlanRow]:
+        """The rows of a group."""
+        members = self._groups[number]
         files: dict[int, PlainFile] = {}
         problems: dict[int, str] = {}
         for image in members:
-            file = self._file(image)
+            file = self._files[image]
             if isinstance(file, str):
                 problems[image] = file
-            else:
+                continue
+            first, path = self._first_of[_identity(file)]
+            if first == number:
                 files[image] = file
-                self._members[image] = file.is_member
-        candidates = self._first_names(files, problems)
+            else:
+                problems[image] = f"{_SAME_FILE} {path}"
+        comparison = PixelComparison(self._sides.read, resolution=self._copies is not None)
+        candidates = self._first_names(files, problems, comparison)
         rows = []
-        for decision in self._selection.choose(candidates):
+        why_not = partial(self._why_not, comparison)
+        for decision in self._selection.choose(candidates, why_not):
             if self._is_alone(decision):
                 problems[decision.image] = "its copy in the other store can't be acted on"
             else:
@@ -198,16 +209,17 @@ class _Planner:
         rows.sort(key=lambda row: row.action)
         return rows + [self._none(n, problems[n]) for n in members if n in problems]
 
-    def _why_not(self, image: int, kept: int) -> str:
+    def _why_not(self, comparison: PixelComparison, image: int, kept: int) -> str:
         """Why an image may not be removed for another one; empty if it may."""
         images = self._found.images
         if frozenset((images.ids[image], images.ids[kept])) in self._rejected:
             return "this pair is rejected"
-        if self._members[image] != self._members[kept]:
+        both = self._files[image], self._files[kept]
+        if len({isinstance(one, PlainFile) and one.is_member for one in both}) > 1:
             return "only one of the two is inside an archive"
         if (images.content_hash[image] == images.content_hash[kept]).all():
             return ""
-        return self._comparison.why_not(self._sides.key(image), self._sides.key(kept))
+        return comparison.why_not(self._sides.key(image), self._sides.key(kept))
 
     def _file(self, image: int) -> PlainFile | str:
         """The file of an image, or why it can't be acted on."""
@@ -219,26 +231,29 @@ class _Planner:
         return file
 
     def _first_names(
-        self, files: Mapping[int, PlainFile], problems: dict[int, str]
+        self,
+        files: Mapping[int, PlainFile],
+        problems: dict[int, str],
+        comparison: PixelComparison,
     ) -> list[tuple[int, Candidate]]:
         """What may be kept or go: of the names of one file the one that the policy puts first."""
         candidates = [
             (image, candidate_of(self._found, image, file.modified))
             for image, file in files.items()
         ]
-        if self._policy.keep == "original":
+        if self._copies is not None:
             candidates = with_traces(
                 candidates, self._found.images.content_hash, self._copies,
-                lambda image: self._comparison.traces(self._sides.key(image)),
+                lambda image: comparison.traces(self._sides.key(image)),
             )  # fmt: skip
-        named = []
+        named, seen = [], dict[tuple[object, ...], str]()
         for image, candidate in self._selection.rank(candidates):
             file = files[image]
-            identity = (*file.inode, file.path) if file.is_member else file.inode
-            if identity in self._seen:
-                problems[image] = f"the same file as {self._seen[identity]}"
+            identity = _identity(file)
+            if identity in seen:
+                problems[image] = f"{_SAME_FILE} {seen[identity]}"
             else:
-                self._seen[identity] = file.path
+                seen[identity] = file.path
                 named.append((image, candidate))
         return named
 
@@ -279,3 +294,8 @@ class _Planner:
             score=None,
             reason=why,
         )
+
+
+def _identity(file: PlainFile) -> tuple[object, ...]:
+    """What all names of one file have in common."""
+    return (*file.inode, file.path) if file.is_member else file.inode

@@ -239,9 +239,9 @@ def _notes(found: Duplicates, shown: int, tried: int, listed: int) -> Iterable[s
         yield "Only pairs were requested: they are in pairs.parquet."
         return
     yield (
-        "The least certain groups come first, and in each the image of best quality. Under each next "
-        "one stands the score of its pair with one before it. This page changes nothing: "
-        "'embedkit dedup plan' says which of them to keep."
+        "The least certain groups come first, and in each the image of best quality. Under each "
+        "other one stands the score of its pair with one before it. This page changes nothing: "
+        "'embedkit dedup plan' says which images to keep."
     )
     if first_pages := int(found.of_first_pages().sum()):
         yield (

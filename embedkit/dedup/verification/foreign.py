@@ -2,7 +2,7 @@
 
 A copy is made from its original by laying text and shapes over it: each spot that differs is thin
 or even, and all are in one of the two images. Of two frames of a scene that moves, each shows some
-of what the other one hides.
+of what the other one hides, and a shape that moves has one level at two places.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _MUCH_LEFT, _FEW_OFF = 0.1, 0.003  # of what is off; of the frame, added so that
 _EACH_HAS = 0.002  # of the frame
 _MUCH, _FEW_LEVELS, _NEAR, _EVEN = 0.08, 6, 3, 10.0  # share of what is off; how many; levels
 _WITHIN = 0.6  # of an even spot, near what differs
+_ALIKE, _AS_LARGE = 8, 2.0  # levels, and ratio of sizes: of a shape at two places
 
 
 def foreign_things(laid: Laid, expected: Values, differ: Mask, agree: Mask) -> float:
@@ -48,7 +49,8 @@ def foreign_things(laid: Laid, expected: Values, differ: Mask, agree: Mask) -> f
 
     Returns:
         0 if nothing is left to explain, from 1 on clearly: thick spots that are drawn in neither
-        image alone are much of what is off, or each image has a drawn thing that the other lacks.
+        image alone are much of what is off, each image has a drawn thing that the other lacks, or
+        the same one at another place.
     """
     if np.count_nonzero(differ) < _FEWEST * differ.size:
         return 0.0
@@ -62,7 +64,8 @@ def foreign_things(laid: Laid, expected: Values, differ: Mask, agree: Mask) -> f
     filled = near & (box(off.astype(np.float32), 3) > 0.5)  # levels may be like by chance
     things = [filled & _within(one, near) for one in drawn]
     own = min(_share_of_thick(things[one] & ~drawn[1 - one]) for one in (0, 1))
-    return max(left / _MUCH_LEFT, own / _EACH_HAS)
+    moved = _moved_shape(laid, expected, near, off)
+    return max(left / _MUCH_LEFT, own / _EACH_HAS, moved / _EACH_HAS)
 
 
 def _around(windows: Mask) -> Mask:
@@ -87,9 +90,27 @@ def _drawn(levels: Values, off: Mask) -> Mask:
         if counts[around].sum() < least:
             break
         few[around], counts[around] = True, 0
+    return np.asarray(_even(levels) & few[places])
+
+
+def _even(levels: Values) -> Mask:
     square = np.ones((3, 3), np.uint8)
-    spread = cv2.dilate(levels, square) - cv2.erode(levels, square)
-    return np.asarray((spread <= _EVEN) & few[places])
+    return np.asarray(cv2.dilate(levels, square) - cv2.erode(levels, square) <= _EVEN)
+
+
+def _moved_shape(laid: Laid, expected: Values, near: Mask, off: Mask) -> float:
+    """The share of the frame in an even shape of one level, at another place in each image."""
+    even, levels = [_even(laid.first), _even(laid.second)], (expected, laid.second)
+    spots = [near & even[one] & (off | ~even[1 - one]) for one in (0, 1)]
+    places = [levels[one][spots[one]].clip(0, 255).astype(np.intp) for one in (0, 1)]
+    around = np.ones(2 * _NEAR + 1)
+    sizes = [np.convolve(np.bincount(some, minlength=256), around, "same") for some in places]
+    level = int(np.minimum(*sizes).argmax())
+    of_level = [even[one] & (np.abs(levels[one] - level) <= _ALIKE) for one in (0, 1)]
+    small, large = sorted(
+        _share_of_thick(spots[one] & _within(of_level[one], near)) for one in (0, 1)
+    )
+    return small if large <= _AS_LARGE * small else 0.0
 
 
 def _within(drawn: Mask, near: Mask) -> Mask:

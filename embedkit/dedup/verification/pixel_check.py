@@ -54,6 +54,7 @@ _COLOUR, _COLOURED = 40.0, 0.004  # levels, and the share of the image that may 
 _LEAST_SHARE = 0.05  # of a window
 _FINER, _FINER_DETAILS = 1.15, 0.05  # ratio of resolutions, share of windows that tell
 _LEAST_DETAIL = 0.01  # share of the image
+_SAME_MAP = 0.01  # of a side: the refinement makes one of two maps whose corners are so near
 _NOT_ALIGNED = "the pixels of the two can't be aligned"
 
 
@@ -94,9 +95,17 @@ def why_not_contained(
         kept: The image that is to stay.
         resolution: Whether the kept image must also have all details in the same fineness.
     """
-    reasons = []
+    reasons: list[str] = []
+    tried: list[Values] = []
+    height, width = kept.features.gray.shape
+    corners = np.array([[[0, 0]], [[width, 0]], [[width, height]], [[0, height]]], np.float32)
     for found in registrations(kept.features, removed.features):
         matrix = found.whole(kept.features)
+        laid = np.asarray(cv2.perspectiveTransform(corners, matrix))
+        near = _SAME_MAP * max(removed.features.gray.shape)
+        if any(np.abs(laid - one).max() < near for one in tried):
+            continue
+        tried.append(laid)
         reasons.append(_why_not_by(matrix, removed, kept, resolution=resolution))
         if not reasons[-1]:
             return ""
