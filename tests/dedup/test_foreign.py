@@ -75,3 +75,23 @@ def test_an_even_ground_that_text_covers_is_no_thing():
         written[20:50, column : column + 10] = 250
         written[22:48, column + 3 : column + 7] = 128
     assert foreign(ground, written) < 1
+
+
+def ground():
+    """Even but for a strip: on it nothing but the edge of a shape differs."""
+    image = textured(0)
+    image[:, 60:] = 150
+    return image
+
+
+@pytest.mark.parametrize("level", [110, 230])
+def test_a_shape_at_another_place_on_even_ground_moved(level):
+    first = with_square(ground(), level, 60, 120)
+    assert foreign(first, with_square(ground(), level, 20, 70)) >= 1
+    assert foreign(first, with_square(ground(), level, 20, 20)) >= 1
+    assert foreign(ground(), with_square(first, level, 20, 70)) < 1  # both are laid over one image
+
+
+def test_shapes_of_much_other_sizes_may_not_be_one_that_moved():
+    first = with_square(ground(), 20, 60, 120)
+    assert foreign(first, with_square(ground(), 20, 20, 70, side=16)) < 1
