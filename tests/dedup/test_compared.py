@@ -17,7 +17,7 @@ pytest.importorskip("cv2")
 
 from embedkit.dedup import apply_plan, make_plan, write_plan
 from embedkit.dedup.cleanup.compare import compared_mark, is_raw
-from embedkit.errors import DedupError
+from embedkit.errors import DedupError, SourceError
 
 
 def animation(*seeds):
@@ -186,3 +186,10 @@ def test_pixels_are_read_from_where_the_images_are_now(tmp_path):
     rows = plan_of(tmp_path / "a", {"x.jpg": JPEG, "y.jpg": SMALL}, images=[tmp_path / "a"])
     assert {row.action for row in rows} == {"keep", "remove"}
     assert np.isfinite([row.score for row in rows if row.action == "remove"]).all()
+
+
+def test_a_source_without_any_of_the_images_is_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "z.jpg").write_bytes(OTHER)
+    with pytest.raises(SourceError, match="other: has none of the store's images"):
+        plan_of(tmp_path / "a", {"x.jpg": JPEG, "y.jpg": SMALL}, images=[tmp_path / "other"])

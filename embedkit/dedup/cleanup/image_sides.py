@@ -66,10 +66,23 @@ class ImageSides:
         Raises:
             EmbedkitError: It can't be read, or isn't the image that was embedded.
         """
+        return self._opened_side(key[0]).read(key[1])
+
+    def refuse_missing(self) -> None:
+        """Refuses sources that have none of the images, before they are compared.
+
+        Raises:
+            SourceError: ``images`` has none of a store's.
+        """
+        if self._images:
+            for side in range(len(self.folders)):
+                self._opened_side(side)
+
+    def _opened_side(self, side: int) -> OriginalImages:
         with self._lock:
-            if key[0] not in self._opened:
-                self._opened[key[0]] = self._stack.enter_context(self._open(bool(key[0])))
-        return self._opened[key[0]].read(key[1])
+            if side not in self._opened:
+                self._opened[side] = self._stack.enter_context(self._open(bool(side)))
+        return self._opened[side]
 
     def _open(self, other: bool) -> OriginalImages:
         hashes = {

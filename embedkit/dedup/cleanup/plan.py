@@ -135,6 +135,8 @@ def make_plan(
         stack.enter_context(reporting(progress))
         sides = ImageSides(found, images, stack, root)
         groups = members_of(found)
+        if groups:
+            sides.refuse_missing()
         planner = _Planner(found, groups, policy, sides, rejected, protect, frozenset(keepers))
         planned = stack.enter_context(closing(in_single_threads(planner.plan, range(len(groups)))))
         tracked = track(planned, "comparing pixels", len(groups), unit="groups")
@@ -175,12 +177,15 @@ class _Planner:
         self._selection = KeepSelection(found, policy, protected, chosen)
         self._copies = copy_groups(found.pairs) if policy.keep == "original" else None
         self._files: dict[int, PlainFile | str] = {}
+        self._archived = set[int]()
         self._first_of: dict[tuple[object, ...], tuple[int, str]] = {}  # its group and path
         for number, members in enumerate(groups):
             for image in members:
                 file = self._files[image] = self._file(image)
                 if not isinstance(file, str):
                     self._first_of.setdefault(_identity(file), (number, file.path))
+                    if file.is_member:
+                        self._archived.add(image)
 
     def plan(self, number: int) -> list[PlanRow]:
         """The rows of a group."""
@@ -214,8 +219,7 @@ class _Planner:
         images = self._found.images
         if frozenset((images.ids[image], images.ids[kept])) in self._rejected:
             return "this pair is rejected"
-        both = self._files[image], self._files[kept]
-        if len({isinstance(one, PlainFile) and one.is_member for one in both}) > 1:
+        if (image in self._archived) != (kept in self._archived):
             return "only one of the two is inside an archive"
         if (images.content_hash[image] == images.content_hash[kept]).all():
             return ""
