@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names = [f"{file.parent.name}/{file.name}" for file in (*originals, *others)]
         if args.known:
             merge_known(args.known, names, origin)
-        truth = pairs_of(origin)
+        truth = Truth.of_groups(origin)
         print(f"{len(origin):,} images, {len(truth):,} true pairs\n")
         embed(folder, "efficientnet_lite0")
         print_table(HEADER, [row("verified", search(folder, verify=True), truth, len(origin))])
@@ -86,14 +86,6 @@ def write_images(
             (folder / f"{len(origin):07d}.jpg").write_bytes(encode(edited))
             origin.append(number)
     return np.array(origin, np.int64)
-
-
-def pairs_of(origin: NDArray[np.int64]) -> Truth:
-    """All pairs of images that were made of one photograph."""
-    order = np.argsort(origin, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(origin[order])) + 1)
-    pairs = [(one, other) for group in groups for one in group for other in group if one < other]
-    return Truth(np.array(pairs, np.int64).reshape(-1, 2))
 
 
 def report_plan(

@@ -132,12 +132,8 @@ def edited(
     files = [*chosen, *others, *images_below(folder)]
     places = {f"{path.parent.name}-{path.stem}": place for place, path in enumerate(chosen)}
     start = len(chosen) + len(others)
-    origin = [places[path.stem.split("-", 1)[1]] for path in files[start:]]
-    pairs = []
-    for place in range(len(chosen)):
-        group = [place, *(start + np.flatnonzero(np.array(origin) == place))]
-        pairs += [(one, other) for one in group for other in group if one < other]
-    return files, Truth(np.array(pairs, np.int64))
+    origin = [*range(start), *(places[path.stem.split("-", 1)[1]] for path in files[start:])]
+    return files, Truth.of_groups(np.array(origin, np.int64))
 
 
 def faces(folder: Path) -> tuple[list[Path], Truth]:

@@ -55,6 +55,14 @@ class Truth:
         """Which of ``(P, 2)`` pairs are copies, ``(P,)``."""
         return is_among(pairs, self.pairs)
 
+    @classmethod
+    def of_groups(cls, group: NDArray[np.int64]) -> "Truth":
+        """All pairs of images of the same group, of ``(N,)`` groups."""
+        order = np.argsort(group, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+        pairs = [(one, other) for some in groups for one in some for other in some if one < other]
+        return cls(np.array(pairs, np.int64).reshape(-1, 2))
+
 
 def is_among(pairs: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of ``(P, 2)`` pairs are among others, ``(P,)``."""

@@ -202,7 +202,7 @@ class _Planner:
                 files[image] = file
             else:
                 problems[image] = f"{_SAME_FILE} {path}"
-        comparison = PixelComparison(self._sides.read, resolution=self._copies is not None)
+        comparison = PixelComparison(self._sides.read, resolution=self._policy.keep == "original")
         candidates = self._first_names(files, problems, comparison)
         rows = []
         why_not = partial(self._why_not, comparison)

@@ -57,14 +57,18 @@ def foreign_things(laid: Laid, expected: Values, differ: Mask, agree: Mask) -> f
     near = laid.inside & _around(differ)
     far_off = np.abs(laid.second - expected) > _FAR_OFF
     off = near & far_off & ~_around(agree & far_off)
-    drawn = [_drawn(levels, off) & laid.inside for levels in (laid.first, laid.second)]
+    even = _even(laid.first), _even(laid.second)
+    drawn = [
+        even[one] & _of_few_levels(levels, off) & laid.inside
+        for one, levels in enumerate((laid.first, laid.second))
+    ]
     left = min(_share_of_thick(off & ~one) for one in drawn) / (float(off.mean()) + _FEW_OFF)
     if left >= _MUCH_LEFT:
         return left / _MUCH_LEFT
     filled = near & (box(off.astype(np.float32), 3) > 0.5)  # levels may be like by chance
     things = [filled & _within(one, near) for one in drawn]
     own = min(_share_of_thick(things[one] & ~drawn[1 - one]) for one in (0, 1))
-    moved = _moved_shape(laid, expected, near, off)
+    moved = _moved_shape((expected, laid.second), even, near, off)
     return max(left / _MUCH_LEFT, own / _EACH_HAS, moved / _EACH_HAS)
 
 
@@ -79,8 +83,8 @@ def _share_of_thick(spots: Mask) -> float:
     return float(cv2.morphologyEx(spots.astype(np.uint8), cv2.MORPH_OPEN, square).mean())
 
 
-def _drawn(levels: Values, off: Mask) -> Mask:
-    """Where an image is even, of one of the few levels that much of what is off has."""
+def _of_few_levels(levels: Values, off: Mask) -> Mask:
+    """Where an image is of one of the few levels that much of what is off has."""
     places = levels.clip(0, 255).astype(np.intp)
     counts = np.bincount(places[off], minlength=256).astype(np.float64)
     least, few = _MUCH * counts.sum(), np.zeros(256, bool)
@@ -90,7 +94,7 @@ def _drawn(levels: Values, off: Mask) -> Mask:
         if counts[around].sum() < least:
             break
         few[around], counts[around] = True, 0
-    return np.asarray(_even(levels) & few[places])
+    return few[places]
 
 
 def _even(levels: Values) -> Mask:
@@ -98,9 +102,10 @@ def _even(levels: Values) -> Mask:
     return np.asarray(cv2.dilate(levels, square) - cv2.erode(levels, square) <= _EVEN)
 
 
-def _moved_shape(laid: Laid, expected: Values, near: Mask, off: Mask) -> float:
+def _moved_shape(
+    levels: tuple[Values, Values], even: tuple[Mask, Mask], near: Mask, off: Mask
+) -> float:
     """The share of the frame in an even shape of one level, at another place in each image."""
-    even, levels = [_even(laid.first), _even(laid.second)], (expected, laid.second)
     spots = [near & even[one] & (off | ~even[1 - one]) for one in (0, 1)]
     places = [levels[one][spots[one]].clip(0, 255).astype(np.intp) for one in (0, 1)]
     around = np.ones(2 * _NEAR + 1)
